@@ -1,0 +1,1 @@
+"""The `morph` dialect: transform operations for schedules."""

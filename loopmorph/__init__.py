@@ -1,0 +1,63 @@
+"""loopmorph: neural architecture search as program transformation, on MLIR loop nests.
+
+The names below are the whole public surface; each is imported when first used, so that `import loopmorph` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# In a checkout the rooms (passes/, dialects/, ...) lie beside this folder; in a wheel they lie inside it.
+_beside = Path(__file__).resolve().parent.parent
+if (_beside / "pyproject.toml").exists() and (_beside / "passes" / "base.py").exists():
+    __path__.append(str(_beside))
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ArgumentError": "loopmorph.passes.errors",
+    "CompilationFailed": "loopmorph.passes.errors",
+    "DataError": "loopmorph.passes.errors",
+    "IllegalTransform": "loopmorph.passes.errors",
+    "ImportRefused": "loopmorph.passes.errors",
+    "LoopmorphError": "loopmorph.passes.errors",
+    "Program": "loopmorph.pipelines.program",
+    "import_model": "loopmorph.pipelines.program",
+    "Executable": "loopmorph.pipelines.compile",
+    "compile": "loopmorph.pipelines.compile",
+    "FisherScore": "loopmorph.pipelines.fisher",
+    "fisher_potential": "loopmorph.pipelines.fisher",
+    "Result": "loopmorph.pipelines.optimize",
+    "optimize": "loopmorph.pipelines.optimize",
+    "replay": "loopmorph.pipelines.optimize",
+}
+
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from loopmorph.passes.errors import (
+        ArgumentError,
+        CompilationFailed,
+        DataError,
+        IllegalTransform,
+        ImportRefused,
+        LoopmorphError,
+    )
+    from loopmorph.pipelines.compile import Executable, compile
+    from loopmorph.pipelines.fisher import FisherScore, fisher_potential
+    from loopmorph.pipelines.optimize import Result, optimize, replay
+    from loopmorph.pipelines.program import Program, import_model
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'loopmorph' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

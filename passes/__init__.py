@@ -1,0 +1,1 @@
+"""Passes: the nest view, the analyses and the transformations; one transformation a file."""

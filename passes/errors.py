@@ -1,0 +1,51 @@
+"""The two kinds of error that loopmorph raises on purpose.
+
+`ArgumentError` is the caller's mistake and names the argument; `IllegalTransform` is a property of the program at
+hand and names the operation. Library code raises; only the command-line mains print and exit.
+"""
+
+from __future__ import annotations
+
+
+class LoopmorphError(Exception):
+    """Base of every error that a user can provoke; `str()` of it is one clear line."""
+
+
+class ArgumentError(LoopmorphError, ValueError):
+    """A caller's mistake: an unknown name, a value of the wrong type or range.
+
+    Args:
+        argument: name of the argument (or option) at fault.
+        message: what was wrong and what would be accepted.
+    """
+
+    def __init__(self, argument: str, message: str) -> None:
+        self.argument = argument
+        self.message = message
+        super().__init__(f"argument '{argument}': {message}")
+
+
+class IllegalTransform(LoopmorphError):
+    """A transformation that this program does not admit.
+
+    Args:
+        where: the layer, loop or parameter concerned, with its source location where one is known.
+        reason: the property that forbids the transformation.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(f"{where}: {reason}")
+
+
+class ImportRefused(LoopmorphError):
+    """A model that cannot be brought into MLIR: names the operation and the place in the model."""
+
+
+class CompilationFailed(LoopmorphError):
+    """A program that cannot be lowered, or whose compiled form crashed, hung or computed wrong numbers."""
+
+
+class DataError(LoopmorphError):
+    """A data set that is missing, truncated, of another format, or unsafe to read; names the file."""

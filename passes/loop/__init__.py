@@ -1,0 +1,1 @@
+"""Loop transformations: they keep the computed values; dependence analysis judges them."""

@@ -1,0 +1,1 @@
+"""Lowering: from linalg to affine nests, and from affine nests to LLVM."""

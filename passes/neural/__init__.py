@@ -1,0 +1,1 @@
+"""Neural transformations: they change the network; shape rules, then Fisher Potential, judge them."""

@@ -1,0 +1,1 @@
+"""Whole jobs made of passes: import, compile, oracle, search, measurement."""
