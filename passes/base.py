@@ -97,7 +97,7 @@ class Transformation(Pass, Generic[PlanT]):
 
     @abstractmethod
     def analyze(self, module: ir.Operation) -> PlanT:
-        """Checks everything and changes nothing; returns all that `rewrite` needs.
+        """Checks everything and changes nothing; returns all that `rewrite` needs. The context is entered already.
 
         Raises:
             ArgumentError: an option names something that is not there, or is out of range.
@@ -110,8 +110,9 @@ class Transformation(Pass, Generic[PlanT]):
 
     def apply(self, module: ir.Operation) -> ir.Operation:
         """`analyze`, `rewrite`, and the record in `morph.schedule`; returns what `rewrite` returns."""
-        nest = self.rewrite(self.analyze(module))
-        record(module, str(self))
+        with module.context, ir.Location.unknown():
+            nest = self.rewrite(self.analyze(module))
+            record(module, str(self))
         return nest
 
     def run(self, module: ir.Operation) -> None:
@@ -121,8 +122,8 @@ class Transformation(Pass, Generic[PlanT]):
 def record(module: ir.Operation, step: str) -> None:
     """Appends one step to the module's `morph.schedule` attribute (an array of pass texts)."""
     steps = [*recorded_steps(module), step]
-    with module.context:
-        module.attributes[SCHEDULE_ATTRIBUTE] = ir.ArrayAttr.get([ir.StringAttr.get(s) for s in steps])
+    texts = [ir.StringAttr.get(s, module.context) for s in steps]
+    module.attributes[SCHEDULE_ATTRIBUTE] = ir.ArrayAttr.get(texts, module.context)
 
 
 def recorded_steps(module: ir.Operation) -> list[str]:

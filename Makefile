@@ -1,0 +1,64 @@
+# `make` lists the targets. Every target that needs the environment sets it up first.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+OUT    ?= out/demo
+PYTEST_ARGS ?=
+LIT_ARGS ?=
+
+# The tests run beside each other; one thread each keeps them from fighting for the cores.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help venv demo check lint format types lit test wheel clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf 'make %-8s %s\n' "$$name" "$$text"; done
+
+venv: $(STAMP) ## set up .venv with the package (editable) and its test tools
+
+# torch comes first, by its exact version: where an index offers a CPU build of that version, pip takes it, and the
+# range in pyproject.toml is satisfied by what is there.
+$(STAMP): pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "loopmorph needs Python 3.11 or newer, found: $(or $(shell "$(PYTHON)" --version 2>&1),none); name one with make PYTHON=..." >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+demo: $(STAMP) ## optimise ResNet-18 with 20 candidates; the results go to out/demo
+	$(BIN)/loopmorph optimize resnet18 --candidates 20 --seed 0 --threads 1 --out $(OUT)
+
+check: lint types lit test ## lint, types, lit and pytest
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## let ruff repair what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# mypy reads the rooms where a wheel puts them, inside the package, so that each module has its one true name.
+types: $(STAMP) ## mypy over the whole package
+	@rm -rf build/types && mkdir -p build/types/loopmorph
+	@ln -s $(foreach f,$(wildcard loopmorph/*.py*),../../../$(f)) ../../../passes ../../../dialects ../../../pipelines ../../../tools build/types/loopmorph/
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
+
+lit: $(STAMP) ## the FileCheck tests
+	$(BIN)/lit -v $(LIT_ARGS) test/lit
+
+test: $(STAMP) ## the pytest tests; PYTEST_ARGS adds options
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+wheel: $(STAMP) ## build the wheel into dist/
+	@rm -rf build/lib build/bdist.* dist/loopmorph-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove what the targets above have built, the environment included
+	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

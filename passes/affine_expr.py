@@ -1,0 +1,183 @@
+"""Affine expressions as data: linear forms, ranges, simplification, evaluation, isl text.
+
+`ir.AffineExpr` prints and composes; the analyses need to look inside. Dimensions are numbered from 0 and stand for
+iterators; an `extents` argument gives, for each, how many values 0, 1, ... it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch_mlir import ir
+
+
+@dataclass(frozen=True)
+class LinearForm:
+    """`constant + sum(coefficients[d] * d)` over the dimensions with a coefficient other than 0."""
+
+    coefficients: Mapping[int, int]
+    constant: int = 0
+
+
+def linear_form(expr: ir.AffineExpr) -> LinearForm | None:
+    """The expression as a linear form, or None where it holds a `floordiv`, `ceildiv`, `mod` or symbol."""
+    expr = downcast(expr)
+    if isinstance(expr, ir.AffineConstantExpr):
+        return LinearForm({}, expr.value)
+    if isinstance(expr, ir.AffineDimExpr):
+        return LinearForm({expr.position: 1})
+    if isinstance(expr, ir.AffineAddExpr):
+        return _sum(linear_form(expr.lhs), linear_form(expr.rhs))
+    if isinstance(expr, ir.AffineMulExpr):
+        return _product(linear_form(expr.lhs), linear_form(expr.rhs))
+    return None
+
+
+def from_linear(form: LinearForm) -> ir.AffineExpr:
+    """The affine expression of a linear form, dimensions in ascending order."""
+    expr = ir.AffineExpr.get_constant(form.constant)
+    for d in sorted(form.coefficients, reverse=True):
+        expr = ir.AffineExpr.get_dim(d) * form.coefficients[d] + expr
+    return expr
+
+
+def used_dims(expr: ir.AffineExpr) -> frozenset[int]:
+    """The dimensions that the expression mentions."""
+    expr = downcast(expr)
+    if isinstance(expr, ir.AffineDimExpr):
+        return frozenset({expr.position})
+    if isinstance(expr, ir.AffineBinaryExpr):
+        return used_dims(expr.lhs) | used_dims(expr.rhs)
+    return frozenset()
+
+
+def value_range(expr: ir.AffineExpr, extents: Sequence[int]) -> tuple[int, int]:
+    """Smallest and largest value (both included; bounds, not always attained) for dimension d in 0 .. extents[d]-1."""
+    expr = downcast(expr)
+    if isinstance(expr, ir.AffineConstantExpr):
+        return expr.value, expr.value
+    if isinstance(expr, ir.AffineDimExpr):
+        return 0, extents[expr.position] - 1
+    low, high = value_range(expr.lhs, extents)
+    other_low, other_high = value_range(expr.rhs, extents)
+    if isinstance(expr, ir.AffineAddExpr):
+        return low + other_low, high + other_high
+    if isinstance(expr, ir.AffineMulExpr):
+        corners = [a * b for a in (low, high) for b in (other_low, other_high)]
+        return min(corners), max(corners)
+    if isinstance(expr, ir.AffineFloorDivExpr):
+        return low // other_low, high // other_low
+    if isinstance(expr, ir.AffineCeilDivExpr):
+        return -(-low // other_low), -(-high // other_low)
+    return (low, high) if 0 <= low and high < other_low else (0, other_low - 1)
+
+
+def simplify(expr: ir.AffineExpr, extents: Sequence[int]) -> ir.AffineExpr:
+    """The same values for every point within `extents`, with `floordiv` and `mod` resolved where the ranges allow.
+
+    `(g * 4 + f) floordiv 4` with f in 0 .. 3 becomes `g`; upstream's simplifier knows no ranges and keeps it.
+    """
+    expr = downcast(expr)
+    if not isinstance(expr, ir.AffineBinaryExpr):
+        return expr
+    lhs, rhs = simplify(expr.lhs, extents), simplify(expr.rhs, extents)
+    if isinstance(expr, ir.AffineAddExpr):
+        return ir.AffineExpr.simplify_affine_expr(lhs + rhs, len(extents), 0)
+    if isinstance(expr, ir.AffineMulExpr):
+        return ir.AffineExpr.simplify_affine_expr(lhs * rhs, len(extents), 0)
+    divisor = ir.AffineConstantExpr(rhs).value
+    form = linear_form(lhs)
+    if form is not None and not isinstance(expr, ir.AffineCeilDivExpr):
+        whole, rest = _split_multiples(form, divisor)
+        low, high = value_range(from_linear(rest), extents)
+        if 0 <= low and high < divisor:
+            return from_linear(whole) if isinstance(expr, ir.AffineFloorDivExpr) else from_linear(rest)
+    return _rebuild(expr, lhs, rhs)
+
+
+def substitute(expr: ir.AffineExpr, replacement: Mapping[int, ir.AffineExpr], n_dims: int) -> ir.AffineExpr:
+    """The expression with each dimension d of `n_dims` replaced by `replacement[d]` (kept where there is none)."""
+    results = [replacement.get(d, ir.AffineExpr.get_dim(d)) for d in range(n_dims)]
+    width = 1 + max([d for r in results for d in used_dims(r)], default=-1)
+    return downcast(expr).compose(ir.AffineMap.get(width, 0, results))
+
+
+def evaluate(expr: ir.AffineExpr, values: Sequence[np.ndarray]) -> np.ndarray:
+    """The expression's value, int64, for dimension d = `values[d]` (arrays that broadcast against each other)."""
+    expr = downcast(expr)
+    if isinstance(expr, ir.AffineConstantExpr):
+        return np.asarray(expr.value, dtype=np.int64)
+    if isinstance(expr, ir.AffineDimExpr):
+        return values[expr.position]
+    lhs, rhs = evaluate(expr.lhs, values), evaluate(expr.rhs, values)
+    if isinstance(expr, ir.AffineAddExpr):
+        return lhs + rhs
+    if isinstance(expr, ir.AffineMulExpr):
+        return lhs * rhs
+    if isinstance(expr, ir.AffineFloorDivExpr):
+        return lhs // rhs
+    if isinstance(expr, ir.AffineCeilDivExpr):
+        return -(-lhs // rhs)
+    return lhs % rhs
+
+
+def isl_text(expr: ir.AffineExpr, names: Sequence[str]) -> str:
+    """The expression in isl's syntax, dimension d written as `names[d]`."""
+    expr = downcast(expr)
+    if isinstance(expr, ir.AffineConstantExpr):
+        return str(expr.value)
+    if isinstance(expr, ir.AffineDimExpr):
+        return names[expr.position]
+    lhs, rhs = isl_text(expr.lhs, names), isl_text(expr.rhs, names)
+    if isinstance(expr, ir.AffineAddExpr):
+        return f"({lhs} + {rhs})"
+    if isinstance(expr, ir.AffineMulExpr):
+        return f"({lhs} * {rhs})"
+    if isinstance(expr, ir.AffineFloorDivExpr):
+        return f"floor(({lhs}) / {rhs})"
+    if isinstance(expr, ir.AffineCeilDivExpr):
+        return f"ceil(({lhs}) / {rhs})"
+    return f"(({lhs}) mod {rhs})"
+
+
+def downcast(expr: ir.AffineExpr) -> ir.AffineExpr:
+    """The expression as the subclass of `ir.AffineExpr` that it is (the bindings often hand out the base class)."""
+    expr = expr.maybe_downcast()
+    if isinstance(expr, ir.AffineSymbolExpr):
+        raise TypeError(f"symbols are not supported in access maps: {expr}")
+    return expr
+
+
+def _sum(a: LinearForm | None, b: LinearForm | None) -> LinearForm | None:
+    if a is None or b is None:
+        return None
+    coefficients = {d: a.coefficients.get(d, 0) + b.coefficients.get(d, 0) for d in {*a.coefficients, *b.coefficients}}
+    return LinearForm({d: c for d, c in sorted(coefficients.items()) if c}, a.constant + b.constant)
+
+
+def _product(a: LinearForm | None, b: LinearForm | None) -> LinearForm | None:
+    if a is None or b is None:
+        return None
+    if a.coefficients and b.coefficients:
+        return None
+    form, factor = (a, b.constant) if a.coefficients else (b, a.constant)
+    if factor == 0:
+        return LinearForm({}, 0)
+    return LinearForm({d: c * factor for d, c in form.coefficients.items()}, form.constant * factor)
+
+
+def _split_multiples(form: LinearForm, divisor: int) -> tuple[LinearForm, LinearForm]:
+    """`form == divisor * whole + rest`, all terms that `divisor` divides in `whole`."""
+    whole = {d: c // divisor for d, c in form.coefficients.items() if c % divisor == 0}
+    rest = {d: c for d, c in form.coefficients.items() if c % divisor}
+    return LinearForm(whole, form.constant // divisor), LinearForm(rest, form.constant % divisor)
+
+
+def _rebuild(expr: ir.AffineExpr, lhs: ir.AffineExpr, rhs: ir.AffineExpr) -> ir.AffineExpr:
+    if isinstance(expr, ir.AffineFloorDivExpr):
+        return ir.AffineExpr.get_floor_div(lhs, rhs)
+    if isinstance(expr, ir.AffineCeilDivExpr):
+        return ir.AffineExpr.get_ceil_div(lhs, rhs)
+    return ir.AffineExpr.get_mod(lhs, rhs)

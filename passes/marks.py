@@ -1,0 +1,54 @@
+"""The discardable attributes with which the IR itself carries what loopmorph knows of it.
+
+On the outermost loop of a nest (and before that on the linalg op that it came from):
+  `morph.layer`    qualified name of the module that it computes, "layer1.0.conv1"; "" for the network's own forward
+  `morph.node`     name of the FX node that it computes, "convolution_1"
+  `morph.role`     what it does for the layer: "main", or helping: "init" (start value), "pad", "copy",
+                   "prologue" (before the main nest: BatchNorm's scale), "epilogue" (after it: a linear layer's bias)
+On every loop:
+  `morph.iter`     the iterator's name: n, co, oh, ow, ci, kh, kw for a convolution
+On function arguments:
+  `morph.param`    qualified name of the parameter, buffer or constant that is passed there
+  `morph.inherit`  affine map from an element of the parameter to the element of the imported one that it inherits
+  `morph.input`    position of the network's input that is passed there
+  `morph.output`   position of the network's output that is written there
+"""
+
+from __future__ import annotations
+
+from torch_mlir import ir
+
+LAYER = "morph.layer"
+NODE = "morph.node"
+ROLE = "morph.role"
+ITER = "morph.iter"
+PARAM = "morph.param"
+INHERIT = "morph.inherit"
+INPUT = "morph.input"
+OUTPUT = "morph.output"
+
+MAIN = "main"
+INIT = "init"
+PAD = "pad"
+COPY = "copy"
+PROLOGUE = "prologue"
+EPILOGUE = "epilogue"
+
+
+def get_text(op: ir.Operation | ir.OpView, name: str, default: str = "") -> str:
+    """The string attribute `name` of `op`, or `default` where it has none."""
+    attributes = op.attributes
+    return ir.StringAttr(attributes[name]).value if name in attributes else default
+
+
+def argument_marks(function: ir.Operation | ir.OpView) -> list[dict[str, ir.Attribute]]:
+    """The attributes of each argument of a `func.func`, by name."""
+    n_args = len(function.regions[0].blocks[0].arguments)
+    if "arg_attrs" not in function.attributes:
+        return [{} for _ in range(n_args)]
+    return [{a.name: a.attr for a in ir.DictAttr(d)} for d in ir.ArrayAttr(function.attributes["arg_attrs"])]
+
+
+def set_argument_marks(function: ir.Operation | ir.OpView, marks: list[dict[str, ir.Attribute]]) -> None:
+    """Writes back what `argument_marks` read."""
+    function.attributes["arg_attrs"] = ir.ArrayAttr.get([ir.DictAttr.get(m) for m in marks])

@@ -1,0 +1,281 @@
+"""The nest view: a read-only picture of `affine.for` nests that analyses and transformations share.
+
+A view is taken afresh from the IR each time (handles dangle once other passes have run) and changes nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from torch_mlir import ir
+from torch_mlir.dialects import affine, func
+
+from loopmorph.passes import marks
+from loopmorph.passes.affine_expr import downcast, substitute
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One `affine.for` of a nest.
+
+    Attributes:
+        op: the operation.
+        iterator: its name (`morph.iter`), unique within the nest.
+        position: its number in the nest, outermost first, in program order.
+        depth: number of loops around it.
+        extent: number of iterations where the bounds are constants, else None.
+        parent: position of the loop around it, None for the outermost.
+    """
+
+    op: affine.AffineForOp
+    iterator: str
+    position: int
+    depth: int
+    extent: int | None
+    parent: int | None
+
+    @property
+    def variable(self) -> ir.Value:
+        """The induction variable."""
+        return self.op.induction_variable
+
+
+@dataclass(frozen=True)
+class Access:
+    """One `affine.load` or `affine.store` in a nest.
+
+    Attributes:
+        op: the operation.
+        kind: "load" or "store".
+        memref: what is accessed.
+        exprs: one affine expression per axis of the memref, over all the nest's loops: dimension p is loop p.
+        loops: positions of the loops around it, outermost first.
+        order: its number among the nest's accesses, in program order.
+    """
+
+    op: ir.Operation
+    kind: Literal["load", "store"]
+    memref: ir.Value
+    exprs: tuple[ir.AffineExpr, ...]
+    loops: tuple[int, ...]
+    order: int
+
+    @property
+    def map(self) -> ir.AffineMap:
+        """The access as a map from the nest's loops (as many dimensions as the nest has loops, at least those used)."""
+        return ir.AffineMap.get(max(self.loops, default=-1) + 1, 0, list(self.exprs))
+
+
+@dataclass(frozen=True)
+class Nest:
+    """An outermost `affine.for` and everything in it."""
+
+    root: affine.AffineForOp
+    loops: tuple[Loop, ...]
+    accesses: tuple[Access, ...]
+
+    @property
+    def layer(self) -> str:
+        """Qualified name of the layer, "" where the nest is not marked."""
+        return marks.get_text(self.root, marks.LAYER)
+
+    @property
+    def role(self) -> str:
+        """The nest's role for its layer (see `marks`); unmarked nests are "main"."""
+        return marks.get_text(self.root, marks.ROLE, marks.MAIN)
+
+    @property
+    def label(self) -> str:
+        """How error messages name the nest: the layer and, where the source gives one, the location."""
+        return f"layer '{self.layer}'" if self.layer else f"loop nest at {self.root.location}"
+
+    @property
+    def iterators(self) -> tuple[str, ...]:
+        """Names of the loops, outermost first, in program order."""
+        return tuple(loop.iterator for loop in self.loops)
+
+    @property
+    def extents(self) -> tuple[int | None, ...]:
+        """Extents of the loops, in the same order."""
+        return tuple(loop.extent for loop in self.loops)
+
+    def loop(self, iterator: str, argument: str = "iter") -> Loop:
+        """The loop of an iterator.
+
+        Raises:
+            ArgumentError: the nest has no such iterator; lists those that it has.
+        """
+        for loop in self.loops:
+            if loop.iterator == iterator:
+                return loop
+        raise ArgumentError(argument, f"{self.label} has no iterator '{iterator}'; it has {', '.join(self.iterators)}")
+
+    @cached_property
+    def body(self) -> list[ir.Operation]:
+        """The operations of the innermost loop but its terminator, if the nest is perfect.
+
+        Raises:
+            IllegalTransform: a loop holds more than just one other loop.
+        """
+        block = self.loops[-1].op.body
+        return [o.operation for o in block.operations if o.operation.name != "affine.yield"]
+
+    @property
+    def is_perfect(self) -> bool:
+        """Whether every loop but the innermost holds exactly one loop and nothing else."""
+        chain = all(loop.parent == (loop.position - 1 if loop.position else None) for loop in self.loops)
+        return chain and all(len(list(loop.op.body.operations)) == 2 for loop in self.loops[:-1])
+
+    @property
+    def is_rectangular(self) -> bool:
+        """Whether every loop runs from 0 to a constant with step 1."""
+        return all(_is_rectangular(loop) for loop in self.loops)
+
+    @property
+    def points(self) -> int:
+        """Number of points of a rectangular nest's iteration space."""
+        return math.prod(loop.extent or 0 for loop in self.loops)
+
+    @property
+    def stores(self) -> tuple[Access, ...]:
+        return tuple(a for a in self.accesses if a.kind == "store")
+
+    @property
+    def loads(self) -> tuple[Access, ...]:
+        return tuple(a for a in self.accesses if a.kind == "load")
+
+
+def functions(module: ir.Operation) -> list[func.FuncOp]:
+    """The functions of a module that have a body."""
+    return [f for f in module.regions[0].blocks[0].operations if isinstance(f, func.FuncOp) and not f.is_external]
+
+
+def nests(module: ir.Operation) -> list[Nest]:
+    """All nests of all functions, in program order."""
+    with module.context:
+        return [view_nest(op) for f in functions(module) for op in f.entry_block.operations if _is_for(op)]
+
+
+def view_nest(root: affine.AffineForOp) -> Nest:
+    """The view of one nest; wants its context to be entered.
+
+    Raises:
+        IllegalTransform: an index that is no affine function of the nest's iterators.
+    """
+    loops: list[Loop] = []
+    accesses: list[Access] = []
+    _collect(root, None, (), loops, accesses)
+    return Nest(root, tuple(loops), tuple(accesses))
+
+
+def find_nest(module: ir.Operation, layer: str, argument: str = "layer") -> Nest:
+    """The main nest of a layer.
+
+    Raises:
+        ArgumentError: no nest carries that layer's name (suggests the nearest), or several main nests do.
+    """
+    layers: dict[str, list[Nest]] = {}
+    for nest in nests(module):
+        if nest.role == marks.MAIN:
+            layers.setdefault(nest.layer, []).append(nest)
+    if layer not in layers:
+        near = difflib.get_close_matches(layer, layers, n=3)
+        hint = f"; nearest: {', '.join(near)}" if near else f"; the program has {_enumerate(layers)}"
+        raise ArgumentError(argument, f"no layer '{layer}' in the program{hint}")
+    if len(layers[layer]) > 1:
+        raise ArgumentError(argument, f"layer '{layer}' is computed by {len(layers[layer])} nests, not by one")
+    return layers[layer][0]
+
+
+def layer_nests(module: ir.Operation, layer: str) -> list[Nest]:
+    """All nests of a layer, helping ones included, in program order."""
+    return [nest for nest in nests(module) if nest.layer == layer]
+
+
+def require_perfect(nest: Nest) -> None:
+    """Raises:
+    IllegalTransform: the nest is not a perfect one.
+    """
+    if not nest.is_perfect:
+        raise IllegalTransform(nest.label, "its loops are not perfectly nested; a perfect nest is required")
+
+
+def walk_loops(root: affine.AffineForOp) -> Iterator[affine.AffineForOp]:
+    """The loops of a nest, outermost first, in program order."""
+    yield root
+    for op in root.body.operations:
+        if _is_for(op):
+            yield from walk_loops(op)
+
+
+def _collect(
+    op: affine.AffineForOp, parent: int | None, around: tuple[int, ...], loops: list[Loop], accesses: list[Access]
+) -> None:
+    position = len(loops)
+    name = marks.get_text(op, marks.ITER, f"i{position}")
+    loops.append(Loop(op, name, position, len(around), _extent(op), parent))
+    around = (*around, position)
+    for inner in op.body.operations:
+        if _is_for(inner):
+            _collect(inner, position, around, loops, accesses)
+        elif isinstance(inner, affine.AffineLoadOp | affine.AffineStoreOp):
+            accesses.append(_access(inner, around, loops, len(accesses)))
+
+
+def _access(
+    op: affine.AffineLoadOp | affine.AffineStoreOp, around: tuple[int, ...], loops: list[Loop], order: int
+) -> Access:
+    kind: Literal["load", "store"] = "load" if isinstance(op, affine.AffineLoadOp) else "store"
+    map_ = ir.AffineMapAttr(op.attributes["map"]).value
+    operands = {d: _operand_expr(v, around, loops, op) for d, v in enumerate(op.indices)}
+    exprs = tuple(substitute(e, operands, map_.n_dims) for e in map_.results)
+    return Access(op.operation, kind, op.memref, exprs, around, order)
+
+
+def _operand_expr(value: ir.Value, around: tuple[int, ...], loops: list[Loop], op: ir.OpView) -> ir.AffineExpr:
+    """An index operand as an expression over the nest's loops."""
+    for position in around:
+        if loops[position].variable == value:
+            return ir.AffineExpr.get_dim(position)
+    owner = value.owner
+    if isinstance(owner, ir.Operation | ir.OpView):
+        definition = owner.opview if isinstance(owner, ir.Operation) else owner
+        if isinstance(definition, affine.AffineApplyOp):
+            map_ = ir.AffineMapAttr(definition.attributes["map"]).value
+            operands = {d: _operand_expr(v, around, loops, op) for d, v in enumerate(definition.operands)}
+            return substitute(map_.results[0], operands, map_.n_dims)
+        if definition.operation.name == "arith.constant":
+            return ir.AffineExpr.get_constant(ir.IntegerAttr(definition.attributes["value"]).value)
+    raise IllegalTransform(f"{op.operation.name} at {op.location}", "an index is no affine function of the iterators")
+
+
+def _extent(op: affine.AffineForOp) -> int | None:
+    bounds = [ir.AffineMapAttr(op.attributes[n]).value.results for n in ("lowerBoundMap", "upperBoundMap")]
+    if any(len(b) != 1 for b in bounds):
+        return None
+    low, high = (downcast(b[0]) for b in bounds)
+    if not isinstance(low, ir.AffineConstantExpr) or not isinstance(high, ir.AffineConstantExpr):
+        return None
+    step = ir.IntegerAttr(op.attributes["step"]).value
+    return max(0, -(-(high.value - low.value) // step))
+
+
+def _is_rectangular(loop: Loop) -> bool:
+    low = ir.AffineMapAttr(loop.op.attributes["lowerBoundMap"]).value
+    starts_at_0 = len(low.results) == 1 and downcast(low.results[0]) == ir.AffineExpr.get_constant(0)
+    return loop.extent is not None and starts_at_0 and ir.IntegerAttr(loop.op.attributes["step"]).value == 1
+
+
+def _is_for(op: ir.OpView) -> bool:
+    return isinstance(op, affine.AffineForOp)
+
+
+def _enumerate(names: dict[str, list[Nest]], limit: int = 8) -> str:
+    shown = [f"'{n}'" for n in list(names)[:limit]]
+    return ", ".join(shown) + (f" and {len(names) - limit} more" if len(names) > limit else "") if shown else "no nest"

@@ -1,0 +1,75 @@
+"""Building a rectangular `affine.for` nest with named iterators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch_mlir import ir
+from torch_mlir.dialects import affine
+
+from loopmorph.passes import marks
+from loopmorph.passes.affine_expr import substitute, used_dims
+
+
+@dataclass(frozen=True)
+class NestHeader:
+    """What the loops of a new nest are: iterator names and extents, outermost first, and the outermost loop's marks."""
+
+    iterators: tuple[str, ...]
+    extents: tuple[int, ...]
+    marks: Mapping[str, str]
+
+
+def build_nest(header: NestHeader, body: Callable[[list[ir.Value]], None], location: ir.Location) -> ir.Operation | None:
+    """Builds the nest at the current insertion point; returns its outermost loop (None for a nest without loops).
+
+    Args:
+        header: the loops; every one runs from 0 to its extent with step 1.
+        body: called once with the induction variables, outermost first, to build the innermost body.
+        location: the location of every loop and of what `body` builds.
+    """
+    if not header.iterators:
+        with location:
+            body([])
+        return None
+    root: ir.Operation | None = None
+    variables: list[ir.Value] = []
+    points: list[ir.InsertionPoint] = []
+    with location:
+        for name, extent in zip(header.iterators, header.extents, strict=True):
+            with points[-1] if points else ir.InsertionPoint.current:
+                loop = affine.AffineForOp(0, extent, 1)
+            loop.attributes[marks.ITER] = ir.StringAttr.get(name)
+            variables.append(loop.induction_variable)
+            with ir.InsertionPoint(loop.body):
+                end = affine.AffineYieldOp([])
+            points.append(ir.InsertionPoint(end))
+            root = root or loop.operation
+        with points[-1]:
+            body(variables)
+    if root is not None:
+        for name, text in header.marks.items():
+            root.attributes[name] = ir.StringAttr.get(text)
+    return root
+
+
+def load(memref: ir.Value, map_: ir.AffineMap, variables: Sequence[ir.Value]) -> ir.Value:
+    """`affine.load memref[map(variables)]`, with only the variables that the map uses as operands."""
+    compact, operands = compress(map_, variables)
+    element = ir.MemRefType(memref.type).element_type
+    return affine.AffineLoadOp(element, memref, operands, compact).result
+
+
+def store(value: ir.Value, memref: ir.Value, map_: ir.AffineMap, variables: Sequence[ir.Value]) -> ir.Operation:
+    """`affine.store value, memref[map(variables)]`."""
+    compact, operands = compress(map_, variables)
+    return affine.AffineStoreOp(value, memref, operands, compact).operation
+
+
+def compress(map_: ir.AffineMap, variables: Sequence[ir.Value]) -> tuple[ir.AffineMap, list[ir.Value]]:
+    """The map over only those of `variables` that it uses, and these in order."""
+    used = sorted({d for e in map_.results for d in used_dims(e)})
+    renumbering = {old: ir.AffineExpr.get_dim(new) for new, old in enumerate(used)}
+    results = [substitute(e, renumbering, map_.n_dims) for e in map_.results]
+    return ir.AffineMap.get(len(used), 0, results), [variables[d] for d in used]

@@ -1,0 +1,183 @@
+"""From an `nn.Module` to linalg on tensors: `torch.export`, then torch-mlir's FX importer.
+
+Parameters, buffers and constants become named function arguments, so the IR holds no weights and shapes may change.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.export.graph_signature import InputKind
+from torch_mlir import ir
+from torch_mlir.dialects import torch as torch_dialect
+from torch_mlir.extras import fx_importer
+from torch_mlir.extras.fx_decomp_util import get_decomposition_table
+from torch_mlir.passmanager import PassManager
+
+from loopmorph.passes import marks
+from loopmorph.passes.errors import ArgumentError, ImportRefused
+
+_TO_LINALG = (
+    "builtin.module(func.func(torch-match-quantized-custom-ops),"
+    "torchdynamo-export-to-torch-backend-pipeline{extra-library=})",
+    "builtin.module(torch-backend-to-linalg-on-tensors-backend-pipeline{allow-non-finites=true})",
+)
+
+
+@dataclass(frozen=True)
+class ImportedNetwork:
+    """A network as linalg on tensors, and the tensors that its marked arguments stand for."""
+
+    module: ir.Module
+    parameters: dict[str, torch.Tensor]
+
+
+def import_to_linalg(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> ImportedNetwork:
+    """Imports the inference form (`eval()`) of a model; the model itself is left as it is.
+
+    Args:
+        model: any module that `torch.export` accepts; its tensors may be on any device.
+        example_inputs: positional arguments; their shapes and dtypes become static.
+
+    Raises:
+        ArgumentError: `model` is no module, or `example_inputs` no tuple of tensors.
+        ImportRefused: `torch.export` or torch-mlir refuses the model; says which operation and where.
+    """
+    _check_arguments(model, example_inputs)
+    model = copy.deepcopy(model).eval() if model.training else model
+    exported = _export(model, example_inputs)
+    context = ir.Context()
+    torch_dialect.register_dialect(context)
+    importer = fx_importer.FxImporter(context=context)
+    importer._cc = _LayerLocations(context, py_attr_tracker=importer._py_attr_tracker)
+    importer._cc.leaves = _leaf_layers(model)
+    with _one_line_refusal("torch-mlir cannot import the model"):
+        importer.import_stateless_graph(exported.graph, func_name="main")
+    module = importer.module
+    _mark_arguments(module, exported)
+    with context:
+        for pipeline in _TO_LINALG:
+            try:
+                PassManager.parse(pipeline).run(module.operation)
+            except ir.MLIRError as error:
+                raise ImportRefused(f"torch-mlir cannot lower the model to linalg: {_first_diagnostic(error)}") from error
+        _mark_operations(module)
+    return ImportedNetwork(module, _tensors(exported))
+
+
+class _LayerLocations(fx_importer.ContextCache):
+    """Locations `NameLoc("layer|fx node")` instead of call sites in Python files."""
+
+    leaves: frozenset[str] = frozenset()
+
+    def get_node_location(self, node: torch.fx.Node) -> ir.Location:
+        path = _module_path(node)
+        layer = path if re.sub(r"@\d+", "", path) in self.leaves else "|".join(filter(None, [path, node.name]))
+        return ir.Location.name(f"{layer}@{node.name}", context=self._c)
+
+
+def _module_path(node: torch.fx.Node) -> str:
+    """Qualified name of the module whose `forward` made the node; export marks its k-th repeated call by `@k`."""
+    stack = node.meta.get("nn_module_stack")
+    return [p for p, _ in stack.values()][-1] if stack else ""
+
+
+def _leaf_layers(model: nn.Module) -> frozenset[str]:
+    """Modules that are one layer each: PyTorch's own without children. A user's module may compute several."""
+    return frozenset(
+        name
+        for name, module in model.named_modules()
+        if name and next(module.children(), None) is None and type(module).__module__.startswith("torch.nn.")
+    )
+
+
+def _batch_norm_inference(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    mean: torch.Tensor,
+    variance: torch.Tensor,
+    momentum: float,
+    epsilon: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """BatchNorm at inference as `x * scale + shift`, so that what depends on parameters alone stands by itself."""
+    inverse = torch.rsqrt(variance + epsilon)
+    scale = inverse if weight is None else weight * inverse
+    shift = -mean * scale if bias is None else bias - mean * scale
+    shape = [1, -1] + [1] * (x.dim() - 2)
+    return x * scale.view(shape) + shift.view(shape), x.new_empty(0), x.new_empty(0)
+
+
+def _check_arguments(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> None:
+    if not isinstance(model, nn.Module):
+        raise ArgumentError("model", f"expected an nn.Module, got {type(model).__name__}")
+    if not isinstance(example_inputs, tuple) or not all(isinstance(x, torch.Tensor) for x in example_inputs):
+        raise ArgumentError("example_inputs", "expected a tuple of tensors, one per positional argument of forward()")
+
+
+def _export(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
+    table = get_decomposition_table()
+    table[torch.ops.aten._native_batch_norm_legit_no_training.default] = _batch_norm_inference
+    with warnings.catch_warnings(), torch.no_grad(), _one_line_refusal("torch.export refuses the model"):
+        warnings.simplefilter("ignore")
+        exported = torch.export.export(model, example_inputs, strict=False)
+        return exported.run_decompositions(table)
+
+
+@contextmanager
+def _one_line_refusal(what: str) -> Iterator[None]:
+    """Turns whatever a foreign importer raises into one line; the exception types there are no fixed set."""
+    try:
+        yield
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ImportRefused(f"{what}: {lines[0] if lines else type(error).__name__} ({type(error).__name__})") from error
+
+
+def _first_diagnostic(error: ir.MLIRError) -> str:
+    diagnostics = error.error_diagnostics
+    return f"{diagnostics[0].message} ({diagnostics[0].location})" if diagnostics else str(error).splitlines()[0]
+
+
+def _mark_arguments(module: ir.Module, exported: torch.export.ExportedProgram) -> None:
+    function = module.body.operations[0]
+    all_marks: list[dict[str, ir.Attribute]] = []
+    position = 0
+    with module.context:
+        for spec in exported.graph_signature.input_specs:
+            if spec.kind == InputKind.USER_INPUT:
+                all_marks.append({marks.INPUT: ir.IntegerAttr.get(ir.IntegerType.get_signless(64), position)})
+                position += 1
+            else:
+                all_marks.append({marks.PARAM: ir.StringAttr.get(spec.target)})
+        marks.set_argument_marks(function, all_marks)
+
+
+def _mark_operations(module: ir.Module) -> None:
+    """Writes each location's layer and node into attributes, which survive printing without debug info."""
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        if op.name.startswith(("linalg.", "tensor.")) and not op.name.endswith(".yield"):
+            match = re.search(r'"([^"]*)@([^"@]*)"', str(op.location))
+            if match:
+                op.attributes[marks.LAYER] = ir.StringAttr.get(match[1])
+                op.attributes[marks.NODE] = ir.StringAttr.get(match[2])
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+
+
+def _tensors(exported: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = {}
+    for spec in exported.graph_signature.input_specs:
+        if spec.kind != InputKind.USER_INPUT:
+            source = exported.state_dict if spec.target in exported.state_dict else exported.constants
+            tensors[spec.target] = source[spec.target].detach()
+    return tensors
