@@ -1,0 +1,354 @@
+"""Fisher Potential: how much a network can learn, judged at initialisation from one minibatch.
+
+BlockSwap (Turner et al., ICLR 2020), equations 2 and 3; a network-changing schedule is legal when the potential does
+not drop below the original network's.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from loopmorph.passes.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class FisherScore:
+    """The potential of a network, with its spread over random initialisations.
+
+    Attributes:
+        values: the network's potential in each repeat.
+        probes: probe (module name) -> its mean contribution; the contributions add up to `mean`.
+    """
+
+    values: tuple[float, ...]
+    probes: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the repeats."""
+        return sum(self.values) / len(self.values)
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean; 0.0 for one repeat."""
+        if len(self.values) < 2:
+            return 0.0
+        if not self.finite:
+            return math.nan
+        return statistics.stdev(self.values) / math.sqrt(len(self.values))
+
+    @property
+    def finite(self) -> bool:
+        """Whether every repeat gave a finite number; a network that overflows has no potential to compare."""
+        return all(math.isfinite(value) for value in self.values)
+
+    def __float__(self) -> float:
+        return self.mean
+
+
+def fisher_potential(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    seed: int = 0,
+    repeats: int = 1,
+    probes: str | Sequence[str] = "blocks",
+    reset: bool = True,
+    device: torch.device | str | None = None,
+) -> FisherScore:
+    """Measures the Fisher Potential of a network on one minibatch.
+
+    For channel c of a probed activation A with loss gradient g on N images,
+    `D_c = 1/(2N) * sum_n ( sum_ij A_nij * g_nij )^2` (BlockSwap, eq. 2-3). A probe's score is the sum over its
+    channels, the network's is the sum over its probes; a module that runs several times contributes at each run. The
+    loss is the mean cross-entropy, in train mode, with real BatchNorm.
+
+    The measurement works on a copy: the model, its mode, its gradients and the random state stay as they were. A score
+    on the CPU is a function of the arguments alone.
+
+    Args:
+        model: gives (N, classes) logits for (N, C, H, W) images.
+        images: (N, C, H, W), floating point.
+        labels: (N,) integers in [0, classes).
+        seed: repeat r initialises the weights from seed + r, see `reinitialize`.
+        repeats: number of initialisations.
+        probes: "blocks" for the output of each residual or dense block (the modules in which two activations are added
+            or concatenated; each convolution where there is none), "convs" for the output of each convolution, or the
+            names of the modules to probe.
+        reset: whether to initialise the weights; False measures them as they are.
+        device: where to compute; None takes a CUDA device when there is one.
+
+    Returns:
+        The score. It may be infinite or NaN; see `FisherScore.finite`.
+
+    Raises:
+        ArgumentError: an argument of the wrong shape, type or range, a probe that the model does not have or does not
+            run, or a model that does not give logits or cannot be put in train mode.
+    """
+    _check_batch(images, labels)
+    if repeats < 1:
+        raise ArgumentError("repeats", f"{repeats} repeats were asked for; at least 1 is needed")
+    place = _resolve_device(device)
+    with torch.inference_mode(False), torch.enable_grad(), _exact_arithmetic():
+        twin = _trainable_copy(model).to(place)
+        images = images.to(place, _float_type(twin), copy=True)
+        labels = labels.to(place, torch.int64, copy=True)
+        with _seeded(seed, place):
+            names = _choose_probes(twin, images, probes)
+        runs = []
+        for repeat in range(repeats):
+            if reset:
+                reinitialize(twin, seed + repeat)
+            with _seeded(seed + repeat, place):
+                runs.append(_measure(twin, images, labels, names))
+    if not isinstance(probes, str):
+        _check_ran(names, runs[0])
+    means = {name: sum(run[name] for run in runs) / repeats for name in runs[0]}
+    return FisherScore(tuple(sum(run.values()) for run in runs), means)
+
+
+def reinitialize(model: nn.Module, seed: int) -> None:
+    """Gives every module that has `reset_parameters` fresh weights, in place.
+
+    Each module draws from a generator of its own, seeded by `seed` and the module's qualified name. So a layer that two
+    networks share gets the same weights in both, whatever happened to the layers before it. With such common random
+    numbers the difference of two networks' scores shows the change of structure, not two draws of all the weights,
+    and fewer repeats tell a better network from a lucky one. The numbers are drawn on the CPU and are the same on
+    every device. The caller's random state is restored.
+
+    Parameters of modules without `reset_parameters` keep their values.
+
+    Args:
+        model: the network to initialise.
+        seed: one seed, one set of weights.
+    """
+    for name, module in model.named_modules():
+        if not callable(getattr(module, "reset_parameters", None)):
+            continue
+        with torch.no_grad(), _seeded(zlib.crc32(f"{seed}/{name}".encode()), torch.device("cpu")):
+            _reset_on_cpu(module)
+
+
+def _reset_on_cpu(module: nn.Module) -> None:
+    own = [*module.parameters(), *module.buffers()]
+    if all(tensor.device.type == "cpu" for tensor in own):
+        module.reset_parameters()  # type: ignore[operator]
+        return
+    twin = copy.deepcopy(module).cpu()
+    twin.reset_parameters()  # type: ignore[operator]
+    for old, new in zip(own, [*twin.parameters(), *twin.buffers()], strict=True):
+        old.copy_(new)
+
+
+def _check_batch(images: torch.Tensor, labels: torch.Tensor) -> None:
+    for argument, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, torch.Tensor):
+            raise ArgumentError(argument, f"a {type(value).__name__} was given; a torch.Tensor is expected")
+    if images.ndim != 4 or not images.is_floating_point() or len(images) == 0:
+        raise ArgumentError(
+            "images", f"{tuple(images.shape)} {images.dtype} was given; (N, C, H, W) floating point is expected"
+        )
+    if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ArgumentError("labels", f"{tuple(labels.shape)} {labels.dtype} was given; (N,) integers are expected")
+    if len(labels) != len(images):
+        raise ArgumentError("labels", f"{len(labels)} labels were given for {len(images)} images")
+
+
+def _resolve_device(device: torch.device | str | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ArgumentError("device", f"'{device}' is no device; 'cpu', 'cuda' or 'cuda:1' would be") from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ArgumentError(
+            "device", f"'{device}' was asked for, PyTorch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return place
+
+
+def _trainable_copy(model: nn.Module) -> nn.Module:
+    """A copy in train mode whose parameters need no gradient: only those of activations are computed."""
+    if isinstance(model, torch.fx.GraphModule) and any(
+        isinstance(n.target, torch._ops.OpOverload) for n in model.graph.nodes
+    ):
+        # Its train() may even succeed, but the operators carry the mode of the export.
+        raise ArgumentError(
+            "model", "the graph of an exported program has no train mode; measure the nn.Module that it came from"
+        )
+    twin = copy.deepcopy(model).train()
+    return twin.requires_grad_(False)
+
+
+def _float_type(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _exact_arithmetic() -> AbstractContextManager[None]:
+    """Repeatable kernels in full float32 on CUDA, whose TF32 default would round what the comparison turns on."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds the CPU's generator and `device`'s; restores both."""
+    cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for index in cuda:
+            torch.cuda.default_generators[index].manual_seed(seed)
+        yield
+
+
+# --- which modules to probe ---
+
+
+def _choose_probes(model: nn.Module, images: torch.Tensor, probes: str | Sequence[str]) -> list[str]:
+    """The names of the modules to probe."""
+    if not isinstance(probes, str):
+        known = dict(model.named_modules())
+        unknown = [name for name in probes if name not in known]
+        if unknown:
+            raise ArgumentError("probes", f"the model has no module '{unknown[0]}'")
+        if not probes:
+            raise ArgumentError("probes", "no module was named")
+        return list(dict.fromkeys(probes))
+    if probes not in ("blocks", "convs"):
+        raise ArgumentError("probes", f"'{probes}' is not known; 'blocks', 'convs' or a list of module names is")
+    names = _find_blocks(model, images) if probes == "blocks" else []
+    names = names or [name for name, module in model.named_modules() if _is_convolution(module)]
+    if not names:
+        raise ArgumentError("probes", "the model has neither blocks nor convolutions; name the modules to probe")
+    return names
+
+
+def _is_convolution(module: nn.Module) -> bool:
+    """`is_convolution` marks a module that stands for a convolution, as those of a rewritten network do."""
+    return isinstance(module, nn.Conv2d) or getattr(module, "is_convolution", False) is True
+
+
+class _JoinWatch(TorchDispatchMode):
+    """Calls `on_join` wherever two activations are added or concatenated.
+
+    Only the network's input requires a gradient while this watches, so a tensor that does is an activation, and the
+    parameter of a bias addition is none.
+    """
+
+    _JOINS = frozenset({torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor, torch.ops.aten.cat.default})
+
+    def __init__(self, on_join: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_join = on_join
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._JOINS:
+            operands = args[0] if isinstance(args[0], list | tuple) else args
+            if sum(isinstance(x, torch.Tensor) and x.ndim == 4 and x.requires_grad for x in operands) > 1:
+                self._on_join()
+        return func(*args, **(kwargs or {}))
+
+
+def _find_blocks(model: nn.Module, images: torch.Tensor) -> list[str]:
+    """The innermost modules in which activations join, in the order of the model's modules.
+
+    A join in the root's own forward makes no block. Neither does one within a convolution: a rewritten convolution
+    may concatenate slices of its output, and has to leave the probes of the network as they were.
+    """
+    model = copy.deepcopy(model)  # a forward pass in train mode changes BatchNorm's running statistics
+    running: list[str] = []
+    found: set[str] = set()
+    convolutions = {name for name, module in model.named_modules() if _is_convolution(module)}
+
+    def on_join() -> None:
+        if running and running[-1] and convolutions.isdisjoint(running):
+            found.add(running[-1])
+
+    def hook(name: str, module: nn.Module) -> None:
+        module.register_forward_pre_hook(lambda *_: running.append(name))
+        module.register_forward_hook(lambda *_: _discard(running.pop()))
+
+    for name, module in model.named_modules():
+        hook(name, module)
+    with _JoinWatch(on_join):
+        # Two images show the structure as well as all of them; the copy of the leaf admits in-place operations.
+        model(images[:2].requires_grad_(True).clone())
+    return [name for name, _ in model.named_modules() if name in found]
+
+
+def _discard(_value: object) -> None:
+    """A forward hook that returns a value would replace the module's output."""
+
+
+# --- one measurement ---
+
+
+def _measure(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
+    """One forward and backward pass: probe -> score, for the probes that ran."""
+    totals: dict[str, torch.Tensor] = {}
+    modules = dict(model.named_modules())
+    hooks = [modules[name].register_forward_hook(_probe(name, totals)) for name in names]
+    try:
+        logits = model(images.detach().requires_grad_(True).clone())
+        _check_logits(logits, labels)
+        F.cross_entropy(logits, labels).backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: totals[name].item() for name in names if name in totals}
+
+
+def _probe(name: str, totals: dict[str, torch.Tensor]) -> Callable[[nn.Module, Any, Any], torch.Tensor]:
+    """A forward hook that scores its module's output once the gradient arrives."""
+
+    def on_forward(_module: nn.Module, _inputs: Any, output: Any) -> torch.Tensor:
+        if not isinstance(output, torch.Tensor) or output.ndim < 2:
+            raise ArgumentError("probes", f"module '{name}' gives no (N, C, ...) tensor")
+        if not output.requires_grad:
+            raise ArgumentError("probes", f"no gradient reaches the output of module '{name}'")
+        activation = output.detach()  # a closure over `output` itself would be a cycle
+
+        def on_gradient(gradient: torch.Tensor) -> None:
+            score = _channel_scores(activation, gradient).sum()
+            totals[name] = totals[name] + score if name in totals else score
+
+        output.register_hook(on_gradient)
+        return output.clone()  # a consumer that works in place must not change the probed values
+
+    return on_forward
+
+
+def _channel_scores(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """D_c of BlockSwap's eq. 2: (N, C, ...) activation and gradient -> (C,) float64."""
+    count, channels = activation.shape[:2]
+    sums = (activation * gradient).reshape(count, channels, -1).sum(2, dtype=torch.float64)
+    return sums.square().sum(0) / (2 * count)
+
+
+def _check_logits(logits: Any, labels: torch.Tensor) -> None:
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(labels):
+        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        raise ArgumentError("model", f"it gives {got}; logits of shape (N, classes) are expected")
+    low, high, classes = int(labels.min()), int(labels.max()), logits.shape[1]
+    if low < 0 or high >= classes:
+        raise ArgumentError("labels", f"label {low if low < 0 else high} is outside 0..{classes - 1}")
+
+
+def _check_ran(names: Sequence[str], scores: dict[str, float]) -> None:
+    """A named module without a score would silently count as zero."""
+    silent = [name for name in names if name not in scores]
+    if silent:
+        raise ArgumentError("probes", f"module '{silent[0]}' does not take part in the model's output")

@@ -1,0 +1,67 @@
+"""The networks that the figures are quoted on, by name.
+
+CIFAR networks take 3x32x32 images and tell 10 classes apart; those whose name ends in `_i` have the ImageNet stem,
+take 3x224x224 and tell 1000 apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from loopmorph.pipelines.zoo.densenet import DenseNet
+from loopmorph.pipelines.zoo.mobilenet import MobileNet
+from loopmorph.pipelines.zoo.resnet import ResNet, ResNeXt
+from loopmorph.pipelines.zoo.vgg import VGG
+
+__all__ = ["VGG", "ZOO", "DenseNet", "MobileNet", "ResNeXt", "ResNet", "ZooEntry"]
+
+CIFAR_SHAPE = (3, 32, 32)
+IMAGENET_SHAPE = (3, 224, 224)
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """One network of the zoo.
+
+    Attributes:
+        factory: builds the network with fresh weights from the global random generator.
+        input_shape: (C, H, W) of one image.
+        classes: number of logits.
+    """
+
+    factory: Callable[[], nn.Module]
+    input_shape: tuple[int, int, int]
+    classes: int
+
+
+def _cifar(factory: Callable[..., nn.Module]) -> ZooEntry:
+    return ZooEntry(partial(factory, classes=10), CIFAR_SHAPE, 10)
+
+
+def _imagenet(factory: Callable[..., nn.Module]) -> ZooEntry:
+    return ZooEntry(partial(factory, classes=1000, imagenet_stem=True), IMAGENET_SHAPE, 1000)
+
+
+_RESNET18 = partial(ResNet, (2, 2, 2, 2))
+_RESNET34 = partial(ResNet, (3, 4, 6, 3))
+_DENSENET161 = partial(DenseNet, (6, 12, 36, 24), 48)
+_DENSENET169 = partial(DenseNet, (6, 12, 32, 32), 32)
+_DENSENET201 = partial(DenseNet, (6, 12, 48, 32), 32)
+
+ZOO: dict[str, ZooEntry] = {
+    "resnet18": _cifar(_RESNET18),
+    "resnet34": _cifar(_RESNET34),
+    "resnext29_2x64d": _cifar(partial(ResNeXt, cardinality=2, width=64)),
+    "densenet161": _cifar(_DENSENET161),
+    "vgg11": _cifar(VGG),
+    "mobilenet": _cifar(MobileNet),
+    "resnet18_i": _imagenet(_RESNET18),
+    "resnet34_i": _imagenet(_RESNET34),
+    "densenet161_i": _imagenet(_DENSENET161),
+    "densenet169_i": _imagenet(_DENSENET169),
+    "densenet201_i": _imagenet(_DENSENET201),
+}

@@ -1,0 +1,73 @@
+"""The zoo: published sizes, shapes, and networks that run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from loopmorph.pipelines.zoo import ZOO
+
+PARAMETERS = {
+    "resnet18": 11_173_962,
+    "resnet34": 21_282_122,
+    "resnext29_2x64d": 9_128_778,
+    "densenet161": 26_482_378,
+    "vgg11": 9_240_970,
+    "mobilenet": 3_217_226,
+    "resnet18_i": 11_689_512,
+    "resnet34_i": 21_797_672,
+    "densenet161_i": 28_681_000,
+    "densenet169_i": 14_149_480,
+    "densenet201_i": 20_013_928,
+}
+
+
+def without_weights(name: str) -> nn.Module:
+    with torch.device("meta"):
+        return ZOO[name].factory()
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_parameter_counts_and_logits(name: str) -> None:
+    model = without_weights(name)
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
+    logits = model(torch.empty(2, *ZOO[name].input_shape, device="meta"))
+    assert logits.shape == (2, ZOO[name].classes)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_shapes_follow_the_stem(name: str) -> None:
+    assert ZOO[name].input_shape == ((3, 224, 224) if name.endswith("_i") else (3, 32, 32))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnext29_2x64d", "vgg11", "mobilenet"])
+def test_real_forward(name: str) -> None:
+    logits = ZOO[name].factory()(torch.randn(2, *ZOO[name].input_shape))
+    assert logits.shape == (2, 10) and logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_parameter_is_used(name: str) -> None:
+    model = without_weights(name)
+    model(torch.empty(2, *ZOO[name].input_shape, device="meta")).sum().backward()
+    assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def test_layer_names() -> None:
+    names = dict(without_weights("resnet18").named_modules())
+    assert {"conv1", "bn1", "layer1.0.conv1", "layer2.0.shortcut.0", "layer4.1.bn2", "linear"} <= names.keys()
+    assert "features.0.0.conv1" in dict(without_weights("densenet161").named_modules())
+
+
+def test_vgg_has_biases_and_flattens_a_map() -> None:
+    model = without_weights("vgg11")
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 8 and all(module.bias is not None for module in convolutions)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    assert model.get_submodule("features")(torch.empty(1, 3, 32, 32, device="meta")).shape == (1, 512, 2, 2)
+
+
+def test_mobilenet_is_depthwise_separable() -> None:
+    convolutions = [module for module in without_weights("mobilenet").modules() if isinstance(module, nn.Conv2d)]
+    assert sum(module.groups == module.in_channels for module in convolutions) == 13
