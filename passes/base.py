@@ -7,19 +7,26 @@ A `Transformation` first analyses, changing nothing, and then builds from the pl
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from torch_mlir import ir
 
 from loopmorph.passes.errors import ArgumentError
 
+if TYPE_CHECKING:
+    from loopmorph.passes.nest import Nest
+
 Kind = Literal["loop", "neural"]
 OptionValue = int | str | bool | tuple[int, ...] | tuple[str, ...]
 PlanT = TypeVar("PlanT")
+
+_PLAIN = re.compile(r"[^\s,={}'\"]+")
 
 SCHEDULE_ATTRIBUTE = "morph.schedule"
 
@@ -95,6 +102,14 @@ class Transformation(Pass, Generic[PlanT]):
 
     kind: ClassVar[Kind]
 
+    @classmethod
+    def space(cls, nest: Nest) -> Sequence[Self]:
+        """The parameterisations that a search may try on a layer's main nest, in a fixed order; none by default.
+
+        Not all of them need be legal: `analyze` decides.
+        """
+        return ()
+
     @abstractmethod
     def analyze(self, module: ir.Operation) -> PlanT:
         """Checks everything and changes nothing; returns all that `rewrite` needs. The context is entered already.
@@ -143,5 +158,9 @@ def _spell(value: OptionValue) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ",".join(str(v) for v in value)
-    return str(value)
+        return ",".join(_spell(v) for v in value)
+    text = str(value)
+    if not text or _PLAIN.fullmatch(text):
+        return text
+    quote = '"' if "'" in text else "'"
+    return f"{quote}{text}{quote}"

@@ -1,0 +1,137 @@
+"""All passes by name: loopmorph's own and those of installed plug-ins.
+
+A plug-in is a package with an entry point in the group `loopmorph.passes` whose value names a tuple or list of
+`Pass` subclasses:
+
+    [project.entry-points."loopmorph.passes"]
+    my-passes = "my_package.passes:PASSES"
+
+loopmorph's own passes are found in the sub-packages of `loopmorph.passes`, so that an uninstalled checkout works
+too; from there on both take the same way. The name of a pass stands in its class and nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+import re
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType, ModuleType
+
+from loopmorph.passes.base import Pass
+from loopmorph.passes.errors import ArgumentError
+
+ENTRY_POINT_GROUP = "loopmorph.passes"
+OWN_PACKAGES = ("loopmorph.passes.loop", "loopmorph.passes.neural", "loopmorph.passes.lowering")
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_OPTION_TYPES = (int, str, bool, tuple[int, ...], tuple[str, ...])
+
+
+@functools.cache
+def all_passes() -> Mapping[str, type[Pass]]:
+    """Every registered pass, by name, in alphabetical order.
+
+    The result is computed once in a process; `all_passes.cache_clear()` makes the next call look again.
+
+    Raises:
+        ArgumentError: a plug-in does not load, offers something that is not a pass, or takes a name twice.
+    """
+    return MappingProxyType(merge([*_own_passes(), *_plug_in_passes()]))
+
+
+def find_pass(name: str) -> type[Pass]:
+    """The pass called `name`.
+
+    Raises:
+        ArgumentError: there is none; the message suggests the closest name.
+    """
+    passes = all_passes()
+    if name not in passes:
+        raise ArgumentError("name", f"unknown pass '{name}'{did_you_mean(name, passes)}")
+    return passes[name]
+
+
+def merge(offers: Iterable[tuple[str, type[Pass]]]) -> dict[str, type[Pass]]:
+    """Collects (provider, pass) pairs by the name of the pass, in alphabetical order.
+
+    Raises:
+        ArgumentError: an offer is not a usable pass, or two providers use one name; names the providers.
+    """
+    found: dict[str, tuple[str, type[Pass]]] = {}
+    for provider, cls in offers:
+        _check_pass(provider, cls)
+        if cls.name in found:
+            raise ArgumentError(
+                "passes", f"the pass name '{cls.name}' is defined twice, by {found[cls.name][0]} and by {provider}"
+            )
+        found[cls.name] = (provider, cls)
+    return {name: found[name][1] for name in sorted(found)}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the known word closest to `word`, or the empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _own_passes() -> Iterator[tuple[str, type[Pass]]]:
+    for package in OWN_PACKAGES:
+        for module in _modules(importlib.import_module(package)):
+            for _, cls in inspect.getmembers(module, inspect.isclass):
+                declared_here = cls.__module__ == module.__name__ and "name" in vars(cls)
+                if declared_here and issubclass(cls, Pass) and not inspect.isabstract(cls):
+                    yield "loopmorph", cls
+
+
+def _modules(package: ModuleType) -> Iterator[ModuleType]:
+    yield package
+    for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        yield importlib.import_module(info.name)
+
+
+def _plug_in_passes() -> Iterator[tuple[str, type[Pass]]]:
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        provider = entry_point.dist.name if entry_point.dist else entry_point.value
+        for cls in _load(entry_point):
+            yield provider, cls
+
+
+def _load(entry_point: importlib.metadata.EntryPoint) -> Iterable[type[Pass]]:
+    try:
+        offered = entry_point.load()
+    except Exception as error:  # the boundary to foreign code: whatever its import raises is the plug-in's fault
+        raise _broken(entry_point, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    if not isinstance(offered, tuple | list):
+        raise _broken(entry_point, f"expected a tuple or list of Pass classes, got {type(offered).__name__}")
+    return offered
+
+
+def _broken(entry_point: importlib.metadata.EntryPoint, reason: str) -> ArgumentError:
+    name = f"{entry_point.name} = {entry_point.value}"
+    return ArgumentError("passes", f"the plug-in entry point '{name}' does not load: {reason}")
+
+
+def _check_pass(provider: str, cls: type[Pass]) -> None:
+    if not (inspect.isclass(cls) and issubclass(cls, Pass)):
+        raise ArgumentError("passes", f"{provider} offers {cls!r}, which is not a subclass of Pass")
+    where = f"{provider} offers {cls.__qualname__}"
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(cls.__abstractmethods__))
+        raise ArgumentError("passes", f"{where}, which lacks {missing}")
+    name = getattr(cls, "name", None)
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise ArgumentError("passes", f"{where} with the name {name!r}; expected words in lower case joined by '-'")
+    for option, kind in cls.option_types().items():
+        if kind not in _OPTION_TYPES:
+            kinds = ", ".join(_type_text(k) for k in _OPTION_TYPES)
+            raise ArgumentError("passes", f"{where}, whose option '{option}' is none of {kinds}")
+
+
+def _type_text(kind: type) -> str:
+    return str(kind) if typing.get_origin(kind) else kind.__name__
