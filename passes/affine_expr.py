@@ -84,10 +84,13 @@ def simplify(expr: ir.AffineExpr, extents: Sequence[int]) -> ir.AffineExpr:
         return expr
     lhs, rhs = simplify(expr.lhs, extents), simplify(expr.rhs, extents)
     if isinstance(expr, ir.AffineAddExpr):
-        return ir.AffineExpr.simplify_affine_expr(lhs + rhs, len(extents), 0)
+        return _shorter(lhs + rhs, len(extents))
     if isinstance(expr, ir.AffineMulExpr):
-        return ir.AffineExpr.simplify_affine_expr(lhs * rhs, len(extents), 0)
-    divisor = ir.AffineConstantExpr(rhs).value
+        return _shorter(lhs * rhs, len(extents))
+    divisor = ir.AffineConstantExpr(downcast(rhs)).value
+    low, high = value_range(lhs, extents)
+    if not isinstance(expr, ir.AffineCeilDivExpr) and 0 <= low and high < divisor:
+        return lhs if isinstance(expr, ir.AffineModExpr) else ir.AffineExpr.get_constant(0)
     form = linear_form(lhs)
     if form is not None and not isinstance(expr, ir.AffineCeilDivExpr):
         whole, rest = _split_multiples(form, divisor)
@@ -148,6 +151,12 @@ def downcast(expr: ir.AffineExpr) -> ir.AffineExpr:
     if isinstance(expr, ir.AffineSymbolExpr):
         raise TypeError(f"symbols are not supported in access maps: {expr}")
     return expr
+
+
+def _shorter(expr: ir.AffineExpr, n_dims: int) -> ir.AffineExpr:
+    """Upstream's simplification where it shortens; it also spells `a mod b` out as a difference, which does not."""
+    simplified = ir.AffineExpr.simplify_affine_expr(expr, n_dims, 0)
+    return simplified if len(str(simplified)) <= len(str(expr)) else expr
 
 
 def _sum(a: LinearForm | None, b: LinearForm | None) -> LinearForm | None:

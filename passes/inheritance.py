@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch_mlir import ir
 
 from loopmorph.passes import marks
@@ -29,11 +28,11 @@ def compose_inheritance(
     return ir.AffineMapAttr.get(ir.AffineMap.get(rank, 0, results))
 
 
-def inherit(tensor: torch.Tensor, map_: ir.AffineMap, shape: Sequence[int]) -> torch.Tensor:
-    """The tensor of `shape` whose element at i is `tensor`'s at `map_(i)`; a contiguous copy, same dtype and device."""
+def source_indices(map_: ir.AffineMap, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """For every element of a parameter of `shape`, where it lay when imported: one int64 array of `shape` per axis."""
     rank = len(shape)
-    axes = [np.arange(extent, dtype=np.int64).reshape([-1 if d == k else 1 for d in range(rank)])
-            for k, extent in enumerate(shape)]
-    index = tuple(torch.from_numpy(np.ascontiguousarray(np.broadcast_to(evaluate(e, axes), shape)))
-                  for e in map_.results)
-    return tensor[index].contiguous()
+    axes = [
+        np.arange(extent, dtype=np.int64).reshape([-1 if d == k else 1 for d in range(rank)])
+        for k, extent in enumerate(shape)
+    ]
+    return tuple(np.ascontiguousarray(np.broadcast_to(evaluate(e, axes), shape)) for e in map_.results)

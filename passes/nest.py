@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -44,6 +44,18 @@ class Loop:
     def variable(self) -> ir.Value:
         """The induction variable."""
         return self.op.induction_variable
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a loop runs over: from the greatest of `lower` up to, not including, the smallest of `upper`, by `step`.
+
+    The expressions range over the nest's loops: dimension p is loop p.
+    """
+
+    lower: tuple[ir.AffineExpr, ...]
+    upper: tuple[ir.AffineExpr, ...]
+    step: int
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,27 @@ class Nest:
             if loop.iterator == iterator:
                 return loop
         raise ArgumentError(argument, f"{self.label} has no iterator '{iterator}'; it has {', '.join(self.iterators)}")
+
+    def around(self, position: int) -> tuple[int, ...]:
+        """Positions of the loops around loop `position`, outermost first."""
+        parent = self.loops[position].parent
+        return () if parent is None else (*self.around(parent), parent)
+
+    def bounds(self, loop: Loop) -> Bounds:
+        """The bounds of a loop.
+
+        Raises:
+            IllegalTransform: a bound is no affine function of the nest's iterators.
+        """
+        lower = self._bound(loop, "lowerBoundMap", loop.op.lowerBoundOperands)
+        upper = self._bound(loop, "upperBoundMap", loop.op.upperBoundOperands)
+        return Bounds(lower, upper, ir.IntegerAttr(loop.op.attributes["step"]).value)
+
+    def _bound(self, loop: Loop, name: str, values: Iterable[ir.Value]) -> tuple[ir.AffineExpr, ...]:
+        map_ = ir.AffineMapAttr(loop.op.attributes[name]).value
+        around, loops = self.around(loop.position), list(self.loops)
+        operands = {d: _operand_expr(v, around, loops, loop.op) for d, v in enumerate(values)}
+        return tuple(substitute(e, operands, map_.n_dims) for e in map_.results)
 
     @cached_property
     def body(self) -> list[ir.Operation]:
@@ -204,6 +237,11 @@ def require_perfect(nest: Nest) -> None:
     """
     if not nest.is_perfect:
         raise IllegalTransform(nest.label, "its loops are not perfectly nested; a perfect nest is required")
+
+
+def divisors(extent: int | None, candidates: Sequence[int]) -> list[int]:
+    """Those of `candidates` that divide a constant extent and are smaller than it."""
+    return [f for f in candidates if extent is not None and f < extent and extent % f == 0]
 
 
 def walk_loops(root: affine.AffineForOp) -> Iterator[affine.AffineForOp]:

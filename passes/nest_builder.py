@@ -73,3 +73,18 @@ def compress(map_: ir.AffineMap, variables: Sequence[ir.Value]) -> tuple[ir.Affi
     renumbering = {old: ir.AffineExpr.get_dim(new) for new, old in enumerate(used)}
     results = [substitute(e, renumbering, map_.n_dims) for e in map_.results]
     return ir.AffineMap.get(len(used), 0, results), [variables[d] for d in used]
+
+
+def rewrite_access(op: ir.Operation, exprs: Sequence[ir.AffineExpr], variables: Sequence[ir.Value]) -> ir.Operation:
+    """Replaces an `affine.load` or `affine.store` by one of the same memref at `exprs(variables)`; returns it."""
+    map_ = ir.AffineMap.get(len(variables), 0, list(exprs))
+    view = op.opview
+    with ir.InsertionPoint(op), op.location:
+        if isinstance(view, affine.AffineLoadOp):
+            loaded = load(view.memref, map_, variables)
+            op.results[0].replace_all_uses_with(loaded)
+            new = loaded.owner
+        else:
+            new = store(view.value, view.memref, map_, variables)
+    op.erase()
+    return new if isinstance(new, ir.Operation) else new.operation

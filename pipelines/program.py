@@ -14,7 +14,7 @@ from torch_mlir.passmanager import PassManager
 from loopmorph.passes import marks
 from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.cost import macs
-from loopmorph.passes.inheritance import inherit
+from loopmorph.passes.inheritance import source_indices
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.linalg_to_affine import LinalgToAffine
 from loopmorph.passes.nest import functions, nests
@@ -112,7 +112,9 @@ class Program:
         tensor = self.imported[name]
         if marks.INHERIT not in attributes:
             return tensor
-        return inherit(tensor, ir.AffineMapAttr(attributes[marks.INHERIT]).value, ir.MemRefType(argument.type).shape)
+        shape = ir.MemRefType(argument.type).shape
+        indices = source_indices(ir.AffineMapAttr(attributes[marks.INHERIT]).value, shape)
+        return tensor[tuple(torch.from_numpy(index) for index in indices)].contiguous()
 
 
 def import_model(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Program:

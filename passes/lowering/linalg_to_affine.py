@@ -210,12 +210,13 @@ class _FunctionLowering:
         return view
 
     def _allocate(self, result: ir.Value) -> View:
-        """A memref for `result`, of the shape in which its readers see it: collapsed, if that is all they do."""
+        """A memref for `result`; a grouped convolution's has one channel axis if its reader merges group and channel."""
         users = [use.owner for use in result.uses]
         if len(users) == 1 and users[0].name == "func.return":
             return identity_view(self.returned[list(users[0].operands).index(result)])
         type_ = ir.RankedTensorType(result.type)
-        if len(users) == 1 and users[0].name == "tensor.collapse_shape":
+        grouped = "g" in NAMED_ITERATORS.get(result.owner.name, ())
+        if grouped and len(users) == 1 and users[0].name == "tensor.collapse_shape":
             collapsed = users[0].results[0]
             exprs = expand_exprs(_reassociation(users[0]), type_.shape)
             view = reindex(self._allocate(collapsed), exprs, type_.shape)
