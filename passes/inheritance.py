@@ -35,4 +35,4 @@ def source_indices(map_: ir.AffineMap, shape: Sequence[int]) -> tuple[np.ndarray
         np.arange(extent, dtype=np.int64).reshape([-1 if d == k else 1 for d in range(rank)])
         for k, extent in enumerate(shape)
     ]
-    return tuple(np.ascontiguousarray(np.broadcast_to(evaluate(e, axes), shape)) for e in map_.results)
+    return tuple(np.array(np.broadcast_to(evaluate(e, axes), shape)) for e in map_.results)
