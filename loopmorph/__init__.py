@@ -29,6 +29,7 @@ _HOME = {
     "compile": "loopmorph.pipelines.compile",
     "FisherScore": "loopmorph.pipelines.fisher",
     "fisher_potential": "loopmorph.pipelines.fisher",
+    "load_model": "loopmorph.pipelines.saved_model",
     "Result": "loopmorph.pipelines.optimize",
     "optimize": "loopmorph.pipelines.optimize",
     "replay": "loopmorph.pipelines.optimize",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from loopmorph.pipelines.fisher import FisherScore, fisher_potential
     from loopmorph.pipelines.optimize import Result, optimize, replay
     from loopmorph.pipelines.program import Program, import_model
+    from loopmorph.pipelines.saved_model import load_model
 
 
 def __getattr__(name: str) -> Any:

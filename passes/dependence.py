@@ -28,6 +28,7 @@ from torch_mlir.dialects import affine
 from loopmorph.passes.affine_expr import isl_text
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
+from loopmorph.passes.pipeline_diagnostics import location_text
 
 DependenceKind = Literal["flow", "anti", "output"]
 
@@ -133,11 +134,14 @@ def dependences(nest: Nest) -> tuple[Dependence, ...]:
     if not pairs:
         return ()
     order = schedule(nest)
-    domains = {a.order: domain(nest, a) for pair in pairs for a in pair}
+    involved = {a.order: a for pair in pairs for a in pair}
+    touched = {k: access_relation(a).intersect_domain(domain(nest, a)) for k, a in involved.items()}
     combined = {order: r for r in reductions(nest) for order in (r.load, r.store)}
     found: list[Dependence] = []
     for a, b in pairs:
-        conflict = _conflict(a, b, domains)
+        conflict = _conflict(a, b, touched)
+        if conflict.is_empty():
+            continue
         reorderable = a.order in combined and b.order in combined and _same_reduction(a, b, combined)
         found += _directed(nest, a, b, conflict, order, reorderable)
         if a is not b:
@@ -253,12 +257,12 @@ def show_access(nest: Nest, access: Access) -> str:
     return f"{access.kind} {access.memref.get_name()}[{indices}]"
 
 
-def _conflict(a: Access, b: Access, domains: dict[int, isl.Set]) -> isl.Map:
-    """Instances of `a` and `b` that (may) touch the same element."""
+def _conflict(a: Access, b: Access, touched: dict[int, isl.Map]) -> isl.Map:
+    """Instances of `a` and `b` that (may) touch the same element; `touched` gives the elements by instance."""
+    to_a, to_b = touched[a.order], touched[b.order]
     if a.memref != b.memref:
-        return isl.Map.from_domain_and_range(domains[a.order], domains[b.order])
-    touched_a, touched_b = (access_relation(x).intersect_domain(domains[x.order]) for x in (a, b))
-    return touched_a.apply_range(touched_b.reverse())
+        return isl.Map.from_domain_and_range(to_a.domain(), to_b.domain())
+    return to_a.apply_range(to_b.reverse())
 
 
 def _directed(
@@ -376,5 +380,5 @@ def _require_known_operations(nest: Nest) -> None:
 
     nest.root.operation.walk(visit)
     if unknown:
-        where = f"{nest.label}, at {unknown[0].location}"
+        where = f"{nest.label}, at {location_text(unknown[0].location)}"
         raise IllegalTransform(where, f"the dependence analysis does not know what {unknown[0].name} accesses")

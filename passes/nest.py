@@ -192,7 +192,12 @@ def functions(module: ir.Operation) -> list[func.FuncOp]:
 def nests(module: ir.Operation) -> list[Nest]:
     """All nests of all functions, in program order."""
     with module.context:
-        return [view_nest(op) for f in functions(module) for op in f.entry_block.operations if _is_for(op)]
+        return [view_nest(root) for root in nest_roots(module)]
+
+
+def nest_roots(module: ir.Operation) -> list[affine.AffineForOp]:
+    """The outermost loops of all nests, in program order; cheaper than viewing them."""
+    return [op for f in functions(module) for op in f.entry_block.operations if isinstance(op, affine.AffineForOp)]
 
 
 def view_nest(root: affine.AffineForOp) -> Nest:
@@ -213,22 +218,23 @@ def find_nest(module: ir.Operation, layer: str, argument: str = "layer") -> Nest
     Raises:
         ArgumentError: no nest carries that layer's name (suggests the nearest), or several main nests do.
     """
-    layers: dict[str, list[Nest]] = {}
-    for nest in nests(module):
-        if nest.role == marks.MAIN:
-            layers.setdefault(nest.layer, []).append(nest)
-    if layer not in layers:
-        near = difflib.get_close_matches(layer, layers, n=3)
-        hint = f"; nearest: {', '.join(near)}" if near else f"; the program has {_enumerate(layers)}"
-        raise ArgumentError(argument, f"no layer '{layer}' in the program{hint}")
-    if len(layers[layer]) > 1:
-        raise ArgumentError(argument, f"layer '{layer}' is computed by {len(layers[layer])} nests, not by one")
-    return layers[layer][0]
+    with module.context:
+        mains = [root for root in nest_roots(module) if marks.get_text(root, marks.ROLE, marks.MAIN) == marks.MAIN]
+        found = [root for root in mains if marks.get_text(root, marks.LAYER) == layer]
+        if len(found) == 1:
+            return view_nest(found[0])
+    if found:
+        raise ArgumentError(argument, f"layer '{layer}' is computed by {len(found)} nests, not by one")
+    layers = list(dict.fromkeys(marks.get_text(root, marks.LAYER) for root in mains))
+    near = difflib.get_close_matches(layer, layers, n=3)
+    hint = f"; nearest: {', '.join(near)}" if near else f"; the program has {_enumerate(layers)}"
+    raise ArgumentError(argument, f"no layer '{layer}' in the program{hint}")
 
 
 def layer_nests(module: ir.Operation, layer: str) -> list[Nest]:
     """All nests of a layer, helping ones included, in program order."""
-    return [nest for nest in nests(module) if nest.layer == layer]
+    with module.context:
+        return [view_nest(root) for root in nest_roots(module) if marks.get_text(root, marks.LAYER) == layer]
 
 
 def require_perfect(nest: Nest) -> None:
@@ -314,6 +320,6 @@ def _is_for(op: ir.OpView) -> bool:
     return isinstance(op, affine.AffineForOp)
 
 
-def _enumerate(names: dict[str, list[Nest]], limit: int = 8) -> str:
-    shown = [f"'{n}'" for n in list(names)[:limit]]
+def _enumerate(names: Sequence[str], limit: int = 8) -> str:
+    shown = [f"'{n}'" for n in names[:limit]]
     return ", ".join(shown) + (f" and {len(names) - limit} more" if len(names) > limit else "") if shown else "no nest"
