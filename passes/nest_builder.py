@@ -10,6 +10,7 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import substitute, used_dims
+from loopmorph.passes.nest import LoadOp
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,19 @@ def store(value: ir.Value, memref: ir.Value, map_: ir.AffineMap, variables: Sequ
     return affine.AffineStoreOp(value, memref, operands, compact).operation
 
 
+def vector_load(memref: ir.Value, map_: ir.AffineMap, variables: Sequence[ir.Value], lanes: int) -> ir.Value:
+    """`affine.vector_load memref[map(variables)]` of `lanes` elements along the last axis."""
+    compact, operands = compress(map_, variables)
+    vector = ir.VectorType.get([lanes], ir.MemRefType(memref.type).element_type)
+    return affine.AffineVectorLoadOp(vector, memref, operands, compact).result
+
+
+def vector_store(value: ir.Value, memref: ir.Value, map_: ir.AffineMap, variables: Sequence[ir.Value]) -> ir.Operation:
+    """`affine.vector_store value, memref[map(variables)]`."""
+    compact, operands = compress(map_, variables)
+    return affine.AffineVectorStoreOp(value, memref, operands, compact).operation
+
+
 def compress(map_: ir.AffineMap, variables: Sequence[ir.Value]) -> tuple[ir.AffineMap, list[ir.Value]]:
     """The map over only those of `variables` that it uses, and these in order."""
     used = sorted({d for e in map_.results for d in used_dims(e)})
@@ -76,14 +90,21 @@ def compress(map_: ir.AffineMap, variables: Sequence[ir.Value]) -> tuple[ir.Affi
 
 
 def rewrite_access(op: ir.Operation, exprs: Sequence[ir.AffineExpr], variables: Sequence[ir.Value]) -> ir.Operation:
-    """Replaces an `affine.load` or `affine.store` by one of the same memref at `exprs(variables)`; returns it."""
+    """Replaces an access, scalar or vector, by one of the same memref at `exprs(variables)`; returns the new one."""
     map_ = ir.AffineMap.get(len(variables), 0, list(exprs))
     view = op.opview
     with ir.InsertionPoint(op), op.location:
-        if isinstance(view, affine.AffineLoadOp):
-            loaded = load(view.memref, map_, variables)
+        if isinstance(view, LoadOp):
+            wide = isinstance(view, affine.AffineVectorLoadOp)
+            loaded = (
+                vector_load(view.memref, map_, variables, view.result.type.shape[0])
+                if wide
+                else load(view.memref, map_, variables)
+            )
             op.results[0].replace_all_uses_with(loaded)
             new = loaded.owner
+        elif isinstance(view, affine.AffineVectorStoreOp):
+            new = vector_store(view.value, view.memref, map_, variables)
         else:
             new = store(view.value, view.memref, map_, variables)
     op.erase()

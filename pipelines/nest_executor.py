@@ -1,0 +1,302 @@
+"""Running a `Recipe` in PyTorch, with autograd: statements as strided views, `einsum` and element-wise operations."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from loopmorph.passes import index_forms as forms
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.index_forms import Form
+from loopmorph.passes.nest_recipe import (
+    Accumulation,
+    Call,
+    Constant,
+    Load,
+    Recipe,
+    Statement,
+    Value,
+    accumulation,
+    flatten,
+    loads,
+)
+
+_COMPARISONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "eq": torch.eq,
+    "ne": torch.ne,
+    "gt": torch.gt,
+    "ge": torch.ge,
+    "lt": torch.lt,
+    "le": torch.le,
+}
+_OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "arith.addf": torch.add,
+    "arith.subf": torch.sub,
+    "arith.mulf": torch.mul,
+    "arith.divf": torch.div,
+    "arith.remf": torch.fmod,
+    "arith.negf": torch.neg,
+    "arith.maximumf": torch.maximum,
+    "arith.minimumf": torch.minimum,
+    "arith.select": torch.where,
+    "arith.andi": torch.logical_and,
+    "arith.ori": torch.logical_or,
+    "arith.xori": torch.logical_xor,
+    "math.absf": torch.abs,
+    "math.ceil": torch.ceil,
+    "math.cos": torch.cos,
+    "math.erf": torch.erf,
+    "math.exp": torch.exp,
+    "math.exp2": torch.exp2,
+    "math.expm1": torch.expm1,
+    "math.floor": torch.floor,
+    "math.log": torch.log,
+    "math.log1p": torch.log1p,
+    "math.log2": torch.log2,
+    "math.powf": torch.pow,
+    "math.rsqrt": torch.rsqrt,
+    "math.sin": torch.sin,
+    "math.sqrt": torch.sqrt,
+    "math.tanh": torch.tanh,
+}
+
+
+def check_supported(recipe: Recipe) -> None:
+    """Raises:
+    IllegalTransform: the recipe holds something that `execute` has no case for; names it.
+    """
+    where = f"layer '{recipe.layer}'"
+    for statement in recipe.statements:
+        if statement.guards:
+            raise IllegalTransform(where, "a loop bound that depends on other loops in a way that cannot be undone")
+        if len(statement.loops) > 50:
+            raise IllegalTransform(where, f"a nest of {len(statement.loops)} loops; at most 50 can be executed")
+        for name in _operations(statement.value):
+            if name not in _OPERATIONS and name != "arith.cmpf":
+                raise IllegalTransform(where, f"operation '{name}' has no case in PyTorch")
+
+
+def execute(recipe: Recipe, given: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+    """Runs all statements.
+
+    Args:
+        recipe: what to run.
+        given: buffer number -> tensor, for the inputs and the parameters; all of one dtype and device. The inputs'
+            axis 0 may have any extent if `recipe.batch` is not None.
+
+    Returns:
+        Buffer number -> tensor of each output, in the buffer's shape (the batch as given on axis 0 of batched ones).
+    """
+    first = given[recipe.numbers("input")[0]] if recipe.numbers("input") else next(iter(given.values()))
+    batch = first.shape[0] if recipe.batch is not None else None
+    run = _Run(recipe, batch, first, {k: t.contiguous().reshape(-1) for k, t in given.items()})
+    for statement, number in itertools.zip_longest(recipe.statements, recipe.batch_loops):
+        run.statement(statement, number)
+    return {k: run.flat[k].reshape(run.shape(k)) for k in recipe.numbers("output")}
+
+
+@dataclass(frozen=True)
+class _Array:
+    """A tensor with one axis for each of `loops`, in this order."""
+
+    tensor: torch.Tensor
+    loops: tuple[int, ...]
+
+    def over(self, loops: tuple[int, ...]) -> torch.Tensor:
+        """The tensor with an axis for each of `loops` (its own among them, in the same order), 1 where it has none."""
+        shape = dict(zip(self.loops, self.tensor.shape, strict=True))
+        return self.tensor.reshape([shape.get(n, 1) for n in loops])
+
+
+@dataclass
+class _Run:
+    recipe: Recipe
+    batch: int | None
+    like: torch.Tensor
+    flat: dict[int, torch.Tensor]
+    extents: dict[int, int] = field(default_factory=dict)
+
+    def shape(self, buffer: int) -> tuple[int, ...]:
+        shape = self.recipe.buffers[buffer].shape
+        return (self.batch, *shape[1:]) if self.batch is not None and buffer in self.recipe.batched else shape
+
+    def statement(self, statement: Statement, batch_loop: int | None) -> None:
+        self.extents = statement.extent_of
+        if batch_loop is not None and self.batch is not None:
+            self.extents[batch_loop] = self.batch
+        kept = forms.used_loops(forms.add(*(_marker(f) for f in statement.target.index)))
+        kept_loops = tuple(n for n in statement.loops if n in kept)
+        found = accumulation(statement)
+        if found is None:
+            self._write(statement.target, kept_loops, self._evaluate(statement.value), None)
+        else:
+            kind, terms = found
+            for term in terms:
+                reduce = self._sum if kind == "sum" else self._extremum
+                self._write(statement.target, kept_loops, reduce(term, statement.loops, kept_loops, kind), kind)
+
+    # -- values
+
+    def _evaluate(self, value: Value) -> _Array:
+        if isinstance(value, Load):
+            return self._load(value)
+        if isinstance(value, Constant):
+            return _Array(torch.full((), value.value, dtype=self.like.dtype, device=self.like.device), ())
+        args = [self._evaluate(a) for a in value.args]
+        loops = tuple(sorted({n for a in args for n in a.loops}))
+        tensors = [a.over(loops) for a in args]
+        if value.op == "arith.cmpf":
+            return _Array(_compare(value.predicate, tensors[0], tensors[1]), loops)
+        return _Array(_OPERATIONS[value.op](*tensors), loops)
+
+    def _load(self, load: Load) -> _Array:
+        flat = self._memory(load.buffer)
+        address = load.address(self.recipe.buffers)
+        loops = tuple(sorted(forms.used_loops(address)))
+        if _is_strided(address):
+            strides = address.coefficients
+            sizes, steps = [self.extents[n] for n in loops], [strides[n] for n in loops]
+            return _Array(flat.as_strided(sizes, steps, flat.storage_offset() + address.constant), loops)
+        return _Array(flat[self._addresses(address, loops)], loops)
+
+    def _addresses(self, address: Form, loops: tuple[int, ...]) -> torch.Tensor:
+        """The address at every point of `loops`, int64."""
+        device = self.like.device
+        grids = {
+            n: torch.arange(self.extents[n], device=device).reshape([-1 if n == m else 1 for m in loops]) for n in loops
+        }
+        zero = torch.zeros([1] * len(loops), dtype=torch.int64, device=device)
+        return forms.evaluate(address, grids.__getitem__, zero).expand([self.extents[n] for n in loops])
+
+    def _memory(self, buffer: int) -> torch.Tensor:
+        if buffer not in self.flat:
+            self.flat[buffer] = self.like.new_zeros(math.prod(self.shape(buffer)))
+        return self.flat[buffer]
+
+    # -- reductions
+
+    def _sum(self, term: Value, loops: tuple[int, ...], kept: tuple[int, ...], kind: Accumulation) -> _Array:
+        """A product of factors, each over the loops that it uses, summed over all loops that are not kept."""
+        del kind
+        factors = [self._evaluate(f) for f in flatten(term, "arith.mulf")]
+        used = {n for f in factors for n in f.loops}
+        letters = {n: k for k, n in enumerate(sorted(used))}
+        result = tuple(n for n in sorted(kept) if n in used)
+        operands: list[torch.Tensor | list[int]] = []
+        for factor in factors:
+            operands += [factor.tensor, [letters[n] for n in factor.loops]]
+        repeats = math.prod(self.extents[n] for n in loops if n not in used and n not in kept)
+        total = torch.einsum(*operands, [letters[n] for n in result])
+        return _Array(total * repeats if repeats != 1 else total, result)
+
+    def _extremum(self, term: Value, loops: tuple[int, ...], kept: tuple[int, ...], kind: Accumulation) -> _Array:
+        array = self._evaluate(term)
+        axes = [k for k, n in enumerate(array.loops) if n not in kept]
+        if not axes:
+            return array
+        reduced = array.tensor.amax(axes) if kind == "max" else array.tensor.amin(axes)
+        return _Array(reduced, tuple(n for n in array.loops if n in kept))
+
+    # -- stores
+
+    def _write(self, target: Load, loops: tuple[int, ...], array: _Array, kind: Accumulation | None) -> None:
+        loops = tuple(sorted(loops))
+        value = array.over(loops).expand([self.extents[n] for n in loops])
+        old = self._memory(target.buffer)
+        if kind in ("max", "min"):
+            present = self._load(target)
+            value = (torch.maximum if kind == "max" else torch.minimum)(present.over(loops), value)
+        address = target.address(self.recipe.buffers)
+        order = self._covering_order(address, loops, old.numel())
+        if order is not None:
+            new = value.permute(order).reshape(-1).contiguous()  # an expanded value has strides of 0
+            self.flat[target.buffer] = old + new if kind == "sum" else new
+            return
+        if self._is_injective(address, loops):
+            new = old.clone()
+            strides = address.coefficients
+            part = new.as_strided(value.shape, [strides[n] for n in loops], address.constant)
+            if kind == "sum":
+                part.add_(value)
+            else:
+                part.copy_(value)
+            self.flat[target.buffer] = new
+            return
+        position = self._addresses(address, loops).reshape(-1)
+        self.flat[target.buffer] = old.index_put((position,), value.reshape(-1), accumulate=kind == "sum")
+
+    def _covering_order(self, address: Form, loops: tuple[int, ...], size: int) -> list[int] | None:
+        """The order of `loops` in which the addresses are 0, 1, ... size-1; None where they are not."""
+        if not address.is_linear or address.constant:
+            return None
+        strides = address.coefficients
+        order = sorted(range(len(loops)), key=lambda k: -strides[loops[k]])
+        expected = size
+        for k in order:
+            extent = self.extents[loops[k]]
+            if expected != strides[loops[k]] * extent:
+                return None
+            expected //= extent
+        return order if expected == 1 else None
+
+    def _is_injective(self, address: Form, loops: tuple[int, ...]) -> bool:
+        """Sufficient: each stride exceeds all that the smaller ones reach together."""
+        if not _is_strided(address):
+            return False
+        reach = 0
+        for stride, extent in sorted((address.coefficients[n], self.extents[n]) for n in loops):
+            if stride <= reach:
+                return False
+            reach += stride * (extent - 1)
+        return True
+
+
+def check_batch(recipe: Recipe, batch: int) -> None:
+    """Raises:
+    ArgumentError: the recipe runs with its example batch only, and this is another.
+    """
+    example = recipe.buffers[recipe.numbers("input")[0]].shape[0]
+    if recipe.batch is None and batch != example:
+        raise ArgumentError("input", f"layer '{recipe.layer}' is scheduled for batches of {example}, got {batch}")
+
+
+def _marker(form: Form) -> Form:
+    """A form that mentions the same loops with positive coefficients, so that sums of such do not cancel."""
+    return forms.add(*(forms.loop(n) for n in forms.used_loops(form)))
+
+
+def _is_strided(address: Form) -> bool:
+    return address.is_linear and all(c > 0 for c in address.coefficients.values())
+
+
+def _operations(value: Value) -> set[str]:
+    if not isinstance(value, Call):
+        return set()
+    return {value.op}.union(*(_operations(a) for a in value.args))
+
+
+def _compare(predicate: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`arith.cmpf`: o.. is false, u.. true where an operand is NaN."""
+    unordered = torch.isnan(a) | torch.isnan(b)
+    if predicate in ("ord", "uno"):
+        return unordered if predicate == "uno" else ~unordered
+    if predicate in ("true", "false"):
+        return torch.full_like(unordered, predicate == "true")
+    result = _COMPARISONS[predicate[1:]](a, b)
+    return result & ~unordered if predicate[0] == "o" else result | unordered
+
+
+def reduction_points(recipe: Recipe) -> int:
+    """Terms that are added up to one element of the output of the recipe's contraction: its fan-in; 1 without one."""
+    points: dict[int, int] = {}
+    for statement in recipe.statements:
+        found = accumulation(statement)
+        if found is not None and found[0] == "sum":
+            products = [t for t in found[1] if sum(1 for _ in loads(t)) > 1]
+            number = statement.target.buffer
+            points[number] = points.get(number, 0) + len(products) * math.prod(statement.extents)
+    return max((p // math.prod(recipe.buffers[k].shape) for k, p in points.items()), default=1) or 1
