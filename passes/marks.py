@@ -4,7 +4,9 @@ On the outermost loop of a nest (and before that on the linalg op that it came f
   `morph.layer`    qualified name of the module that it computes, "layer1.0.conv1"; "" for the network's own forward
   `morph.node`     name of the FX node that it computes, "convolution_1"
   `morph.role`     what it does for the layer: "main", or helping: "init" (start value), "pad", "copy",
-                   "prologue" (before the main nest: BatchNorm's scale), "epilogue" (after it: a linear layer's bias)
+                   "prologue" (before the main nest: BatchNorm's scale), "epilogue" (after it: a linear layer's bias),
+                   "filter-transform", "input-transform", "output-transform" (around Winograd's products),
+                   "pack" (a parameter brought into a blocked layout)
 On every loop:
   `morph.iter`     the iterator's name: n, co, oh, ow, ci, kh, kw for a convolution
 On function arguments:
@@ -33,6 +35,10 @@ PAD = "pad"
 COPY = "copy"
 PROLOGUE = "prologue"
 EPILOGUE = "epilogue"
+FILTER_TRANSFORM = "filter-transform"
+INPUT_TRANSFORM = "input-transform"
+OUTPUT_TRANSFORM = "output-transform"
+PACK = "pack"
 
 
 def get_text(op: ir.Operation | ir.OpView, name: str, default: str = "") -> str:

@@ -86,7 +86,11 @@ class _LayerLocations(fx_importer.ContextCache):
 def _module_path(node: torch.fx.Node) -> str:
     """Qualified name of the module whose `forward` made the node; export marks its k-th repeated call by `@k`."""
     stack = node.meta.get("nn_module_stack")
-    return [p for p, _ in stack.values()][-1] if stack else ""
+    if not stack:
+        return ""
+    key, (path, _) = list(stack.items())[-1]
+    repeated = re.search(r"@\d+$", key)
+    return path + (repeated[0] if repeated else "")
 
 
 def _leaf_layers(model: nn.Module) -> frozenset[str]:

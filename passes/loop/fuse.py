@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from torch_mlir import ir
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.arrange import Piece, arrange, band_with, find_loops, require_normal, whole
-from loopmorph.passes.nest import find_nest
+from loopmorph.passes.nest import Nest, find_nest
 from loopmorph.passes.rebuild import Rebuild, rebuild
 
 
@@ -37,6 +38,12 @@ class Fuse(Transformation[Rebuild]):
 
     layer: str
     iters: tuple[str, ...]
+
+    @classmethod
+    def space(cls, nest: Nest) -> Sequence[Fuse]:
+        """Every two neighbouring iterators that both run more than once."""
+        pairs = zip(nest.loops, nest.loops[1:], strict=False)
+        return [cls(nest.layer, (a.iterator, b.iterator)) for a, b in pairs if 1 not in (a.extent, b.extent)]
 
     def analyze(self, module: ir.Operation) -> Rebuild:
         with module.context:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from torch_mlir import ir
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.loop.arrange import arrange, band_with, find_loops, require_order_kept, whole
-from loopmorph.passes.nest import find_nest
+from loopmorph.passes.nest import Nest, find_nest
 from loopmorph.passes.rebuild import Rebuild, rebuild
 
 
@@ -40,6 +41,12 @@ class Interchange(Transformation[Rebuild]):
 
     layer: str
     order: tuple[str, ...]
+
+    @classmethod
+    def space(cls, nest: Nest) -> Sequence[Interchange]:
+        """Each iterator that runs more than once moved to the innermost place."""
+        moved = [loop.iterator for loop in nest.loops[:-1] if loop.extent != 1]
+        return [cls(nest.layer, (*(i for i in nest.iterators if i != inner), inner)) for inner in moved]
 
     def analyze(self, module: ir.Operation) -> Rebuild:
         with module.context:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ from torch_mlir import ir
 
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.loop.arrange import arrange, cut, require_factor, whole
-from loopmorph.passes.nest import find_nest
+from loopmorph.passes.nest import Nest, divisors, find_nest
 from loopmorph.passes.rebuild import Rebuild, perfect_band, rebuild
 
 
@@ -38,6 +39,10 @@ class Split(Transformation[Rebuild]):
     layer: str
     iter: str
     factor: int
+
+    @classmethod
+    def space(cls, nest: Nest) -> Sequence[Split]:
+        return [cls(nest.layer, loop.iterator, f) for loop in nest.loops for f in divisors(loop.extent, (4, 8, 16))]
 
     def analyze(self, module: ir.Operation) -> Rebuild:
         with module.context:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from torch_mlir import ir
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.loop.arrange import arrange, band_with, cut, find_loops, require_factor, require_order_kept, whole
-from loopmorph.passes.nest import find_nest
+from loopmorph.passes.nest import Nest, divisors, find_nest
 from loopmorph.passes.rebuild import Rebuild, rebuild
 
 
@@ -45,6 +46,15 @@ class Tile(Transformation[Rebuild]):
     layer: str
     iters: tuple[str, ...]
     sizes: tuple[int, ...]
+
+    @classmethod
+    def space(cls, nest: Nest) -> Sequence[Tile]:
+        """Every two neighbouring iterators that blocks of 4 or 8 divide."""
+        pairs = zip(nest.loops, nest.loops[1:], strict=False)
+        sizes = [(a, b, divisors(a.extent, (4, 8)), divisors(b.extent, (4, 8))) for a, b in pairs]
+        return [
+            cls(nest.layer, (a.iterator, b.iterator), (x, y)) for a, b, left, right in sizes for x in left for y in right
+        ]
 
     def analyze(self, module: ir.Operation) -> Rebuild:
         with module.context:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from torch_mlir.dialects import affine
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.loop.replicate import inner_names, replicate, require_divisor
-from loopmorph.passes.nest import Loop, Nest, find_nest
+from loopmorph.passes.nest import Loop, Nest, divisors, find_nest
 from loopmorph.passes.rebuild import body_of
 
 
@@ -54,6 +55,13 @@ class Unroll(Transformation[UnrollPlan]):
     layer: str
     iter: str
     factor: int
+
+    @classmethod
+    def space(cls, nest: Nest) -> Sequence[Unroll]:
+        """The innermost loop by 2 and 4, or altogether if it is short."""
+        loop = nest.loops[-1]
+        whole = [loop.extent] if loop.extent is not None and 2 <= loop.extent <= 8 else []
+        return [cls(nest.layer, loop.iterator, f) for f in [*divisors(loop.extent, (2, 4)), *whole]]
 
     def analyze(self, module: ir.Operation) -> UnrollPlan:
         with module.context:

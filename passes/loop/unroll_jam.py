@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from loopmorph.passes.dependence import band_schedule, reordering_violation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.replicate import inner_names, replicate, require_divisor
 from loopmorph.passes.loop.unroll import UnrollPlan
-from loopmorph.passes.nest import Loop, Nest, find_nest
+from loopmorph.passes.nest import Loop, Nest, divisors, find_nest
 from loopmorph.passes.rebuild import perfect_band
 
 
@@ -49,6 +50,10 @@ class UnrollJam(Transformation[UnrollPlan]):
     layer: str
     iter: str
     factor: int
+
+    @classmethod
+    def space(cls, nest: Nest) -> Sequence[UnrollJam]:
+        return [cls(nest.layer, loop.iterator, f) for loop in nest.loops[:-1] for f in divisors(loop.extent, (2, 4))]
 
     def analyze(self, module: ir.Operation) -> UnrollPlan:
         with module.context:

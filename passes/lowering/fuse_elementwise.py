@@ -12,6 +12,7 @@ from torch_mlir.dialects import affine
 from loopmorph.passes.affine_expr import downcast
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.lowering.dataflow import effects
 from loopmorph.passes.nest import Access, Nest, functions, view_nest
 
 SCOPES = ("layer", "function")
@@ -116,14 +117,12 @@ def _is_identity(access: Access, n_loops: int) -> bool:
 
 
 def _overwritten_between(producer: Nest, consumer: Nest) -> bool:
-    read = {load.memref for load in producer.loads}
-    op = producer.root.operation
-    block_ops = [o.operation for o in op.block.operations]
-    start, end = block_ops.index(op), block_ops.index(consumer.root.operation)
-    between = block_ops[start + 1 : end]
-    writers = [view_nest(o.opview) for o in between if o.name == "affine.for"]
-    writes = {store.memref for nest in writers for store in nest.stores}
-    return bool(read & (writes | {store.memref for store in consumer.stores}))
+    """Whether something that the producer reads changes before, or while, the consumer reads its result."""
+    start, end = producer.root.operation, consumer.root.operation
+    after = [op.operation for op in start.block.operations]
+    between = after[after.index(start) + 1 : after.index(end) + 1]
+    read = effects(start).reads
+    return any(read & effects(op).writes for op in between)
 
 
 def _merge(producer: Nest, consumer: Nest, loads: Sequence[Access]) -> None:
@@ -140,4 +139,3 @@ def _merge(producer: Nest, consumer: Nest, loads: Sequence[Access]) -> None:
         load.op.erase()
     producer.root.operation.erase()
     buffer.owner.erase()
-

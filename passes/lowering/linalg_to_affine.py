@@ -12,6 +12,7 @@ from torch_mlir.dialects import arith, func, linalg, memref
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ImportRefused
+from loopmorph.passes.lowering.element_access import load_element
 from loopmorph.passes.lowering.tensor_views import (
     Filled,
     TensorValue,
@@ -194,6 +195,12 @@ class _FunctionLowering:
                         store(values[value], source.memref, ir.AffineMap.get(len(ordered), 0, results), variables)
                 elif inner.operation.name == "linalg.index":
                     values[inner.results[0]] = variables[order.index(ir.IntegerAttr(inner.attributes["dim"]).value)]
+                elif inner.operation.name == "tensor.extract":
+                    source, *indices = inner.operands
+                    position = [values.get(i, i) for i in indices]
+                    values[inner.results[0]] = load_element(self.tensors[source], position, variables, describe(op))
+                elif len(inner.operation.regions) or any(_is_tensor(v.type) for v in inner.operands):
+                    raise ImportRefused(f"{describe(inner.operation)} in {describe(op)}: cannot be lowered to an affine nest")
                 else:
                     clone = inner.operation.clone()
                     _remap(clone, values)

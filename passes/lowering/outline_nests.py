@@ -1,0 +1,95 @@
+"""`morph-outline-nests`: a function of its own for every nest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch_mlir import ir
+from torch_mlir.dialects import affine, func
+
+from loopmorph.passes import marks
+from loopmorph.passes.base import Pass
+from loopmorph.passes.lowering.dataflow import effects
+from loopmorph.passes.nest import functions
+
+KERNEL = "morph.kernel"  # on a function: the layer whose nest it is (the first such layer, where several share it)
+
+
+@dataclass(frozen=True)
+class OutlineNests(Pass):
+    """Moves each nest to a private function of the memrefs and scalars that it uses, and calls it there.
+
+    Before:
+
+        func.func @run(%x, %y) { affine.for %i = 0 to 8 { ... %x ... %y ... } return }
+
+    After:
+
+        func.func private @run.0(%x, %y) attributes {morph.kernel = "conv1"} { affine.for ... return }
+        func.func @run(%x, %y) { call @run.0(%x, %y) return }
+
+    Nests that differ only in their operands and their layer share one function. LLVM's work grows faster than the
+    length of a function, and only of a function's arguments can it be told that they do not overlap.
+
+    Requires nothing; nests with results stay.
+    """
+
+    name: ClassVar[str] = "morph-outline-nests"
+
+    def run(self, module: ir.Operation) -> None:
+        with module.context:
+            for function in functions(module):
+                kernels: dict[str, str] = {}
+                for root in [op for op in function.entry_block.operations if isinstance(op, affine.AffineForOp)]:
+                    if not len(root.operation.results):
+                        _outline(root, function, kernels)
+
+
+def _outline(root: affine.AffineForOp, function: func.FuncOp, kernels: dict[str, str]) -> None:
+    """`kernels` holds the names of the functions made so far, by their text."""
+    touched = effects(root.operation)
+    used = _in_order(root.operation, touched.reads | touched.writes | touched.scalars)
+    constants = [v for v in used if not isinstance(v.owner, ir.Block) and v.owner.name == "arith.constant"]
+    passed = [v for v in used if v not in constants]
+    name = f"{function.name.value}.{len(kernels)}"
+    layer = marks.get_text(root, marks.LAYER)
+    for mark in (marks.LAYER, marks.NODE, marks.ROLE):
+        if mark in root.attributes:
+            del root.attributes[mark]
+    with root.location:
+        with ir.InsertionPoint(function):
+            kernel = func.FuncOp(name, ([v.type for v in passed], []), visibility="private")
+        block = kernel.add_entry_block()
+        with ir.InsertionPoint(root):
+            call = func.CallOp([], name, passed)
+        with ir.InsertionPoint(block):
+            copies = [v.owner.operation.clone().results[0] for v in constants]
+            end = func.ReturnOp([])
+    root.operation.move_before(end.operation)
+    replacement = dict(zip([*passed, *constants], [*block.arguments, *copies], strict=True))
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        for position, operand in enumerate(op.operands):
+            if operand in replacement:
+                op.operands[position] = replacement[operand]
+        return ir.WalkResult.ADVANCE
+
+    root.operation.walk(visit)
+    same = kernels.setdefault(kernel.operation.get_asm(use_local_scope=True).replace(f"@{name}", "@", 1), name)
+    if same == name:
+        kernel.attributes[KERNEL] = ir.StringAttr.get(layer)
+    else:
+        call.attributes["callee"] = ir.FlatSymbolRefAttr.get(same)
+        kernel.operation.erase()
+
+
+def _in_order(root: ir.Operation, wanted: frozenset[ir.Value]) -> list[ir.Value]:
+    order: dict[ir.Value, None] = {}
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        order.update((operand, None) for operand in op.operands if operand in wanted)
+        return ir.WalkResult.ADVANCE
+
+    root.walk(visit, ir.WalkOrder.PRE_ORDER)
+    return list(order)

@@ -1,0 +1,135 @@
+"""`morph-plan-scratch`: one scratch argument instead of the local memrefs, shared by those that never live at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch_mlir import ir
+from torch_mlir.dialects import arith, func, memref
+
+from loopmorph.passes import marks
+from loopmorph.passes.base import Pass
+from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.lowering.dataflow import outermost
+from loopmorph.passes.lowering.split_prepare import RUN, find_function, set_function
+
+SCRATCH = "morph.scratch"  # on an argument: working memory, whose contents mean nothing before and after
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A memref's need of memory: `size` bytes from the `first` to the `last` operation that uses it, both included."""
+
+    size: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class PlanScratch(Pass):
+    """Turns the allocations of `@run` into views of one argument `memref<Nxi8>` marked `morph.scratch`.
+
+    Before:
+
+        func.func @run(%x {morph.input = 0}, %y {morph.output = 0}) { %t = memref.alloc() : memref<8xf32> ... }
+
+    After:
+
+        func.func @run(%x {morph.input = 0}, %scratch: memref<64xi8> {morph.scratch}, %y {morph.output = 0}) {
+          %offset = arith.constant 0 : index   %t = memref.view %scratch[%offset][] : memref<64xi8> to memref<8xf32> ...
+        }
+
+    Memrefs whose first and last uses, in program order, do not overlap share bytes; offsets are multiples of 64. N is
+    what the caller has to provide. Without local memrefs there is no such argument. Only allocations of static shape
+    directly in the function's body are planned.
+
+    Requires: a function `@run` (see `morph-split-prepare`).
+    """
+
+    name: ClassVar[str] = "morph-plan-scratch"
+
+    def run(self, module: ir.Operation) -> None:
+        with module.context, ir.Location.unknown():
+            function = find_function(module, RUN)
+            if function is None:
+                raise IllegalTransform("module", f"{self.name} needs a function @{RUN}; morph-split-prepare makes it")
+            _plan(function)
+
+
+def assign_offsets(buffers: Sequence[Buffer]) -> list[int]:
+    """An offset in bytes for each buffer; two that live at once do not overlap. The largest are placed first."""
+    offsets = [0] * len(buffers)
+    placed: list[int] = []
+    for k in sorted(range(len(buffers)), key=lambda k: (-buffers[k].size, buffers[k].first, k)):
+        mine = buffers[k]
+        rivals = [j for j in placed if buffers[j].first <= mine.last and mine.first <= buffers[j].last]
+        offset = 0
+        for j in sorted(rivals, key=lambda j: offsets[j]):
+            if offset + mine.size <= offsets[j]:
+                break
+            offset = max(offset, _aligned(offsets[j] + buffers[j].size))
+        offsets[k] = offset
+        placed.append(k)
+    return offsets
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def _plan(function: func.FuncOp) -> None:
+    body = [op.operation for op in function.entry_block.operations]
+    position = {op: k for k, op in enumerate(body)}
+    allocations = [op for op in body if _is_static_allocation(op)]
+    for op in [op for op in allocations if next(iter(op.results[0].uses), None) is None]:
+        allocations.remove(op)
+        op.erase()
+    if not allocations:
+        return
+    for op in allocations:
+        for use in [use.owner for use in op.results[0].uses if use.owner.name == "memref.dealloc"]:
+            use.operation.erase()
+    buffers = [_lifetime(op, position) for op in allocations]
+    offsets = assign_offsets(buffers)
+    total = max(_aligned(o + b.size) for o, b in zip(offsets, buffers, strict=True))
+    scratch = _add_argument(function, total)
+    for op, offset in zip(allocations, offsets, strict=True):
+        with ir.InsertionPoint(op), op.location:
+            start = arith.ConstantOp(ir.IndexType.get(), offset).result
+            view = memref.ViewOp(op.results[0].type, scratch, start, []).result
+        op.results[0].replace_all_uses_with(view)
+        op.erase()
+
+
+def _is_static_allocation(op: ir.Operation) -> bool:
+    return op.name == "memref.alloc" and ir.MemRefType(op.results[0].type).has_static_shape
+
+
+def _lifetime(op: ir.Operation, position: dict[ir.Operation, int]) -> Buffer:
+    type_ = ir.MemRefType(op.results[0].type)
+    used = [position[outermost(use.owner.operation)] for use in op.results[0].uses]
+    return Buffer(math.prod(type_.shape) * element_bytes(type_.element_type), min(used), max(used))
+
+
+def element_bytes(element: ir.Type) -> int:
+    """Bytes that one element takes in memory; an `index` takes 8."""
+    width = 64 if isinstance(element, ir.IndexType) else element.width
+    return -(-width // 8)
+
+
+def _add_argument(function: func.FuncOp, size: int) -> ir.Value:
+    """A memref argument of `size` bytes, ahead of the outputs."""
+    block, argument_marks = function.entry_block, marks.argument_marks(function)
+    place = next((k for k, m in enumerate(argument_marks) if marks.OUTPUT in m), len(argument_marks))
+    type_ = ir.MemRefType.get([size], ir.IntegerType.get_signless(8))
+    scratch = block.add_argument(type_, function.location)
+    for argument in list(block.arguments)[place:-1]:  # the rest moves behind it
+        argument.replace_all_uses_with(block.add_argument(argument.type, function.location))
+    for _ in argument_marks[place:]:
+        block.erase_argument(place)
+    set_function(function, [*argument_marks[:place], {SCRATCH: ir.UnitAttr.get()}, *argument_marks[place:]])
+    return scratch

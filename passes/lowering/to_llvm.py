@@ -1,0 +1,148 @@
+"""From affine nests to the LLVM dialect."""
+
+from __future__ import annotations
+
+import re
+
+from torch_mlir import ir
+from torch_mlir.passmanager import PassManager
+
+from loopmorph.passes.base import Pass
+from loopmorph.passes.errors import CompilationFailed
+from loopmorph.passes.lowering.fold_scale import FoldScale
+from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
+from loopmorph.passes.lowering.outline_nests import KERNEL, OutlineNests
+from loopmorph.passes.lowering.plan_scratch import PlanScratch
+from loopmorph.passes.lowering.promote_accumulators import PromoteAccumulators
+from loopmorph.passes.lowering.split_prepare import SplitPrepare
+
+_PLAN: tuple[Pass, ...] = (
+    FoldScale(),
+    SplitPrepare(),
+    FuseElementwise(scope="function"),
+    PromoteAccumulators(),
+    PlanScratch(),
+)
+
+# What each operation becomes may hold operations for a later pass, so the order matters.
+_TO_LLVM = (
+    "canonicalize,cse",
+    "func.func(lower-affine)",
+    "convert-vector-to-scf",
+    "convert-scf-to-cf",
+    "expand-strided-metadata",
+    "lower-affine",
+    "arith-expand",
+    "convert-vector-to-llvm",
+    "convert-math-to-llvm",
+    "convert-math-to-libm",
+    "finalize-memref-to-llvm",
+    "convert-arith-to-llvm",
+    "convert-index-to-llvm",
+    "convert-ub-to-llvm",
+    "convert-func-to-llvm{use-bare-ptr-memref-call-conv=1}",
+    "convert-cf-to-llvm",
+    "canonicalize,cse",
+    "reconcile-unrealized-casts",
+)
+
+# `contract` lets a product and a sum become one fused multiply-add, `reassoc` lets a reduction be summed in several
+# lanes: both change only rounding. None of the flags that assume away NaN, infinities or signed zeros: max-pooling
+# pads with -inf, and a network's NaN has to stay one.
+_FAST_MATH = "#arith.fastmath<reassoc,contract>"
+_FAST_OPERATIONS = frozenset({"arith.addf", "arith.subf", "arith.mulf"})
+
+
+def plan_functions(module: ir.Module) -> None:
+    """Turns the affine `@main` into `@prepare` and `@run` with folded scales, merged element-wise steps and scratch.
+
+    Raises:
+        IllegalTransform: the module has no `@main`, or one that returns values.
+    """
+    for step in _PLAN:
+        step.run(module.operation)
+
+
+def lower_to_llvm(module: ir.Module) -> None:
+    """Lowers every function of a module of affine nests to the LLVM dialect, in place.
+
+    A memref argument becomes a plain pointer to its first element, so only memrefs of static shape that lie densely can
+    be arguments.
+
+    Raises:
+        CompilationFailed: an operation that cannot be lowered; names it, its location and, where known, its layer.
+    """
+    with module.context:
+        OutlineNests().run(module.operation)
+        _refuse(module, {"memref.copy"})  # it would become a call of a library that is not there
+        _allow_rounding_changes(module)
+        try:
+            PassManager.parse(f"builtin.module({','.join(_TO_LLVM)})").run(module.operation)
+        except ir.MLIRError as error:
+            raise CompilationFailed(f"cannot lower to LLVM: {_describe(error)}") from error
+        _refuse_all_but_llvm(module)
+        _separate_kernels(module)
+
+
+def _separate_kernels(module: ir.Module) -> None:
+    """Keeps LLVM from inlining the nests again, and tells it that no two of their memrefs overlap.
+
+    The memrefs of one nest are different arguments of the whole program or lie in different parts of the scratch.
+    """
+    unit = ir.UnitAttr.get()
+    for op in module.body.operations:
+        if KERNEL in op.attributes:
+            op.attributes["no_inline"] = unit
+            types = [argument.type for argument in op.regions[0].blocks[0].arguments]
+            pointers = [{"llvm.noalias": unit} if str(t) == "!llvm.ptr" else {} for t in types]
+            op.attributes["arg_attrs"] = ir.ArrayAttr.get([ir.DictAttr.get(p) for p in pointers])
+
+
+def _allow_rounding_changes(module: ir.Module) -> None:
+    flags = ir.Attribute.parse(_FAST_MATH)
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        if op.name in _FAST_OPERATIONS:
+            op.attributes["fastmath"] = flags
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+
+
+def _refuse(module: ir.Module, names: set[str]) -> None:
+    found: list[ir.Operation] = []
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        if op.name in names:
+            found.append(op)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    if found:
+        raise CompilationFailed(f"cannot lower to LLVM: '{found[0].name}' {_place(found[0].location)}")
+
+
+def _refuse_all_but_llvm(module: ir.Module) -> None:
+    found: list[ir.Operation] = []
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        if not op.name.startswith(("llvm.", "builtin.module")):
+            found.append(op)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    if found:
+        raise CompilationFailed(f"cannot lower to LLVM: '{found[0].name}' {_place(found[0].location)}")
+
+
+def _describe(error: ir.MLIRError) -> str:
+    if not error.error_diagnostics:
+        return str(error).splitlines()[0]
+    first = error.error_diagnostics[0]
+    return f"{first.message.splitlines()[0]} {_place(first.location)}"
+
+
+def _place(location: ir.Location) -> str:
+    """Where an operation comes from; importers name locations "layer@node"."""
+    match = re.search(r'"([^"@]*)@([^"]*)"', str(location))
+    return f"of layer '{match[1]}' (at {location})" if match else f"(at {location})"

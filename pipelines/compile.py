@@ -1,0 +1,181 @@
+"""`compile`: from a network to a callable on torch tensors."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.engine import Argument, CompiledModule, allocate
+from loopmorph.pipelines.program import Program, copy_module, import_model
+
+
+class Executable:
+    """A compiled network: call it on tensors of the example inputs' shapes and dtypes, on the CPU.
+
+    It holds its own copy of the weights; changing the model's afterwards has no effect. Calls from several threads are
+    safe; they run one after the other.
+
+    Attributes:
+        program: what was compiled.
+        compile_seconds: wall time of compilation and of the work on the parameters.
+    """
+
+    def __init__(self, program: Program) -> None:
+        """Compiles a program. `compile` is the usual way to get here.
+
+        Raises:
+            CompilationFailed: an operation that cannot be lowered.
+        """
+        started = time.perf_counter()
+        self.program = program
+        compiled = CompiledModule(copy_module(program.module))
+        self._run = compiled.run
+        self._lock = threading.Lock()
+        self._memory = _bind_memory(compiled, program)
+        compiled.prepare()
+        self._inputs = tuple(_Expected(tuple(x.shape), x.dtype) for x in program.example_inputs)
+        arguments = list(enumerate(compiled.run.arguments))
+        self._input_slots = tuple((k, int(a.key)) for k, a in arguments if a.role == "input")
+        outputs = sorted((int(a.key), k, a) for k, a in arguments if a.role == "output")
+        self._outputs = tuple((k, a.shape, _torch_dtype(a)) for _, k, a in outputs)
+        self._returns_tuple = len(outputs) != 1 or _returns_tuple(program)
+        self.compile_seconds = time.perf_counter() - started
+
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Computes the network's outputs.
+
+        Args:
+            tensors: one per positional argument of the model's `forward`, of the example inputs' shapes and dtypes.
+
+        Returns:
+            A new tensor, or a tuple of new tensors where the model returns several (or a tuple of one).
+
+        Raises:
+            ArgumentError: a wrong number of tensors, or one of another shape, dtype or device.
+        """
+        if len(tensors) != len(self._inputs):
+            raise ArgumentError("tensors", f"expected {len(self._inputs)} input tensor(s), got {len(tensors)}")
+        inputs = [e.check(k, t) for k, (e, t) in enumerate(zip(self._inputs, tensors, strict=True))]
+        outputs = [torch.empty(shape, dtype=dtype) for _, shape, dtype in self._outputs]
+        with self._lock:
+            for position, k in self._input_slots:
+                self._run.bind(position, inputs[k].data_ptr())
+            for (position, _, _), output in zip(self._outputs, outputs, strict=True):
+                self._run.bind(position, output.data_ptr())
+            self._run()
+        return tuple(outputs) if self._returns_tuple else outputs[0]
+
+
+def compile(
+    model_or_program: nn.Module | Program,
+    example_inputs: tuple[torch.Tensor, ...] | None = None,
+    *,
+    threads: int = 1,
+    schedule: str | None = None,
+) -> Executable:
+    """Compiles the inference form of a network to machine code for this computer.
+
+    Args:
+        model_or_program: a module, or a program that has been imported (and perhaps transformed) already.
+        example_inputs: for a module: one tensor per positional argument of `forward`; shapes and dtypes become static.
+        threads: number of threads that the code may use; 1 so far.
+        schedule: transformations to apply first, as `Program.apply` takes them.
+
+    Raises:
+        ArgumentError: an argument of the wrong type or range, example inputs missing or superfluous.
+        ImportRefused: the module cannot be imported.
+        IllegalTransform: the program does not admit the schedule.
+        CompilationFailed: an operation that cannot be lowered; names it and its location.
+    """
+    check_threads(threads)
+    program = _program(model_or_program, example_inputs)
+    return Executable(program if schedule is None else program.apply(schedule))
+
+
+def check_threads(threads: int) -> None:
+    """Raises:
+    ArgumentError: a number of threads that generated code cannot run on.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ArgumentError("threads", f"expected a positive number of threads, got {threads!r}")
+    if threads > 1:
+        raise ArgumentError("threads", f"generated code runs on one thread so far; expected 1, got {threads}")
+
+
+def _program(model_or_program: nn.Module | Program, example_inputs: tuple[torch.Tensor, ...] | None) -> Program:
+    if isinstance(model_or_program, Program):
+        if example_inputs is not None:
+            raise ArgumentError("example_inputs", "a Program has its example inputs already; leave them out")
+        return model_or_program
+    if not isinstance(model_or_program, nn.Module):
+        kind = type(model_or_program).__name__
+        raise ArgumentError("model_or_program", f"expected an nn.Module or a Program, got {kind}")
+    if example_inputs is None:
+        raise ArgumentError("example_inputs", "needed to compile an nn.Module: a tuple of tensors")
+    return import_model(model_or_program, example_inputs)
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """Shape and dtype of one input."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def check(self, position: int, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor, laid out densely.
+
+        Raises:
+            ArgumentError: it is not what is expected.
+        """
+        if not isinstance(tensor, torch.Tensor):
+            raise self._wrong(position, f"a {type(tensor).__name__}")
+        if tensor.shape != self.shape or tensor.dtype != self.dtype:
+            raise self._wrong(position, f"{tuple(tensor.shape)} {tensor.dtype}")
+        if not tensor.device.type == "cpu" or tensor.layout is not torch.strided:
+            raise self._wrong(position, f"a {tensor.layout} tensor on {tensor.device}")
+        return tensor.contiguous()
+
+    def _wrong(self, position: int, got: str) -> ArgumentError:
+        wanted = f"a dense CPU tensor {self.shape} {self.dtype}"
+        return ArgumentError("tensors", f"input {position}: expected {wanted}, got {got}")
+
+
+def _bind_memory(compiled: CompiledModule, program: Program) -> list[torch.Tensor | np.ndarray]:
+    """Binds parameters, packed memrefs and scratch; returns what must stay alive."""
+    parameters = program.parameters
+    kept: dict[tuple[str, str | int], torch.Tensor | np.ndarray] = {}
+    for function in (compiled.prepare, compiled.run):
+        for position, argument in enumerate(function.arguments):
+            if argument.role in ("input", "output"):
+                continue
+            name = (argument.role, argument.key)
+            if name not in kept:
+                kept[name] = _parameter(parameters, argument) if argument.role == "param" else allocate(argument.nbytes)
+            memory = kept[name]
+            function.bind(position, memory.data_ptr() if isinstance(memory, torch.Tensor) else memory.ctypes.data)
+    return list(kept.values())
+
+
+def _parameter(parameters: dict[str, torch.Tensor], argument: Argument) -> torch.Tensor:
+    tensor = parameters[str(argument.key)].detach()
+    return tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _torch_dtype(argument: Argument) -> torch.dtype:
+    return getattr(torch, argument.dtype)
+
+
+def _returns_tuple(program: Program) -> bool:
+    """Whether the model wraps its only output in a tuple; found by a run that computes no values."""
+    model = copy.deepcopy(program.model).eval() if program.model.training else program.model
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        return isinstance(model(*program.example_inputs), tuple | list)

@@ -1,0 +1,142 @@
+"""Machine code for a module of affine nests, callable on plain pointers. Needs neither torch nor its data."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from torch_mlir import ir
+from torch_mlir.dialects import func
+from torch_mlir.execution_engine import ExecutionEngine
+
+from loopmorph.passes import marks
+from loopmorph.passes.errors import CompilationFailed
+from loopmorph.passes.lowering.plan_scratch import ALIGNMENT, SCRATCH
+from loopmorph.passes.lowering.split_prepare import PACKED, PREPARE, RUN, find_function
+from loopmorph.passes.lowering.to_llvm import lower_to_llvm, plan_functions
+
+Role = Literal["input", "param", "packed", "scratch", "output"]
+_ROLES: dict[str, Role] = {
+    marks.INPUT: "input",
+    marks.PARAM: "param",
+    PACKED: "packed",
+    SCRATCH: "scratch",
+    marks.OUTPUT: "output",
+}
+_DTYPES = {
+    "f64": "float64",
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "i64": "int64",
+    "i32": "int32",
+    "i16": "int16",
+    "i8": "int8",
+    "i1": "bool",
+}
+_ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One memref argument of a compiled function.
+
+    Attributes:
+        role: what is passed there.
+        key: a parameter's qualified name; the position of an input or output; a packed memref's number; 0 for scratch.
+        shape: its extents; the elements lie densely in row-major order.
+        dtype: the element's type by its name in numpy and torch.
+    """
+
+    role: Role
+    key: str | int
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * _ITEM_BYTES.get(self.dtype, 1)
+
+
+class NativeFunction:
+    """One compiled function with pointers to its arguments. Not safe to call from two threads at once."""
+
+    def __init__(self, engine: ExecutionEngine, name: str, arguments: tuple[Argument, ...]) -> None:
+        self.arguments = arguments
+        self._engine = engine  # owns the code
+        address = engine.raw_lookup(name)
+        if not address:
+            raise CompilationFailed(f"LLVM has no code for function @{name}: it calls something that is not there")
+        self._code = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
+        # The code takes an array of pointers to the arguments' values, which are pointers themselves.
+        n_slots = max(1, len(arguments))
+        self._values = (ctypes.c_void_p * n_slots)()
+        slots = range(ctypes.addressof(self._values), ctypes.addressof(self._values) + 8 * n_slots, 8)
+        self._packed = (ctypes.c_void_p * n_slots)(*slots)
+
+    def bind(self, position: int, address: int) -> None:
+        """Passes the memory at `address` as the argument at `position` in all calls from now on."""
+        self._values[position] = address
+
+    def __call__(self) -> None:
+        """Runs the code on what is bound; other Python threads go on meanwhile."""
+        self._code(self._packed)
+
+
+class CompiledModule:
+    """The machine code of a module.
+
+    Attributes:
+        prepare: to be called once, when the parameters and the packed memrefs are bound.
+        run: computes the outputs.
+    """
+
+    def __init__(self, module: ir.Module) -> None:
+        """Compiles a module of affine nests with one function `@main`; the module is lowered in place.
+
+        Raises:
+            IllegalTransform: the module has no `@main`, or one that returns values.
+            CompilationFailed: an operation cannot be lowered, or LLVM refuses the result.
+        """
+        plan_functions(module)
+        signatures = {name: _signature(find_function(module.operation, name)) for name in (PREPARE, RUN)}
+        lower_to_llvm(module)
+        try:
+            engine = ExecutionEngine(module, opt_level=3, shared_libs=[])
+            functions = [NativeFunction(engine, name, arguments) for name, arguments in signatures.items()]
+        except RuntimeError as error:
+            raise CompilationFailed(f"LLVM cannot compile the program: {str(error).splitlines()[0]}") from error
+        self.prepare, self.run = functions
+
+
+def _signature(function: func.FuncOp | None) -> tuple[Argument, ...]:
+    if function is None:
+        return ()
+    arguments = []
+    for value, attributes in zip(function.entry_block.arguments, marks.argument_marks(function), strict=True):
+        mark = next((m for m in _ROLES if m in attributes), None)
+        type_ = value.type
+        if mark is None or not isinstance(type_, ir.MemRefType) or str(type_.element_type) not in _DTYPES:
+            raise CompilationFailed(f"argument {value.get_name()} of @{function.name.value}: {type_} cannot be passed")
+        arguments.append(Argument(_ROLES[mark], _key(attributes[mark]), tuple(type_.shape), _dtype(type_)))
+    return tuple(arguments)
+
+
+def _key(attribute: ir.Attribute) -> str | int:
+    if isinstance(attribute, ir.StringAttr):
+        return attribute.value
+    return attribute.value if isinstance(attribute, ir.IntegerAttr) else 0
+
+
+def _dtype(type_: ir.MemRefType) -> str:
+    return _DTYPES[str(type_.element_type)]
+
+
+def allocate(nbytes: int) -> np.ndarray:
+    """Uninitialised memory, uint8, that starts at a multiple of 64."""
+    raw = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]

@@ -1,0 +1,307 @@
+"""The search: draw candidates, keep the legal and fast ones, combine them into one schedule, check the whole network."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from loopmorph.dialects.morph import schedule_text
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphError
+from loopmorph.pipelines.compile import Executable, check_threads
+from loopmorph.pipelines.compile import compile as compile_program
+from loopmorph.pipelines.data import Batch, load_batch
+from loopmorph.pipelines.evaluate import Evaluator, LayerTime, total
+from loopmorph.pipelines.measure import TimingCache
+from loopmorph.pipelines.program import Program, import_model
+from loopmorph.pipelines.report import CandidateReport, LayerReport, Report
+from loopmorph.pipelines.search_space import Candidate, Step, draw_candidates
+from loopmorph.pipelines.worker import Worker
+
+Progress = Callable[[str, int, int], None]
+
+WORTHWHILE = 0.98  # a candidate has to take less than this share of the original's time
+
+
+@dataclass(frozen=True)
+class Result:
+    """An optimised network.
+
+    Attributes:
+        program: the rewritten network as MLIR.
+        report: what was tried and measured.
+    """
+
+    program: Program
+    report: Report
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The rewritten network as a trainable module, its weights inherited from the imported one."""
+        return self.program.to_module()
+
+    @cached_property
+    def executable(self) -> Executable:
+        """The rewritten network compiled."""
+        return compile_program(self.program, threads=self.report.threads)
+
+    @property
+    def schedule(self) -> str:
+        """The transformations as a schedule (transform IR), which `replay` takes."""
+        return schedule_text(self.program.steps)
+
+
+@dataclass(frozen=True)
+class _Accepted:
+    """A candidate that is legal, right, and faster on the layers that it changes; `saved` in milliseconds."""
+
+    candidate: Candidate
+    saved: float
+
+
+def optimize(
+    model: nn.Module,
+    example_inputs: tuple[torch.Tensor, ...],
+    data: str | Path | Batch | None = None,
+    *,
+    candidates: int = 1000,
+    seed: int = 0,
+    threads: int = 1,
+    batch_size: int = 64,
+    repeats: int = 1,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Searches for a schedule of neural and loop transformations that makes a network faster and keeps it legal.
+
+    Each of `candidates` random candidates is a layer, at most one neural transformation of it and up to two loop
+    transformations. It has to pass, in turn: the structural rules; Fisher Potential not below the original's, on one
+    minibatch and equal initialisations; a numeric check of every compiled layer that it changes; and it has to be
+    faster there. The fastest that go together make the schedule. The same seed gives the same candidates; measured
+    times are kept in a cache, so that a second run chooses as the first did.
+
+    Ctrl-C ends the drawing and goes on with what was found so far.
+
+    Args:
+        model: a classifier with one image input; left as it is.
+        example_inputs: one tensor (N, C, H, W); its shape becomes static in the compiled code.
+        data: a folder or file of images (see `load_batch`), a `Batch`, or None for synthetic images.
+        candidates: how many to draw, at least 1.
+        seed: of the candidates, the choice of images, and the initialisations.
+        threads: threads of the compiled code.
+        batch_size: images in the minibatch.
+        repeats: initialisations that a Fisher Potential is averaged over.
+        name: the model's name in the report; its class's by default.
+        progress: called with a stage's name, steps done and steps in all.
+
+    Raises:
+        ArgumentError: a count below 1, a model that takes other than one image, wrong data.
+        ImportRefused: the model cannot be imported.
+        DataError: the data cannot be read.
+        CompilationFailed: the original network cannot be compiled.
+    """
+    _check_counts(candidates=candidates, batch_size=batch_size, repeats=repeats)
+    check_threads(threads)
+    tell = progress or (lambda stage, done, of: None)
+    started = time.perf_counter()
+    tell("import", 0, 1)
+    original = import_model(model, example_inputs)
+    batch = data if isinstance(data, Batch) else _load(original, data, batch_size, seed)
+    tell("import", 1, 1)
+    with Worker(threads=threads) as worker, closing(TimingCache()) as cache:
+        search = _Search(original, Evaluator(original, batch, seed, repeats, worker, cache), tell)
+        search.draw(candidates, seed)
+        program = search.combine()
+        report = search.report(program, name or type(model).__name__, threads, seed, started)
+    return Result(program, report)
+
+
+def replay(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], schedule_text: str) -> Result:
+    """Applies a schedule to a network again; the IR is the same as when it was found. Nothing is measured.
+
+    Raises:
+        ArgumentError: the schedule is malformed, or names something that the network does not have.
+        IllegalTransform: the network does not admit a step.
+        ImportRefused: the model cannot be imported.
+    """
+    started = time.perf_counter()
+    original = import_model(model, example_inputs)
+    program = original.apply(schedule_text)
+    counts = _counts(original, program)
+    layers = _layer_reports(original, program, [])
+    report = Report(
+        model=type(model).__name__, threads=1, seed=0, data="none: a schedule was replayed", baseline_ms=None,
+        optimized_ms=None, speedup=None, fisher_original=None, fisher_optimized=None, fisher_standard_error=None,
+        legal=None, candidates=0, rejected_structure=0, rejected_fisher=0, failed=0, max_abs_error=None, **counts,
+        seconds_total=time.perf_counter() - started, interrupted=False, layers=layers, details=(),
+    )  # fmt: skip
+    return Result(program, report)
+
+
+class _Search:
+    """One search: the candidates drawn, those accepted, and the schedule made of them."""
+
+    def __init__(self, original: Program, evaluator: Evaluator, tell: Progress) -> None:
+        self.original = original
+        self.evaluator = evaluator
+        self.tell = tell
+        self.details: list[CandidateReport] = []
+        self.accepted: list[_Accepted] = []
+        self.interrupted = False
+
+    def draw(self, count: int, seed: int) -> None:
+        """Draws and judges `count` candidates; a keyboard interrupt ends it early."""
+        try:
+            self.tell("search", 0, count)
+            self.evaluator.fisher(self.original)
+            for done, candidate in enumerate(islice(draw_candidates(self.original, seed), count), start=1):
+                self.details.append(self._judge(candidate))
+                self.tell("search", done, count)
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def combine(self) -> Program:
+        """The best candidates of all layers in one program: neural steps first, then the loop steps that still fit."""
+        ranked = sorted(self.accepted, key=lambda a: a.saved, reverse=True)
+        program, chosen = self.original, dict[str, Candidate]()
+        for done, entry in enumerate(ranked):
+            self.tell("combine", done, len(ranked))
+            candidate = entry.candidate
+            if candidate.layer in chosen:
+                continue
+            extended = self._with_neural(program, candidate.neural)
+            if extended is not None:
+                program = extended
+                chosen[candidate.layer] = candidate
+        for candidate in chosen.values():
+            program = _applied(program, candidate.loops) or program
+        self.tell("combine", len(ranked), len(ranked))
+        return program
+
+    def report(self, program: Program, name: str, threads: int, seed: int, started: float) -> Report:
+        """Compiles, checks and times the whole network; everything in one report."""
+        self.tell("check", 0, 2)
+        error = self.evaluator.check_network(program)
+        baseline, optimized = self.evaluator.network_times(program)
+        self.tell("check", 1, 2)
+        times = self.evaluator.layer_times(program)
+        before, after = self.evaluator.fisher(self.original), self._fisher_of(program)
+        outcomes = [d.outcome for d in self.details]
+        self.tell("check", 2, 2)
+        return Report(
+            model=name, threads=threads, seed=seed, data=self.evaluator.batch.source,
+            baseline_ms=baseline, optimized_ms=optimized, speedup=baseline / optimized,
+            fisher_original=before.mean, fisher_optimized=after, fisher_standard_error=before.standard_error,
+            legal=after >= before.mean, candidates=len(outcomes), rejected_structure=outcomes.count("structure"),
+            rejected_fisher=outcomes.count("fisher"), failed=outcomes.count("failed"), max_abs_error=error,
+            **_counts(self.original, program), seconds_total=time.perf_counter() - started,
+            interrupted=self.interrupted, layers=_layer_reports(self.original, program, times),
+            details=tuple(self.details),
+        )  # fmt: skip
+
+    def _judge(self, candidate: Candidate) -> CandidateReport:
+        """Takes one candidate through the gates, in order of their cost."""
+        texts = tuple(str(step) for step in candidate.steps)
+        if candidate.refusal is not None:
+            return CandidateReport(texts, "structure", str(candidate.refusal))
+        score: float | None = None
+        try:
+            if candidate.neural is not None:
+                score = self.evaluator.fisher(self.original.apply(str(candidate.neural))).mean
+                required = self.evaluator.fisher(self.original).mean
+                if not score >= required:
+                    return CandidateReport(texts, "fisher", f"Fisher Potential {score:.6g} < {required:.6g}", score)
+            times = self.evaluator.layer_times(self.original.apply(str(candidate)))
+        except (IllegalTransform, ArgumentError) as error:
+            return CandidateReport(texts, "structure", str(error), score)
+        except CompilationFailed as error:
+            return CandidateReport(texts, "failed", str(error), score)
+        before, after = total(times, lambda t: t.ms_before), total(times, lambda t: t.ms_after)
+        if after < WORTHWHILE * before:
+            self.accepted.append(_Accepted(candidate, before - after))
+        return CandidateReport(texts, "accepted", "", score, before, after)
+
+    def _with_neural(self, program: Program, step: Step | None) -> Program | None:
+        """The program with one more neural step, None where that is not legal any more."""
+        if step is None:
+            return program
+        extended = _applied(program, [step])
+        if extended is None:
+            return None
+        try:
+            legal = self.evaluator.fisher(extended).mean >= self.evaluator.fisher(self.original).mean
+        except LoopmorphError:
+            return None
+        return extended if legal else None
+
+    def _fisher_of(self, program: Program) -> float:
+        """The potential of a combined program: that of its neural steps, since loop steps change no value."""
+        neural = [text for text in program.steps if text in self._neural_texts()]
+        return self.evaluator.fisher(self.original.apply(",".join(neural)) if neural else self.original).mean
+
+    def _neural_texts(self) -> set[str]:
+        return {str(a.candidate.neural) for a in self.accepted if a.candidate.neural is not None}
+
+
+def _applied(program: Program, steps: Sequence[Step]) -> Program | None:
+    """The program after the steps, None where it does not admit one of them."""
+    try:
+        return program.apply(",".join(str(step) for step in steps)) if steps else program
+    except LoopmorphError:
+        return None
+
+
+def _layer_reports(original: Program, program: Program, times: Sequence[LayerTime]) -> tuple[LayerReport, ...]:
+    """One report for each layer that was timed, or that a step names."""
+    timed = {t.name: t for t in times}
+    before = {layer.name: layer.macs for layer in original.layers}
+    after = {layer.name: layer.macs for layer in program.layers}
+    reports = []
+    for name in before:
+        steps = tuple(text for text in program.steps if f"layer={name} " in text or f"layer={name}}}" in text)
+        if name in timed or steps:
+            t = timed.get(name)
+            milliseconds = (t.ms_before, t.ms_after) if t else (None, None)
+            reports.append(LayerReport(name, steps, *milliseconds, before[name], after.get(name, 0)))
+    return tuple(reports)
+
+
+def _counts(original: Program, program: Program) -> dict[str, int]:
+    def elements(p: Program) -> int:
+        trained = dict(p.model.named_parameters())
+        return sum(t.numel() for name, t in p.parameters.items() if name in trained)
+
+    return {
+        "macs_before": sum(layer.macs for layer in original.layers),
+        "macs_after": sum(layer.macs for layer in program.layers),
+        "parameters_before": elements(original),
+        "parameters_after": elements(program),
+    }
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ArgumentError(name, f"expected an integer of at least 1, got {value!r}")
+
+
+def _load(program: Program, data: str | Path | None, count: int, seed: int) -> Batch:
+    """A minibatch of the shape that the network takes, with as many classes as it tells apart."""
+    if len(program.example_inputs) != 1 or program.example_inputs[0].dim() != 4:
+        raise ArgumentError("example_inputs", "expected one tensor (N, C, H, W): Fisher Potential needs a classifier")
+    (images,) = program.example_inputs
+    with torch.no_grad():
+        logits = copy.deepcopy(program.model).eval()(images)
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
+        raise ArgumentError("model", "expected logits (N, classes) from it: Fisher Potential needs a classifier")
+    _, channels, height, width = images.shape
+    return load_batch(data, count=count, shape=(channels, height, width), classes=logits.shape[1], seed=seed)
+

@@ -1,0 +1,103 @@
+"""What a search draws from: a layer, at most one neural transformation of it, then a few loop transformations."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch_mlir import ir
+
+from loopmorph.passes import marks
+from loopmorph.passes.base import Transformation
+from loopmorph.passes.cost import macs
+from loopmorph.passes.errors import LoopmorphError
+from loopmorph.passes.nest import find_nest, nests
+from loopmorph.passes.registry import all_passes
+from loopmorph.pipelines.program import Program, copy_module
+
+Step = Transformation[Any]
+
+MAX_LOOP_STEPS = 2
+PLAIN_SHARE = 0.2  # candidates without a neural transformation: the same network, other loops
+_DUPLICATES_BEFORE_GIVING_UP = 50
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of the search space.
+
+    Attributes:
+        layer: the layer that it is about.
+        neural: its neural transformation, None for loop transformations alone.
+        loops: its loop transformations, in order, drawn for the nest that `neural` leaves.
+        refusal: why the structure forbids it, None where it does not.
+    """
+
+    layer: str
+    neural: Step | None
+    loops: tuple[Step, ...]
+    refusal: LoopmorphError | None = None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All transformations, in the order of application."""
+        return (*((self.neural,) if self.neural else ()), *self.loops)
+
+    def __str__(self) -> str:
+        return ",".join(str(step) for step in self.steps)
+
+
+def candidate_layers(program: Program) -> dict[str, int]:
+    """The layers whose main nest is a contraction, in program order, and their multiply-accumulates."""
+    mains = [nest for nest in nests(program.module.operation) if nest.role == marks.MAIN]
+    return {nest.layer: macs(nest) for nest in mains if macs(nest)}
+
+
+def draw_candidates(program: Program, seed: int) -> Iterator[Candidate]:
+    """Distinct candidates without end (until the space seems exhausted); a function of program and seed alone."""
+    generator = random.Random(seed)
+    work = candidate_layers(program)
+    layers, weights = list(work), [math.sqrt(w) for w in work.values()]  # large layers more often, small ones too
+    seen: set[str] = set()
+    repeated = 0
+    while layers and repeated < _DUPLICATES_BEFORE_GIVING_UP:
+        candidate = _draw(program, generator.choices(layers, weights)[0], generator)
+        if not candidate.steps or str(candidate) in seen:
+            repeated += 1
+            continue
+        repeated = 0
+        seen.add(str(candidate))
+        yield candidate
+
+
+def _draw(program: Program, layer: str, generator: random.Random) -> Candidate:
+    module = copy_module(program.module).operation
+    neural = None
+    if generator.random() >= PLAIN_SHARE:
+        neural = _choose(module, layer, "neural", generator)
+    n_loops = generator.randint(0 if neural else 1, MAX_LOOP_STEPS)
+    loops: list[Step] = []
+    try:
+        if neural is not None:
+            neural.apply(module)
+        for _ in range(n_loops):
+            step = _choose(module, layer, "loop", generator)
+            if step is not None:
+                loops.append(step)
+                step.apply(module)
+    except LoopmorphError as error:
+        return Candidate(layer, neural, tuple(loops), refusal=error)
+    return Candidate(layer, neural, tuple(loops))
+
+
+def _choose(module: ir.Operation, layer: str, kind: str, generator: random.Random) -> Step | None:
+    """A transformation of that kind: first which, then its options, each uniformly."""
+    with module.context:
+        nest = find_nest(module, layer)
+        classes = [c for c in all_passes().values() if issubclass(c, Transformation) and c.kind == kind]
+        spaces = [list(c.space(nest)) for c in sorted(classes, key=lambda c: c.name)]
+    spaces = [s for s in spaces if s]
+    return generator.choice(generator.choice(spaces)) if spaces else None

@@ -1,0 +1,158 @@
+"""The worker's side of `loopmorph.pipelines.worker`: compiles, runs and times modules until its input ends.
+
+Started as `python -m loopmorph.pipelines.worker_main`. It imports no torch, so that it starts fast.
+Requests, pairs of job and time limit, come in and replies go out on the standard input and output that the parent
+opened; whatever else writes to the standard output (LLVM does) is sent to the standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import resource
+import signal
+import statistics
+import sys
+import time
+
+import numpy as np
+from torch_mlir import ir
+
+from loopmorph.passes.errors import LoopmorphError
+from loopmorph.pipelines.engine import CompiledModule, NativeFunction, allocate
+from loopmorph.pipelines.worker_protocol import Reply, RunJob, TimeJob, frame, read_frame
+
+SMALLEST_SAMPLE = 1e-3  # seconds; a shorter kernel is called several times for one sample
+_WARM_UP = 2
+# Seconds after a job's limit when the alarm, whose default action needs no Python, ends a worker without a parent.
+_GRACE = 5
+Memory = dict[tuple[str, str | int], np.ndarray]
+
+
+def perform(job: RunJob | TimeJob | None) -> Reply:
+    """Does one job; what loopmorph raises on purpose, and a lack of memory, become part of the reply."""
+    if job is None:  # only to know that the worker is there
+        return Reply()
+    try:
+        if isinstance(job, RunJob):
+            return Reply(outputs=_run(job))
+        return Reply(seconds=_time(job))
+    except LoopmorphError as error:
+        return Reply(error=str(error))
+    except ir.MLIRError as error:
+        return Reply(error=f"the module does not parse: {str(error).splitlines()[0]}")
+    except MemoryError:
+        return Reply(error="out of memory")
+
+
+def _compile(text: str | bytes) -> CompiledModule:
+    context = ir.Context()
+    context.allow_unregistered_dialects = True
+    with context, ir.Location.unknown():
+        return CompiledModule(ir.Module.parse(text))
+
+
+def _run(job: RunJob) -> list[np.ndarray]:
+    compiled = _compile(job.module)
+    memory = _bind(compiled)
+    for name, array in job.parameters.items():
+        if ("param", name) in memory:
+            _fill(memory["param", name], array)
+    for position, array in enumerate(job.inputs):
+        if ("input", position) in memory:
+            _fill(memory["input", position], array)
+    compiled.prepare()
+    compiled.run()
+    outputs = sorted((int(a.key), a) for a in compiled.run.arguments if a.role == "output")
+    return [memory["output", key].view(argument.dtype).reshape(argument.shape) for key, argument in outputs]
+
+
+def _time(job: TimeJob) -> list[list[float]]:
+    """Seconds per call: for each module one sample a round, the modules taking turns within a round."""
+    compiled = [_compile(text) for text in job.modules]
+    random = np.random.default_rng(0)
+    kept = []
+    for module in compiled:
+        memory = _bind(module)
+        _randomise(module, memory, random)
+        kept.append(memory)
+        module.prepare()
+    deadline = time.perf_counter() + job.budget
+    calls = [_calls_per_sample(module.run) for module in compiled]
+    samples: list[list[float]] = [[] for _ in compiled]
+    for done in range(job.rounds):
+        for module, count, seconds in zip(compiled, calls, samples, strict=True):
+            seconds.append(_sample(module.run, count))
+        if time.perf_counter() > deadline and done >= job.least_rounds - 1:
+            break
+    return samples
+
+
+def _calls_per_sample(function: NativeFunction) -> int:
+    """Warms up, and chooses a batch long enough for the clock."""
+    once = statistics.median(_sample(function, 1) for _ in range(_WARM_UP))
+    return max(1, round(SMALLEST_SAMPLE / max(once, 1e-7)))
+
+
+def _sample(function: NativeFunction, calls: int) -> float:
+    started = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - started) / calls
+
+
+def _bind(compiled: CompiledModule) -> Memory:
+    memory: Memory = {}
+    for function in (compiled.prepare, compiled.run):
+        for position, argument in enumerate(function.arguments):
+            name = (argument.role, argument.key)
+            if name not in memory:
+                memory[name] = allocate(argument.nbytes)
+                if argument.role == "output":  # a layer may write only its part of one
+                    memory[name][:] = 0
+            function.bind(position, memory[name].ctypes.data)
+    return memory
+
+
+def _fill(target: np.ndarray, array: np.ndarray) -> None:
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    if data.nbytes != target.nbytes:
+        raise LoopmorphError(f"an array of {data.nbytes} bytes where the module takes {target.nbytes}")
+    target[:] = data
+
+
+def _randomise(compiled: CompiledModule, memory: Memory, random: np.random.Generator) -> None:
+    """Fills parameters and inputs with numbers around 1: positive, so that variances have roots, and no denormals."""
+    for function in (compiled.prepare, compiled.run):
+        for argument in function.arguments:
+            if argument.role in ("input", "param") and argument.dtype.startswith("float"):
+                values = random.uniform(0.5, 1.5, size=argument.shape).astype(argument.dtype)
+                _fill(memory[argument.role, argument.key], values)
+            elif argument.role in ("input", "param"):
+                memory[argument.role, argument.key][:] = 0
+
+
+def _limit_memory(limit: int) -> None:
+    if limit:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def main() -> None:
+    """Serves jobs until the input ends; the one argument is the limit of address space in bytes, 0 for none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _limit_memory(int(sys.argv[1]))
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            job, limit = read_frame(sys.stdin.buffer)
+            signal.alarm(math.ceil(limit) + _GRACE)
+            reply = perform(job)
+            signal.alarm(0)
+            replies.write(frame(reply))
+            replies.flush()
+
+
+if __name__ == "__main__":
+    main()

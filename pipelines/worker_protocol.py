@@ -1,0 +1,90 @@
+"""What the worker process and its parent say to each other."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+
+from loopmorph.passes.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """Compile one module and run it once.
+
+    Attributes:
+        module: text (or bytecode) of a module of affine nests with one function `@main`.
+        parameters: qualified name -> array, at least for the parameters that the module reads.
+        inputs: the inputs, by position.
+    """
+
+    module: str | bytes
+    parameters: Mapping[str, np.ndarray]
+    inputs: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class TimeJob:
+    """Compile several modules and time them in turns, on arbitrary numbers.
+
+    Attributes:
+        modules: texts (or bytecode) of modules of affine nests with one function `@main` each.
+        rounds: samples of each module. A sample is the mean over as many calls as take a millisecond.
+        least_rounds: samples of each that are taken even when the budget is spent.
+        budget: seconds after which no further round begins; compilation does not count.
+    """
+
+    modules: Sequence[str | bytes]
+    rounds: int = 20
+    least_rounds: int = 3
+    budget: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Raises:
+        ArgumentError: a number of rounds that is not positive.
+        """
+        for name, value in (("rounds", self.rounds), ("least_rounds", self.least_rounds)):
+            if value < 1:
+                raise ArgumentError(name, f"expected a positive number, got {value}")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to one job: `error` is one line, empty where the job succeeded.
+
+    Attributes:
+        outputs: of a `RunJob`: the outputs, by position.
+        seconds: of a `TimeJob`: for each module, the seconds of one call in each round.
+        error: why the job failed.
+    """
+
+    outputs: list[np.ndarray] = field(default_factory=list)
+    seconds: list[list[float]] = field(default_factory=list)
+    error: str = ""
+
+
+def read_frame(stream: IO[bytes]) -> Any:
+    """The next pickled object.
+
+    Raises:
+        EOFError: the stream ends.
+    """
+    header = stream.read(8)
+    if len(header) < 8:
+        raise EOFError
+    (size,) = struct.unpack("<Q", header)
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return pickle.loads(data)
+
+
+def frame(value: object) -> bytes:
+    """One object as `read_frame` reads it."""
+    data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    return struct.pack("<Q", len(data)) + data
