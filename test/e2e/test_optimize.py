@@ -1,0 +1,175 @@
+"""The search from end to end: through the library, the command line, and back from what it wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from networks import Residual, image, randomized
+
+import loopmorph as lm
+from loopmorph.pipelines.data import Batch
+from loopmorph.tools.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+UNIT = ROOT / "test" / "unit"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache for this file: times measured by one test serve the next."""
+    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.getbasetemp() / "timings"))
+
+
+@pytest.fixture
+def factory(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model that the command line finds by `module:factory`."""
+    monkeypatch.syspath_prepend(str(UNIT))
+    monkeypatch.chdir(UNIT)
+    return "factories:residual"
+
+
+def batch(count: int = 16) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(10, (count,), generator=generator)
+    return Batch(torch.randn(count, 3, 8, 8, generator=generator), labels, 10, "random")
+
+
+def optimized(seed: int = 0, candidates: int = 6) -> lm.Result:
+    torch.manual_seed(0)
+    return lm.optimize(randomized(Residual()), (image(),), batch(), candidates=candidates, seed=seed)
+
+
+def test_a_search_gives_a_legal_checked_network() -> None:
+    result = optimized()
+    report = result.report
+    assert report.legal and report.fisher_optimized >= report.fisher_original
+    assert report.candidates == 6 == len(report.details)
+    assert report.max_abs_error < 1e-4
+    expected = result.model.eval()(image())
+    assert (result.executable(image()) - expected).abs().max() <= 1e-4 * expected.abs().max()
+    counted = [d.outcome for d in report.details]
+    assert counted.count("structure") == report.rejected_structure
+    assert counted.count("fisher") == report.rejected_fisher
+    assert report.macs_after <= report.macs_before
+
+
+def test_the_same_seed_gives_the_same_schedule_and_replay_the_same_ir() -> None:
+    first, second = optimized(), optimized()
+    assert first.schedule == second.schedule
+    torch.manual_seed(0)
+    again = lm.replay(randomized(Residual()), (image(),), first.schedule)
+    assert str(again.program) == str(first.program)
+    assert again.schedule == first.schedule
+
+
+def test_the_optimised_network_trains() -> None:
+    model = optimized().model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    data = batch()
+    loss = torch.nn.functional.cross_entropy(model(data.images), data.labels)
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+
+
+def test_the_command_line_writes_files_that_load_back(
+    factory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    data = tmp_path / "data.npz"
+    np.savez(data, images=rng.integers(0, 256, (32, 8, 8, 3), dtype=np.uint8), labels=np.arange(32) % 10)
+    out = tmp_path / "out"
+    arguments = ["optimize", factory, "--data", str(data), "--candidates", "4", "--batch-size", "16", "--out", str(out)]
+    assert main(arguments) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["model.pt", "optimized.mlir", "report.json", "schedule.mlir"]
+    report = json.loads((out / "report.json").read_text())
+    assert report["data"].endswith("16 of 32 images")
+    assert report["candidates"] == 4
+    assert {"model", "speedup", "layers", "legal", "max_abs_error"} <= report.keys()
+    assert "dense_resource" not in (out / "optimized.mlir").read_text()
+    assert "Fisher Potential" in capsys.readouterr().out
+    model = lm.load_model(out / "model.pt").eval()
+    x = image()
+    compiled = lm.compile(model, (x,))(x)
+    assert (compiled - model(x)).abs().max() <= 1e-4 * compiled.abs().max()
+
+
+def test_an_interrupt_ends_the_search_with_what_was_found(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "loopmorph.tools.cli", "optimize", "factories:residual", "--candidates", "100000"]
+    cache = tmp_path / "cache"
+    path = os.pathsep.join([str(ROOT), str(UNIT)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "LOOPMORPH_CACHE": str(cache)}
+    process = subprocess.Popen(
+        [*command, "--batch-size", "8", "--out", str(out)],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not _timed_something(cache / "timings.sqlite3") and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "stopped early" in output
+    report = json.loads((out / "report.json").read_text())
+    assert report["interrupted"] and report["candidates"] < 100000
+
+
+def _timed_something(cache: Path) -> bool:
+    """Whether a search that keeps its times there has got as far as timing a candidate."""
+    if not cache.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(cache)) as connection:
+            return connection.execute("SELECT COUNT(*) FROM pairs").fetchone()[0] > 0
+    except sqlite3.OperationalError:  # not written yet
+        return False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["optimize", "resnet17"], 1, "error: argument 'model': 'resnet17' is not known; did you mean 'resnet18'?"),
+        (["optimize", "resnet18", "--candidates", "0"], 2, "0 is not in the range x>=1"),
+        (["optimize", "resnet18", "--candidates", "-3"], 2, "-3 is not in the range x>=1"),
+        (["optimize", "resnet18", "--data", "/nowhere"], 1, "error: /nowhere: "),
+        (["optimize", "resnet18", "--out", "/proc/nowhere"], 1, "error: argument 'out': cannot write to"),
+        (["import", "resnet18", "-o", "/proc/nowhere.mlir"], 1, "error: argument 'out': cannot write"),
+        (["import", "resnet18", "--stage", "llvm"], 2, "'llvm' is not one of 'linalg', 'affine'"),
+        (["import", "factories:no_such"], 1, "no_such"),
+        (["import", "factories:refuses_export"], 1, "error: torch.export refuses the model:"),
+        (["improve", "resnet18"], 2, "No such command 'improve'"),
+    ],
+)
+def test_bad_input_gives_one_line(
+    factory: str, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    assert main(arguments) == code
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_import_prints_readable_ir_without_weights(factory: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", factory]) == 0
+    text = capsys.readouterr().out
+    assert 'morph.param = "block1.conv1.weight"' in text
+    assert 'morph.iter = "kw"' in text
+    assert "dense<" not in text and "dense_resource" not in text
+    assert main(["import", factory, "--stage", "linalg"]) == 0
+    assert "linalg.conv_2d_nchw_fchw" in capsys.readouterr().out

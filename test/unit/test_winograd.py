@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from jit import run_affine
+from loop_programs import convolution as one_nest
+from loop_programs import program
+from torch_mlir import ir
+from winograd_programs import Conv
+
+from loopmorph.passes.base import recorded_steps
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.loop.interchange import Interchange
+from loopmorph.passes.loop.split import Split
+from loopmorph.passes.loop.unroll_jam import UnrollJam
+from loopmorph.passes.loop.winograd import WinogradFiltering
+from loopmorph.passes.lowering.split_prepare import SplitPrepare
+from loopmorph.passes.nest import find_nest, layer_nests
+from loopmorph.passes.winograd_matrices import ALGORITHMS
+
+BOUND = {2: 1e-5, 4: 1e-4}  # relative to the largest output
+
+
+@pytest.fixture(autouse=True)
+def context():
+    with ir.Context(), ir.Location.unknown():
+        yield
+
+
+def transformed(text: str, tile: int) -> ir.Module:
+    module = ir.Module.parse(text)
+    WinogradFiltering("net", tile).apply(module.operation)
+    assert module.operation.verify()
+    return module
+
+
+def check(conv: Conv, module: ir.Module, tile: int) -> None:
+    arrays = conv.arrays()
+    *inputs, got = run_affine(module.operation, arrays)
+    wanted = conv.expected(arrays)
+    assert np.abs(got - wanted).max() <= BOUND[tile] * np.abs(wanted).max()
+    for before, after in zip(arrays, inputs, strict=False):
+        np.testing.assert_array_equal(before, after)
+
+
+def roles(module: ir.Module) -> list[str]:
+    return [nest.role for nest in layer_nests(module.operation, "net")]
+
+
+def refused(text: str, match: str, error: type[Exception] = IllegalTransform, tile: int = 4) -> None:
+    module = ir.Module.parse(text)
+    before = str(module)
+    with pytest.raises(error, match=match):
+        WinogradFiltering("net", tile).apply(module.operation)
+    assert str(module) == before
+
+
+@pytest.mark.parametrize("tile", [2, 4])
+def test_the_matrices_filter_one_dimension_exactly(tile):
+    f = ALGORITHMS[tile]
+    rng = np.random.default_rng(0)
+    d, g = rng.standard_normal(f.reach), rng.standard_normal(3)
+    y = np.array(f.result) @ ((np.array(f.kernel) @ g) * (np.array(f.data) @ d))
+    np.testing.assert_allclose(y, np.correlate(d, g, "valid"), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("tile", [2, 4])
+@pytest.mark.parametrize(
+    "conv",
+    [
+        Conv(outputs=1, inputs=1, height=4, width=4),
+        Conv(outputs=20, inputs=3, height=4, width=12, start="bias"),
+        Conv(batch=2, outputs=3, inputs=16, start="bias"),
+        Conv(outputs=16, inputs=20, height=12, start="given"),
+        Conv(outputs=3, inputs=32, height=16, width=16),
+        Conv(batch=2, offset=1, start="bias"),
+        Conv(batch=2, outputs=32, inputs=16, lanes=16, start="bias"),
+        Conv(outputs=16, inputs=32, lanes=16, offset=2),
+        Conv(outputs=16, inputs=16, lanes=8, start="given"),
+    ],
+    ids=str,
+)
+def test_computes_the_convolution(conv, tile):
+    check(conv, transformed(conv.text, tile), tile)
+
+
+@pytest.mark.parametrize(
+    ("tile", "height", "width"), [(4, 7, 7), (4, 5, 8), (4, 13, 6), (4, 4, 9), (2, 3, 7), (2, 5, 2)]
+)
+def test_extents_that_the_tile_does_not_divide(tile, height, width):
+    conv = Conv(batch=2, outputs=2, inputs=3, height=height, width=width, start="bias", offset=1)
+    check(conv, transformed(conv.text, tile), tile)
+    check(conv := Conv(height=height, width=width, start="given"), transformed(conv.text, tile), tile)
+
+
+def test_nests_and_marks():
+    module = transformed(Conv(outputs=32, inputs=16, lanes=16, start="bias").text, 4)
+    nests = layer_nests(module.operation, "net")
+    assert [(n.role, n.iterators, n.extents) for n in nests] == [
+        ("filter-transform", ("co.0", "ci.0", "ci.1", "co.1"), (2, 1, 16, 16)),
+        ("input-transform", ("n", "ci.0", "ty", "tx", "ci.1"), (1, 1, 2, 2, 16)),
+        ("init", ("p", "co.0", "t", "co.1"), (36, 2, 4, 16)),
+        ("main", ("p", "t", "co.0", "co.1", "ci.0", "ci.1"), (36, 4, 2, 16, 1, 16)),
+        ("output-transform", ("n", "co.0", "ty", "tx", "co.1"), (1, 2, 2, 2, 16)),
+    ]
+    assert recorded_steps(module.operation) == ["morph-winograd{layer=net}"]
+
+
+def test_a_start_nest_that_writes_more_stays():
+    conv = Conv(start="bias")
+    text = conv.text.replace("affine.for %oh = 0 to 8", "affine.for %oh = 0 to 4", 1)
+    assert roles(transformed(conv.text, 4)).count("init") == 1
+    assert roles(transformed(text, 4)).count("init") == 2
+
+
+def test_start_values_that_change_in_between_stay_as_they_were():
+    conv = Conv(start="bias")
+    head, main = conv.text.rsplit("affine.for %n", 1)
+    change = """affine.for %i = 0 to 3 { %z = arith.constant 0.0 : f32
+        affine.store %z, %b[%i] : memref<3xf32> }\naffine.for %n"""
+    module = transformed(head + change + main, 4)
+    assert roles(module).count("init") == 2
+    arrays = conv.arrays()
+    got = run_affine(module.operation, arrays)[3]
+    np.testing.assert_allclose(got, conv.expected(arrays), rtol=0, atol=1e-3)
+
+
+def test_start_values_computed_from_several_loads():
+    conv = Conv(start="bias")
+    text = conv.text.replace(
+        "%v = affine.load %b[%co] : memref<3xf32>",
+        """%u = affine.load %b[%co] : memref<3xf32>
+        %q = affine.load %b[0] : memref<3xf32>
+        %r = arith.mulf %u, %q : f32
+        %two = arith.constant 2.0 : f32
+        %v = arith.addf %r, %two : f32""",
+    )
+    module = transformed(text, 4)
+    assert roles(module).count("init") == 1
+    arrays = conv.arrays()
+    b = arrays[2]
+    got = run_affine(module.operation, arrays)[3]
+    wanted = conv.expected([*arrays[:2], b * b[0] + 2, arrays[3]])
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-3)
+
+
+def test_names_and_loop_order_do_not_matter():
+    conv = Conv(batch=2, outputs=4, inputs=6, start="bias")
+    text = conv.text
+    for old, new in (("kh", "a"), ("ci", "p"), ("oh", "t"), ("co", "tx"), ("kw", "b2")):
+        text = text.replace(f'"{old}"', f'"{new}"')
+    module = ir.Module.parse(text)
+    Interchange("net", ("b2", "n", "p", "ow", "t", "a", "tx")).apply(module.operation)
+    WinogradFiltering("net", 2).apply(module.operation)
+    check(conv, module, 2)
+    assert find_nest(module.operation, "net").iterators == ("p_", "t_", "tx", "p")
+
+
+def test_channels_split_in_plain_memrefs():
+    conv = Conv(outputs=8, inputs=6)
+    module = ir.Module.parse(conv.text)
+    for iterator in ("co", "ci"):
+        Split("net", iterator, 2).apply(module.operation)
+    WinogradFiltering("net").apply(module.operation)
+    check(conv, module, 4)
+
+
+def test_the_products_are_scheduled_like_any_nest():
+    conv = Conv(outputs=32, inputs=16, lanes=16, start="bias")
+    module = transformed(conv.text, 4)
+    Split("net", "t", 2).apply(module.operation)
+    Interchange("net", ("co.0", "p", "t.0", "ci.0", "ci.1", "t.1", "co.1")).apply(module.operation)
+    UnrollJam("net", "t.1", 2).apply(module.operation)
+    check(conv, module, 4)
+
+
+def test_kernels_are_transformed_in_prepare():
+    module = transformed(
+        Conv().text.replace("%y: memref<1x3x8x8xf32>", "%y: memref<1x3x8x8xf32> {morph.output = 0}"), 4
+    )
+    SplitPrepare().run(module.operation)
+    functions = {ir.StringAttr(f.attributes["sym_name"]).value: str(f) for f in module.body.operations}
+    assert "filter-transform" in functions["prepare"] and "filter-transform" not in functions["run"]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (one_nest(size=8, stride=2).text, "layer 'net': stride 2 along 'oh'; stride 1 is required"),
+        (one_nest(size=8, kernel=1).text, "layer 'net': the kernel is 1x1; 3x3 is required"),
+        (one_nest(size=8, kernel=5).text, "layer 'net': the kernel is 5x5; 3x3 is required"),
+        (one_nest(size=3).text, "layer 'net': the extent 3 of 'oh' is less than the tile 4"),
+    ],
+)
+def test_refuses_other_convolutions(text, match):
+    refused(text, match)
+
+
+def test_refuses_dilation():
+    text = one_nest(size=8).text.replace("1 + %kh", "1 + %kh * 2").replace("x10x10x", "x12x12x")
+    refused(text, "dilation 2 along 'kh'; dilation 1 is required")
+
+
+def test_refuses_depthwise_and_grouped():
+    depthwise = program(
+        {"c": 4, "oh": 8, "ow": 8, "kh": 3, "kw": 3},
+        """%a = affine.load %x[%c, %oh + %kh, %ow + %kw] : {x}
+        %b = affine.load %w[%c, %kh, %kw] : {w}
+        %d = affine.load %y[%c, %oh, %ow] : {y}
+        %p = arith.mulf %a, %b : f32
+        %s = arith.addf %d, %p : f32
+        affine.store %s, %y[%c, %oh, %ow] : {y}""",
+        {"x": (4, 10, 10), "w": (4, 3, 3), "y": (4, 8, 8)},
+    )
+    refused(depthwise.text, "'c' indexes input, weight and result: a grouped or depthwise convolution")
+    single = depthwise.text.replace("%c = 0 to 4", "%c = 0 to 1")
+    assert "filter-transform" in roles(transformed(single, 4))
+
+
+def test_refuses_other_bodies():
+    text = one_nest(size=8).text
+    refused(text.replace("arith.mulf", "arith.divf"), "its body is not one scalar step 'y = y \\+ x \\* w'")
+    refused(text.replace("arith.addf %c, %p", "arith.addf %p, %p"), "its body is not one scalar step")
+    moved = text.replace("%c = affine.load %y[%n, %co, %oh, %ow]", "%c = affine.load %y[%n, %co, %ow, %oh]")
+    refused(moved, "its body is not one scalar step")
+
+
+def test_refuses_scheduled_nests():
+    for step, match in (
+        (UnrollJam("net", "co", 2), "its body is not one scalar step"),
+        (Split("net", "ow", 3), "a loop does not run from 0 to a constant with step 1"),
+        (Split("net", "ow", 4), "one index of the input is made of ow.0, ow.1, kw; one iterator of the result"),
+    ):
+        module = ir.Module.parse(one_nest(size=8).text)
+        step.apply(module.operation)
+        refused(str(module), match)
+
+
+def test_refuses_imperfect_nests_and_carried_values():
+    text = one_nest(size=8).text
+    imperfect = text.replace("affine.for %kh", "%one = arith.constant 1.0 : f32\naffine.for %kh")
+    refused(imperfect, "its loops are not perfectly nested")
+
+
+def test_refuses_a_memref_that_is_result_and_factor():
+    text = program(
+        {"co": 2, "oh": 4, "ow": 4, "ci": 2, "kh": 3, "kw": 3},
+        """%a = affine.load %y[%ci, %oh + %kh, %ow + %kw] : {y}
+        %b = affine.load %w[%co, %ci, %kh, %kw] : {w}
+        %d = affine.load %y[%co + 2, %oh, %ow] : {y}
+        %p = arith.mulf %a, %b : f32
+        %s = arith.addf %d, %p : f32
+        affine.store %s, %y[%co + 2, %oh, %ow] : {y}""",
+        {"w": (2, 2, 3, 3), "y": (4, 6, 6)},
+    ).text
+    refused(text, "it reads the memref that it accumulates into as a factor, too")
+
+
+def test_refuses_outputs_that_share_an_element():
+    text = one_nest(size=8).text.replace("%y[%n, %co,", "%y[%n, %co floordiv 2,")
+    refused(text, "several points of its output iterators share one element of the result")
+
+
+@pytest.mark.parametrize("tile", [0, 3, 6])
+def test_refuses_other_tiles(tile):
+    refused(one_nest(size=8).text, f"argument 'tile': expected a tile of 2 or 4, got {tile}", ArgumentError, tile)
+
+
+def test_refuses_an_unknown_layer():
+    module = ir.Module.parse(one_nest().text)
+    with pytest.raises(ArgumentError, match="no layer 'nett' in the program; nearest: net"):
+        WinogradFiltering("nett").apply(module.operation)
