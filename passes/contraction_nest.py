@@ -1,0 +1,70 @@
+"""The roles that a contraction's iterators play, read off its access maps: what a schedule needs to know of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loopmorph.passes.affine_expr import linear_form, used_dims
+from loopmorph.passes.nest import Access, Loop, Nest
+
+
+@dataclass(frozen=True)
+class ContractionNest:
+    """A perfect, rectangular nest that accumulates products, by the roles of its iterators.
+
+    Attributes:
+        nest: the nest.
+        lane: indexes the last axis of the result with stride 1: the iterator to vectorise.
+        pixels: the other iterators of the result that the weight does not depend on, innermost axis first.
+        blocks: the other iterators of the result that the weight depends on (blocks of output channels, groups).
+        reductions: the iterators that are summed over, in the order of the nest.
+    """
+
+    nest: Nest
+    lane: Loop
+    pixels: tuple[Loop, ...]
+    blocks: tuple[Loop, ...]
+    reductions: tuple[Loop, ...]
+
+
+def view_contraction(nest: Nest) -> ContractionNest | None:
+    """The roles, or None where the nest is no contraction of two operands into a result with a contiguous lane."""
+    if not nest.is_perfect or not nest.is_rectangular or len(nest.stores) != 1 or nest.is_vectorised:
+        return None
+    (store,) = nest.stores
+    operands = [load for load in nest.loads if load.memref != store.memref]
+    if len(operands) != 2 or len(nest.loads) != 3:
+        return None
+    lane = _lane(nest, store)
+    if lane is None:
+        return None
+    weight = next((a for a in operands if _contiguous(a, lane)), None)
+    if weight is None:
+        return None
+    in_result = {d for e in store.exprs for d in used_dims(e)}
+    in_weight = {d for e in weight.exprs for d in used_dims(e)}
+    rank = {d: axis for axis, e in enumerate(store.exprs) for d in used_dims(e)}
+    others = [loop for loop in nest.loops if loop.position in in_result and loop != lane]
+    pixels = [loop for loop in others if loop.position not in in_weight]
+    pixels.sort(key=lambda loop: rank[loop.position], reverse=True)
+    blocks = [loop for loop in others if loop.position in in_weight]
+    reductions = [loop for loop in nest.loops if loop.position not in in_result]
+    return ContractionNest(nest, lane, tuple(pixels), tuple(blocks), tuple(reductions))
+
+
+def _lane(nest: Nest, access: Access) -> Loop | None:
+    """The iterator that alone, with stride 1, indexes the last axis."""
+    if not access.exprs:
+        return None
+    form = linear_form(access.exprs[-1])
+    if form is None or list(form.coefficients.values()) != [1]:
+        return None
+    return nest.loops[next(iter(form.coefficients))]
+
+
+def _contiguous(access: Access, lane: Loop) -> bool:
+    """Whether a step of the lane is a step of 1 along the last axis, and none along the others."""
+    if not access.exprs or any(lane.position in used_dims(e) for e in access.exprs[:-1]):
+        return False
+    form = linear_form(access.exprs[-1])
+    return form is not None and form.coefficients.get(lane.position) == 1

@@ -1,0 +1,122 @@
+"""`morph-fuse-epilogue`: start values and element-wise work on the results while these are in registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch_mlir import ir
+
+from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.loop.epilogue_plan import EpiloguePlan, plan_epilogue
+from loopmorph.passes.nest import find_nest
+from loopmorph.passes.pointwise import Builder
+from loopmorph.passes.register_results import register_results
+
+
+@dataclass(frozen=True)
+class FuseEpilogue(Transformation[EpiloguePlan]):
+    """Fuses what comes just before and after a nest with promoted accumulators: `morph-fuse-epilogue{layer=conv1}`.
+
+        affine.for %co = 0 to 16 {                               affine.for %co = 0 to 16 {
+          %b = affine.load %bias[%co]                              %b = affine.load %bias[%co]
+          affine.store %b, %t[%co]                                 %r = affine.for %ci = ... iter_args(%a = %b) { ... }
+        } {morph.role = "init"}                                    %y = arith.maximumf %r, %zero
+        affine.for %co = 0 to 16 {                        ->       affine.store %y, %out[%co]
+          %s = affine.load %t[%co]                               } {morph.layer = "conv1"}
+          %r = affine.for %ci = ... iter_args(%a = %s) { ... }
+          affine.store %r, %t[%co]
+        } {morph.layer = "conv1"}
+        affine.for %c = 0 to 16 {
+          %v = affine.load %t[%c]
+          %y = arith.maximumf %v, %zero
+          affine.store %y, %out[%c]
+        } {morph.layer = "relu"}
+
+    The element-wise nest that gives the start values is instantiated at the loads of these, the only reader of the
+    results before the stores of these; then that reader's only reader, and so on. Nests and memrefs that serve no
+    other purpose go away. On vectors, operations become vector operations; an operand whose elements for the lanes
+    lie side by side becomes a vector load, one that is the same in all lanes a scalar load and a broadcast. Where
+    an operand of a reader is computed only after the nest, the nest moves down to the reader's place.
+
+    Requires that the nest stores scalars or vectors to one memref, each element once, all at one place, and reads
+    from that memref nothing but their start values; and of a nest that is fused that
+
+    - it is perfect and rectangular, of element-wise `arith` and `math` operations on scalars, and stores one value
+      per point, each point to an element of its own;
+    - the start value's nest writes all these elements, is the last to do so, and nothing that it reads changes
+      before the main nest;
+    - the reader is the only one, and each of its points reads one of exactly the elements that the nest stores,
+      which are in a local memref; the nest does not read what the reader writes;
+    - either the reader's other operands are final, and what it writes is not in use, at the main nest's place; or
+      the main nest's operands are unchanged at the reader's;
+    - for vectors, the reader's results for the lanes lie side by side.
+
+    It is refused where nothing at all can be fused.
+
+    Attributes:
+        layer: qualified name of the layer whose main nest is meant.
+    """
+
+    name: ClassVar[str] = "morph-fuse-epilogue"
+    kind: ClassVar[Kind] = "loop"
+
+    layer: str
+
+    def analyze(self, module: ir.Operation) -> EpiloguePlan:
+        with module.context:
+            return plan_epilogue(register_results(find_nest(module, self.layer)))
+
+    def rewrite(self, plan: EpiloguePlan) -> ir.Operation:
+        root = plan.results.nest.root.operation
+        with root.context:
+            if plan.takes_place_of is not None:
+                root.move_before(plan.takes_place_of)
+            for op in plan.hoisted:
+                op.move_before(root)
+            _build_start(plan)
+            _build_steps(plan)
+            _erase_dead(plan)
+        return root
+
+
+def _build_start(plan: EpiloguePlan) -> None:
+    if plan.start is None:
+        return
+    builder = Builder(plan.results.frame)
+    for load, instance in zip(plan.results.loads, plan.start.instances, strict=True):
+        with ir.InsertionPoint(load.op), load.op.location:
+            value = builder.compute(instance, {})
+        load.op.results[0].replace_all_uses_with(value)
+        load.op.erase()
+
+
+def _build_steps(plan: EpiloguePlan) -> None:
+    if not plan.steps:
+        return
+    builder = Builder(plan.results.frame)
+    for k, store in enumerate(plan.results.stores):
+        value = store.op.operands[0]
+        with ir.InsertionPoint(store.op), store.op.location:
+            for step in plan.steps:
+                value = builder.compute(step.instances[k], dict.fromkeys(step.given, value))
+            builder.store(value, plan.steps[-1].instances[k].store)
+        store.op.erase()
+
+
+def _erase_dead(plan: EpiloguePlan) -> None:
+    if plan.start is not None and plan.start.is_dead:
+        plan.start.root.erase()
+    for step in plan.steps:
+        step.root.erase()
+    written = [plan.results.memref, *(step.instances[0].store.memref for step in plan.steps)]
+    for memref in written[:-1]:
+        _erase_unused(memref)
+
+
+def _erase_unused(memref: ir.Value) -> None:
+    uses = [use.owner.operation for use in memref.uses]
+    if memref.owner.name == "memref.alloc" and all(op.name == "memref.dealloc" for op in uses):
+        for op in uses:
+            op.erase()
+        memref.owner.erase()
