@@ -9,6 +9,8 @@ On the outermost loop of a nest (and before that on the linalg op that it came f
                    "pack" (a parameter brought into a blocked layout)
 On every loop:
   `morph.iter`     the iterator's name: n, co, oh, ow, ci, kh, kw for a convolution
+On at most one loop of a nest:
+  `morph.parallel` (unit) its iterations may run at the same time
 On function arguments:
   `morph.param`    qualified name of the parameter, buffer or constant that is passed there
   `morph.inherit`  affine map from an element of the parameter to the element of the imported one that it inherits
@@ -24,6 +26,7 @@ LAYER = "morph.layer"
 NODE = "morph.node"
 ROLE = "morph.role"
 ITER = "morph.iter"
+PARALLEL = "morph.parallel"
 PARAM = "morph.param"
 INHERIT = "morph.inherit"
 INPUT = "morph.input"

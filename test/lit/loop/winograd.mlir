@@ -5,8 +5,8 @@
 // CHECK-DAG: %[[HALF:.*]] = arith.constant 5.000000e-01 : f32
 // CHECK-DAG: %[[ZERO:.*]] = arith.constant 0.000000e+00 : f32
 // CHECK: %[[U:.*]] = memref.alloc() : memref<16x2x3xf32>
-// CHECK-NEXT: %[[V:.*]] = memref.alloc() : memref<16x4x2xf32>
-// CHECK-NEXT: %[[M:.*]] = memref.alloc() : memref<16x4x3xf32>
+// CHECK-NEXT: %[[V:.*]] = memref.alloc() : memref<4x16x2xf32>
+// CHECK-NEXT: %[[M:.*]] = memref.alloc() : memref<4x16x3xf32>
 
 // Filter transform: the middle two of four rows are a sum and a difference of the same two parts.
 // CHECK-NEXT: affine.for %[[CI:.*]] = 0 to 2 {
@@ -30,26 +30,26 @@
 // CHECK-NEXT: affine.load %[[X]][%[[N]], %[[C]], %[[TY]] * 2, %[[TX]] * 2]
 // CHECK: affine.load %[[X]][%[[N]], %[[C]], %[[TY]] * 2 + 3, %[[TX]] * 2 + 3]
 // CHECK-NOT: arith.mulf
-// CHECK: affine.store %{{.*}}, %[[V]][0, (%[[N]] * 2 + %[[TY]]) * 2 + %[[TX]], %[[C]]] : memref<16x4x2xf32>
+// CHECK: affine.store %{{.*}}, %[[V]][(%[[N]] * 2 + %[[TY]]) * 2 + %[[TX]], 0, %[[C]]] : memref<4x16x2xf32>
 // CHECK: morph.iter = "n", morph.layer = "conv1", morph.node = "conv", morph.role = "input-transform"}
 
 // Products.
 // CHECK: affine.store %[[ZERO]], %[[M]][%{{.*}}, %{{.*}}, %{{.*}}]
-// CHECK: {morph.iter = "p", morph.layer = "conv1", morph.node = "conv", morph.role = "init"}
+// CHECK: {morph.iter = "t", morph.layer = "conv1", morph.node = "conv", morph.role = "init"}
 // CHECK-NEXT: affine.for %[[P:.*]] = 0 to 16 {
 // CHECK-NEXT: affine.for %[[T:.*]] = 0 to 4 {
 // CHECK-NEXT: affine.for %[[O:.*]] = 0 to 3 {
 // CHECK-NEXT: affine.for %[[I:.*]] = 0 to 2 {
-// CHECK-NEXT: %[[D:.*]] = affine.load %[[V]][%[[P]], %[[T]], %[[I]]]
+// CHECK-NEXT: %[[D:.*]] = affine.load %[[V]][%[[T]], %[[P]], %[[I]]]
 // CHECK-NEXT: %[[K:.*]] = affine.load %[[U]][%[[P]], %[[I]], %[[O]]]
 // CHECK-NEXT: %[[Q:.*]] = arith.mulf %[[D]], %[[K]]
-// CHECK-NEXT: %[[S:.*]] = affine.load %[[M]][%[[P]], %[[T]], %[[O]]]
+// CHECK-NEXT: %[[S:.*]] = affine.load %[[M]][%[[T]], %[[P]], %[[O]]]
 // CHECK-NEXT: %[[R:.*]] = arith.addf %[[S]], %[[Q]]
-// CHECK-NEXT: affine.store %[[R]], %[[M]][%[[P]], %[[T]], %[[O]]]
+// CHECK-NEXT: affine.store %[[R]], %[[M]][%[[T]], %[[P]], %[[O]]]
 // CHECK: {morph.iter = "p", morph.layer = "conv1", morph.node = "conv", morph.role = "main"}
 
 // Output transform: A^T m A and the bias, which no nest of its own writes any more.
-// CHECK: affine.load %[[M]][0, (%[[N2:.*]] * 2 + %[[TY2:.*]]) * 2 + %[[TX2:.*]], %[[O2:.*]]]
+// CHECK: affine.load %[[M]][(%[[N2:.*]] * 2 + %[[TY2:.*]]) * 2 + %[[TX2:.*]], 0, %[[O2:.*]]]
 // CHECK: %[[BIAS:.*]] = affine.load %[[B]][%[[O2]]]
 // CHECK-NEXT: %[[Y0:.*]] = arith.addf %[[BIAS]], %{{.*}}
 // CHECK-NEXT: affine.store %[[Y0]], %[[Y]][%[[N2]], %[[O2]], %[[TY2]] * 2, %[[TX2]] * 2]

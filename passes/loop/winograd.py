@@ -1,0 +1,86 @@
+"""`morph-winograd`: a 3x3 convolution by Winograd's minimal filtering, with fewer multiplications."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch_mlir import ir
+
+from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.nest import find_nest
+from loopmorph.passes.winograd_match import match_convolution
+from loopmorph.passes.winograd_matrices import ALGORITHMS
+from loopmorph.passes.winograd_nests import WinogradPlan, build_winograd
+from loopmorph.passes.winograd_start import find_start
+
+
+@dataclass(frozen=True)
+class WinogradFiltering(Transformation[WinogradPlan]):
+    """Computes a convolution tile by tile with F(tile x tile, 3x3): `morph-winograd{layer=conv1 tile=4}`.
+
+    From Lavin & Gray 2016 (arXiv 1509.09308): 36 products for 16 outputs instead of 144, or 16 for 4 instead of 36.
+
+    Before, with `%x` padded already:
+
+        affine.for %n, %co, %oh, %ow { affine.store %b[%co], %y[%n, %co, %oh, %ow] }
+        affine.for %n, %co, %oh, %ow, %ci, %kh, %kw {
+          %y[%n, %co, %oh, %ow] += %x[%n, %ci, %oh + %kh, %ow + %kw] * %w[%co, %ci, %kh, %kw]
+        } {morph.role = "main"}
+
+    After, for outputs of 32x32 (8x8 tiles, tile t of all samples is row ty and column tx of sample n):
+
+        affine.for %ci, %co { 9 loads of %w, G g G^T, 36 stores %u[p, %ci, %co] } {morph.role = "filter-transform"}
+        affine.for %n, %ty, %tx, %ci {
+          36 loads %x[%n, %ci, %ty * 4 + i, %tx * 4 + j], B^T d B, 36 stores %v[%n * 64 + %ty * 8 + %tx, p, %ci]
+        } {morph.role = "input-transform"}
+        affine.for %t, %p, %co { affine.store %zero, %m[%t, %p, %co] } {morph.role = "init"}
+        affine.for %p, %t, %co, %ci { %m[%t, %p, %co] += %v[%t, %p, %ci] * %u[%p, %ci, %co] } {morph.role = "main"}
+        affine.for %n, %ty, %tx, %co {
+          36 loads of %m, A^T m A, 16 stores %y[%n, %co, %ty * 4 + i, %tx * 4 + j] with %b[%co] added
+        } {morph.role = "output-transform"}
+
+    Where channels are split into digits (`co.0`, `co.1`; `ci.0`, `ci.1`), in memrefs of any layout, the new memrefs
+    have one axis per digit, the last digit innermost: %u[p, co.0, ci.0, ci.1, co.1], %v[ci.0, t, p, ci.1],
+    %m[co.0, t, p, co.1]. So what a transform reads and writes lies side by side, and is vectorised over a last digit.
+
+    Extents that the tile does not divide take one more row and column of tiles, transformed by nests of their own that
+    read and store only what exists.
+
+    The nest that wrote the start values goes away where it stores one value computed point by point to each element
+    that the convolution accumulates into; otherwise the result is added to what is there.
+
+    Keeps the values up to rounding: errors relative to the largest output are about 1e-6 for tile=2 and 1e-5 for
+    tile=4 in f32.
+
+    Requires a perfect, rectangular nest with the one statement `y = y + x * w`, x, w and y different memrefs; a kernel
+    of 3x3 with stride and dilation 1 over all input channels (no groups); neither oh and ow nor kh and kw split.
+
+    Attributes:
+        layer: qualified name of the layer whose main nest is meant.
+        tile: extent of a tile of outputs, 2 or 4; not more than the outputs have.
+    """
+
+    name: ClassVar[str] = "morph-winograd"
+    kind: ClassVar[Kind] = "loop"
+
+    layer: str
+    tile: int = 4
+
+    def analyze(self, module: ir.Operation) -> WinogradPlan:
+        with module.context:
+            if self.tile not in ALGORITHMS:
+                expected = " or ".join(str(t) for t in ALGORITHMS)
+                raise ArgumentError("tile", f"expected a tile of {expected}, got {self.tile}")
+            nest = find_nest(module, self.layer)
+            convolution = match_convolution(nest)
+            for p in convolution.space:
+                if convolution.extent(p) < self.tile:
+                    reason = f"the extent {nest.extents[p]} of '{nest.iterators[p]}' is less than the tile {self.tile}"
+                    raise IllegalTransform(nest.label, reason)
+            return WinogradPlan(convolution, ALGORITHMS[self.tile], find_start(convolution))
+
+    def rewrite(self, plan: WinogradPlan) -> ir.Operation:
+        with plan.convolution.nest.root.context:
+            return build_winograd(plan)

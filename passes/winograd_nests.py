@@ -1,0 +1,274 @@
+"""The nests that compute a convolution by Winograd's minimal filtering: three transforms and the products."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from torch_mlir import ir
+from torch_mlir.dialects import arith, memref
+
+from loopmorph.passes import marks
+from loopmorph.passes.nest_builder import NestHeader, build_nest, load, store
+from loopmorph.passes.winograd_arithmetic import Arithmetic, Scalar, sandwich
+from loopmorph.passes.winograd_match import Convolution, Operand, at
+from loopmorph.passes.winograd_matrices import KERNEL, Winograd
+from loopmorph.passes.winograd_start import Start, StartValues
+
+
+@dataclass(frozen=True)
+class Region:
+    """Neighbouring tiles along one axis that hold equally many outputs.
+
+    Attributes:
+        first: number of the first tile.
+        count: number of tiles.
+        outputs: how many outputs of each tile exist, from its first on.
+    """
+
+    first: int
+    count: int
+    outputs: int
+
+
+def regions(extent: int, tile: int) -> tuple[Region, ...]:
+    """The whole tiles of an axis, and the one that reaches beyond its end if there is one."""
+    whole, rest = divmod(extent, tile)
+    full = [Region(0, whole, tile)] if whole else []
+    return (*full, Region(whole, 1, rest)) if rest else tuple(full)
+
+
+@dataclass(frozen=True)
+class WinogradPlan:
+    """A convolution, the algorithm, and the nest of the start values if it is to be merged into the result's."""
+
+    convolution: Convolution
+    algorithm: Winograd
+    start: Start | None
+
+
+def build_winograd(plan: WinogradPlan) -> ir.Operation:
+    """Builds the nests ahead of the convolution's, and removes that; returns the loop nest of the products."""
+    nest = plan.convolution.nest
+    root = nest.root.operation
+    with ir.InsertionPoint(root), root.location:
+        products = _Builder(plan).build()
+    root.erase()
+    if plan.start is not None:
+        plan.start.nest.root.operation.erase()
+    return products
+
+
+T = TypeVar("T")
+
+# For loops of the convolution, what stands for them in a new nest.
+Frame = dict[int, ir.AffineExpr]
+
+
+class _Builder:
+    def __init__(self, plan: WinogradPlan) -> None:
+        self.plan = plan
+        self.convolution = convolution = plan.convolution
+        self.nest = convolution.nest
+        self.algorithm = plan.algorithm
+        self.element = ir.MemRefType(convolution.result.memref.type).element_type
+        self.regions = [regions(convolution.extent(p), plan.algorithm.tile) for p in convolution.space]
+        self.tiles = [sum(r.count for r in axis) for axis in self.regions]
+        self.n_tiles = math.prod([*self.tiles, *(convolution.extent(p) for p in convolution.samples)])
+        self.names = {name: _fresh(name, self.nest.iterators) for name in ("p", "t", "ty", "tx")}
+
+    def build(self) -> ir.Operation:
+        convolution, n = self.convolution, self.algorithm.reach**2
+        outer, inner = self._extents(convolution.outputs[:-1]), self._extents(convolution.outputs[-1:])
+        inputs = self._extents(convolution.inputs)
+        kernels = self._allocate([n, *outer, *inputs, *inner])
+        self.arithmetic = Arithmetic(self.element, kernels.owner.operation)
+        data = self._allocate(_placed(n, self.n_tiles, inputs))
+        products = self._allocate(_placed(n, self.n_tiles, [*outer, *inner]))
+        self._transform_kernels(kernels)
+        for rows in self.regions[0]:
+            for columns in self.regions[1]:
+                self._transform_data(data, rows, columns)
+        self._clear(products)
+        root = self._multiply(data, kernels, products)
+        for rows in self.regions[0]:
+            for columns in self.regions[1]:
+                self._transform_products(products, rows, columns)
+        return root
+
+    # -- the four nests
+
+    def _transform_kernels(self, target: ir.Value) -> None:
+        convolution = self.convolution
+        loops = (*convolution.outputs[:-1], *convolution.inputs, *convolution.outputs[-1:])
+
+        def body(variables: list[ir.Value], frame: Frame) -> None:
+            def read(i: int, j: int) -> Scalar:
+                tap = {p: _number(k) for p, k in zip(convolution.kernel, (i, j), strict=True)}
+                return _load(convolution.weight, frame | tap, variables)
+
+            reach = self.algorithm.reach
+            write = self._writer(target, lambda point: [point, *(frame[p] for p in loops)], variables)
+            sandwich(self.arithmetic, self.algorithm.kernel, read, write, (reach, reach))
+
+        self._nest(loops, {}, marks.FILTER_TRANSFORM, body)
+
+    def _transform_data(self, target: ir.Value, rows: Region, columns: Region) -> None:
+        convolution = self.convolution
+        ahead, behind = (*convolution.samples, *convolution.inputs[:-1]), convolution.inputs[-1:]
+
+        def body(variables: list[ir.Value], frame: Frame) -> None:
+            def read(i: int, j: int) -> Scalar:
+                if i >= rows.outputs + KERNEL - 1 or j >= columns.outputs + KERNEL - 1:
+                    return None  # reached by outputs that do not exist only
+                return _load(convolution.data, frame | self._in_tile(frame, i, j), variables)
+
+            tile, digits = self._tile(frame), [frame[p] for p in convolution.inputs]
+            reach = self.algorithm.reach
+            write = self._writer(target, lambda point: _placed(point, tile, digits), variables)
+            sandwich(self.arithmetic, self.algorithm.data, read, write, (reach, reach))
+
+        self._nest((*ahead, *convolution.space, *behind), self._spans(rows, columns), marks.INPUT_TRANSFORM, body)
+
+    def _clear(self, target: ir.Value) -> None:
+        shape = ir.MemRefType(target.type).shape
+        outputs = [self.nest.iterators[p] for p in self.convolution.outputs]
+        names = _placed(self.names["p"], self.names["t"], outputs)
+
+        def body(variables: list[ir.Value]) -> None:
+            store(self.arithmetic.constant(0.0), target, ir.AffineMap.get_identity(len(shape)), variables)
+
+        build_nest(NestHeader(tuple(names), tuple(shape), self._marks(marks.INIT)), body, self.nest.root.location)
+
+    def _multiply(self, data: ir.Value, kernels: ir.Value, target: ir.Value) -> ir.Operation:
+        convolution, iterators = self.convolution, self.nest.iterators
+        channels = (*convolution.outputs, *convolution.inputs)
+        names = (self.names["p"], self.names["t"], *(iterators[p] for p in channels))
+        extents = (self.algorithm.reach**2, self.n_tiles, *self._extents(channels))
+        p, t, *rest = (ir.AffineExpr.get_dim(k) for k in range(len(names)))
+        outputs, inputs = rest[: len(convolution.outputs)], rest[len(convolution.outputs) :]
+        of_target = ir.AffineMap.get(len(names), 0, _placed(p, t, outputs))
+        of_data = ir.AffineMap.get(len(names), 0, _placed(p, t, inputs))
+        of_kernels = ir.AffineMap.get(len(names), 0, [p, *outputs[:-1], *inputs, *outputs[-1:]])
+
+        def body(variables: list[ir.Value]) -> None:
+            x, w = load(data, of_data, variables), load(kernels, of_kernels, variables)
+            product = arith.MulFOp(x, w).result
+            total = arith.AddFOp(load(target, of_target, variables), product).result
+            store(total, target, of_target, variables)
+
+        root = build_nest(NestHeader(names, extents, self._marks(marks.MAIN)), body, self.nest.root.location)
+        return cast(ir.Operation, root)  # it has loops
+
+    def _transform_products(self, source: ir.Value, rows: Region, columns: Region) -> None:
+        convolution = self.convolution
+        ahead, behind = (*convolution.samples, *convolution.outputs[:-1]), convolution.outputs[-1:]
+        reach = self.algorithm.reach
+
+        def body(variables: list[ir.Value], frame: Frame) -> None:
+            start = None if self.plan.start is None else StartValues(self.plan.start, variables)
+            tile, digits = self._tile(frame), [frame[p] for p in convolution.outputs]
+
+            def read(i: int, j: int) -> Scalar:
+                index = _placed(_number(i * reach + j), tile, digits)
+                return load(source, ir.AffineMap.get(len(variables), 0, index), variables)
+
+            def write(r: int, s: int, value: Scalar) -> None:
+                target = frame | self._in_tile(frame, r, s)
+                if start is None:
+                    value = self.arithmetic.combine([(1, _load(convolution.result, target, variables)), (1, value)])
+                else:
+                    value = self.arithmetic.combine([(1, start.at(at(convolution.result, target))), (1, value)])
+                map_ = ir.AffineMap.get(len(variables), 0, list(at(convolution.result, target)))
+                store(self._present(value), convolution.result.memref, map_, variables)
+
+            sandwich(self.arithmetic, self.algorithm.result, read, write, (rows.outputs, columns.outputs))
+
+        self._nest((*ahead, *convolution.space, *behind), self._spans(rows, columns), marks.OUTPUT_TRANSFORM, body)
+
+    # -- what they share
+
+    def _nest(
+        self,
+        loops: Sequence[int],
+        spans: Mapping[int, tuple[str, Region]],
+        role: str,
+        body: Callable[[list[ir.Value], Frame], None],
+    ) -> None:
+        """A nest over loops of the convolution; those in `spans` run over tiles and stand for the tile's number."""
+        names = tuple(spans[p][0] if p in spans else self.nest.iterators[p] for p in loops)
+        extents = tuple(spans[p][1].count if p in spans else self.convolution.extent(p) for p in loops)
+        frame = {p: ir.AffineExpr.get_dim(k) + (spans[p][1].first if p in spans else 0) for k, p in enumerate(loops)}
+        if not loops:  # one kernel alone: a loop of one iteration makes a nest of it
+            names, extents = (self.names["p"],), (1,)
+        header = NestHeader(names, extents, self._marks(role))
+        build_nest(header, lambda variables: body(variables, frame), self.nest.root.location)
+
+    def _spans(self, rows: Region, columns: Region) -> dict[int, tuple[str, Region]]:
+        y, x = self.convolution.space
+        return {y: (self.names["ty"], rows), x: (self.names["tx"], columns)}
+
+    def _in_tile(self, frame: Frame, i: int, j: int) -> Frame:
+        """The frame for the element in row i and column j of the tile."""
+        y, x = self.convolution.space
+        tile = self.algorithm.tile
+        place = {y: frame[y] * tile + i, x: frame[x] * tile + j}
+        return place | {p: _number(0) for p in self.convolution.kernel}
+
+    def _tile(self, frame: Frame) -> ir.AffineExpr:
+        """The number of the tile among those of all samples."""
+        y, x = self.convolution.space
+        samples = [(frame[p], self.convolution.extent(p)) for p in self.convolution.samples]
+        number = _number(0)
+        for expr, extent in (*samples, (frame[y], self.tiles[0]), (frame[x], self.tiles[1])):
+            number = number * extent + expr
+        return number
+
+    def _writer(
+        self, target: ir.Value, place: Callable[[ir.AffineExpr], list[ir.AffineExpr]], variables: Sequence[ir.Value]
+    ) -> Callable[[int, int, Scalar], None]:
+        def write(r: int, s: int, value: Scalar) -> None:
+            index = place(_number(r * self.algorithm.reach + s))
+            store(self._present(value), target, ir.AffineMap.get(len(variables), 0, index), variables)
+
+        return write
+
+    def _present(self, value: Scalar) -> ir.Value:
+        return self.arithmetic.constant(0.0) if value is None else value
+
+    def _extents(self, loops: Sequence[int]) -> list[int]:
+        return [self.convolution.extent(p) for p in loops]
+
+    def _allocate(self, shape: Sequence[int]) -> ir.Value:
+        return memref.AllocOp(ir.MemRefType.get(list(shape), self.element), [], []).result
+
+    def _marks(self, role: str) -> dict[str, str]:
+        root = self.nest.root
+        texts = {name: marks.get_text(root, name) for name in (marks.LAYER, marks.NODE)}
+        return {name: text for name, text in texts.items() if name in root.attributes} | {marks.ROLE: role}
+
+
+def _placed(point: T, tile: T, digits: Sequence[T]) -> list[T]:
+    """The order of the axes of what is multiplied, and of the products.
+
+    A transform touches all points of a tile, one after the other, so they lie next to each other in vectors as long as
+    the last digit. Planes of one point each would lie a power of two apart, where they displace one another from cache.
+    """
+    return [*digits[:-1], tile, point, *digits[-1:]]
+
+
+def _load(operand: Operand, index: Frame, variables: Sequence[ir.Value]) -> ir.Value:
+    return load(operand.memref, ir.AffineMap.get(len(variables), 0, list(at(operand, index))), variables)
+
+
+def _number(value: int) -> ir.AffineExpr:
+    return ir.AffineExpr.get_constant(value)
+
+
+def _fresh(name: str, taken: Sequence[str]) -> str:
+    """The name, with underscores after it as long as it is taken."""
+    while name in taken:
+        name += "_"
+    return name
