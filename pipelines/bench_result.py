@@ -1,0 +1,152 @@
+"""What a benchmark is asked and what it found, as data that travels as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure.
+
+    Attributes:
+        model: as the command line takes it.
+        threads: number of threads.
+        peers: names of peers.
+        rounds: rounds of calls.
+        seed: of weights, statistics and inputs.
+        layers: whether to time each layer alone.
+        crashed: contender -> why it is left out: it ended an earlier process.
+    """
+
+    model: str
+    threads: int
+    peers: tuple[str, ...]
+    rounds: int
+    seed: int
+    layers: bool
+    crashed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender.
+
+    Attributes:
+        name: `loopmorph` or a peer's.
+        median_ms: median time of a call, in milliseconds.
+        min_ms: shortest time of a call, in milliseconds.
+        fastest_peer_over_this: the fastest peer's median over this one's; None where no peer ran.
+        relative_error: largest difference from eager PyTorch's outputs, as a share of the largest.
+        gflops: 1e9 operations a second, two for each multiply-accumulate of the network as it was given.
+        share_of_peak: `gflops` over what was measured for this machine.
+        build_s: seconds until the first calls were done.
+    """
+
+    name: str
+    median_ms: float
+    min_ms: float
+    fastest_peer_over_this: float | None
+    relative_error: float
+    gflops: float
+    share_of_peak: float
+    build_s: float
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A contender that did not run, and why, in one line."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of the compiled program, timed alone.
+
+    Attributes:
+        name: its qualified name.
+        extents: iterator -> extent of its main nest.
+        macs: multiply-accumulate operations.
+        bytes: memory that it has to read and write at least once: parameters, inputs and outputs.
+        ms: median milliseconds; None where it cannot run alone.
+        gflops: 1e9 operations a second; None where it has no multiply-accumulates.
+        share_of_peak: `gflops` over what was measured for this machine.
+        same_as: name of an earlier layer with the same code, whose times are repeated here.
+        note: why there are no times.
+    """
+
+    name: str
+    extents: Mapping[str, int | None]
+    macs: int
+    bytes: int
+    ms: float | None = None
+    gflops: float | None = None
+    share_of_peak: float | None = None
+    same_as: str | None = None
+    note: str = ""
+
+    @property
+    def intensity(self) -> float:
+        """Arithmetic intensity: operations for each byte of `bytes`."""
+        return 2 * self.macs / self.bytes if self.bytes else 0.0
+
+
+@dataclass(frozen=True)
+class ThreadResult:
+    """The contenders at one number of threads.
+
+    Attributes:
+        threads: how many.
+        peak_gflops: measured 1e9 f32 operations a second of that many cores.
+        bandwidth: measured 1e9 bytes a second between them and memory.
+        macs: multiply-accumulate operations of the network.
+        fastest_peer: name of the fastest peer, None where none ran.
+        rows: by median.
+        missing: the contenders that did not run.
+        layers: in program order; empty unless asked for.
+    """
+
+    threads: int
+    peak_gflops: float
+    bandwidth: float
+    macs: int
+    fastest_peer: str | None
+    rows: tuple[Row, ...]
+    missing: tuple[Missing, ...]
+    layers: tuple[LayerRow, ...] = ()
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> ThreadResult:
+        """The result whose `dataclasses.asdict` this is."""
+        parts = {"rows": Row, "missing": Missing, "layers": LayerRow}
+        lists = {name: tuple(kind(**each) for each in data[name]) for name, kind in parts.items()}
+        return ThreadResult(**{**data, **lists})
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """A whole benchmark.
+
+    Attributes:
+        model: what was asked for.
+        seed: of weights, statistics and inputs.
+        rounds: rounds of calls.
+        cpu: the processor's name.
+        results: one for each number of threads.
+    """
+
+    model: str
+    seed: int
+    rounds: int
+    cpu: str
+    results: Sequence[ThreadResult] = field(default=())
+
+    def to_json(self) -> str:
+        """The result as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"

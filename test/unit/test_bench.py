@@ -1,0 +1,248 @@
+"""`loopmorph bench`: what it measures and writes, who is left out and why, and what it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.bench import bench
+from loopmorph.pipelines.bench_contenders import missing, relative_error
+from loopmorph.pipelines.bench_plot import roofline
+from loopmorph.pipelines.bench_result import BenchResult, LayerRow, Missing, Row, ThreadResult
+from loopmorph.pipelines.bench_worker import randomise_statistics
+from loopmorph.tools.cli import main
+
+NETWORK = """
+from torch import nn
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.Conv2d(8, 8, 3, padding=1, bias=False),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 7),
+    )
+
+network.input_shape = (3, 8, 8)
+"""
+MACS = (3 * 9 + 8 * 9 + 8 * 9) * 8 * 64 + 128 * 7
+
+
+@dataclass(frozen=True)
+class Run:
+    code: int
+    out: str
+    err: str
+    data: dict[str, Any]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One real run of the command."""
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "bench_net.py").write_text(NETWORK)
+    arguments = ["bench", "bench_net:network", "--peers", "eager", "--rounds", "1", "--layers", "--json", "out.json"]
+    with pytest.MonkeyPatch.context() as patch, _Captured() as captured:
+        patch.chdir(folder)
+        patch.setenv("COLUMNS", "80")
+        code = main(arguments)
+    return Run(code, captured.out, captured.err, json.loads((folder / "out.json").read_text()), folder)
+
+
+class _Captured:
+    """Standard output and error; `capsys` serves single tests only."""
+
+    def __enter__(self) -> _Captured:
+        self._streams = io.StringIO(), io.StringIO()
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(contextlib.redirect_stdout(self._streams[0]))
+        self._stack.enter_context(contextlib.redirect_stderr(self._streams[1]))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self.out, self.err = (stream.getvalue() for stream in self._streams)
+
+
+def test_json_holds_the_contenders(run: Run) -> None:
+    assert run.code == 0
+    assert {key: run.data[key] for key in ("model", "seed", "rounds")} == {
+        "model": "bench_net:network",
+        "seed": 0,
+        "rounds": 1,
+    }
+    (result,) = run.data["results"]
+    assert (result["threads"], result["macs"], result["fastest_peer"]) == (1, MACS, "eager")
+    assert result["missing"] == []
+    rows = {row["name"]: row for row in result["rows"]}
+    assert set(rows) == {"loopmorph", "eager"}
+    for row in rows.values():
+        assert 0 < row["min_ms"] <= row["median_ms"]
+        assert row["gflops"] == pytest.approx(2 * MACS / row["median_ms"] / 1e6)
+        assert row["share_of_peak"] == pytest.approx(row["gflops"] / result["peak_gflops"])
+        ratio = rows["eager"]["median_ms"] / row["median_ms"]
+        assert row["fastest_peer_over_this"] == pytest.approx(ratio)
+    assert rows["loopmorph"]["relative_error"] < 1e-4
+    assert rows["eager"]["relative_error"] == 0.0
+
+
+def test_rows_are_in_order_of_time(run: Run) -> None:
+    medians = [row["median_ms"] for row in run.data["results"][0]["rows"]]
+    assert medians == sorted(medians)
+
+
+def test_layers_are_timed_once_for_each_distinct_code(run: Run) -> None:
+    layers = {row["name"]: row for row in run.data["results"][0]["layers"]}
+    assert list(layers) == ["0", "3", "4", "5", "7"]  # no element-wise ones
+    assert layers["0"]["macs"] == 3 * 9 * 8 * 64
+    assert layers["0"]["bytes"] == 4 * (3 * 64 + 8 * 3 * 9 + 8 * 64)
+    assert (layers["4"]["same_as"], layers["4"]["ms"]) == ("3", layers["3"]["ms"])
+    assert layers["5"]["gflops"] is None
+    assert sum(row["macs"] for row in layers.values()) == MACS
+    assert all(row["ms"] > 0 and row["note"] == "" for row in layers.values())
+
+
+def test_tables_fit_eighty_columns_and_say_everything(run: Run) -> None:
+    assert max(len(line) for line in run.out.splitlines()) <= 80
+    assert "contender median ms" in " ".join(run.out.split())
+    for heading in ("min ms", "peer/this", "rel. error", "GFLOP/s", "% of peak", "build s", "M MACs", "extents"):
+        assert heading in run.out
+    assert "fastest peer: eager" in run.out
+    assert "5 layers, 4 of them distinct" in run.out
+    assert "…" not in run.out
+
+
+def test_result_survives_json(run: Run) -> None:
+    results = tuple(ThreadResult.from_dict(each) for each in run.data["results"])
+    assert json.loads(BenchResult(**{**run.data, "results": results}).to_json()) == run.data
+
+
+def test_nothing_but_the_json_is_left(run: Run) -> None:
+    assert {path.name for path in run.folder.iterdir()} - {"__pycache__"} == {"bench_net.py", "out.json"}
+
+
+def test_contenders_that_fail_or_crash_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that kills the process costs only itself; the process begins again without it."""
+    (tmp_path / "bench_net2.py").write_text(NETWORK)
+    for name, code in (
+        ("openvino", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"),
+        ("onnxruntime", "raise RuntimeError('no such\\nlibrary')\n"),
+        ("onnx", ""),
+        ("onnxscript", ""),
+    ):
+        (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    stages: list[str] = []
+    result = bench(
+        "bench_net2:network",
+        peers=["openvino", "onnxruntime"],
+        rounds=1,
+        progress=lambda stage, done, of: stages.append(stage),
+    )
+    (found,) = result.results
+    reasons = {each.name: each.reason for each in found.missing}
+    assert reasons["openvino"].startswith("its process was killed by SIGKILL")
+    assert reasons["onnxruntime"] == "RuntimeError: no such"
+    assert [row.name for row in found.rows] == ["loopmorph"]
+    assert (found.fastest_peer, found.rows[0].fastest_peer_over_this) == (None, None)
+    assert "1 thread: building openvino" in stages
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is not None, reason="OpenVINO is installed here")
+def test_a_missing_peer_says_what_installs_it() -> None:
+    assert missing("openvino") == "openvino not installed: pip install 'loopmorph[peers]'"
+    assert missing("eager") is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--peers", "eager,openvin"], "argument 'peers': 'openvin' is not known; did you mean 'openvino'?; accepted"),
+        (["--peers", "tvm"], "argument 'peers': 'tvm' is not known; accepted are eager, inductor, onnxruntime, open"),
+        (["--threads", "1,0"], "argument 'threads': expected positive whole numbers, got 0"),
+        (["--threads", "two"], "argument 'threads': expected whole numbers separated by commas, got 'two'"),
+        (["--rounds", "0"], "argument 'rounds': expected positive whole numbers, got 0"),
+        (["--json", "no/such/folder.json"], "argument 'json': cannot write 'no/such/folder.json': there is no folder"),
+        (["--plot", "."], "argument 'plot': cannot write '.': it is a folder"),
+    ],
+)
+def test_refused_arguments(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "resnet18", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}") and error.count("\n") == 1
+
+
+def test_an_unknown_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "resnet3", "--peers", "eager"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: argument 'model': 'resnet3' is not known; did you mean")
+
+
+def test_statistics_depend_on_the_seed_alone() -> None:
+    first, second, other = (nn.BatchNorm2d(4) for _ in range(3))
+    for module, seed in ((first, 1), (second, 1), (other, 2)):
+        randomise_statistics(module, seed)
+    assert torch.equal(first.running_var, second.running_var)
+    assert not torch.equal(first.running_var, other.running_var)
+    assert not torch.equal(first.weight, torch.ones(4))
+
+
+def test_relative_error() -> None:
+    a, b = np.array([1.0, -4.0]), np.array([1.0, -5.0])
+    assert relative_error((a,), (b,)) == pytest.approx(0.2)
+    assert relative_error((a, b), (a,)) == float("inf")
+    assert relative_error((a[:1],), (a,)) == float("inf")
+    assert np.isnan(relative_error((np.array([np.nan]),), (np.array([1.0]),)))
+
+
+def layer(name: str, gflops: float | None, n_bytes: int = 1000, same_as: str | None = None) -> LayerRow:
+    return LayerRow(name, {"n": 1}, 5000, n_bytes, ms=0.1, gflops=gflops, share_of_peak=0.1, same_as=same_as)
+
+
+def with_layers(*layers: LayerRow) -> BenchResult:
+    row = Row("loopmorph", 1.0, 0.9, None, 1e-6, 10.0, 0.1, 2.0)
+    result = ThreadResult(1, 100.0, 20.0, 5000, None, (row,), (Missing("eager", "left out"),), layers)
+    return BenchResult("net", 0, 1, "cpu", (result,))
+
+
+def test_picture_is_a_png_with_a_panel_for_each_thread_count() -> None:
+    pytest.importorskip("matplotlib")
+    one = with_layers(layer("conv1", 50.0), layer("conv2", 50.0, same_as="conv1"), layer("conv3", 2.0, 30))
+    two = BenchResult("net", 0, 1, "cpu", (*one.results, *one.results))
+    heights = []
+    for result in (one, two):
+        data = roofline(result)
+        assert data.startswith(b"\x89PNG\r\n")
+        heights.append(int.from_bytes(data[20:24], "big"))
+    assert heights[1] == 2 * heights[0]
+
+
+def test_picture_without_layers_is_refused() -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ArgumentError, match="no layer of 'net' was timed, so there is nothing to draw"):
+        roofline(with_layers(layer("pool", None)))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is not None, reason="matplotlib is installed here")
+def test_picture_without_matplotlib_says_what_installs_it() -> None:
+    with pytest.raises(ArgumentError, match=r"a picture needs matplotlib: pip install 'loopmorph\[plot\]'"):
+        roofline(with_layers(layer("conv1", 50.0)))

@@ -1,0 +1,203 @@
+"""`loopmorph bench`: the compiled network against what a user would pick instead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from loopmorph.passes.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from loopmorph.pipelines.bench import Progress as Tell
+    from loopmorph.pipelines.bench_result import BenchResult, ThreadResult
+
+_WRONG = 1e-3  # a relative error that rounding does not explain
+
+
+@click.command("bench")
+@click.argument("model")
+@click.option("--threads", default="1", show_default=True, help="Numbers of threads, separated by commas.")
+@click.option(
+    "--peers",
+    default="eager,inductor,onnxruntime,openvino",
+    show_default=True,
+    help="Who to compare with, separated by commas.",
+)
+@click.option("--rounds", type=int, default=10, show_default=True, help="Rounds of eight calls of each contender.")
+@click.option("--layers", is_flag=True, help="Time each layer of the compiled network alone, too.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Write a roofline picture of the layers here (PNG).")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results here.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, statistics and inputs.")
+def bench_command(
+    model: str,
+    threads: str,
+    peers: str,
+    rounds: int,
+    layers: bool,
+    plot: Path | None,
+    json_path: Path | None,
+    seed: int,
+) -> None:
+    """Time MODEL against its peers, interleaved, in one process for each number of threads.
+
+    Ratios are the fastest peer's median over a contender's. Peers that are not installed are named; install them with
+    pip install 'loopmorph[peers]'.
+    """
+    _check_writable("plot", plot)
+    _check_writable("json", json_path)
+    counts, names = _counts(threads), _names(peers)
+    from loopmorph.pipelines.bench import bench, check_arguments
+
+    check_arguments(counts, names, rounds)
+    if plot is not None:
+        from loopmorph.pipelines.bench_plot import require_matplotlib
+
+        require_matplotlib()
+    with _progress() as tell:
+        result = bench(
+            model,
+            threads=counts,
+            peers=names,
+            rounds=rounds,
+            layers=layers or plot is not None,
+            seed=seed,
+            progress=tell,
+        )
+    _print(result, layers)
+    _write(result, json_path, plot)
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ArgumentError("threads", f"expected whole numbers separated by commas, got '{text}'") from None
+
+
+def _names(text: str) -> list[str]:
+    """Names without repetition, in their order; an empty text names nobody."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _check_writable(option: str, path: Path | None) -> None:
+    """Refuses, before any long work, a file that could not be written after it."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise ArgumentError(option, f"cannot write '{path}': it is a folder")
+    if not path.parent.is_dir():
+        raise ArgumentError(option, f"cannot write '{path}': there is no folder '{path.parent}'")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ArgumentError(option, f"cannot write '{path}': no permission to write to '{path.parent}'")
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    """One bar on standard error, for the stage at hand."""
+    columns = (TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("starting", total=1)
+
+        def tell(stage: str, done: int, of: int) -> None:
+            bars.update(task, description=stage, completed=done, total=of)
+
+        yield tell
+
+
+def _write(result: BenchResult, json_path: Path | None, plot: Path | None) -> None:
+    from loopmorph.pipelines.report import write_atomically
+
+    if json_path is not None:
+        write_atomically(json_path, lambda file: file.write(result.to_json().encode()))
+    if plot is not None:
+        from loopmorph.pipelines.bench_plot import roofline
+
+        picture = roofline(result)
+        write_atomically(plot, lambda file: file.write(picture))
+    written = [str(path) for path in (json_path, plot) if path is not None]
+    if written:
+        click.echo(f"written: {' '.join(written)}")
+
+
+def _print(result: BenchResult, layers: bool) -> None:
+    console = Console(highlight=False)
+    console.print(f"{escape(result.model)} on {result.cpu}, {result.rounds} rounds")
+    for each in result.results:
+        _print_contenders(console, each)
+        if layers and each.layers:
+            _print_layers(console, each)
+
+
+def _print_contenders(console: Console, result: ThreadResult) -> None:
+    title = f"{_threads(result)}: {result.macs / 1e6:,.1f} M MACs, peak measured {result.peak_gflops:.0f} GFLOP/s"
+    table = _table(title)
+    table.add_column("contender", no_wrap=True)
+    for heading in ("median ms", "min ms", "peer/this", "rel. error", "GFLOP/s", "% of peak", "build s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in result.rows:
+        ratio = "-" if row.fastest_peer_over_this is None else f"{row.fastest_peer_over_this:.2f}"
+        error = f"{row.relative_error:.1e}"
+        table.add_row(
+            row.name,
+            f"{row.median_ms:.3f}",
+            f"{row.min_ms:.3f}",
+            ratio,
+            f"[red]{error}[/red]" if not row.relative_error <= _WRONG else error,
+            f"{row.gflops:.1f}",
+            f"{100 * row.share_of_peak:.1f}",
+            f"{row.build_s:.1f}",
+        )
+    console.print(table)
+    if result.fastest_peer is not None:
+        console.print(f"fastest peer: {result.fastest_peer}")
+    for row in result.rows:
+        if not row.relative_error <= _WRONG:
+            console.print(f"{row.name}: outputs differ from eager's by {row.relative_error:.1e} of the largest value")
+    for each in result.missing:
+        # One line, also where it is longer than the screen: it is there to be copied.
+        console.print(f"{each.name}: not run: {escape(each.reason)}", soft_wrap=True)
+
+
+def _print_layers(console: Console, result: ThreadResult) -> None:
+    """The layers, those with the same code in one row."""
+    table = _table(f"{_threads(result)}: layers timed alone")
+    table.add_column("layer", no_wrap=True)
+    table.add_column("extents")
+    for heading in ("x", "M MACs", "ms", "GFLOP/s", "% of peak"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    distinct = [row for row in result.layers if row.same_as is None]
+    for row in distinct:
+        table.add_row(
+            escape(row.name),
+            " ".join(f"{name}={'?' if extent is None else extent}" for name, extent in row.extents.items()),
+            str(1 + sum(other.same_as == row.name for other in result.layers)),
+            f"{row.macs / 1e6:.3f}" if row.macs else "-",
+            "-" if row.ms is None else f"{row.ms:.4f}",
+            "-" if row.gflops is None else f"{row.gflops:.1f}",
+            "-" if row.share_of_peak is None else f"{100 * row.share_of_peak:.1f}",
+        )
+    console.print(table)
+    total = sum(row.ms for row in result.layers if row.ms is not None)
+    console.print(f"{len(result.layers)} layers, {len(distinct)} of them distinct: {total:.3f} ms in sum")
+    for row in distinct:
+        if row.note:
+            console.print(f"{escape(row.name)}: not timed: {escape(row.note)}", soft_wrap=True)
+
+
+def _table(title: str) -> Table:
+    """A table narrow enough for 80 columns."""
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+
+
+def _threads(result: ThreadResult) -> str:
+    return f"{result.threads} thread{'s' if result.threads > 1 else ''}"
