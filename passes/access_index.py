@@ -1,0 +1,171 @@
+"""Which nests of a function touch which memref, and where: one look at all nests for a whole-function pass.
+
+The index follows the program while a pass moves, redirects and erases; it is dropped with the pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch_mlir import ir
+from torch_mlir.dialects import affine, func
+
+from loopmorph.passes import marks
+from loopmorph.passes.affine_expr import simplify, used_dims
+from loopmorph.passes.box import Box, hull
+from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.nest import Access, Nest, view_nest
+from loopmorph.passes.nest_builder import load, store
+from loopmorph.passes.rebuild import known_limits
+
+
+@dataclass(eq=False)
+class Entry:
+    """One nest of the function.
+
+    Attributes:
+        nest: its view as first taken; its loops stay valid, its accesses do not (see `sites`).
+        limits: for each loop the number that its iterator, at least 0, stays below; None where unknown.
+        variables: the induction variables, by position.
+        sites: its accesses as they are now.
+    """
+
+    nest: Nest
+    limits: tuple[int | None, ...]
+    variables: tuple[ir.Value, ...]
+    sites: list[Site] = field(default_factory=list)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the nest is perfect and rectangular."""
+        return self.nest.is_rectangular and self.nest.is_perfect
+
+    def simplified(self, expr: ir.AffineExpr) -> ir.AffineExpr:
+        """An expression over the loops, `floordiv` and `mod` resolved where the loops' ranges allow."""
+        if any(self.limits[d] is None for d in used_dims(expr)):
+            return ir.AffineExpr.simplify_affine_expr(expr, len(self.limits), 0)
+        return simplify(expr, [limit or 1 for limit in self.limits])
+
+
+@dataclass(eq=False)
+class Site:
+    """One access of an entry, kept up to date when it is redirected."""
+
+    entry: Entry
+    access: Access
+    _region: Box | None = None
+
+    @property
+    def region(self) -> Box:
+        """A box around all that the access touches."""
+        if self._region is None:
+            shape = ir.MemRefType(self.access.memref.type).shape
+            self._region = hull(self.access.exprs, self.entry.limits, shape)
+        return self._region
+
+    def redirect(self, memref: ir.Value, exprs: Sequence[ir.AffineExpr]) -> None:
+        """Lets the access touch `memref[exprs]`, over the nest's loops, in place of what it touches."""
+        simple = tuple(self.entry.simplified(e) for e in exprs)
+        op = redirect(self.access.op, memref, simple, self.entry.variables)
+        self.access = replace(self.access, op=op, memref=memref, exprs=simple)
+        self._region = None
+
+
+class AccessIndex:
+    """All nests of a function by the memrefs that they touch.
+
+    A nest with an index that is no affine function of its iterators is left out; `is_known` then says no of what it
+    touches.
+
+    Attributes:
+        function: the function.
+        entries: its nests, in program order.
+        sites: the loads and stores of each memref.
+        parameters: the arguments that are marked as parameters.
+        outputs: the arguments that are marked as outputs.
+    """
+
+    def __init__(self, function: func.FuncOp) -> None:
+        """Views the function's nests; wants its context to be entered."""
+        self.function = function
+        self.entries: list[Entry] = []
+        self.sites: dict[ir.Value, list[Site]] = {}
+        arguments = list(zip(function.entry_block.arguments, marks.argument_marks(function), strict=True))
+        self.parameters = {argument for argument, attributes in arguments if marks.PARAM in attributes}
+        self.outputs = {argument for argument, attributes in arguments if marks.OUTPUT in attributes}
+        for op in function.entry_block.operations:
+            if isinstance(op, affine.AffineForOp):
+                self._add(op)
+
+    def is_known(self, memref: ir.Value) -> bool:
+        """Whether the indexed loads and stores are all the uses that the memref has."""
+        return sum(1 for _ in memref.uses) == len(self.sites.get(memref, ()))
+
+    def positions(self) -> dict[Entry, int]:
+        """The place of each nest in the program."""
+        return {entry: k for k, entry in enumerate(self.entries)}
+
+    def redirect(self, memref: ir.Value, new: ir.Value, exprs_of: Mapping[Site, Sequence[ir.AffineExpr]]) -> None:
+        """Redirects the given sites of a memref to another one."""
+        for site, exprs in exprs_of.items():
+            site.redirect(new, exprs)
+        kept = [site for site in self.sites.pop(memref, []) if site not in exprs_of]
+        if kept:
+            self.sites[memref] = kept
+        self.sites.setdefault(new, []).extend(exprs_of)
+
+    def erase(self, entry: Entry) -> None:
+        """Erases a nest."""
+        for site in entry.sites:
+            self.sites[site.access.memref].remove(site)
+        entry.sites = []
+        self.entries.remove(entry)
+        entry.nest.root.operation.erase()
+
+    def move_before(self, entry: Entry, other: Entry) -> None:
+        """Moves a nest to the place just before another one."""
+        entry.nest.root.operation.move_before(other.nest.root.operation)
+        self.entries.remove(entry)
+        self.entries.insert(self.entries.index(other), entry)
+
+    def _add(self, root: affine.AffineForOp) -> None:
+        try:
+            nest = view_nest(root)
+            limits = nest.extents if nest.is_rectangular else _limits(nest)
+        except IllegalTransform:
+            return
+        entry = Entry(nest, limits, tuple(loop.variable for loop in nest.loops))
+        entry.sites = [Site(entry, access) for access in nest.accesses]
+        for site in entry.sites:
+            self.sites.setdefault(site.access.memref, []).append(site)
+        self.entries.append(entry)
+
+
+def redirect(
+    op: ir.Operation, memref: ir.Value, exprs: Sequence[ir.AffineExpr], variables: Sequence[ir.Value]
+) -> ir.Operation:
+    """Replaces an `affine.load` or `affine.store` by one of `memref[exprs(variables)]`; returns it."""
+    map_ = ir.AffineMap.get(len(variables), 0, list(exprs))
+    view = op.opview
+    with ir.InsertionPoint(op), op.location:
+        if isinstance(view, affine.AffineLoadOp):
+            loaded = load(memref, map_, variables)
+            op.results[0].replace_all_uses_with(loaded)
+            new = loaded.owner
+        else:
+            new = store(view.value, memref, map_, variables)
+    op.erase()
+    return new if isinstance(new, ir.Operation) else new.operation
+
+
+def is_local(memref: ir.Value) -> bool:
+    """Whether the memref is allocated in the function's body, with a static shape and the usual layout."""
+    owner = memref.owner
+    allocated = isinstance(owner, ir.Operation | ir.OpView) and owner.name == "memref.alloc"
+    return allocated and not owner.operands and ir.MemRefType(memref.type).has_static_shape
+
+
+def _limits(nest: Nest) -> tuple[int | None, ...]:
+    found = known_limits(nest)
+    return tuple(found.get(loop.variable) for loop in nest.loops)

@@ -1,0 +1,52 @@
+"""Which memrefs a nest of products and sums combines: output, input and weight, found from its access maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.nest import Access
+
+
+@dataclass(frozen=True)
+class Operands:
+    """The memrefs of a contraction `output[..] += input[..] * weight[..]` such as a convolution or a linear layer.
+
+    Attributes:
+        output: its store.
+        input: the load of the input.
+        weight: the load of the weight: what, of the output's iterators, depends on the channel's alone.
+        channels: positions of the loops that make up the output's axis 1.
+        reduced: positions of the loops that make up the input's axis 1 and that the output does not know.
+    """
+
+    output: Access
+    input: Access
+    weight: Access
+    channels: frozenset[int]
+    reduced: frozenset[int]
+
+
+def find_operands(accesses: list[Access]) -> Operands | None:
+    """The operands of a nest with these accesses, None where it is no contraction of an input with a weight."""
+    stores = [a for a in accesses if a.kind == "store"]
+    if len(stores) != 1 or len(stores[0].exprs) < 2:
+        return None
+    (output,) = stores
+    loads = [a for a in accesses if a.kind == "load" and a.memref != output.memref]
+    if len(loads) != 2 or len({a.memref for a in loads}) != 2:
+        return None
+    kept = _dims(output)
+    channels = used_dims(output.exprs[1])
+    weights = [a for a in loads if _dims(a) & kept and _dims(a) & kept <= channels]
+    if len(weights) != 1 or not any(_dims(a) - kept for a in loads):
+        return None
+    (weight,) = weights
+    (input_,) = (a for a in loads if a is not weight)
+    if len(input_.exprs) < 2:
+        return None
+    return Operands(output, input_, weight, channels, used_dims(input_.exprs[1]) - kept)
+
+
+def _dims(access: Access) -> frozenset[int]:
+    return frozenset[int]().union(*(used_dims(e) for e in access.exprs))
