@@ -52,6 +52,12 @@ def view_contraction(nest: Nest) -> ContractionNest | None:
     return ContractionNest(nest, lane, tuple(pixels), tuple(blocks), tuple(reductions))
 
 
+def result_lane(nest: Nest) -> Loop | None:
+    """The iterator that indexes the last axis of every store of the nest with stride 1 and offset 0."""
+    lanes = {lane.position: lane for lane in (_lane(nest, store) for store in nest.stores) if lane is not None}
+    return next(iter(lanes.values())) if len(lanes) == 1 else None
+
+
 def _lane(nest: Nest, access: Access) -> Loop | None:
     """The iterator that alone, with stride 1, indexes the last axis."""
     if not access.exprs:

@@ -176,6 +176,8 @@ class _Propagation:
 
     def _check_loop(self, nest: Nest, loop: Loop) -> None:
         where = f"iterator '{loop.iterator}' of {nest.label}"
+        if nest.is_vectorised:
+            raise self.conflict(f"{where}: its nest is already vectorised; this has to come before")
         if not nest.is_rectangular:
             raise self.conflict(f"{where}: its nest has a bound that is not constant (a split with a remainder)")
         if loop.extent is None or loop.extent % self.factor:
@@ -193,7 +195,9 @@ class _Propagation:
     def _check_slice(self, nest: Nest, access: Access, axis: int) -> None:
         """A slice can be read only where the iterator alone, or as a digit, indexes the axis."""
         if tie(nest, access, axis).kind != "digits":
-            raise self.conflict(f"{nest.label} indexes it by '{_named(access.exprs[axis], nest.iterators)}', not directly")
+            raise self.conflict(
+                f"{nest.label} indexes it by '{_named(access.exprs[axis], nest.iterators)}', not directly"
+            )
 
     def _follow_to_axis(self, nest: Nest, loop: Loop, access: Access, axis: int) -> None:
         relation = tie(nest, access, axis)

@@ -1,8 +1,9 @@
 """Exact dependence analysis of a nest, with isl.
 
-A statement is one access (`affine.load` or `affine.store`); an instance of it is the vector of the values of the
-iterators around it, outermost first, anonymous in isl: `[i0, i2, i3]`, where `i2` is the nest's loop 2. Two accesses
-depend on each other when they touch the same element, at least one stores, and the nest runs one before the other.
+A statement is one access (`affine.load`, `affine.store` or one of their vector forms); an instance of it is the vector
+of the values of the iterators around it, outermost first, anonymous in isl: `[i0, i2, i3]`, where `i2` is the nest's
+loop 2. Two accesses depend on each other when they touch the same element, at least one stores, and the nest runs one
+before the other.
 
 Which memrefs can overlap: results of `memref.alloc` and arguments of the function are distinct buffers; views
 (`memref.subview`, casts, reshapes) overlap everything that has the same base; any other memref overlaps everything.
@@ -26,9 +27,9 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import isl_text
-from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Access, Loop, Nest
-from loopmorph.passes.pipeline_diagnostics import location_text
+from loopmorph.passes.known_operations import VIEWS, require_known_operations
+from loopmorph.passes.nest import Access, LoadOp, Loop, Nest, StoreOp
+from loopmorph.passes.quick_conflict import meet_in_one_iteration, never_meet
 
 DependenceKind = Literal["flow", "anti", "output"]
 
@@ -39,18 +40,7 @@ COMBINERS = frozenset(
         *("arith.maxsi", "arith.maxui", "arith.minsi", "arith.minui"),
     }
 )
-VIEWS = frozenset(
-    {
-        *("memref.subview", "memref.cast", "memref.reinterpret_cast", "memref.view"),
-        *("memref.expand_shape", "memref.collapse_shape", "memref.transpose"),
-    }
-)
 _BUFFERS = frozenset({"memref.alloc", "memref.alloca"})
-_HARMLESS_DIALECTS = frozenset({"arith", "math", "index", "ub"})
-_HARMLESS = VIEWS | {
-    *("affine.for", "affine.yield", "affine.load", "affine.store"),
-    *("affine.apply", "affine.min", "affine.max"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +114,21 @@ def dependences(nest: Nest) -> tuple[Dependence, ...]:
         IllegalTransform: the nest holds an operation whose accesses are unknown, or an index or bound that is no
             affine function of the iterators.
     """
-    _require_known_operations(nest)
-    pairs = [
+    return _dependences(nest, _pairs(nest))
+
+
+def _pairs(nest: Nest) -> list[tuple[Access, Access]]:
+    """The accesses that may depend on each other, the earlier in the text first."""
+    return [
         (a, b)
         for k, a in enumerate(nest.accesses)
         for b in nest.accesses[k:]
-        if "store" in (a.kind, b.kind) and may_alias(a.memref, b.memref)
+        if "store" in (a.kind, b.kind) and may_alias(a.memref, b.memref) and not never_meet(a, b)
     ]
+
+
+def _dependences(nest: Nest, pairs: Sequence[tuple[Access, Access]]) -> tuple[Dependence, ...]:
+    require_known_operations(nest)
     if not pairs:
         return ()
     order = schedule(nest)
@@ -156,7 +154,8 @@ def carried(nest: Nest, loop: Loop) -> tuple[Dependence, ...]:
     reordered but not run in parallel. Raises as `dependences` does.
     """
     found = []
-    for dependence in dependences(nest):
+    pairs = [(a, b) for a, b in _pairs(nest) if not meet_in_one_iteration(nest, loop, a, b)]
+    for dependence in _dependences(nest, pairs):
         if loop.position not in dependence.common:
             continue
         relation = dependence.relation
@@ -233,9 +232,16 @@ def domain(nest: Nest, access: Access) -> isl.Set:
 
 
 def access_relation(access: Access) -> isl.Map:
-    """From the values of the iterators around an access to the element that it touches."""
+    """From the values of the iterators around an access to the element (several: of a vector) that it touches."""
     names = [f"i{p}" for p in range(max(access.loops, default=-1) + 1)]
-    return isl.Map(f"{{ [{_dims(access)}] -> [{', '.join(isl_text(e, names) for e in access.exprs)}] }}")
+    element = [isl_text(e, names) for e in access.exprs]
+    if access.lanes == 1:
+        return isl.Map(f"{{ [{_dims(access)}] -> [{', '.join(element)}] }}")
+    element[-1] += " + lane"
+    lanes = f"exists lane : 0 <= lane < {access.lanes}"
+    axes = [f"a{k}" for k in range(len(element))]
+    equal = " and ".join(f"{a} = {e}" for a, e in zip(axes, element, strict=True))
+    return isl.Map(f"{{ [{_dims(access)}] -> [{', '.join(axes)}] : {lanes} and {equal} }}")
 
 
 def reductions(nest: Nest) -> tuple[Reduction, ...]:
@@ -296,7 +302,8 @@ def _reduction(nest: Nest, store: Access) -> Reduction | None:
     if combination is None or combination.name not in COMBINERS or not _used_once(combination.result):
         return None
     for load in nest.loads:
-        same_element = load.memref == store.memref and load.exprs == store.exprs and load.loops == store.loops
+        same_element = (load.memref, load.exprs, load.lanes) == (store.memref, store.exprs, store.lanes)
+        same_element = same_element and load.loops == store.loops
         feeds = any(v == load.op.result for v in combination.operands)
         if same_element and feeds and _used_once(load.op.result) and _undisturbed(nest, load, store):
             return Reduction(load.order, store.order, combination.name)
@@ -340,7 +347,7 @@ def _times(nest: Nest) -> list[tuple[str, ...]]:
         for place, inner in enumerate(op.body.operations):
             if isinstance(inner, affine.AffineForOp):
                 visit(inner, (*prefix, str(place)))
-            elif isinstance(inner, affine.AffineLoadOp | affine.AffineStoreOp):
+            elif isinstance(inner, LoadOp | StoreOp):
                 times.append((*prefix, str(place)))
 
     visit(nest.root, ())
@@ -368,17 +375,3 @@ def _loop_constraints(nest: Nest, loop: Loop, names: Sequence[str]) -> Iterator[
 
 def _dims(access: Access) -> str:
     return ", ".join(f"i{p}" for p in access.loops)
-
-
-def _require_known_operations(nest: Nest) -> None:
-    unknown: list[ir.Operation] = []
-
-    def visit(op: ir.Operation) -> ir.WalkResult:
-        if op.name not in _HARMLESS and op.name.split(".")[0] not in _HARMLESS_DIALECTS:
-            unknown.append(op)
-        return ir.WalkResult.ADVANCE
-
-    nest.root.operation.walk(visit)
-    if unknown:
-        where = f"{nest.label}, at {location_text(unknown[0].location)}"
-        raise IllegalTransform(where, f"the dependence analysis does not know what {unknown[0].name} accesses")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine, func
@@ -18,6 +18,9 @@ from torch_mlir.dialects import affine, func
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, substitute
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
+
+LoadOp: TypeAlias = affine.AffineLoadOp | affine.AffineVectorLoadOp
+StoreOp: TypeAlias = affine.AffineStoreOp | affine.AffineVectorStoreOp
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Access:
-    """One `affine.load` or `affine.store` in a nest.
+    """One `affine.load`, `affine.store`, `affine.vector_load` or `affine.vector_store` in a nest.
 
     Attributes:
         op: the operation.
@@ -69,6 +72,7 @@ class Access:
         exprs: one affine expression per axis of the memref, over all the nest's loops: dimension p is loop p.
         loops: positions of the loops around it, outermost first.
         order: its number among the nest's accesses, in program order.
+        lanes: how many elements it touches, side by side along the last axis; `exprs` is the first.
     """
 
     op: ir.Operation
@@ -77,6 +81,7 @@ class Access:
     exprs: tuple[ir.AffineExpr, ...]
     loops: tuple[int, ...]
     order: int
+    lanes: int = 1
 
     @property
     def map(self) -> ir.AffineMap:
@@ -171,6 +176,12 @@ class Nest:
         return all(_is_rectangular(loop) for loop in self.loops)
 
     @property
+    def is_vectorised(self) -> bool:
+        """Whether an operation of the nest computes or stores vectors."""
+        ops = (op.operation for loop in self.loops for op in loop.op.body.operations)
+        return any(isinstance(v.type, ir.VectorType) for op in ops for v in (*op.results, *op.operands))
+
+    @property
     def points(self) -> int:
         """Number of points of a rectangular nest's iteration space."""
         return math.prod(loop.extent or 0 for loop in self.loops)
@@ -213,20 +224,37 @@ def view_nest(root: affine.AffineForOp) -> Nest:
 
 
 def find_nest(module: ir.Operation, layer: str, argument: str = "layer") -> Nest:
-    """The main nest of a layer.
+    """The nest that an address names.
+
+    Args:
+        module: the module.
+        layer: `LAYER`, for the layer's main nest; or `LAYER#ROLE`, for its nest of another role (`conv1#pad`); or
+            `LAYER#ROLE.K`, where it has several of them, counted from 0 in program order.
+        argument: the argument's name in error messages.
 
     Raises:
-        ArgumentError: no nest carries that layer's name (suggests the nearest), or several main nests do.
+        ArgumentError: no nest carries that layer's name (suggests the nearest) or role, or several do.
     """
+    name, _, part = layer.partition("#")
+    role, _, number = part.partition(".")
     with module.context:
-        mains = [root for root in nest_roots(module) if marks.get_text(root, marks.ROLE, marks.MAIN) == marks.MAIN]
-        found = [root for root in mains if marks.get_text(root, marks.LAYER) == layer]
-        if len(found) == 1:
+        roots = [
+            (marks.get_text(r, marks.LAYER), marks.get_text(r, marks.ROLE, marks.MAIN), r) for r in nest_roots(module)
+        ]
+        found = [r for n, kind, r in roots if n == name and kind == (role or marks.MAIN)]
+        if number.isdecimal() and int(number) < len(found):
+            return view_nest(found[int(number)])
+        if len(found) == 1 and not number:
             return view_nest(found[0])
     if found:
-        raise ArgumentError(argument, f"layer '{layer}' is computed by {len(found)} nests, not by one")
-    layers = list(dict.fromkeys(marks.get_text(root, marks.LAYER) for root in mains))
-    near = difflib.get_close_matches(layer, layers, n=3)
+        raise ArgumentError(
+            argument, f"'{layer}' is computed by {len(found)} nests; '{name}#{role or 'main'}.0' is the first"
+        )
+    if role and any(n == name for n, _, _ in roots):
+        roles = dict.fromkeys(kind for n, kind, _ in roots if n == name)
+        raise ArgumentError(argument, f"layer '{name}' has no nest of role '{role}'; it has {', '.join(roles)}")
+    layers = list(dict.fromkeys(n for n, kind, _ in roots if kind == marks.MAIN))
+    near = difflib.get_close_matches(name, layers, n=3)
     hint = f"; nearest: {', '.join(near)}" if near else f"; the program has {_enumerate(layers)}"
     raise ArgumentError(argument, f"no layer '{layer}' in the program{hint}")
 
@@ -243,6 +271,14 @@ def require_perfect(nest: Nest) -> None:
     """
     if not nest.is_perfect:
         raise IllegalTransform(nest.label, "its loops are not perfectly nested; a perfect nest is required")
+
+
+def require_scalar(nest: Nest) -> None:
+    """Raises:
+    IllegalTransform: the nest computes with vectors.
+    """
+    if nest.is_vectorised:
+        raise IllegalTransform(nest.label, "its nest is already vectorised; this has to come before")
 
 
 def divisors(extent: int | None, candidates: Sequence[int]) -> list[int]:
@@ -268,18 +304,26 @@ def _collect(
     for inner in op.body.operations:
         if _is_for(inner):
             _collect(inner, position, around, loops, accesses)
-        elif isinstance(inner, affine.AffineLoadOp | affine.AffineStoreOp):
+        elif isinstance(inner, LoadOp | StoreOp):
             accesses.append(_access(inner, around, loops, len(accesses)))
 
 
-def _access(
-    op: affine.AffineLoadOp | affine.AffineStoreOp, around: tuple[int, ...], loops: list[Loop], order: int
-) -> Access:
-    kind: Literal["load", "store"] = "load" if isinstance(op, affine.AffineLoadOp) else "store"
+def _access(op: LoadOp | StoreOp, around: tuple[int, ...], loops: list[Loop], order: int) -> Access:
+    kind: Literal["load", "store"] = "load" if isinstance(op, LoadOp) else "store"
     map_ = ir.AffineMapAttr(op.attributes["map"]).value
     operands = {d: _operand_expr(v, around, loops, op) for d, v in enumerate(op.indices)}
     exprs = tuple(substitute(e, operands, map_.n_dims) for e in map_.results)
-    return Access(op.operation, kind, op.memref, exprs, around, order)
+    return Access(op.operation, kind, op.memref, exprs, around, order, _lanes(op))
+
+
+def _lanes(op: LoadOp | StoreOp) -> int:
+    type_ = (op.result if isinstance(op, LoadOp) else op.value).type
+    if not isinstance(type_, ir.VectorType):
+        return 1
+    if type_.rank != 1:
+        reason = f"vectors of {type_.rank} dimensions are not supported, only of one"
+        raise IllegalTransform(f"{op.operation.name} at {op.location}", reason)
+    return type_.shape[0]
 
 
 def _operand_expr(value: ir.Value, around: tuple[int, ...], loops: list[Loop], op: ir.OpView) -> ir.AffineExpr:

@@ -22,7 +22,9 @@ class NestHeader:
     marks: Mapping[str, str]
 
 
-def build_nest(header: NestHeader, body: Callable[[list[ir.Value]], None], location: ir.Location) -> ir.Operation | None:
+def build_nest(
+    header: NestHeader, body: Callable[[list[ir.Value]], None], location: ir.Location
+) -> ir.Operation | None:
     """Builds the nest at the current insertion point; returns its outermost loop (None for a nest without loops).
 
     Args:

@@ -15,7 +15,7 @@ from torch_mlir.dialects import affine
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, simplify, substitute, used_dims
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Loop, Nest
+from loopmorph.passes.nest import LoadOp, Loop, Nest, StoreOp
 from loopmorph.passes.nest_builder import compress, rewrite_access
 
 NEST_MARKS = (marks.LAYER, marks.NODE, marks.ROLE)
@@ -75,7 +75,7 @@ def rebuild(plan: Rebuild) -> ir.Operation:
     for new in plan.loops:
         loop = _build_loop(new, nest.loops[new.source].op, variables, point)
         if new.source not in lent:
-            _copy_marks(nest.loops[new.source].op, loop)
+            copy_marks(nest.loops[new.source].op, loop)
         lent.add(new.source)
         built.append(loop)
         variables.append(loop.induction_variable)
@@ -113,7 +113,7 @@ def substitute_variables(
         for op in list(_nested(top)):
             if not any(v in replacement for v in op.operands):
                 continue
-            if isinstance(op.opview, affine.AffineLoadOp | affine.AffineStoreOp | affine.AffineApplyOp):
+            if isinstance(op.opview, LoadOp | StoreOp | affine.AffineApplyOp):
                 _rewrite_map(op, replacement, variables, limits)
                 continue
             for k, value in enumerate(op.operands):
@@ -183,6 +183,18 @@ def move_nest_marks(old: affine.AffineForOp, new: affine.AffineForOp) -> None:
             del old.attributes[name]
 
 
+def wrap(root: affine.AffineForOp, name: str) -> affine.AffineForOp:
+    """Puts a loop of extent 1 around a nest, which passes its marks on to it; returns the loop."""
+    with ir.InsertionPoint(root), root.location:
+        outer = affine.AffineForOp(0, 1, 1)
+        with ir.InsertionPoint(outer.body):
+            end = affine.AffineYieldOp([])
+    outer.attributes[marks.ITER] = ir.StringAttr.get(name)
+    root.operation.move_before(end.operation)
+    move_nest_marks(root, outer)
+    return outer
+
+
 def _build_loop(
     new: NewLoop, source: affine.AffineForOp, variables: Sequence[ir.Value], point: ir.InsertionPoint
 ) -> affine.AffineForOp:
@@ -198,7 +210,7 @@ def _build_loop(
     return loop
 
 
-def _copy_marks(old: affine.AffineForOp, new: affine.AffineForOp) -> None:
+def copy_marks(old: affine.AffineForOp, new: affine.AffineForOp) -> None:
     for name in old.attributes:
         if name not in _INHERENT and name not in NEST_MARKS and name != marks.ITER:
             new.attributes[name] = old.attributes[name]

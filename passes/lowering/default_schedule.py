@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.base import Pass, Transformation
-from loopmorph.passes.contraction_nest import ContractionNest, view_contraction
+from loopmorph.passes.algorithm import winograd_tile
+from loopmorph.passes.base import Pass, Transformation, recorded_steps
+from loopmorph.passes.contraction_nest import ContractionNest, result_lane, view_contraction
 from loopmorph.passes.cost import macs
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
@@ -20,55 +21,90 @@ from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
+from loopmorph.passes.loop.winograd import WinogradFiltering
 from loopmorph.passes.nest import Loop, find_nest, nest_roots, view_nest
+from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.register_block import Machine, RegisterBlock, register_blocks
 
 Step = Transformation[Any]
 
 
+ALGORITHM_CHOICES = ("auto", "direct")
+
+
 @dataclass(frozen=True)
 class DefaultSchedule(Pass):
-    """Schedules contraction nests: register block, vectors, accumulators in registers, fused epilogue.
+    """Schedules contraction nests: algorithm, register block, vectors, accumulators in registers, fused epilogue.
 
     For each main nest that is a contraction with a contiguous lane of `width` (as `morph-blocked-layout` leaves it):
     split the pixel and channel-block iterators by the register block, order the loops as
 
         n, blocks, pixels | reductions | pixels of the register block, blocks of the register block, lane
 
-    unroll and jam the register block, vectorise the lane, promote the accumulators, fuse the epilogue. Every step is
-    one of the public passes, so the same schedule can be written, printed or changed by hand. Nests that do not fit
-    are left as they are.
+    unroll and jam the register block, vectorise the lane, promote the accumulators, fuse the epilogue. A 3x3 nest
+    goes through `morph-winograd` first where the model in `loopmorph.passes.algorithm` says that it pays. Every step
+    is one of the public passes and is recorded, so the same schedule can be printed, written or changed by hand.
+    Nests that do not fit, and layers that a recorded loop transformation has touched already, are left as they are.
 
     Options:
+        algorithm: "auto", or "direct" for no Winograd.
         width: f32 lanes of a vector register.
         registers: number of vector registers.
     """
 
     name: ClassVar[str] = "morph-default-schedule"
+    algorithm: str = "auto"
     width: int = 16
     registers: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.algorithm not in ALGORITHM_CHOICES:
+            raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHM_CHOICES)}, got '{self.algorithm}'")
 
     def run(self, module: ir.Operation) -> None:
         machine = Machine(self.width, self.registers)
         with module.context, ir.Location.unknown():
             mains = [view_nest(root) for root in nest_roots(module) if _is_main(root)]
             layers = Counter(nest.layer for nest in mains)
-            for layer in [nest.layer for nest in mains if macs(nest) and layers[nest.layer] == 1]:
-                self._schedule(module, layer, machine)
+            by_hand = _scheduled_layers(module)
+            for layer in [nest.layer for nest in mains if macs(nest)]:
+                if layers[layer] == 1 and layer not in by_hand:
+                    for step in self.steps(module, layer, machine):
+                        _apply(module, step)
 
-    def _schedule(self, module: ir.Operation, layer: str, machine: Machine) -> None:
+    def steps(self, module: ir.Operation, layer: str, machine: Machine) -> Iterator[Step]:
+        """The schedule of one layer, step by step; each is to be applied before the next is asked for."""
+        nest = find_nest(module, layer)
+        tile = winograd_tile(nest, machine) if self.algorithm == "auto" else None
+        if tile is not None:
+            yield WinogradFiltering(layer, tile)
+            for role in (marks.INPUT_TRANSFORM, marks.OUTPUT_TRANSFORM):
+                for address in addresses(module, layer, role):
+                    yield from transform_schedule(module, address, machine)
         view = view_contraction(find_nest(module, layer))
-        if view is None or view.lane.extent != machine.lanes:
-            return
-        choices = register_blocks(view, machine)
-        if not choices:
-            return
-        for step in contraction_schedule(view, choices[0]):
-            try:
-                step.apply(module)
-            except (IllegalTransform, ArgumentError):
-                if not isinstance(step, FuseEpilogue | Interchange):  # the steps that may find nothing to do
-                    raise
+        if view is not None and view.lane.extent == machine.lanes:
+            yield from contraction_schedule(view, register_blocks(view, machine)[0])
+        for address in addresses(module, layer, marks.OUTPUT_TRANSFORM):
+            yield FuseEpilogue(address)
+
+
+def addresses(module: ir.Operation, layer: str, role: str) -> list[str]:
+    """How to name each of a layer's nests of one role (see `find_nest`)."""
+    nests = [r for r in nest_roots(module) if (marks.get_text(r, marks.LAYER), marks.get_text(r, marks.ROLE)) == (layer, role)]
+    return [f"{layer}#{role}.{k}" for k in range(len(nests))]
+
+
+def transform_schedule(module: ir.Operation, address: str, machine: Machine) -> Iterator[Step]:
+    """A Winograd transform in vectors of channels: its lane innermost, then vectorised."""
+    nest = find_nest(module, address)
+    lane = result_lane(nest)
+    if lane is None or lane.extent != machine.lanes:
+        return
+    if lane.position != len(nest.loops) - 1:
+        others = [loop.iterator for loop in nest.loops if loop != lane]
+        yield Interchange(address, (*others, lane.iterator))
+    yield Vectorize(address, lane.iterator, machine.lanes)
 
 
 def contraction_schedule(view: ContractionNest, block: RegisterBlock) -> list[Step]:
@@ -116,7 +152,20 @@ def _summed(view: ContractionNest) -> Sequence[Loop]:
     return [loop for loop in view.reductions if loop not in inner] + inner
 
 
+def _apply(module: ir.Operation, step: Step) -> None:
+    try:
+        step.apply(module)
+    except (IllegalTransform, ArgumentError):
+        if not isinstance(step, FuseEpilogue | Interchange):  # the steps that may find nothing to do
+            raise
+
+
+def _scheduled_layers(module: ir.Operation) -> set[str]:
+    """The layers that a loop transformation has touched: their schedule is the user's."""
+    steps = [element for text in recorded_steps(module) for element in parse_pipeline(text).elements]
+    loops = [step for step in steps if isinstance(step, Transformation) and step.kind == "loop"]
+    return {step.layer.partition("#")[0] for step in loops if hasattr(step, "layer")}
+
+
 def _is_main(root: ir.OpView) -> bool:
     return marks.get_text(root, marks.ROLE, marks.MAIN) == marks.MAIN
-
-

@@ -14,15 +14,9 @@ from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.outline_nests import KERNEL, OutlineNests
 from loopmorph.passes.lowering.plan_scratch import PlanScratch
 from loopmorph.passes.lowering.promote_accumulators import PromoteAccumulators
-from loopmorph.passes.lowering.split_prepare import SplitPrepare
-
-_PLAN: tuple[Pass, ...] = (
-    FoldScale(),
-    SplitPrepare(),
-    FuseElementwise(scope="function"),
-    PromoteAccumulators(),
-    PlanScratch(),
-)
+from loopmorph.passes.lowering.split_prepare import RUN, SplitPrepare
+from loopmorph.passes.lowering.spmd import Spmd
+from loopmorph.passes.lowering.spmd_mark import ParallelizeAll
 
 # What each operation becomes may hold operations for a later pass, so the order matters.
 _TO_LLVM = (
@@ -53,14 +47,25 @@ _FAST_MATH = "#arith.fastmath<reassoc,contract>"
 _FAST_OPERATIONS = frozenset({"arith.addf", "arith.subf", "arith.mulf"})
 
 
-def plan_functions(module: ir.Module) -> None:
+def plan_functions(module: ir.Module, threads: int = 1) -> None:
     """Turns the affine `@main` into `@prepare` and `@run` with folded scales, merged element-wise steps and scratch.
 
+    With several threads, each of them has to execute `@run` (see `morph-spmd`).
+
     Raises:
-        IllegalTransform: the module has no `@main`, or one that returns values.
+        IllegalTransform: the module has no `@main`, or one that returns values; a loop marked as parallel is not.
     """
-    for step in _PLAN:
+    for step in _plan(threads):
         step.run(module.operation)
+
+
+def _plan(threads: int) -> tuple[Pass, ...]:
+    before = (FoldScale(), SplitPrepare(), FuseElementwise(scope="function"))
+    after = (PromoteAccumulators(), PlanScratch())
+    if threads == 1:
+        return (*before, *after)
+    # A loop is chosen while memrefs are still distinct, and cut when it is known which of them share memory.
+    return (*before, ParallelizeAll(threads, function=RUN), *after, Spmd(threads))
 
 
 def lower_to_llvm(module: ir.Module) -> None:

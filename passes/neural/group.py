@@ -12,7 +12,7 @@ from loopmorph.passes.affine_expr import LinearForm, from_linear, used_dims
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.coupling import is_reduction, parameter_name, tie
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Access, Loop, Nest, divisors, find_nest, require_perfect, view_nest
+from loopmorph.passes.nest import Access, Loop, Nest, divisors, find_nest, require_perfect, require_scalar, view_nest
 from loopmorph.passes.nest_builder import rewrite_access
 from loopmorph.passes.neural.shrink import retype
 from loopmorph.passes.rebuild import NewLoop, Rebuild, rebuild
@@ -109,6 +109,7 @@ def plan_group(nest: Nest, outer: Loop, inner: Loop, factor: int) -> GroupPlan:
     Raises:
         IllegalTransform: the nest does not meet the requirements of `Group`.
     """
+    require_scalar(nest)
     require_perfect(nest)
     if not nest.is_rectangular:
         raise IllegalTransform(nest.label, "it has a bound that is not constant (a split with a remainder)")
@@ -122,7 +123,9 @@ def plan_group(nest: Nest, outer: Loop, inner: Loop, factor: int) -> GroupPlan:
     weight = _common_parameter(nest, outer, inner)
     outer_axis, inner_axis = _axis_of(nest, weight, outer), _axis_of(nest, weight, inner)
     if outer_axis == inner_axis:
-        raise IllegalTransform(nest.label, f"'{outer.iterator}' and '{inner.iterator}' index the same axis of the weight")
+        raise IllegalTransform(
+            nest.label, f"'{outer.iterator}' and '{inner.iterator}' index the same axis of the weight"
+        )
     shape = list(ir.MemRefType(weight.memref.type).shape)
     shape[inner_axis] //= factor
     inherited = _diagonal(nest, weight, (outer, outer_axis), (inner, inner_axis), factor)
@@ -147,9 +150,7 @@ def group(plan: GroupPlan) -> ir.Operation:
 def _common_parameter(nest: Nest, outer: Loop, inner: Loop) -> Access:
     """The one load of a parameter that both iterators index."""
     both = [
-        load
-        for load in nest.loads
-        if {outer.position, inner.position} <= {d for e in load.exprs for d in used_dims(e)}
+        load for load in nest.loads if {outer.position, inner.position} <= {d for e in load.exprs for d in used_dims(e)}
     ]
     weights = [load for load in both if parameter_name(load.memref) is not None]
     if len(both) != 1 or len(weights) != 1:

@@ -12,8 +12,8 @@ from torch_mlir.passmanager import PassManager
 from torch_mlir.runtime import get_ranked_memref_descriptor
 
 LOWERING = (
-    "builtin.module(func.func(lower-affine),convert-scf-to-cf,expand-strided-metadata,lower-affine,convert-vector-to-llvm,"
-    "convert-math-to-libm,finalize-memref-to-llvm,convert-arith-to-llvm,convert-index-to-llvm,"
+    "builtin.module(func.func(lower-affine),convert-scf-to-cf,expand-strided-metadata,lower-affine,"
+    "convert-math-to-libm,convert-vector-to-llvm,finalize-memref-to-llvm,convert-arith-to-llvm,convert-index-to-llvm,"
     "convert-func-to-llvm,convert-cf-to-llvm,reconcile-unrealized-casts)"
 )
 

@@ -194,7 +194,7 @@ def test_wrong_inputs(convolution: lm.Executable, tensors: tuple[object, ...], m
 
 @pytest.mark.parametrize(
     ("threads", "match"),
-    [(0, "expected a positive number"), (-1, "expected a positive number"), (2, "one thread so far")],
+    [(0, "expected a positive number"), (-1, "expected a positive number"), (100_000, r"expected at most \d+, 4 for")],
 )
 def test_wrong_thread_counts(threads: int, match: str) -> None:
     with pytest.raises(lm.ArgumentError, match=f"argument 'threads': .*{match}"):

@@ -1,0 +1,48 @@
+"""Cheap tests that two accesses to one memref do not touch the same element; what they leave open is for isl.
+
+Copies of an unrolled body differ in constants only, and there are many of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from loopmorph.passes.affine_expr import linear_form
+from loopmorph.passes.nest import Access, Loop, Nest
+
+
+def never_meet(a: Access, b: Access) -> bool:
+    """Whether a quick test (greatest common divisor) shows that no instances of `a` and `b` touch the same element."""
+    if a.memref != b.memref:
+        return False
+    for axis, (left, right) in enumerate(zip(a.exprs, b.exprs, strict=True)):
+        form, other = linear_form(left), linear_form(right)
+        if form is None or other is None:
+            continue
+        step = math.gcd(*form.coefficients.values(), *other.coefficients.values())
+        last = axis == len(a.exprs) - 1
+        low = other.constant - form.constant - (a.lanes - 1 if last else 0)
+        high = other.constant - form.constant + (b.lanes - 1 if last else 0)
+        meet = low <= 0 <= high if step == 0 else high // step * step >= low
+        if not meet:
+            return True
+    return False
+
+
+def meet_in_one_iteration(nest: Nest, loop: Loop, a: Access, b: Access) -> bool:
+    """Whether it is plain that two instances touch the same element in one iteration of `loop` only.
+
+    The loops around `loop` are at the same iteration for both. It is plain where an axis has the same linear index,
+    which only `loop` and loops around it enter.
+    """
+    if a.memref != b.memref:
+        return False
+    shared = {*nest.around(loop.position), loop.position}
+    for axis, (left, right) in enumerate(zip(a.exprs, b.exprs, strict=True)):
+        form = linear_form(left)
+        one_element = axis < len(a.exprs) - 1 or a.lanes == b.lanes == 1
+        if form is None or form != linear_form(right) or not one_element:
+            continue
+        if loop.position in form.coefficients and shared.issuperset(form.coefficients):
+            return True
+    return False
