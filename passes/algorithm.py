@@ -7,8 +7,8 @@ import math
 from torch_mlir import ir
 
 from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.machine import Machine
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.register_block import Machine
 from loopmorph.passes.winograd_match import Convolution, match_convolution
 from loopmorph.passes.winograd_matrices import ALGORITHMS
 
@@ -20,9 +20,9 @@ WORTHWHILE = 0.8  # Winograd has to cost less than this share of the direct algo
 def winograd_tile(nest: Nest, machine: Machine) -> int | None:
     """The tile with which Winograd pays for the nest, None where the direct algorithm is better or the only one.
 
-    Costs are in multiply-adds. An algorithm costs its products and transforms, or the reading of its weights from
-    beyond the second-level cache, whichever is more: Winograd has fewer products, but its transformed weights are
-    larger, which decides against it where there are few tiles.
+    Costs are in multiply-adds: an algorithm costs its products, its transforms, and the reading of its weights, which
+    a network has evicted from the caches since the last image. Winograd has fewer products, but its transformed
+    weights are larger, which decides against it where there are few tiles.
     """
     try:
         convolution = match_convolution(nest)
@@ -42,7 +42,7 @@ def winograd_tile(nest: Nest, machine: Machine) -> int | None:
 def _direct_cost(c: Convolution, machine: Machine) -> float:
     channels = _extent(c.nest, c.inputs) * _extent(c.nest, c.outputs)
     work = 9 * channels * _extent(c.nest, c.space) * _extent(c.nest, c.samples)
-    return max(work, _reading(9 * channels, c, machine))
+    return work + _reading(9 * channels, c, machine)
 
 
 def _winograd_cost(c: Convolution, tile: int, machine: Machine) -> float:
@@ -50,12 +50,12 @@ def _winograd_cost(c: Convolution, tile: int, machine: Machine) -> float:
     tiles = math.prod(-(-_extent(c.nest, (p,)) // tile) for p in c.space) * _extent(c.nest, c.samples)
     planes = (tile + 2) ** 2
     work = planes * tiles * inputs * outputs + _TRANSFORM_WORK[tile] * tiles * (inputs + outputs)
-    return max(work, _reading(planes * inputs * outputs, c, machine))
+    return work + _reading(planes * inputs * outputs, c, machine)
 
 
 def _reading(weights: int, c: Convolution, machine: Machine) -> float:
-    size = weights * ir.FloatType(ir.MemRefType(c.weight.memref.type).element_type).width // 8
-    return size * machine.macs_per_byte if size > machine.cache_bytes else 0.0
+    element = ir.MemRefType(c.weight.memref.type).element_type
+    return weights * (ir.FloatType(element).width // 8) * machine.macs_per_byte
 
 
 def _extent(nest: Nest, positions: tuple[int, ...]) -> int:

@@ -5,23 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loopmorph.passes.contraction_nest import ContractionNest
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the model knows of a processor.
-
-    Attributes:
-        lanes: f32 values in a vector register.
-        registers: vector registers.
-        cache_bytes: size of the second-level cache.
-        macs_per_byte: f32 multiply-adds that one core does while it reads one byte from beyond that cache.
-    """
-
-    lanes: int = 16
-    registers: int = 32
-    cache_bytes: int = 1 << 20
-    macs_per_byte: float = 2.9
+from loopmorph.passes.machine import Machine
 
 
 @dataclass(frozen=True)

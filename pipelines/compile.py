@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.engine import Argument, CompiledModule, allocate
 from loopmorph.pipelines.program import Program, copy_module, import_model
+from loopmorph.pipelines.threads import check_threads
 
 
 class Executable:
@@ -28,17 +31,19 @@ class Executable:
         compile_seconds: wall time of compilation and of the work on the parameters.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, threads: int = 1) -> None:
         """Compiles a program. `compile` is the usual way to get here.
 
         Raises:
+            ArgumentError: a number of threads that this computer does not admit.
             CompilationFailed: an operation that cannot be lowered.
         """
         started = time.perf_counter()
         self.program = program
-        compiled = CompiledModule(copy_module(program.module))
+        compiled = CompiledModule(copy_module(program.module), threads)
         self._run = compiled.run
         self._lock = threading.Lock()
+        _executables.add(self)
         self._memory = _bind_memory(compiled, program)
         compiled.prepare()
         self._inputs = tuple(_Expected(tuple(x.shape), x.dtype) for x in program.example_inputs)
@@ -74,6 +79,16 @@ class Executable:
         return tuple(outputs) if self._returns_tuple else outputs[0]
 
 
+def _after_fork() -> None:
+    """In a child process no other thread is in a call, whatever the locks that it inherited say."""
+    for executable in _executables:
+        executable._lock = threading.Lock()
+
+
+_executables: weakref.WeakSet[Executable] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def compile(
     model_or_program: nn.Module | Program,
     example_inputs: tuple[torch.Tensor, ...] | None = None,
@@ -86,7 +101,7 @@ def compile(
     Args:
         model_or_program: a module, or a program that has been imported (and perhaps transformed) already.
         example_inputs: for a module: one tensor per positional argument of `forward`; shapes and dtypes become static.
-        threads: number of threads that the code may use; 1 so far.
+        threads: number of threads that the code uses, the calling one included.
         schedule: transformations to apply first, as `Program.apply` takes them.
 
     Raises:
@@ -97,17 +112,7 @@ def compile(
     """
     check_threads(threads)
     program = _program(model_or_program, example_inputs)
-    return Executable(program if schedule is None else program.apply(schedule))
-
-
-def check_threads(threads: int) -> None:
-    """Raises:
-    ArgumentError: a number of threads that generated code cannot run on.
-    """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ArgumentError("threads", f"expected a positive number of threads, got {threads!r}")
-    if threads > 1:
-        raise ArgumentError("threads", f"generated code runs on one thread so far; expected 1, got {threads}")
+    return Executable(program if schedule is None else program.apply(schedule), threads)
 
 
 def _program(model_or_program: nn.Module | Program, example_inputs: tuple[torch.Tensor, ...] | None) -> Program:

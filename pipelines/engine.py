@@ -16,7 +16,9 @@ from loopmorph.passes import marks
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.lowering.plan_scratch import ALIGNMENT, SCRATCH
 from loopmorph.passes.lowering.split_prepare import PACKED, PREPARE, RUN, find_function
+from loopmorph.passes.lowering.spmd import TEAM, THREAD
 from loopmorph.passes.lowering.to_llvm import lower_to_llvm, plan_functions
+from loopmorph.pipelines.threads import check_threads, shared_pool
 
 Role = Literal["input", "param", "packed", "scratch", "output"]
 _ROLES: dict[str, Role] = {
@@ -86,6 +88,31 @@ class NativeFunction:
         self._code(self._packed)
 
 
+class TeamFunction(NativeFunction):
+    """A compiled function that all threads of a pool execute (see `morph-spmd`)."""
+
+    def __init__(self, engine: ExecutionEngine, name: str, arguments: tuple[Argument, ...], threads: int) -> None:
+        super().__init__(engine, name, arguments)
+        self._pool = shared_pool(threads)
+        self._address = ctypes.cast(self._code, ctypes.c_void_p).value or 0
+        # Each thread has an array of its own, which begins with its number and the address of the team's state.
+        self._numbers = (ctypes.c_int64 * threads)(*range(threads))
+        self._team = ctypes.c_int64()
+        first = ctypes.addressof(self._numbers)
+        shared = [ctypes.addressof(self._team), *self._packed[: len(arguments)]]
+        rows = [[first + 8 * thread, *shared] for thread in range(threads)]
+        self._stride = 8 * len(rows[0])
+        self._rows = (ctypes.c_void_p * (threads * len(rows[0])))(*(address for row in rows for address in row))
+
+    def __call__(self) -> None:
+        """Runs the code on what is bound, on all threads, and returns when the last one has finished.
+
+        Raises:
+            CompilationFailed: the threads cannot be started.
+        """
+        self._pool.run(self._address, ctypes.addressof(self._rows), self._stride, self._team)
+
+
 class CompiledModule:
     """The machine code of a module.
 
@@ -94,22 +121,31 @@ class CompiledModule:
         run: computes the outputs.
     """
 
-    def __init__(self, module: ir.Module) -> None:
+    def __init__(self, module: ir.Module, threads: int = 1) -> None:
         """Compiles a module of affine nests with one function `@main`; the module is lowered in place.
 
+        Args:
+            module: the module.
+            threads: number of threads that `run` uses.
+
         Raises:
-            IllegalTransform: the module has no `@main`, or one that returns values.
+            ArgumentError: a number of threads that this computer does not admit.
+            IllegalTransform: the module has no `@main`, or one that returns values; a loop marked as parallel is not.
             CompilationFailed: an operation cannot be lowered, or LLVM refuses the result.
         """
-        plan_functions(module)
+        check_threads(threads)
+        plan_functions(module, threads)
         signatures = {name: _signature(find_function(module.operation, name)) for name in (PREPARE, RUN)}
         lower_to_llvm(module)
         try:
             engine = ExecutionEngine(module, opt_level=3, shared_libs=[])
-            functions = [NativeFunction(engine, name, arguments) for name, arguments in signatures.items()]
+            self.prepare = NativeFunction(engine, PREPARE, signatures[PREPARE])
+            if threads == 1:
+                self.run = NativeFunction(engine, RUN, signatures[RUN])
+            else:
+                self.run = TeamFunction(engine, RUN, signatures[RUN], threads)
         except RuntimeError as error:
             raise CompilationFailed(f"LLVM cannot compile the program: {str(error).splitlines()[0]}") from error
-        self.prepare, self.run = functions
 
 
 def _signature(function: func.FuncOp | None) -> tuple[Argument, ...]:
@@ -117,6 +153,8 @@ def _signature(function: func.FuncOp | None) -> tuple[Argument, ...]:
         return ()
     arguments = []
     for value, attributes in zip(function.entry_block.arguments, marks.argument_marks(function), strict=True):
+        if THREAD in attributes or TEAM in attributes:  # passed by `TeamFunction`
+            continue
         mark = next((m for m in _ROLES if m in attributes), None)
         type_ = value.type
         if mark is None or not isinstance(type_, ir.MemRefType) or str(type_.element_type) not in _DTYPES:

@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import platform
 import sqlite3
 import statistics
 import warnings
@@ -20,6 +19,7 @@ from torch_mlir import ir
 import loopmorph
 from loopmorph.passes import marks
 from loopmorph.passes.lowering.extract_layer import extract_layer
+from loopmorph.passes.machine import cpu_name
 from loopmorph.passes.nest import functions
 from loopmorph.pipelines.worker import Worker
 from loopmorph.pipelines.worker_protocol import TimeJob
@@ -146,7 +146,7 @@ def layer_times(
         CompilationFailed: a layer cannot be compiled, or the worker crashed or ran out of time.
     """
     texts = tuple(_anonymous_text(extract_layer(module, layer)) for module in (original, rewritten))
-    key = _key(texts)
+    key = _key(texts, worker.threads)
     known = cache.get(key) if cache is not None else None
     if known is not None:
         return LayerTimes(*known, cached=True)
@@ -192,16 +192,9 @@ def _anonymous(position: int, attributes: dict[str, ir.Attribute]) -> dict[str, 
     return kept
 
 
-def _key(texts: tuple[str, ...]) -> str:
-    parts = [*texts, _cpu_model(), loopmorph.__version__, importlib.metadata.version("torch-mlir")]
+def _key(texts: tuple[str, ...], threads: int) -> str:
+    parts = [*texts, str(threads), cpu_name(), loopmorph.__version__, importlib.metadata.version("torch-mlir")]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @cache
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

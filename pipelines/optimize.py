@@ -16,7 +16,7 @@ from torch import nn
 
 from loopmorph.dialects.morph import schedule_text
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphError
-from loopmorph.pipelines.compile import Executable, check_threads
+from loopmorph.pipelines.compile import Executable
 from loopmorph.pipelines.compile import compile as compile_program
 from loopmorph.pipelines.data import Batch, load_batch
 from loopmorph.pipelines.evaluate import Evaluator, LayerTime, total
@@ -24,6 +24,7 @@ from loopmorph.pipelines.measure import TimingCache
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.report import CandidateReport, LayerReport, Report
 from loopmorph.pipelines.search_space import Candidate, Step, draw_candidates
+from loopmorph.pipelines.threads import check_threads
 from loopmorph.pipelines.worker import Worker
 
 Progress = Callable[[str, int, int], None]
@@ -304,4 +305,3 @@ def _load(program: Program, data: str | Path | None, count: int, seed: int) -> B
         raise ArgumentError("model", "expected logits (N, classes) from it: Fisher Potential needs a classifier")
     _, channels, height, width = images.shape
     return load_batch(data, count=count, shape=(channels, height, width), classes=logits.shape[1], seed=seed)
-

@@ -6,7 +6,6 @@ The two are the roofs of a roofline picture (Williams, Waterman, Patterson: Roof
 from __future__ import annotations
 
 import ctypes
-import platform
 import re
 import threading
 import time
@@ -21,6 +20,7 @@ from torch_mlir.execution_engine import ExecutionEngine
 from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
+from loopmorph.passes.machine import Machine, native_machine
 from loopmorph.pipelines.engine import allocate
 
 _FMA_STEPS = 2_000_000  # about 10 ms for one call of the kernel
@@ -53,34 +53,6 @@ class Peak:
         return min(self.gflops, intensity * self.bandwidth)
 
 
-@dataclass(frozen=True)
-class VectorUnit:
-    """The f32 vector registers that generated code may use.
-
-    Attributes:
-        lanes: f32 numbers in one register.
-        registers: how many there are.
-    """
-
-    lanes: int
-    registers: int
-
-
-def vector_unit() -> VectorUnit:
-    """The vector registers of this machine, from the features that the kernel of the system reports."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return VectorUnit(lanes=4, registers=32)  # NEON, the least that AArch64 has
-    features = _cpu_features()
-    if "avx512f" in features:
-        return VectorUnit(lanes=16, registers=32)
-    return VectorUnit(lanes=8 if "avx" in features else 4, registers=16)
-
-
-def cpu_name() -> str:
-    """The processor's name."""
-    return _cpu_info("model name") or platform.processor() or platform.machine()
-
-
 @cache
 def measure_peak(threads: int = 1) -> Peak:
     """Measures the roofs, once a process for each number of threads; takes about a second.
@@ -105,7 +77,7 @@ def measure_peak(threads: int = 1) -> Peak:
     return Peak(threads, gflops, bandwidth)
 
 
-def fma_kernel(unit: VectorUnit, steps: int) -> tuple[str, int]:
+def fma_kernel(unit: Machine, steps: int) -> tuple[str, int]:
     """A function `@kernel(%factors: memref<2 x lanes>, %sums: memref<chains x lanes>)` that only multiplies and adds.
 
     Args:
@@ -142,7 +114,7 @@ def fma_kernel(unit: VectorUnit, steps: int) -> tuple[str, int]:
     return "\n".join(lines), chains
 
 
-def triad_kernel(unit: VectorUnit, elements: int) -> str:
+def triad_kernel(unit: Machine, elements: int) -> str:
     """A function `@kernel(%a, %b, %c: memref<elements>)` that computes `a = b + 0.5 * c`, as MLIR text.
 
     Args:
@@ -197,7 +169,7 @@ class Kernel:
 
 
 def _measure_arithmetic(threads: int) -> float:
-    unit = vector_unit()
+    unit = native_machine()
     text, chains = fma_kernel(unit, _FMA_STEPS)
     kernel = Kernel(text)
     calls = []
@@ -209,7 +181,7 @@ def _measure_arithmetic(threads: int) -> float:
 
 
 def _measure_bandwidth(threads: int) -> float:
-    unit = vector_unit()
+    unit = native_machine()
     total = min(_LARGEST_TRIAD, max(192 << 20, 12 * _largest_cache()))
     elements = total // 12 // threads // unit.lanes * unit.lanes
     kernel = Kernel(triad_kernel(unit, elements))
@@ -243,20 +215,6 @@ def _array(elements: int) -> np.ndarray:
     array = allocate(4 * elements).view(np.float32)
     array[:] = 1.0
     return array
-
-
-def _cpu_features() -> frozenset[str]:
-    return frozenset(_cpu_info("flags").split())
-
-
-def _cpu_info(field: str) -> str:
-    """The first processor's entry in the list of the system; empty where there is none."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-    match = re.search(rf"^{field}\s*:(.*)$", text, re.MULTILINE)
-    return match[1].strip() if match else ""
 
 
 def _largest_cache() -> int:

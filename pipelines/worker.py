@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import selectors
 import signal
@@ -31,7 +32,7 @@ class Worker:
 
     def __init__(self, *, threads: int = 1, memory_limit: int | None = None) -> None:
         """Args:
-            threads: `OMP_NUM_THREADS` of the worker.
+            threads: number of threads of compiled code, for jobs that do not say it, and `OMP_NUM_THREADS`.
             memory_limit: bytes of address space that it may use; None for no limit.
 
         Raises:
@@ -40,7 +41,7 @@ class Worker:
         for name, value in (("threads", threads), ("memory_limit", memory_limit)):
             if value is not None and value < 1:
                 raise ArgumentError(name, f"expected a positive number, got {value}")
-        self._threads = threads
+        self.threads = threads
         self._memory_limit = memory_limit
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,6 +68,8 @@ class Worker:
         """
         if not 0 < limit < float("inf"):
             raise ArgumentError("limit", f"expected a positive number of seconds, got {limit}")
+        if job.threads is None:
+            job = dataclasses.replace(job, threads=self.threads)
         with self._lock:
             try:
                 reply = self._exchange(job, limit)
@@ -111,7 +114,7 @@ class Worker:
             raise CompilationFailed(f"worker {self._fate(process)} while {what}{self._last_words()}") from error
 
     def _start(self) -> None:
-        environment = dict(os.environ, OMP_NUM_THREADS=str(self._threads), PYTHONPATH=_python_path())
+        environment = dict(os.environ, OMP_NUM_THREADS=str(self.threads), PYTHONPATH=_python_path())
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", _MAIN, str(self._memory_limit or 0)],

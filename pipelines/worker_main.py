@@ -46,15 +46,15 @@ def perform(job: RunJob | TimeJob | None) -> Reply:
         return Reply(error="out of memory")
 
 
-def _compile(text: str | bytes) -> CompiledModule:
+def _compile(text: str | bytes, threads: int | None) -> CompiledModule:
     context = ir.Context()
     context.allow_unregistered_dialects = True
     with context, ir.Location.unknown():
-        return CompiledModule(ir.Module.parse(text))
+        return CompiledModule(ir.Module.parse(text), threads or 1)
 
 
 def _run(job: RunJob) -> list[np.ndarray]:
-    compiled = _compile(job.module)
+    compiled = _compile(job.module, job.threads)
     memory = _bind(compiled)
     for name, array in job.parameters.items():
         if ("param", name) in memory:
@@ -70,7 +70,7 @@ def _run(job: RunJob) -> list[np.ndarray]:
 
 def _time(job: TimeJob) -> list[list[float]]:
     """Seconds per call: for each module one sample a round, the modules taking turns within a round."""
-    compiled = [_compile(text) for text in job.modules]
+    compiled = [_compile(text, job.threads) for text in job.modules]
     random = np.random.default_rng(0)
     kept = []
     for module in compiled:

@@ -21,11 +21,13 @@ class RunJob:
         module: text (or bytecode) of a module of affine nests with one function `@main`.
         parameters: qualified name -> array, at least for the parameters that the module reads.
         inputs: the inputs, by position.
+        threads: number of threads of the compiled code; None for as many as the worker was made for.
     """
 
     module: str | bytes
     parameters: Mapping[str, np.ndarray]
     inputs: Sequence[np.ndarray]
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class TimeJob:
         rounds: samples of each module. A sample is the mean over as many calls as take a millisecond.
         least_rounds: samples of each that are taken even when the budget is spent.
         budget: seconds after which no further round begins; compilation does not count.
+        threads: as for `RunJob`.
     """
 
     modules: Sequence[str | bytes]
     rounds: int = 20
     least_rounds: int = 3
     budget: float = 2.0
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         """Raises:

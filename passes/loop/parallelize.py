@@ -38,10 +38,10 @@ class Parallelize(Transformation[ParallelizePlan]):
     around it in full; with one thread the mark changes nothing. Later transformations keep the mark on the loop, or on
     the outer one of the loops that it is split into.
 
-    Requires a loop with constant bounds that carries no values in registers (`iter_args`), that holds all stores of
-    the nest, and in whose iterations no two with different values of the iterator touch the same element, unless both
-    only load it. This refuses reductions over the iterator, and what is carried by a loop around it and changes the
-    iterator too. One loop of a nest can be marked.
+    Requires a loop with constant bounds and at least two iterations that carries no values in registers
+    (`iter_args`), that holds all stores of the nest, and in whose iterations no two with different values of the
+    iterator touch the same element, unless both only load it. This refuses reductions over the iterator, and what
+    is carried by a loop around it and changes the iterator too. One loop of a nest can be marked.
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.
@@ -80,7 +80,19 @@ def require_parallel(nest: Nest, loop: Loop) -> None:
     """Raises:
     IllegalTransform: the iterations of the loop cannot run at the same time; says why.
     """
-    reason = _shape_reason(nest, loop) or _dependence_reason(nest, loop)
+    require_parallel_shape(nest, loop)
+    reason = _dependence_reason(nest, loop)
+    if reason:
+        raise IllegalTransform(nest.label, f"'{loop.iterator}' cannot run in parallel: {reason}")
+
+
+def require_parallel_shape(nest: Nest, loop: Loop) -> None:
+    """The part of `require_parallel` that needs no analysis of dependences.
+
+    Raises:
+        IllegalTransform: the loop is not one that can be cut into chunks.
+    """
+    reason = _shape_reason(nest, loop)
     if reason:
         raise IllegalTransform(nest.label, f"'{loop.iterator}' cannot run in parallel: {reason}")
 
@@ -88,6 +100,8 @@ def require_parallel(nest: Nest, loop: Loop) -> None:
 def _shape_reason(nest: Nest, loop: Loop) -> str:
     if loop.extent is None:
         return "its bounds are not constant"
+    if loop.extent < 2:
+        return f"it has {loop.extent} iteration{'s' if loop.extent != 1 else ''}"
     if len(loop.op.operation.results):
         return "it carries values in registers (iter_args)"
     outside = [store for store in nest.stores if loop.position not in store.loops]

@@ -19,16 +19,19 @@ from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.split import Split
+from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
 from loopmorph.passes.loop.winograd import WinogradFiltering
+from loopmorph.passes.machine import Machine
 from loopmorph.passes.nest import Loop, find_nest, nest_roots, view_nest
 from loopmorph.passes.pipeline import parse_pipeline
-from loopmorph.passes.register_block import Machine, RegisterBlock, register_blocks
+from loopmorph.passes.register_block import RegisterBlock, register_blocks
 
 Step = Transformation[Any]
 
 
+UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and address computations
 ALGORITHM_CHOICES = ("auto", "direct")
 
 
@@ -139,11 +142,15 @@ def contraction_schedule(view: ContractionNest, block: RegisterBlock) -> list[St
     if pixels:
         cut(pixels[-1], block.columns)
     jammed += channel_jam
-    order = [*order_outer, *(loop.iterator for loop in _summed(view)), *(n for n, _ in jammed), view.lane.iterator]
+    summed = _summed(view)
+    order = [*order_outer, *(loop.iterator for loop in summed), *(n for n, _ in jammed), view.lane.iterator]
     steps.append(Interchange(layer, tuple(order)))
     steps += [UnrollJam(layer, name, factor) for name, factor in jammed]
-    steps += [Vectorize(layer, view.lane.iterator, view.lane.extent or 1), Promote(layer), FuseEpilogue(layer)]
-    return steps
+    steps.append(Vectorize(layer, view.lane.iterator, view.lane.extent or 1))
+    last = summed[-1] if summed else None
+    if last is not None and last.extent is not None and last.extent > UNROLL and last.extent % UNROLL == 0:
+        steps.append(Unroll(layer, last.iterator, UNROLL))
+    return [*steps, Promote(layer), FuseEpilogue(layer)]
 
 
 def _summed(view: ContractionNest) -> Sequence[Loop]:

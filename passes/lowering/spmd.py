@@ -13,7 +13,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.known_operations import VIEWS
-from loopmorph.passes.loop.parallelize import parallel_loop
+from loopmorph.passes.loop.parallelize import parallel_loop, require_parallel_shape
 from loopmorph.passes.lowering.dataflow import effects
 from loopmorph.passes.lowering.split_prepare import RUN, find_function, set_function
 from loopmorph.passes.lowering.spmd_conflicts import FIRST, Touch, in_conflict, nest_touches, region
@@ -118,6 +118,7 @@ def _classify(op: ir.Operation, threads: int) -> tuple[Loop | None, bool, list[T
         nest = view_nest(op.opview)
         loop = parallel_loop(nest)
         if loop is not None:
+            require_parallel_shape(nest, loop)
             return loop, False, nest_touches(nest, loop, threads)
         return None, True, _plain(touched.reads, touched.writes, FIRST)
     if not touched.writes and op.name not in ("memref.alloc", "memref.alloca", "memref.dealloc"):

@@ -29,7 +29,8 @@ class ParallelizeAll(Pass):
 
     Of the loops that can be cut, the outermost one of which at least 9 of 10 threads' time is used, else the one of
     which most is used; a loop of E iterations uses E / (N * ceil(E / N)). Nests in which no loop can be cut stay as
-    they are. A nest that has a marked loop keeps it, after a check that transformations have left it independent.
+    they are. A nest that has a marked loop keeps it, after a check that transformations have left it independent; the
+    mark of a loop of one iteration counts for nothing.
 
     Requires nothing.
 
@@ -51,15 +52,19 @@ class ParallelizeAll(Pass):
         with module.context:
             wanted = {f.name.value for f in functions(module)} if self.function is None else {self.function}
             chosen: list[Loop] = []
+            useless: list[Loop] = []
             for root in nest_roots(module):
                 if root.operation.parent.opview.name.value not in wanted:
                     continue
                 nest = view_nest(root)
                 marked = parallel_loop(nest)
-                if marked is not None:
+                if marked is not None and marked.extent != 1:
                     require_parallel(nest, marked)
                 else:
                     chosen += _best(nest, self.threads)
+                    useless += [] if marked is None else [marked]
+            for loop in useless:
+                del loop.op.attributes[marks.PARALLEL]
             for loop in chosen:
                 loop.op.attributes[marks.PARALLEL] = ir.UnitAttr.get()
 

@@ -9,6 +9,10 @@ from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import CompilationFailed
+from loopmorph.passes.loop.forward_copies import ForwardCopies
+from loopmorph.passes.lowering.blocked_layout import BlockedLayout
+from loopmorph.passes.lowering.contiguous_innermost import ContiguousInnermost
+from loopmorph.passes.lowering.default_schedule import DefaultSchedule
 from loopmorph.passes.lowering.fold_scale import FoldScale
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.outline_nests import KERNEL, OutlineNests
@@ -17,6 +21,7 @@ from loopmorph.passes.lowering.promote_accumulators import PromoteAccumulators
 from loopmorph.passes.lowering.split_prepare import RUN, SplitPrepare
 from loopmorph.passes.lowering.spmd import Spmd
 from loopmorph.passes.lowering.spmd_mark import ParallelizeAll
+from loopmorph.passes.machine import native_machine
 
 # What each operation becomes may hold operations for a later pass, so the order matters.
 _TO_LLVM = (
@@ -27,9 +32,9 @@ _TO_LLVM = (
     "expand-strided-metadata",
     "lower-affine",
     "arith-expand",
-    "convert-vector-to-llvm",
     "convert-math-to-llvm",
     "convert-math-to-libm",
+    "convert-vector-to-llvm",
     "finalize-memref-to-llvm",
     "convert-arith-to-llvm",
     "convert-index-to-llvm",
@@ -60,7 +65,16 @@ def plan_functions(module: ir.Module, threads: int = 1) -> None:
 
 
 def _plan(threads: int) -> tuple[Pass, ...]:
-    before = (FoldScale(), SplitPrepare(), FuseElementwise(scope="function"))
+    machine = native_machine()
+    before = (
+        FoldScale(),
+        FuseElementwise(scope="function"),
+        ForwardCopies(),
+        BlockedLayout(machine.lanes),
+        DefaultSchedule(width=machine.lanes, registers=machine.registers),
+        ContiguousInnermost(),
+        SplitPrepare(),
+    )
     after = (PromoteAccumulators(), PlanScratch())
     if threads == 1:
         return (*before, *after)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -87,6 +89,41 @@ def test_a_schedule_that_marks_loops(block: tuple[nn.Module, torch.Tensor]) -> N
     expected = model(x).detach()
     for threads in (1, 3):
         torch.testing.assert_close(lm.compile(program, threads=threads)(x), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_child_process_may_call_what_its_parent_is_in(block: tuple[nn.Module, torch.Tensor]) -> None:
+    model, x = block
+    executable = lm.compile(model, (x,), threads=2)
+    expected, stop = executable(x), threading.Event()
+
+    def call() -> None:
+        while not stop.is_set():
+            executable(x)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    try:
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if torch.equal(executable(x), expected) else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        caller.join()
+
+
+def test_a_mark_on_a_single_iteration_counts_for_nothing() -> None:
+    text = nest(
+        ("i", 8), body="affine.store %v, %y[%i] : memref<8xf32>", name="main", arguments="%v: f32, %y: memref<8xf32>"
+    )
+    text = text.replace("affine.for %i", "affine.for %n = 0 to 1 { affine.for %i").replace(
+        '{morph.iter = "i"}', '{morph.iter = "i"} } {morph.iter = "n", morph.parallel}'
+    )
+    module = ir.Module.parse(text)
+    ParallelizeAll(2).run(module.operation)
+    (view,) = nests(module.operation)
+    assert [loop.iterator for loop in view.loops if "morph.parallel" in loop.op.attributes] == ["i"]
 
 
 def test_one_thread_ignores_the_marks(block: tuple[nn.Module, torch.Tensor]) -> None:

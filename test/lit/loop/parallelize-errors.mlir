@@ -101,3 +101,13 @@ func.func @registers(%x: memref<8x4xf32>, %y: memref<8xf32>, %c: f32) {
   } {morph.iter = "co", morph.layer = "conv1"}
   return
 }
+
+// -----
+
+// expected-error@unknown {{layer 'conv1': 'ci' cannot run in parallel: it has 1 iteration}}
+func.func @single(%x: memref<1xf32>, %c: f32) {
+  affine.for %i = 0 to 1 {
+    affine.store %c, %x[%i] : memref<1xf32>
+  } {morph.iter = "ci", morph.layer = "conv1"}
+  return
+}
