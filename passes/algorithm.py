@@ -60,4 +60,3 @@ def _reading(weights: int, c: Convolution, machine: Machine) -> float:
 
 def _extent(nest: Nest, positions: tuple[int, ...]) -> int:
     return math.prod(nest.loops[p].extent or 1 for p in positions)
-

@@ -14,6 +14,8 @@ class ContractionNest:
 
     Attributes:
         nest: the nest.
+        weight: the operand that the lane runs along.
+        data: the other operand.
         lane: indexes the last axis of the result with stride 1: the iterator to vectorise.
         pixels: the other iterators of the result that the weight does not depend on, innermost axis first.
         blocks: the other iterators of the result that the weight depends on (blocks of output channels, groups).
@@ -21,10 +23,23 @@ class ContractionNest:
     """
 
     nest: Nest
+    weight: Access
+    data: Access
     lane: Loop
     pixels: tuple[Loop, ...]
     blocks: tuple[Loop, ...]
     reductions: tuple[Loop, ...]
+
+
+    @property
+    def data_is_shared(self) -> bool:
+        """Whether the blocks of a register block read the same data (not so in a depthwise nest)."""
+        return not self.blocks or all(self.blocks[-1].position not in used_dims(e) for e in self.data.exprs)
+
+    def weight_axis(self, loop: Loop) -> int | None:
+        """The axis of the weight that the iterator alone indexes."""
+        axes = [a for a, e in enumerate(self.weight.exprs) if used_dims(e) == {loop.position}]
+        return axes[0] if len(axes) == 1 else None
 
 
 def view_contraction(nest: Nest) -> ContractionNest | None:
@@ -38,9 +53,12 @@ def view_contraction(nest: Nest) -> ContractionNest | None:
     lane = _lane(nest, store)
     if lane is None:
         return None
-    weight = next((a for a in operands if _contiguous(a, lane)), None)
-    if weight is None:
+    running = [a for a in operands if _contiguous(a, lane)]
+    if not running:
         return None
+    # Both run along in a depthwise nest; the weight is what the result's pixels do not index.
+    weight = min(running, key=lambda a: len({d for e in a.exprs for d in used_dims(e)}))
+    data = next(a for a in operands if a is not weight)
     in_result = {d for e in store.exprs for d in used_dims(e)}
     in_weight = {d for e in weight.exprs for d in used_dims(e)}
     rank = {d: axis for axis, e in enumerate(store.exprs) for d in used_dims(e)}
@@ -49,7 +67,7 @@ def view_contraction(nest: Nest) -> ContractionNest | None:
     pixels.sort(key=lambda loop: rank[loop.position], reverse=True)
     blocks = [loop for loop in others if loop.position in in_weight]
     reductions = [loop for loop in nest.loops if loop.position not in in_result]
-    return ContractionNest(nest, lane, tuple(pixels), tuple(blocks), tuple(reductions))
+    return ContractionNest(nest, weight, data, lane, tuple(pixels), tuple(blocks), tuple(reductions))
 
 
 def result_lane(nest: Nest) -> Loop | None:

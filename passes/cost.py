@@ -30,4 +30,3 @@ def _iterations(nest: Nest, position: int) -> int:
         extents.append(nest.loops[at].extent or 1)
         at = nest.loops[at].parent
     return math.prod(extents)
-

@@ -17,6 +17,7 @@ VIEWS = frozenset(
 _HARMLESS_DIALECTS = frozenset({"arith", "math", "index", "ub"})
 _HARMLESS = VIEWS | {
     *("affine.for", "affine.yield", "affine.load", "affine.store", "affine.vector_load", "affine.vector_store"),
+    "affine.prefetch",
     *("vector.broadcast", "vector.extract", "vector.fma", "vector.from_elements", "vector.reduction"),
     *("affine.apply", "affine.min", "affine.max"),
 }

@@ -16,11 +16,13 @@ class Machine:
     Attributes:
         lanes: f32 values in a vector register.
         registers: vector registers.
+        cache_bytes: size of the second-level cache.
         macs_per_byte: f32 multiply-adds that one core does while it reads one byte that no cache holds.
     """
 
     lanes: int = 16
     registers: int = 32
+    cache_bytes: int = 1 << 20
     macs_per_byte: float = 2.9
 
 

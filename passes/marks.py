@@ -7,6 +7,9 @@ On the outermost loop of a nest (and before that on the linalg op that it came f
                    "prologue" (before the main nest: BatchNorm's scale), "epilogue" (after it: a linear layer's bias),
                    "filter-transform", "input-transform", "output-transform" (around Winograd's products),
                    "pack" (a parameter brought into a blocked layout)
+On the outermost loop of a contraction's main nest, each optional (see `loopmorph.passes.choice`):
+  `morph.algorithm` how `morph-default-schedule` is to compute it: "direct", "winograd2" or "winograd4"
+  `morph.block`    the register block that it is to use, "ROWSxCOLUMNSxBLOCKS": "1x4x4"
 On every loop:
   `morph.iter`     the iterator's name: n, co, oh, ow, ci, kh, kw for a convolution
 On at most one loop of a nest:
@@ -25,6 +28,8 @@ from torch_mlir import ir
 LAYER = "morph.layer"
 NODE = "morph.node"
 ROLE = "morph.role"
+ALGORITHM = "morph.algorithm"
+BLOCK = "morph.block"
 ITER = "morph.iter"
 PARALLEL = "morph.parallel"
 PARAM = "morph.param"

@@ -14,6 +14,7 @@ from loopmorph.passes.errors import IllegalTransform
 
 _KINDS: dict[str, Literal["read", "write", "free"]] = {
     "affine.load": "read",
+    "affine.prefetch": "read",
     "affine.vector_load": "read",
     "affine.store": "write",
     "affine.vector_store": "write",

@@ -18,7 +18,7 @@ from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import LoadOp, Loop, Nest, StoreOp
 from loopmorph.passes.nest_builder import compress, rewrite_access
 
-NEST_MARKS = (marks.LAYER, marks.NODE, marks.ROLE)
+NEST_MARKS = (marks.LAYER, marks.NODE, marks.ROLE, marks.ALGORITHM, marks.BLOCK)
 _INHERENT = frozenset({"lowerBoundMap", "upperBoundMap", "step", "operandSegmentSizes"})
 
 
@@ -176,7 +176,7 @@ def constants(exprs: Sequence[ir.AffineExpr]) -> list[int]:
 
 
 def move_nest_marks(old: affine.AffineForOp, new: affine.AffineForOp) -> None:
-    """Moves the layer, node and role to the loop that becomes a nest's outermost."""
+    """Moves the marks of a nest to the loop that becomes a nest's outermost."""
     for name in NEST_MARKS:
         if name in old.attributes:
             new.attributes[name] = old.attributes[name]

@@ -17,9 +17,9 @@ from typing import IO, Any
 
 import loopmorph
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
+from loopmorph.passes.machine import cpu_name
 from loopmorph.pipelines.bench_contenders import PEERS
 from loopmorph.pipelines.bench_result import BenchResult, Request, ThreadResult
-from loopmorph.passes.machine import cpu_name
 
 _MAIN = "loopmorph.pipelines.bench_worker"
 Progress = Callable[[str, int, int], None]

@@ -15,7 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.engine import Argument, CompiledModule, allocate
+from loopmorph.pipelines.engine import Argument, CompiledModule, allocate_for
 from loopmorph.pipelines.program import Program, copy_module, import_model
 from loopmorph.pipelines.threads import check_threads
 
@@ -157,14 +157,15 @@ class _Expected:
 def _bind_memory(compiled: CompiledModule, program: Program) -> list[torch.Tensor | np.ndarray]:
     """Binds parameters, packed memrefs and scratch; returns what must stay alive."""
     parameters = program.parameters
-    kept: dict[tuple[str, str | int], torch.Tensor | np.ndarray] = {}
-    for function in (compiled.prepare, compiled.run):
+    functions = (compiled.prepare, compiled.run)
+    kept: dict[tuple[str, str | int], torch.Tensor | np.ndarray] = {**allocate_for(functions, ("packed", "scratch"))}
+    for function in functions:
         for position, argument in enumerate(function.arguments):
             if argument.role in ("input", "output"):
                 continue
             name = (argument.role, argument.key)
             if name not in kept:
-                kept[name] = _parameter(parameters, argument) if argument.role == "param" else allocate(argument.nbytes)
+                kept[name] = _parameter(parameters, argument)
             memory = kept[name]
             function.bind(position, memory.data_ptr() if isinstance(memory, torch.Tensor) else memory.ctypes.data)
     return list(kept.values())

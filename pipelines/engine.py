@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +21,8 @@ from loopmorph.passes.lowering.split_prepare import PACKED, PREPARE, RUN, find_f
 from loopmorph.passes.lowering.spmd import TEAM, THREAD
 from loopmorph.passes.lowering.to_llvm import lower_to_llvm, plan_functions
 from loopmorph.pipelines.threads import check_threads, shared_pool
+
+HUGE_PAGE = 2 << 20  # bytes
 
 Role = Literal["input", "param", "packed", "scratch", "output"]
 _ROLES: dict[str, Role] = {
@@ -174,7 +178,38 @@ def _dtype(type_: ir.MemRefType) -> str:
 
 
 def allocate(nbytes: int) -> np.ndarray:
-    """Uninitialised memory, uint8, that starts at a multiple of 64."""
-    raw = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    """Zeroed memory, uint8, in huge pages where the system gives them to who asks (weights are read in long streams).
+
+    Raises:
+        MemoryError: there is not so much.
+    """
+    if nbytes == 0:
+        return np.empty(0, dtype=np.uint8)
+    size = -(-nbytes // HUGE_PAGE) * HUGE_PAGE + HUGE_PAGE
+    try:
+        memory = mmap.mmap(-1, size)
+    except OSError as error:
+        raise MemoryError(f"cannot allocate {nbytes} bytes") from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:  # a kernel without them
+            pass
+    raw = np.frombuffer(memory, dtype=np.uint8)
+    start = -raw.ctypes.data % HUGE_PAGE
     return raw[start : start + nbytes]
+
+
+def allocate_for(functions: Sequence[NativeFunction], roles: Collection[Role]) -> dict[tuple[Role, str | int], np.ndarray]:
+    """Memory for those of the functions' arguments that have one of the roles, by role and key, in one piece."""
+    wanted = {(a.role, a.key): a.nbytes for f in functions for a in f.arguments if a.role in roles}
+    return dict(zip(wanted, _allocate_together(list(wanted.values())), strict=True))
+
+
+def _allocate_together(sizes: Sequence[int]) -> list[np.ndarray]:
+    """Several pieces of one such memory, each starting at a multiple of 64."""
+    starts = [0]
+    for size in sizes:
+        starts.append(starts[-1] + -(-size // ALIGNMENT) * ALIGNMENT)
+    memory = allocate(starts[-1])
+    return [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]

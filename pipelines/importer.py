@@ -67,7 +67,9 @@ def import_to_linalg(model: nn.Module, example_inputs: tuple[torch.Tensor, ...])
             try:
                 PassManager.parse(pipeline).run(module.operation)
             except ir.MLIRError as error:
-                raise ImportRefused(f"torch-mlir cannot lower the model to linalg: {_first_diagnostic(error)}") from error
+                raise ImportRefused(
+                    f"torch-mlir cannot lower the model to linalg: {_first_diagnostic(error)}"
+                ) from error
         _mark_operations(module)
     return ImportedNetwork(module, _tensors(exported))
 
@@ -142,7 +144,9 @@ def _one_line_refusal(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ImportRefused(f"{what}: {lines[0] if lines else type(error).__name__} ({type(error).__name__})") from error
+        raise ImportRefused(
+            f"{what}: {lines[0] if lines else type(error).__name__} ({type(error).__name__})"
+        ) from error
 
 
 def _first_diagnostic(error: ir.MLIRError) -> str:

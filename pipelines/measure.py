@@ -10,7 +10,6 @@ import sqlite3
 import statistics
 import warnings
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -195,6 +194,3 @@ def _anonymous(position: int, attributes: dict[str, ir.Attribute]) -> dict[str, 
 def _key(texts: tuple[str, ...], threads: int) -> str:
     parts = [*texts, str(threads), cpu_name(), loopmorph.__version__, importlib.metadata.version("torch-mlir")]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-@cache

@@ -1,4 +1,4 @@
-"""The search: draw candidates, keep the legal and fast ones, combine them into one schedule, check the whole network."""
+"""The search: draw candidates, keep the legal and fast ones, combine them into one schedule, check the network."""
 
 from __future__ import annotations
 
@@ -270,8 +270,8 @@ def _layer_reports(original: Program, program: Program, times: Sequence[LayerTim
         steps = tuple(text for text in program.steps if f"layer={name} " in text or f"layer={name}}}" in text)
         if name in timed or steps:
             t = timed.get(name)
-            milliseconds = (t.ms_before, t.ms_after) if t else (None, None)
-            reports.append(LayerReport(name, steps, *milliseconds, before[name], after.get(name, 0)))
+            ms_before, ms_after = (t.ms_before, t.ms_after) if t else (None, None)
+            reports.append(LayerReport(name, steps, ms_before, ms_after, before[name], after.get(name, 0)))
     return tuple(reports)
 
 

@@ -15,12 +15,13 @@ import signal
 import statistics
 import sys
 import time
+from typing import get_args
 
 import numpy as np
 from torch_mlir import ir
 
 from loopmorph.passes.errors import LoopmorphError
-from loopmorph.pipelines.engine import CompiledModule, NativeFunction, allocate
+from loopmorph.pipelines.engine import CompiledModule, NativeFunction, Role, allocate_for
 from loopmorph.pipelines.worker_protocol import Reply, RunJob, TimeJob, frame, read_frame
 
 SMALLEST_SAMPLE = 1e-3  # seconds; a shorter kernel is called several times for one sample
@@ -103,15 +104,11 @@ def _sample(function: NativeFunction, calls: int) -> float:
 
 
 def _bind(compiled: CompiledModule) -> Memory:
-    memory: Memory = {}
-    for function in (compiled.prepare, compiled.run):
+    functions = (compiled.prepare, compiled.run)
+    memory: Memory = {**allocate_for(functions, get_args(Role))}
+    for function in functions:
         for position, argument in enumerate(function.arguments):
-            name = (argument.role, argument.key)
-            if name not in memory:
-                memory[name] = allocate(argument.nbytes)
-                if argument.role == "output":  # a layer may write only its part of one
-                    memory[name][:] = 0
-            function.bind(position, memory[name].ctypes.data)
+            function.bind(position, memory[argument.role, argument.key].ctypes.data)
     return memory
 
 

@@ -12,6 +12,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.access_index import is_local, redirect
 from loopmorph.passes.affine_expr import simplify, used_dims
 from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.contraction_nest import view_contraction
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.layout import Blocking, block_in_place, blocked_copy
 from loopmorph.passes.lowering.dataflow import outermost
@@ -62,8 +63,9 @@ class Pack(Transformation[PackPlan]):
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.
-        operand: "output", what the nest stores to; "weight", of what it reads, the one that depends on the output's
-            channel (axis 1) but no other of the output's iterators; "input", the other one.
+        operand: "output", what the nest stores to; "weight", of what it reads, the one whose last axis runs along with
+            the output's last one, else the one that depends on the output's channel (axis 1) but no other of the
+            output's iterators; "input", the other one.
         axes: the axes to cut, numbered from 0.
         factors: for each the length of its blocks, at least 2.
     """
@@ -127,6 +129,10 @@ class Pack(Transformation[PackPlan]):
         read = list(dict.fromkeys(a.memref for a in nest.loads if a.memref not in stored))
         if self.operand == "input" and len(read) == 1:
             return read[0]
+        blocked = view_contraction(nest)
+        if blocked is not None:
+            others = [memref for memref in read if memref != blocked.weight.memref]
+            return blocked.weight.memref if self.operand == "weight" else others[0]
         operands = find_operands(list(nest.accesses))
         if operands is None:
             raise IllegalTransform(nest.label, f"which memref is its {self.operand} is not clear: it reads {len(read)}")

@@ -53,7 +53,10 @@ class Tile(Transformation[Rebuild]):
         pairs = zip(nest.loops, nest.loops[1:], strict=False)
         sizes = [(a, b, divisors(a.extent, (4, 8)), divisors(b.extent, (4, 8))) for a, b in pairs]
         return [
-            cls(nest.layer, (a.iterator, b.iterator), (x, y)) for a, b, left, right in sizes for x in left for y in right
+            cls(nest.layer, (a.iterator, b.iterator), (x, y))
+            for a, b, left, right in sizes
+            for x in left
+            for y in right
         ]
 
     def analyze(self, module: ir.Operation) -> Rebuild:

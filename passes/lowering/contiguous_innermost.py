@@ -1,4 +1,4 @@
-"""`morph-contiguous-innermost`: the loop that walks along memory goes inside, in every nest that has no schedule yet."""
+"""`morph-contiguous-innermost`: the loop that walks along memory goes inside, in every nest without a schedule."""
 
 from __future__ import annotations
 

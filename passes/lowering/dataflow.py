@@ -11,7 +11,14 @@ from torch_mlir.dialects import func
 from loopmorph.passes import marks
 
 # Position of the memref operand of the operations that only read, or only write, memory.
-_READS = {"affine.load": 0, "affine.vector_load": 0, "memref.load": 0, "vector.load": 0, "vector.transfer_read": 0}
+_READS = {
+    "affine.load": 0,
+    "affine.prefetch": 0,
+    "affine.vector_load": 0,
+    "memref.load": 0,
+    "vector.load": 0,
+    "vector.transfer_read": 0,
+}
 _WRITES = {
     "affine.store": 1,
     "affine.vector_store": 1,

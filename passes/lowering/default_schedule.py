@@ -10,13 +10,18 @@ from typing import Any, ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.access_index import is_local
 from loopmorph.passes.algorithm import winograd_tile
 from loopmorph.passes.base import Pass, Transformation, recorded_steps
+from loopmorph.passes.choice import WINOGRAD_TILES, algorithm_name, block_text, chosen_block, read_choice
 from loopmorph.passes.contraction_nest import ContractionNest, result_lane, view_contraction
 from loopmorph.passes.cost import macs
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.loop.choose import Choose
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
+from loopmorph.passes.loop.pack import Pack
+from loopmorph.passes.loop.prefetch import Prefetch
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.unroll import Unroll
@@ -32,6 +37,7 @@ Step = Transformation[Any]
 
 
 UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and address computations
+PREFETCH = 8  # iterations of the unrolled innermost loop
 ALGORITHM_CHOICES = ("auto", "direct")
 
 
@@ -48,6 +54,8 @@ class DefaultSchedule(Pass):
     goes through `morph-winograd` first where the model in `loopmorph.passes.algorithm` says that it pays. Every step
     is one of the public passes and is recorded, so the same schedule can be printed, written or changed by hand.
     Nests that do not fit, and layers that a recorded loop transformation has touched already, are left as they are.
+    Where the nest itself says which algorithm or register block to use (see `morph-choose`), that is done instead of
+    what the models say, or refused. What was decided is recorded as a `morph-choose` too.
 
     Options:
         algorithm: "auto", or "direct" for no Winograd.
@@ -79,7 +87,11 @@ class DefaultSchedule(Pass):
     def steps(self, module: ir.Operation, layer: str, machine: Machine) -> Iterator[Step]:
         """The schedule of one layer, step by step; each is to be applied before the next is asked for."""
         nest = find_nest(module, layer)
-        tile = winograd_tile(nest, machine) if self.algorithm == "auto" else None
+        choice = read_choice(nest)
+        if choice.algorithm is not None:
+            tile = WINOGRAD_TILES.get(choice.algorithm)
+        else:
+            tile = winograd_tile(nest, machine) if self.algorithm == "auto" else None
         if tile is not None:
             yield WinogradFiltering(layer, tile)
             for role in (marks.INPUT_TRANSFORM, marks.OUTPUT_TRANSFORM):
@@ -87,7 +99,14 @@ class DefaultSchedule(Pass):
                     yield from transform_schedule(module, address, machine)
         view = view_contraction(find_nest(module, layer))
         if view is not None and view.lane.extent == machine.lanes:
-            yield from contraction_schedule(view, register_blocks(view, machine)[0])
+            block = chosen_block(nest, choice, register_blocks(view, machine))
+            decided = Choose(layer, algorithm_name(tile), block_text(block))
+            if str(decided) not in recorded_steps(module):
+                yield decided
+            yield from contraction_schedule(view, block)
+        elif choice.block is not None:
+            reason = f"no register block can be chosen: it is no contraction with a contiguous lane of {machine.lanes}"
+            raise IllegalTransform(nest.label, reason)
         for address in addresses(module, layer, marks.OUTPUT_TRANSFORM):
             yield FuseEpilogue(address)
 
@@ -142,6 +161,7 @@ def contraction_schedule(view: ContractionNest, block: RegisterBlock) -> list[St
     if pixels:
         cut(pixels[-1], block.columns)
     jammed += channel_jam
+    steps += _weight_packing(view, block)
     summed = _summed(view)
     order = [*order_outer, *(loop.iterator for loop in summed), *(n for n, _ in jammed), view.lane.iterator]
     steps.append(Interchange(layer, tuple(order)))
@@ -150,7 +170,20 @@ def contraction_schedule(view: ContractionNest, block: RegisterBlock) -> list[St
     last = summed[-1] if summed else None
     if last is not None and last.extent is not None and last.extent > UNROLL and last.extent % UNROLL == 0:
         steps.append(Unroll(layer, last.iterator, UNROLL))
-    return [*steps, Promote(layer), FuseEpilogue(layer)]
+    steps.append(Promote(layer))
+    if last is not None:
+        steps.append(Prefetch(layer, last.iterator, PREFETCH))
+    return [*steps, FuseEpilogue(layer)]
+
+
+def _weight_packing(view: ContractionNest, block: RegisterBlock) -> list[Step]:
+    """Lays the weight out in the order in which the register block reads it, so that memory streams into the core."""
+    if block.blocks == 1 or not is_local(view.weight.memref):
+        return []
+    axes = (view.weight_axis(view.blocks[-1]), view.weight_axis(view.lane))
+    if axes[0] is None or axes[1] is None:
+        return []
+    return [Pack(view.nest.layer, "weight", (axes[0], axes[1]), (block.blocks, view.lane.extent or 1))]
 
 
 def _summed(view: ContractionNest) -> Sequence[Loop]:
@@ -163,14 +196,14 @@ def _apply(module: ir.Operation, step: Step) -> None:
     try:
         step.apply(module)
     except (IllegalTransform, ArgumentError):
-        if not isinstance(step, FuseEpilogue | Interchange):  # the steps that may find nothing to do
+        if not isinstance(step, FuseEpilogue | Interchange | Prefetch):  # the steps that may find nothing to do
             raise
 
 
 def _scheduled_layers(module: ir.Operation) -> set[str]:
     """The layers that a loop transformation has touched: their schedule is the user's."""
     steps = [element for text in recorded_steps(module) for element in parse_pipeline(text).elements]
-    loops = [step for step in steps if isinstance(step, Transformation) and step.kind == "loop"]
+    loops = [s for s in steps if isinstance(s, Transformation) and s.kind == "loop" and not isinstance(s, Choose)]
     return {step.layer.partition("#")[0] for step in loops if hasattr(step, "layer")}
 
 

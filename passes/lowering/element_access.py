@@ -13,7 +13,9 @@ from loopmorph.passes.lowering.tensor_views import Filled, TensorValue, View
 from loopmorph.passes.nest_builder import load
 
 
-def load_element(source: TensorValue, indices: Sequence[ir.Value], variables: Sequence[ir.Value], where: str) -> ir.Value:
+def load_element(
+    source: TensorValue, indices: Sequence[ir.Value], variables: Sequence[ir.Value], where: str
+) -> ir.Value:
     """The element of `source` at `indices`, built at the current insertion point.
 
     An `affine.load` where every index is an affine expression of the loops' variables; else a `memref.load`, whose

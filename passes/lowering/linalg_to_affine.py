@@ -145,7 +145,7 @@ class _FunctionLowering:
         self.scalars.update(zip(op.results, clone.results, strict=True))
 
     def _lower_structured(self, op: ir.Operation) -> None:
-        """Any linalg operation that has indexing maps and a region: one nest, plus start-value nests for its outputs."""
+        """Any linalg operation with indexing maps and a region: one nest, plus start-value nests for its outputs."""
         maps = _indexing_maps(op)
         outputs = [v for v in op.operands if _is_tensor(v.type)][-len(op.results) :]
         operands = list(op.operands)
@@ -200,7 +200,9 @@ class _FunctionLowering:
                     position = [values.get(i, i) for i in indices]
                     values[inner.results[0]] = load_element(self.tensors[source], position, variables, describe(op))
                 elif len(inner.operation.regions) or any(_is_tensor(v.type) for v in inner.operands):
-                    raise ImportRefused(f"{describe(inner.operation)} in {describe(op)}: cannot be lowered to an affine nest")
+                    raise ImportRefused(
+                        f"{describe(inner.operation)} in {describe(op)}: cannot be lowered to an affine nest"
+                    )
                 else:
                     clone = inner.operation.clone()
                     _remap(clone, values)
@@ -217,7 +219,7 @@ class _FunctionLowering:
         return view
 
     def _allocate(self, result: ir.Value) -> View:
-        """A memref for `result`; a grouped convolution's has one channel axis if its reader merges group and channel."""
+        """A memref for `result`; a grouped convolution has one channel axis if its reader merges group and channel."""
         users = [use.owner for use in result.uses]
         if len(users) == 1 and users[0].name == "func.return":
             return identity_view(self.returned[list(users[0].operands).index(result)])

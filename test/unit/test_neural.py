@@ -63,7 +63,11 @@ def test_bottleneck_inside_a_block_changes_the_layer_its_norm_and_its_reader(res
 def test_bottleneck_follows_a_residual_stream_to_every_layer_that_adds_to_it(residual: Program) -> None:
     after = residual.apply("morph-bottleneck{layer=block1.conv2 iter=co factor=4}")
     shapes = {name: shape for name, shape in changed(residual, after).items() if name.endswith("conv1.weight")}
-    assert shapes == {"conv1.weight": (2, 3, 3, 3), "block1.conv1.weight": (8, 2, 3, 3), "block2.conv1.weight": (16, 2, 3, 3)}
+    assert shapes == {
+        "conv1.weight": (2, 3, 3, 3),
+        "block1.conv1.weight": (8, 2, 3, 3),
+        "block2.conv1.weight": (16, 2, 3, 3),
+    }
     assert changed(residual, after)["block2.shortcut.0.weight"] == (16, 2, 1, 1)
     assert changed(residual, after)["bn1.running_var"] == (2,)
 
@@ -194,14 +198,14 @@ def test_a_shared_weight_cannot_be_grouped_for_one_of_its_readers() -> None:
             return self.linear(self.conv(self.conv(self.stem(x))).mean((2, 3)))
 
     program = imported(Twice())
-    with pytest.raises(lm.IllegalTransform, match="its weight 'conv.weight' is read elsewhere as well"):
+    with pytest.raises(lm.IllegalTransform, match=r"its weight 'conv\.weight' is read elsewhere as well"):
         program.apply("morph-group{layer=conv iters=co,ci factor=2}")
     narrow = program.apply("morph-bottleneck{layer=stem iter=co factor=2}")
     assert changed(program, narrow)["conv.weight"] == (4, 4, 1, 1)
 
 
 def test_unknown_names_are_refused_with_the_nearest(residual: Program) -> None:
-    with pytest.raises(lm.ArgumentError, match="no layer 'block1.conv3' in the program; nearest: block1.conv"):
+    with pytest.raises(lm.ArgumentError, match=r"no layer 'block1\.conv3' in the program; nearest: block1\.conv"):
         residual.apply("morph-depthwise{layer=block1.conv3}")
     with pytest.raises(lm.ArgumentError, match="has no iterator 'x'; it has n, co, oh, ow, ci, kh, kw"):
         residual.apply("morph-bottleneck{layer=block1.conv1 iter=x factor=2}")

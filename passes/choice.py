@@ -1,0 +1,94 @@
+"""What a nest says of how it is to be scheduled: an algorithm and a register block, as attributes of its outermost loop.
+
+`morph-default-schedule` follows them; what a nest does not say, its models decide. They are set by `morph-choose`, by
+hand in a .mlir file, or by tuning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loopmorph.passes import marks
+from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.nest import Nest
+from loopmorph.passes.register_block import RegisterBlock
+
+DIRECT = "direct"
+WINOGRAD_TILES = {"winograd2": 2, "winograd4": 4}
+ALGORITHMS = (DIRECT, *WINOGRAD_TILES)
+
+_BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)")
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a contraction nest is to be computed; None leaves it to the model.
+
+    Attributes:
+        algorithm: one of `ALGORITHMS`.
+        block: "ROWSxCOLUMNSxBLOCKS" (see `RegisterBlock`).
+    """
+
+    algorithm: str | None = None
+    block: str | None = None
+
+
+def algorithm_name(tile: int | None) -> str:
+    """The algorithm with Winograd tiles of that extent, "direct" for None."""
+    return DIRECT if tile is None else f"winograd{tile}"
+
+
+def block_text(block: RegisterBlock) -> str:
+    """A register block as the attribute spells it: "1x4x4"."""
+    return f"{block.rows}x{block.columns}x{block.blocks}"
+
+
+def check_algorithm(text: str) -> str:
+    """What is wrong with the name of an algorithm; empty if nothing is."""
+    return "" if text in ALGORITHMS else f"expected one of {', '.join(ALGORITHMS)}, got '{text}'"
+
+
+def check_block(text: str) -> str:
+    """What is wrong with the text of a register block; empty if nothing is."""
+    return "" if _BLOCK.fullmatch(text) else f"expected ROWSxCOLUMNSxBLOCKS such as 1x4x4, got '{text}'"
+
+
+def read_choice(nest: Nest) -> Choice:
+    """What the nest says.
+
+    Raises:
+        IllegalTransform: an attribute is malformed; says what is accepted.
+    """
+    checks = {marks.ALGORITHM: check_algorithm, marks.BLOCK: check_block}
+    for name, check in checks.items():
+        if name in nest.root.attributes:
+            problem = check(marks.get_text(nest.root, name))
+            if problem:
+                raise IllegalTransform(nest.label, f"{name}: {problem}")
+    algorithm, block = (marks.get_text(nest.root, name) or None for name in checks)
+    return Choice(algorithm, block)
+
+
+def chosen_block(nest: Nest, choice: Choice, blocks: Sequence[RegisterBlock]) -> RegisterBlock:
+    """The register block that the nest asks for, the first where it asks for none.
+
+    Args:
+        nest: the nest as it was before an algorithm changed it; for the message.
+        choice: what the nest says.
+        blocks: those that fit, the best by the model first.
+
+    Raises:
+        IllegalTransform: it asks for one that does not fit; lists those that do.
+    """
+    if choice.block is None:
+        return blocks[0]
+    fitting = {block_text(block): block for block in blocks}
+    if choice.block not in fitting:
+        names = list(fitting)
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        accepted = ", ".join(names[:_SHOWN]) + more
+        raise IllegalTransform(nest.label, f"the register block {choice.block} does not fit; these do: {accepted}")
+    return fitting[choice.block]

@@ -1,0 +1,102 @@
+"""`morph-prefetch`: ask for data some iterations before a vector load needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch_mlir import ir
+
+from loopmorph.passes.affine_expr import substitute, used_dims
+from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.nest import Access, Loop, Nest, find_nest
+from loopmorph.passes.nest_builder import compress
+
+_LOCALITY = 3  # into the first-level cache
+
+
+@dataclass(frozen=True)
+class PrefetchPlan:
+    """The loads to run ahead of.
+
+    Attributes:
+        nest: the nest.
+        loads: vector loads of memrefs that only this nest's lanes stream through, in the loop.
+        position: the loop whose iterations count.
+    """
+
+    nest: Nest
+    loads: tuple[Access, ...]
+    position: int
+
+
+@dataclass(frozen=True)
+class Prefetch(Transformation[PrefetchPlan]):
+    """Prefetches what an innermost loop will load in vectors: `morph-prefetch{layer=conv1 iter=ci distance=8}`.
+
+        affine.for %ci = 0 to 64 {                        affine.for %ci = 0 to 64 {
+          %w = affine.vector_load %u[%a, %ci, 0]    ->      affine.prefetch %u[%a, %ci + 8, 0], read, locality<3>, data
+          ...                                               %w = affine.vector_load %u[%a, %ci, 0]
+        } {morph.iter = "ci"}                               ...
+                                                          } {morph.iter = "ci"}
+
+    Values stay. Past the end of the loop the address runs on into what lies behind it in memory, which is what the
+    next iteration of the loops around reads where the memref is laid out in the order of the nest (`morph-pack`); a
+    prefetch of an address outside of the memref does nothing.
+
+    Requires an innermost loop that holds vector loads whose index depends on it.
+
+    Attributes:
+        layer: the nest (see `loopmorph.passes.nest.find_nest`).
+        iter: the innermost loop.
+        distance: how many iterations ahead, at least 1.
+    """
+
+    name: ClassVar[str] = "morph-prefetch"
+    kind: ClassVar[Kind] = "loop"
+
+    layer: str
+    iter: str
+    distance: int
+
+    def analyze(self, module: ir.Operation) -> PrefetchPlan:
+        nest = find_nest(module, self.layer)
+        loop = nest.loop(self.iter)
+        if self.distance < 1:
+            raise ArgumentError("distance", f"expected at least 1 iteration, got {self.distance}")
+        loads = _streamed(nest, loop)
+        if not loads:
+            raise IllegalTransform(nest.label, f"loop '{self.iter}' holds no vector load that depends on it")
+        return PrefetchPlan(nest, loads, loop.position)
+
+    def rewrite(self, plan: PrefetchPlan) -> ir.Operation:
+        variables = [loop.variable for loop in plan.nest.loops]
+        ahead = ir.AffineExpr.get_dim(plan.position) + self.distance
+        shift = {plan.position: ahead}
+        for load in plan.loads:
+            exprs = [substitute(e, shift, len(variables)) for e in load.exprs]
+            map_, operands = compress(ir.AffineMap.get(len(variables), 0, exprs), variables)
+            with ir.InsertionPoint(load.op), load.op.location:
+                ir.Operation.create(
+                    "affine.prefetch",
+                    operands=[load.memref, *operands],
+                    attributes={
+                        "isWrite": ir.BoolAttr.get(False),
+                        "isDataCache": ir.BoolAttr.get(True),
+                        "localityHint": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), _LOCALITY),
+                        "map": ir.AffineMapAttr.get(map_),
+                    },
+                )
+        return plan.nest.root.operation
+
+
+def _streamed(nest: Nest, loop: Loop) -> tuple[Access, ...]:
+    """One load for each vector that the loop reads and that moves with it."""
+    inside = [a for a in nest.loads if a.lanes > 1 and a.loops[-1] == loop.position]
+    moving = [a for a in inside if any(loop.position in used_dims(e) for e in a.exprs)]
+    distinct: dict[tuple[ir.Value, str], Access] = {}
+    for access in moving:
+        distinct.setdefault((access.memref, str([str(e) for e in access.exprs])), access)
+    return tuple(distinct.values())
+
