@@ -72,11 +72,20 @@ def read_choice(nest: Nest) -> Choice:
     return Choice(algorithm, block)
 
 
-def chosen_block(nest: Nest, choice: Choice, blocks: Sequence[RegisterBlock]) -> RegisterBlock:
-    """The register block that the nest asks for, the first where it asks for none.
+def refuse_choice(nest: Nest) -> None:
+    """Raises:
+    IllegalTransform: the nest says how it is to be scheduled; it is one that has no schedule of its own.
+    """
+    if read_choice(nest) != Choice():
+        reason = "a choice is for a layer with one main nest, which accumulates products; this one has none to make"
+        raise IllegalTransform(nest.label, reason)
+
+
+def chosen_block(label: str, choice: Choice, blocks: Sequence[RegisterBlock]) -> RegisterBlock:
+    """The register block that a nest asks for, the first where it asks for none.
 
     Args:
-        nest: the nest as it was before an algorithm changed it; for the message.
+        label: how the message names the nest.
         choice: what the nest says.
         blocks: those that fit, the best by the model first.
 
@@ -90,5 +99,5 @@ def chosen_block(nest: Nest, choice: Choice, blocks: Sequence[RegisterBlock]) ->
         names = list(fitting)
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         accepted = ", ".join(names[:_SHOWN]) + more
-        raise IllegalTransform(nest.label, f"the register block {choice.block} does not fit; these do: {accepted}")
+        raise IllegalTransform(label, f"the register block {choice.block} does not fit; these do: {accepted}")
     return fitting[choice.block]

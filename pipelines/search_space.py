@@ -20,8 +20,10 @@ from loopmorph.pipelines.program import Program, copy_module
 
 Step = Transformation[Any]
 
-MAX_LOOP_STEPS = 2
-PLAIN_SHARE = 0.2  # candidates without a neural transformation: the same network, other loops
+PLAIN_SHARE = 0.1  # candidates without a neural transformation: the same network, other loops
+# How often a neural transformation is followed by 0, 1, 2 loop transformations. Most are not: a layer that no loop
+# transformation has touched gets the compiler's own schedule, which random loop steps seldom beat.
+LOOP_STEPS_SHARES = (0.7, 0.2, 0.1)
 _DUPLICATES_BEFORE_GIVING_UP = 50
 
 
@@ -78,7 +80,7 @@ def _draw(program: Program, layer: str, generator: random.Random) -> Candidate:
     neural = None
     if generator.random() >= PLAIN_SHARE:
         neural = _choose(module, layer, "neural", generator)
-    n_loops = generator.randint(0 if neural else 1, MAX_LOOP_STEPS)
+    n_loops = generator.choices(range(len(LOOP_STEPS_SHARES)), LOOP_STEPS_SHARES)[0] if neural else 1
     loops: list[Step] = []
     try:
         if neural is not None:

@@ -13,7 +13,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.access_index import is_local
 from loopmorph.passes.algorithm import winograd_tile
 from loopmorph.passes.base import Pass, Transformation, recorded_steps
-from loopmorph.passes.choice import WINOGRAD_TILES, algorithm_name, block_text, chosen_block, read_choice
+from loopmorph.passes.choice import WINOGRAD_TILES, algorithm_name, block_text, chosen_block, read_choice, refuse_choice
 from loopmorph.passes.contraction_nest import ContractionNest, result_lane, view_contraction
 from loopmorph.passes.cost import macs
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
@@ -79,6 +79,9 @@ class DefaultSchedule(Pass):
             mains = [view_nest(root) for root in nest_roots(module) if _is_main(root)]
             layers = Counter(nest.layer for nest in mains)
             by_hand = _scheduled_layers(module)
+            for nest in mains:
+                if nest.layer not in by_hand and (layers[nest.layer] > 1 or not macs(nest)):
+                    refuse_choice(nest)
             for layer in [nest.layer for nest in mains if macs(nest)]:
                 if layers[layer] == 1 and layer not in by_hand:
                     for step in self.steps(module, layer, machine):
@@ -87,7 +90,7 @@ class DefaultSchedule(Pass):
     def steps(self, module: ir.Operation, layer: str, machine: Machine) -> Iterator[Step]:
         """The schedule of one layer, step by step; each is to be applied before the next is asked for."""
         nest = find_nest(module, layer)
-        choice = read_choice(nest)
+        choice, label = read_choice(nest), nest.label
         if choice.algorithm is not None:
             tile = WINOGRAD_TILES.get(choice.algorithm)
         else:
@@ -99,14 +102,14 @@ class DefaultSchedule(Pass):
                     yield from transform_schedule(module, address, machine)
         view = view_contraction(find_nest(module, layer))
         if view is not None and view.lane.extent == machine.lanes:
-            block = chosen_block(nest, choice, register_blocks(view, machine))
+            block = chosen_block(label, choice, register_blocks(view, machine))
             decided = Choose(layer, algorithm_name(tile), block_text(block))
             if str(decided) not in recorded_steps(module):
                 yield decided
             yield from contraction_schedule(view, block)
         elif choice.block is not None:
             reason = f"no register block can be chosen: it is no contraction with a contiguous lane of {machine.lanes}"
-            raise IllegalTransform(nest.label, reason)
+            raise IllegalTransform(label, reason)
         for address in addresses(module, layer, marks.OUTPUT_TRANSFORM):
             yield FuseEpilogue(address)
 

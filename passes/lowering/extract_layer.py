@@ -6,23 +6,34 @@ from torch_mlir import ir
 from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
+from loopmorph.passes.access_index import is_local
+from loopmorph.passes.base import Transformation, record, recorded_steps
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.lowering.dataflow import effects
+from loopmorph.passes.lowering.dataflow import effects, parameter_work
 from loopmorph.passes.nest import Nest, layer_nests
+from loopmorph.passes.nest_builder import NestHeader, build_nest, load, store
+from loopmorph.passes.pipeline import parse_pipeline
 
 
-def extract_layer(module: ir.Operation, layer: str) -> ir.Module:
+def extract_layer(module: ir.Operation, layer: str, closed: bool = False) -> ir.Module:
     """A module, in the same context, whose `@main` holds all nests of one layer; `module` stays as it is.
+
+    Open, it computes what the layer computes. Closed, it is to be compiled to the code that the layer is in its
+    network: layouts can be chosen for local memrefs only, so those that are local in the network are local here, and
+    hold nothing in particular. A nest that only pads or copies an activation is left out: in the network its work is
+    done by whoever writes that activation. Of each such input one element is an argument, so that what depends on it
+    is not mistaken for work on parameters.
 
     Args:
         module: a module of affine nests.
         layer: the layer's qualified name.
+        closed: whether memrefs that are local in the program stay so.
 
     Returns:
         A module whose arguments are the memrefs that the layer shares with the rest: first the parameters (with all
         their marks), then what it reads (`morph.input = k`), then what it writes and others read or the network
         returns (`morph.output = k`), each group in the order of its first use. What stays within the layer stays a
-        `memref.alloc`.
+        `memref.alloc`. The module records the loop transformations of this layer that `module` records.
 
     Raises:
         ArgumentError: the layer has no nests, or nests in several functions, or adds to values that others write.
@@ -34,23 +45,45 @@ def extract_layer(module: ir.Operation, layer: str) -> ir.Module:
         owner = nests[0].root.operation.parent.opview
         if any(nest.root.operation.parent.opview != owner for nest in nests):
             raise ArgumentError("layer", f"layer '{layer}' has nests in several functions")
-        return _build(owner, nests)
+        roots = [nest.root.operation for nest in nests]
+        result = _build(owner, _without_preparation(owner, nests) if closed else roots, nests[0], closed)
+        for step in _loop_steps(module, layer):
+            record(result.operation, step)
+        return result
 
 
-def _build(source: func.FuncOp, nests: list[Nest]) -> ir.Module:
+def _without_preparation(source: func.FuncOp, nests: list[Nest]) -> list[ir.Operation]:
+    """The roots of the nests but for those that pad or copy what does not depend on parameters alone."""
+    own = set(parameter_work(source).ops)
+    others = [n for n in nests if n.role in (marks.INIT, marks.PAD, marks.COPY) and n.root.operation not in own]
+    copied = {store.memref for n in others if n.role == marks.COPY for store in n.stores}
+    dropped = [n for n in others if all(store.memref in copied for store in n.stores)]
+    return [n.root.operation for n in nests if n not in dropped]
+
+
+def _loop_steps(module: ir.Operation, layer: str) -> list[str]:
+    """The recorded loop transformations of the layer, as text."""
+    steps = [element for text in recorded_steps(module) for element in parse_pipeline(text).elements]
+    loops = [step for step in steps if isinstance(step, Transformation) and step.kind == "loop"]
+    return [str(step) for step in loops if getattr(step, "layer", "").partition("#")[0] == layer]
+
+
+def _build(source: func.FuncOp, roots: list[ir.Operation], nest: Nest, closed: bool) -> ir.Module:
     attributes = dict(zip(source.entry_block.arguments, marks.argument_marks(source), strict=True))
-    roots = [nest.root.operation for nest in nests]
     reads, writes, scalars = _touched(roots)
     parameters = [m for m in reads if marks.PARAM in attributes.get(m, {})]
     inputs = [m for m in reads if m not in parameters and m not in writes]
     outputs = [m for m in writes if m in attributes or _used_elsewhere(m, roots)]
-    _check_writers(outputs, roots, nests[0])
-    local = [m for m in writes if m not in outputs]
+    _check_writers(outputs, roots, nest)
+    given = {m: _element_type(m) for m in inputs if closed and is_local(m)}
+    if closed:
+        outputs = [m for m in outputs if not is_local(m)]
+    local = [*(m for m in writes if m not in outputs), *given]
     arguments = [*parameters, *inputs, *outputs]
 
     result = ir.Module.create()
     with ir.InsertionPoint(result.body):
-        function = func.FuncOp("main", ([m.type for m in arguments], []))
+        function = func.FuncOp("main", ([given.get(m, m.type) for m in arguments], []))
         block = function.add_entry_block()
     index = ir.IntegerType.get_signless(64)
     marks.set_argument_marks(
@@ -59,14 +92,33 @@ def _build(source: func.FuncOp, nests: list[Nest]) -> ir.Module:
         + [{marks.INPUT: ir.IntegerAttr.get(index, k)} for k in range(len(inputs))]
         + [{marks.OUTPUT: ir.IntegerAttr.get(index, k)} for k in range(len(outputs))],
     )
-    replacement = dict(zip(arguments, block.arguments, strict=True))
+    passed = dict(zip(arguments, block.arguments, strict=True))
+    replacement = {m: argument for m, argument in passed.items() if m not in given}
     with ir.InsertionPoint(block):
         for value in [*scalars, *local]:
             _copy_definition(value, replacement)
+        for m in given:
+            _give_one(passed[m], replacement[m])
         for root in roots:
             _replace(root.clone(), replacement)
         func.ReturnOp([])
     return result
+
+
+def _element_type(value: ir.Value) -> ir.MemRefType:
+    """The type of a memref that holds one element."""
+    return ir.MemRefType.get([1], ir.MemRefType(value.type).element_type)
+
+
+def _give_one(source: ir.Value, target: ir.Value) -> None:
+    """Builds a nest that stores the one element of a memref to the first of another."""
+    rank = len(ir.MemRefType(target.type).shape)
+    first = [ir.AffineMap.get(1, 0, [ir.AffineExpr.get_constant(0)] * r) for r in (1, rank)]
+    build_nest(
+        NestHeader(("i",), (1,), {marks.ROLE: marks.COPY}),
+        lambda variables: store(load(source, first[0], variables), target, first[1], variables),
+        ir.Location.current,
+    )
 
 
 def _touched(roots: list[ir.Operation]) -> tuple[list[ir.Value], list[ir.Value], list[ir.Value]]:

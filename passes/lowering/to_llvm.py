@@ -15,6 +15,7 @@ from loopmorph.passes.lowering.contiguous_innermost import ContiguousInnermost
 from loopmorph.passes.lowering.default_schedule import DefaultSchedule
 from loopmorph.passes.lowering.fold_scale import FoldScale
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
+from loopmorph.passes.lowering.local_borders import LocalBorders
 from loopmorph.passes.lowering.outline_nests import KERNEL, OutlineNests
 from loopmorph.passes.lowering.plan_scratch import PlanScratch
 from loopmorph.passes.lowering.promote_accumulators import PromoteAccumulators
@@ -70,6 +71,7 @@ def _plan(threads: int) -> tuple[Pass, ...]:
         FoldScale(),
         FuseElementwise(scope="function"),
         ForwardCopies(),
+        LocalBorders(),
         BlockedLayout(machine.lanes),
         DefaultSchedule(width=machine.lanes, registers=machine.registers),
         ContiguousInnermost(),
