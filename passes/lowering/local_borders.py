@@ -1,4 +1,4 @@
-"""`morph-local-borders`: contractions compute on local memrefs, whose layout the compiler may choose."""
+"""`morph-local-borders`: reductions compute on local memrefs, whose layout the compiler may choose."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch_mlir.dialects import func, memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
-from loopmorph.passes.cost import macs
 from loopmorph.passes.nest import functions, view_nest
 from loopmorph.passes.nest_builder import NestHeader, build_nest, load, store
+from loopmorph.passes.reduction_schedules import accumulates
 
 _RANK = 4
 _ITERATORS = ("n", "c", "h", "w")
@@ -20,7 +20,7 @@ _ITERATORS = ("n", "c", "h", "w")
 
 @dataclass(frozen=True)
 class LocalBorders(Pass):
-    """Puts a copy between the network's inputs and outputs and the contractions that read and write them.
+    """Puts a copy between the network's inputs and outputs and the convolutions and poolings that read and write them.
 
     The layout of an argument is the caller's; `morph-blocked-layout` packs only local memrefs. Before:
 
@@ -33,7 +33,7 @@ class LocalBorders(Pass):
           affine.for ... %y[...] from %t[...] ...
         }
 
-    Requires nothing; only arguments of rank 4 that a contraction nest accesses get a copy.
+    Requires nothing; only arguments of rank 4 that an accumulating nest accesses get a copy.
     """
 
     name: ClassVar[str] = "morph-local-borders"
@@ -41,7 +41,7 @@ class LocalBorders(Pass):
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():
             for function in functions(module):
-                touched = _contracted(function)
+                touched = _reduced(function)
                 attributes = marks.argument_marks(function)
                 for argument, mark in zip(function.entry_block.arguments, attributes, strict=True):
                     if argument in touched and len(ir.MemRefType(argument.type).shape) == _RANK:
@@ -51,11 +51,11 @@ class LocalBorders(Pass):
                             _localise(function, argument, reads=True)
 
 
-def _contracted(function: func.FuncOp) -> set[ir.Value]:
-    """The memrefs that contraction nests access."""
+def _reduced(function: func.FuncOp) -> set[ir.Value]:
+    """The memrefs that nests access that accumulate: convolutions, pooling."""
     roots = [op for op in function.entry_block.operations if op.operation.name == "affine.for"]
     nests = [view_nest(root) for root in roots]
-    return {access.memref for nest in nests if macs(nest) for access in nest.accesses}
+    return {access.memref for nest in nests if accumulates(nest) for access in nest.accesses}
 
 
 def _localise(function: func.FuncOp, argument: ir.Value, *, reads: bool) -> None:

@@ -1,0 +1,98 @@
+"""The compiler's own schedules: what they do, that they are recorded, and that they can be replayed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch_mlir import ir
+
+import loopmorph as lm
+from loopmorph.passes.base import SCHEDULE_ATTRIBUTE, recorded_steps
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.loop.forward_copies import ForwardCopies
+from loopmorph.passes.lowering.blocked_layout import BlockedLayout
+from loopmorph.passes.lowering.default_schedule import DefaultSchedule
+from loopmorph.passes.lowering.local_borders import LocalBorders
+from loopmorph.passes.nest import find_nest, layer_nests
+from loopmorph.passes.pipeline import run_pipeline
+from loopmorph.pipelines.program import Program, copy_module
+
+WIDTH = 16
+
+
+def blocked(model: nn.Module, shape: tuple[int, ...], steps: str = "") -> ir.Module:
+    """A program in the blocked layout, as the default schedule meets it."""
+    torch.manual_seed(0)
+    program: Program = lm.import_model(model.eval(), (torch.randn(shape),))
+    module = copy_module((program.apply(steps) if steps else program).module)
+    for step in (ForwardCopies(), LocalBorders(), BlockedLayout(WIDTH)):
+        step.run(module.operation)
+    return module
+
+
+def scheduled(module: ir.Module, algorithm: str = "auto") -> ir.Module:
+    result = copy_module(module)
+    DefaultSchedule(algorithm=algorithm).run(result.operation)
+    assert result.operation.verify()
+    return result
+
+
+def stepped(module: ir.Module) -> list[str]:
+    """Names of the recorded transformations, in order."""
+    return [step.partition("{")[0] for step in recorded_steps(module.operation)]
+
+
+CONVOLUTION = nn.Sequential(nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 16, 1))
+
+
+def test_a_convolution_accumulates_in_vector_registers() -> None:
+    module = scheduled(blocked(CONVOLUTION, (1, 16, 8, 8)))
+    nest = find_nest(module.operation, "0")
+    assert nest.is_vectorised
+    assert any(len(loop.op.operation.results) for loop in nest.loops)
+    assert {"morph-interchange", "morph-unroll-jam", "morph-vectorize", "morph-promote"} <= set(stepped(module))
+    assert layer_nests(module.operation, "1") == []  # the ReLU is part of the convolution's nest
+
+
+def test_the_recorded_steps_replay_to_the_same_program() -> None:
+    before = blocked(CONVOLUTION, (1, 16, 8, 8))
+    once, again = scheduled(before), copy_module(before)
+    run_pipeline(again.operation, ",".join(recorded_steps(once.operation)))
+    for module in (once, again):
+        del module.operation.attributes[SCHEDULE_ATTRIBUTE]
+    assert str(again) == str(once)
+
+
+def test_winograd_is_chosen_where_it_pays_and_can_be_declined() -> None:
+    module = blocked(nn.Conv2d(32, 32, 3, padding=1), (1, 32, 16, 16))
+    assert "morph-winograd" in stepped(scheduled(module))
+    assert "morph-winograd" not in stepped(scheduled(module, "direct"))
+    with pytest.raises(ArgumentError, match="argument 'algorithm': expected one of auto, direct, got 'fft'"):
+        DefaultSchedule(algorithm="fft")
+
+
+def test_one_tile_of_many_channels_stays_direct() -> None:
+    module = blocked(nn.Conv2d(256, 256, 3, padding=1), (1, 256, 4, 4))
+    assert "morph-winograd" not in stepped(scheduled(module))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "layer"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 16, 1), nn.MaxPool2d(3, 2, 1)), (1, 3, 8, 8), "1"),
+        (nn.Sequential(nn.Conv2d(3, 16, 1), nn.AdaptiveAvgPool2d(1)), (1, 3, 8, 8), "1"),
+        (nn.Linear(64, 10), (2, 64), "linear"),
+    ],
+)
+def test_pooling_and_linear_layers_work_in_vectors(model: nn.Module, shape: tuple[int, ...], layer: str) -> None:
+    module = scheduled(blocked(nn.Sequential(model) if isinstance(model, nn.Linear) else model, shape))
+    name = "0" if isinstance(model, nn.Linear) else layer
+    assert find_nest(module.operation, name).is_vectorised
+
+
+def test_a_layer_scheduled_by_hand_is_left_alone() -> None:
+    module = scheduled(blocked(CONVOLUTION, (1, 16, 8, 8), "morph-interchange{layer=0 order=ow,oh}"))
+    assert stepped(module)[0] == "morph-interchange"
+    assert not any("layer=0 " in step for step in recorded_steps(module.operation)[1:])
+    assert not find_nest(module.operation, "0").is_vectorised
