@@ -8,7 +8,8 @@ OUT    ?= out/demo
 PYTEST_ARGS ?=
 LIT_ARGS ?=
 
-# The tests run beside each other; one thread each keeps them from fighting for the cores.
+# Tests run beside each other, in JOBS processes; one thread each keeps them from fighting for the cores.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
@@ -50,10 +51,10 @@ types: $(STAMP) ## mypy over the whole package
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
 
 lit: $(STAMP) ## the FileCheck tests
-	$(BIN)/lit -v $(LIT_ARGS) test/lit
+	$(BIN)/lit -v -j $(JOBS) $(LIT_ARGS) test/lit
 
 test: $(STAMP) ## the pytest tests; PYTEST_ARGS adds options
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 wheel: $(STAMP) ## build the wheel into dist/
 	@rm -rf build/lib build/bdist.* dist/loopmorph-*.whl

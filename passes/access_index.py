@@ -76,7 +76,7 @@ class AccessIndex:
     """All nests of a function by the memrefs that they touch.
 
     A nest with an index that is no affine function of its iterators is left out; `is_known` then says no of what it
-    touches.
+    touches, and so it does of what is loaded or stored in vectors.
 
     Attributes:
         function: the function.
@@ -99,8 +99,9 @@ class AccessIndex:
                 self._add(op)
 
     def is_known(self, memref: ir.Value) -> bool:
-        """Whether the indexed loads and stores are all the uses that the memref has."""
-        return sum(1 for _ in memref.uses) == len(self.sites.get(memref, ()))
+        """Whether the indexed loads and stores are all the uses that the memref has, each of a single element."""
+        sites = self.sites.get(memref, ())
+        return sum(1 for _ in memref.uses) == len(sites) and all(site.access.lanes == 1 for site in sites)
 
     def positions(self) -> dict[Entry, int]:
         """The place of each nest in the program."""

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch_mlir import ir
 
+# More dimensions than any expression has: a map says how many there are, and counting them would take longer.
+_WIDE = 1 << 16
+
 
 @dataclass(frozen=True)
 class LinearForm:
@@ -45,12 +48,18 @@ def from_linear(form: LinearForm) -> ir.AffineExpr:
 
 def used_dims(expr: ir.AffineExpr) -> frozenset[int]:
     """The dimensions that the expression mentions."""
+    found: set[int] = set()
+    _add_dims(expr, found)
+    return frozenset(found)
+
+
+def _add_dims(expr: ir.AffineExpr, found: set[int]) -> None:
     expr = downcast(expr)
     if isinstance(expr, ir.AffineDimExpr):
-        return frozenset({expr.position})
-    if isinstance(expr, ir.AffineBinaryExpr):
-        return used_dims(expr.lhs) | used_dims(expr.rhs)
-    return frozenset()
+        found.add(expr.position)
+    elif isinstance(expr, ir.AffineBinaryExpr):
+        _add_dims(expr.lhs, found)
+        _add_dims(expr.rhs, found)
 
 
 def value_range(expr: ir.AffineExpr, extents: Sequence[int]) -> tuple[int, int]:
@@ -102,9 +111,13 @@ def simplify(expr: ir.AffineExpr, extents: Sequence[int]) -> ir.AffineExpr:
 
 def substitute(expr: ir.AffineExpr, replacement: Mapping[int, ir.AffineExpr], n_dims: int) -> ir.AffineExpr:
     """The expression with each dimension d of `n_dims` replaced by `replacement[d]` (kept where there is none)."""
-    results = [replacement.get(d, ir.AffineExpr.get_dim(d)) for d in range(n_dims)]
-    width = 1 + max([d for r in results for d in used_dims(r)], default=-1)
-    return downcast(expr).compose(ir.AffineMap.get(width, 0, results))
+    expr = downcast(expr)
+    if isinstance(expr, ir.AffineConstantExpr):
+        return expr
+    if isinstance(expr, ir.AffineDimExpr):
+        return replacement.get(expr.position, expr)
+    results = [replacement[d] if d in replacement else ir.AffineExpr.get_dim(d) for d in range(n_dims)]
+    return expr.compose(ir.AffineMap.get(_WIDE, 0, results))
 
 
 def evaluate(expr: ir.AffineExpr, values: Sequence[np.ndarray]) -> np.ndarray:
@@ -146,7 +159,7 @@ def isl_text(expr: ir.AffineExpr, names: Sequence[str]) -> str:
 
 
 def downcast(expr: ir.AffineExpr) -> ir.AffineExpr:
-    """The expression as the subclass of `ir.AffineExpr` that it is (the bindings often hand out the base class)."""
+    """The expression as the subclass of `ir.AffineExpr` that it is (the bindings often hand out another class)."""
     expr = expr.maybe_downcast()
     if isinstance(expr, ir.AffineSymbolExpr):
         raise TypeError(f"symbols are not supported in access maps: {expr}")
@@ -156,7 +169,7 @@ def downcast(expr: ir.AffineExpr) -> ir.AffineExpr:
 def _shorter(expr: ir.AffineExpr, n_dims: int) -> ir.AffineExpr:
     """Upstream's simplification where it shortens; it also spells `a mod b` out as a difference, which does not."""
     simplified = ir.AffineExpr.simplify_affine_expr(expr, n_dims, 0)
-    return simplified if len(str(simplified)) <= len(str(expr)) else expr
+    return simplified if simplified == expr or len(str(simplified)) <= len(str(expr)) else expr
 
 
 def _sum(a: LinearForm | None, b: LinearForm | None) -> LinearForm | None:

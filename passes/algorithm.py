@@ -28,8 +28,10 @@ def winograd_tile(nest: Nest, machine: Machine) -> int | None:
         convolution = match_convolution(nest)
     except IllegalTransform:
         return None
-    inner = [digits[-1] for digits in (convolution.inputs, convolution.outputs) if digits]
-    if len(inner) < 2 or any(nest.loops[p].extent != machine.lanes for p in inner):
+    lanes = [convolution.data_channels[-1:], convolution.result_channels[-1:]]
+    if lanes != [convolution.inputs[-1:], convolution.outputs[-1:]]:
+        return None
+    if any(_extent(nest, p) != machine.lanes for p in lanes):
         return None
     rows, columns = (_extent(nest, (p,)) for p in convolution.space)
     costs = {t: _winograd_cost(convolution, t, machine) for t in ALGORITHMS if t <= min(rows, columns)}
@@ -40,17 +42,18 @@ def winograd_tile(nest: Nest, machine: Machine) -> int | None:
 
 
 def _direct_cost(c: Convolution, machine: Machine) -> float:
-    channels = _extent(c.nest, c.inputs) * _extent(c.nest, c.outputs)
+    channels = _extent(c.nest, c.groups) * _extent(c.nest, c.inputs) * _extent(c.nest, c.outputs)
     work = 9 * channels * _extent(c.nest, c.space) * _extent(c.nest, c.samples)
     return work + _reading(9 * channels, c, machine)
 
 
 def _winograd_cost(c: Convolution, tile: int, machine: Machine) -> float:
-    inputs, outputs = _extent(c.nest, c.inputs), _extent(c.nest, c.outputs)
+    inputs, outputs = _extent(c.nest, c.data_channels), _extent(c.nest, c.result_channels)
+    channels = _extent(c.nest, c.groups) * _extent(c.nest, c.inputs) * _extent(c.nest, c.outputs)
     tiles = math.prod(-(-_extent(c.nest, (p,)) // tile) for p in c.space) * _extent(c.nest, c.samples)
     planes = (tile + 2) ** 2
-    work = planes * tiles * inputs * outputs + _TRANSFORM_WORK[tile] * tiles * (inputs + outputs)
-    return work + _reading(planes * inputs * outputs, c, machine)
+    work = planes * tiles * channels + _TRANSFORM_WORK[tile] * tiles * (inputs + outputs)
+    return work + _reading(planes * channels, c, machine)
 
 
 def _reading(weights: int, c: Convolution, machine: Machine) -> float:

@@ -136,9 +136,9 @@ class Transformation(Pass, Generic[PlanT]):
 
 def record(module: ir.Operation, step: str) -> None:
     """Appends one step to the module's `morph.schedule` attribute (an array of pass texts)."""
-    steps = [*recorded_steps(module), step]
-    texts = [ir.StringAttr.get(s, module.context) for s in steps]
-    module.attributes[SCHEDULE_ATTRIBUTE] = ir.ArrayAttr.get(texts, module.context)
+    text = ir.StringAttr.get(step, module.context)
+    known = ir.ArrayAttr(module.attributes[SCHEDULE_ATTRIBUTE]) if SCHEDULE_ATTRIBUTE in module.attributes else []
+    module.attributes[SCHEDULE_ATTRIBUTE] = ir.ArrayAttr.get([*known, text], module.context)
 
 
 def recorded_steps(module: ir.Operation) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a nest says of how it is to be scheduled: an algorithm and a register block, as attributes of its outermost loop.
+"""What a nest says of how to schedule it: an algorithm and a register block, as attributes of its outermost loop.
 
 `morph-default-schedule` follows them; what a nest does not say, its models decide. They are set by `morph-choose`, by
 hand in a .mlir file, or by tuning.

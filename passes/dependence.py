@@ -123,7 +123,7 @@ def _pairs(nest: Nest) -> list[tuple[Access, Access]]:
         (a, b)
         for k, a in enumerate(nest.accesses)
         for b in nest.accesses[k:]
-        if "store" in (a.kind, b.kind) and may_alias(a.memref, b.memref) and not never_meet(a, b)
+        if (a.kind == "store" or b.kind == "store") and may_alias(a.memref, b.memref) and not never_meet(a, b)
     ]
 
 
@@ -252,6 +252,8 @@ def reductions(nest: Nest) -> tuple[Reduction, ...]:
 
 def may_alias(a: ir.Value, b: ir.Value) -> bool:
     """Whether two memrefs can overlap."""
+    if a == b:
+        return True
     base_a, base_b = _base(a), _base(b)
     return base_a == base_b or not (_is_buffer(base_a) and _is_buffer(base_b))
 

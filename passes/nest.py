@@ -16,11 +16,14 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine, func
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import downcast, substitute
+from loopmorph.passes.affine_expr import LinearForm, downcast, linear_form, substitute
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 
 LoadOp: TypeAlias = affine.AffineLoadOp | affine.AffineVectorLoadOp
 StoreOp: TypeAlias = affine.AffineStoreOp | affine.AffineVectorStoreOp
+_LOADS = (affine.AffineLoadOp, affine.AffineVectorLoadOp)  # `isinstance` is slow on the unions
+_ACCESSES = (*_LOADS, affine.AffineStoreOp, affine.AffineVectorStoreOp)
+_Frame: TypeAlias = dict[ir.Value, ir.AffineExpr]  # iterators as expressions over a nest's loops
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ class Access:
         """The access as a map from the nest's loops (as many dimensions as the nest has loops, at least those used)."""
         return ir.AffineMap.get(max(self.loops, default=-1) + 1, 0, list(self.exprs))
 
+    @cached_property
+    def forms(self) -> tuple[LinearForm | None, ...]:
+        """`exprs` as linear forms, None for those that are not linear."""
+        return tuple(linear_form(e) for e in self.exprs)
+
 
 @dataclass(frozen=True)
 class Nest:
@@ -150,8 +158,10 @@ class Nest:
 
     def _bound(self, loop: Loop, name: str, values: Iterable[ir.Value]) -> tuple[ir.AffineExpr, ...]:
         map_ = ir.AffineMapAttr(loop.op.attributes[name]).value
-        around, loops = self.around(loop.position), list(self.loops)
-        operands = {d: _operand_expr(v, around, loops, loop.op) for d, v in enumerate(values)}
+        if not map_.n_dims:
+            return tuple(map_.results)
+        frame = {self.loops[p].variable: ir.AffineExpr.get_dim(p) for p in self.around(loop.position)}
+        operands = {d: _operand_expr(v, frame, loop.op) for d, v in enumerate(values)}
         return tuple(substitute(e, operands, map_.n_dims) for e in map_.results)
 
     @cached_property
@@ -219,7 +229,7 @@ def view_nest(root: affine.AffineForOp) -> Nest:
     """
     loops: list[Loop] = []
     accesses: list[Access] = []
-    _collect(root, None, (), loops, accesses)
+    _collect(root, None, (), {}, loops, accesses)
     return Nest(root, tuple(loops), tuple(accesses))
 
 
@@ -238,31 +248,44 @@ def find_nest(module: ir.Operation, layer: str, argument: str = "layer") -> Nest
     name, _, part = layer.partition("#")
     role, _, number = part.partition(".")
     with module.context:
-        roots = [
-            (marks.get_text(r, marks.LAYER), marks.get_text(r, marks.ROLE, marks.MAIN), r) for r in nest_roots(module)
+        found = [
+            r for r in _roots_of(module, name) if marks.get_text(r, marks.ROLE, marks.MAIN) == (role or marks.MAIN)
         ]
-        found = [r for n, kind, r in roots if n == name and kind == (role or marks.MAIN)]
         if number.isdecimal() and int(number) < len(found):
             return view_nest(found[int(number)])
         if len(found) == 1 and not number:
             return view_nest(found[0])
+        roots = [
+            (marks.get_text(r, marks.LAYER), marks.get_text(r, marks.ROLE, marks.MAIN)) for r in nest_roots(module)
+        ]
     if found:
         raise ArgumentError(
             argument, f"'{layer}' is computed by {len(found)} nests; '{name}#{role or 'main'}.0' is the first"
         )
-    if role and any(n == name for n, _, _ in roots):
-        roles = dict.fromkeys(kind for n, kind, _ in roots if n == name)
+    if role and any(n == name for n, _ in roots):
+        roles = dict.fromkeys(kind for n, kind in roots if n == name)
         raise ArgumentError(argument, f"layer '{name}' has no nest of role '{role}'; it has {', '.join(roles)}")
-    layers = list(dict.fromkeys(n for n, kind, _ in roots if kind == marks.MAIN))
+    layers = list(dict.fromkeys(n for n, kind in roots if kind == marks.MAIN))
     near = difflib.get_close_matches(name, layers, n=3)
     hint = f"; nearest: {', '.join(near)}" if near else f"; the program has {_enumerate(layers)}"
     raise ArgumentError(argument, f"no layer '{layer}' in the program{hint}")
 
 
+def _roots_of(module: ir.Operation, layer: str) -> list[affine.AffineForOp]:
+    """The outermost loops of a layer's nests. Comparing attributes is faster than reading the text of each."""
+    wanted = ir.StringAttr.get(layer)
+    found = []
+    for root in nest_roots(module):
+        attributes = root.attributes
+        if attributes[marks.LAYER] == wanted if marks.LAYER in attributes else not layer:
+            found.append(root)
+    return found
+
+
 def layer_nests(module: ir.Operation, layer: str) -> list[Nest]:
     """All nests of a layer, helping ones included, in program order."""
     with module.context:
-        return [view_nest(root) for root in nest_roots(module) if marks.get_text(root, marks.LAYER) == layer]
+        return [view_nest(root) for root in _roots_of(module, layer)]
 
 
 def require_perfect(nest: Nest) -> None:
@@ -290,34 +313,45 @@ def walk_loops(root: affine.AffineForOp) -> Iterator[affine.AffineForOp]:
     """The loops of a nest, outermost first, in program order."""
     yield root
     for op in root.body.operations:
-        if _is_for(op):
+        if isinstance(op, affine.AffineForOp):
             yield from walk_loops(op)
 
 
 def _collect(
-    op: affine.AffineForOp, parent: int | None, around: tuple[int, ...], loops: list[Loop], accesses: list[Access]
+    op: affine.AffineForOp,
+    parent: int | None,
+    around: tuple[int, ...],
+    frame: _Frame,
+    loops: list[Loop],
+    accesses: list[Access],
 ) -> None:
     position = len(loops)
     name = marks.get_text(op, marks.ITER, f"i{position}")
     loops.append(Loop(op, name, position, len(around), _extent(op), parent))
     around = (*around, position)
-    for inner in op.body.operations:
-        if _is_for(inner):
-            _collect(inner, position, around, loops, accesses)
-        elif isinstance(inner, LoadOp | StoreOp):
-            accesses.append(_access(inner, around, loops, len(accesses)))
+    body = op.body
+    frame = {**frame, body.arguments[0]: ir.AffineExpr.get_dim(position)}
+    for inner in body.operations:
+        if isinstance(inner, affine.AffineForOp):
+            _collect(inner, position, around, frame, loops, accesses)
+        elif isinstance(inner, _ACCESSES):
+            accesses.append(_access(inner, around, frame, len(accesses)))
 
 
-def _access(op: LoadOp | StoreOp, around: tuple[int, ...], loops: list[Loop], order: int) -> Access:
-    kind: Literal["load", "store"] = "load" if isinstance(op, LoadOp) else "store"
-    map_ = ir.AffineMapAttr(op.attributes["map"]).value
-    operands = {d: _operand_expr(v, around, loops, op) for d, v in enumerate(op.indices)}
+def _access(op: LoadOp | StoreOp, around: tuple[int, ...], frame: _Frame, order: int) -> Access:
+    is_load = isinstance(op, _LOADS)
+    operation = op.operation
+    values = list(operation.operands)
+    memref, indices = (values[0], values[1:]) if is_load else (values[1], values[2:])
+    map_ = ir.AffineMapAttr(operation.attributes["map"]).value
+    operands = {d: _operand_expr(v, frame, op) for d, v in enumerate(indices)}
     exprs = tuple(substitute(e, operands, map_.n_dims) for e in map_.results)
-    return Access(op.operation, kind, op.memref, exprs, around, order, _lanes(op))
+    lanes = _lanes(op, operation.results[0] if is_load else values[0])
+    return Access(operation, "load" if is_load else "store", memref, exprs, around, order, lanes)
 
 
-def _lanes(op: LoadOp | StoreOp) -> int:
-    type_ = (op.result if isinstance(op, LoadOp) else op.value).type
+def _lanes(op: LoadOp | StoreOp, value: ir.Value) -> int:
+    type_ = value.type
     if not isinstance(type_, ir.VectorType):
         return 1
     if type_.rank != 1:
@@ -326,17 +360,16 @@ def _lanes(op: LoadOp | StoreOp) -> int:
     return type_.shape[0]
 
 
-def _operand_expr(value: ir.Value, around: tuple[int, ...], loops: list[Loop], op: ir.OpView) -> ir.AffineExpr:
-    """An index operand as an expression over the nest's loops."""
-    for position in around:
-        if loops[position].variable == value:
-            return ir.AffineExpr.get_dim(position)
+def _operand_expr(value: ir.Value, frame: _Frame, op: ir.OpView) -> ir.AffineExpr:
+    """An index operand as an expression over the nest's loops; the frame holds the iterators of those around it."""
+    if value in frame:
+        return frame[value]
     owner = value.owner
     if isinstance(owner, ir.Operation | ir.OpView):
         definition = owner.opview if isinstance(owner, ir.Operation) else owner
         if isinstance(definition, affine.AffineApplyOp):
             map_ = ir.AffineMapAttr(definition.attributes["map"]).value
-            operands = {d: _operand_expr(v, around, loops, op) for d, v in enumerate(definition.operands)}
+            operands = {d: _operand_expr(v, frame, op) for d, v in enumerate(definition.operands)}
             return substitute(map_.results[0], operands, map_.n_dims)
         if definition.operation.name == "arith.constant":
             return ir.AffineExpr.get_constant(ir.IntegerAttr(definition.attributes["value"]).value)
@@ -358,10 +391,6 @@ def _is_rectangular(loop: Loop) -> bool:
     low = ir.AffineMapAttr(loop.op.attributes["lowerBoundMap"]).value
     starts_at_0 = len(low.results) == 1 and downcast(low.results[0]) == ir.AffineExpr.get_constant(0)
     return loop.extent is not None and starts_at_0 and ir.IntegerAttr(loop.op.attributes["step"]).value == 1
-
-
-def _is_for(op: ir.OpView) -> bool:
-    return isinstance(op, affine.AffineForOp)
 
 
 def _enumerate(names: Sequence[str], limit: int = 8) -> str:

@@ -85,9 +85,12 @@ def vector_store(value: ir.Value, memref: ir.Value, map_: ir.AffineMap, variable
 
 def compress(map_: ir.AffineMap, variables: Sequence[ir.Value]) -> tuple[ir.AffineMap, list[ir.Value]]:
     """The map over only those of `variables` that it uses, and these in order."""
-    used = sorted({d for e in map_.results for d in used_dims(e)})
+    exprs = list(map_.results)
+    used = sorted({d for e in exprs for d in used_dims(e)})
+    if len(used) == map_.n_dims:
+        return map_, list(variables[: len(used)])
     renumbering = {old: ir.AffineExpr.get_dim(new) for new, old in enumerate(used)}
-    results = [substitute(e, renumbering, map_.n_dims) for e in map_.results]
+    results = [substitute(e, renumbering, map_.n_dims) for e in exprs]
     return ir.AffineMap.get(len(used), 0, results), [variables[d] for d in used]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-from loopmorph.passes.affine_expr import linear_form
 from loopmorph.passes.nest import Access, Loop, Nest
 
 
@@ -15,8 +14,7 @@ def never_meet(a: Access, b: Access) -> bool:
     """Whether a quick test (greatest common divisor) shows that no instances of `a` and `b` touch the same element."""
     if a.memref != b.memref:
         return False
-    for axis, (left, right) in enumerate(zip(a.exprs, b.exprs, strict=True)):
-        form, other = linear_form(left), linear_form(right)
+    for axis, (form, other) in enumerate(zip(a.forms, b.forms, strict=True)):
         if form is None or other is None:
             continue
         step = math.gcd(*form.coefficients.values(), *other.coefficients.values())
@@ -38,10 +36,9 @@ def meet_in_one_iteration(nest: Nest, loop: Loop, a: Access, b: Access) -> bool:
     if a.memref != b.memref:
         return False
     shared = {*nest.around(loop.position), loop.position}
-    for axis, (left, right) in enumerate(zip(a.exprs, b.exprs, strict=True)):
-        form = linear_form(left)
+    for axis, (form, other) in enumerate(zip(a.forms, b.forms, strict=True)):
         one_element = axis < len(a.exprs) - 1 or a.lanes == b.lanes == 1
-        if form is None or form != linear_form(right) or not one_element:
+        if form is None or form != other or not one_element:
             continue
         if loop.position in form.coefficients and shared.issuperset(form.coefficients):
             return True

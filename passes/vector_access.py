@@ -43,8 +43,11 @@ class LaneAccess:
         return [ir.AffineExpr.simplify_affine_expr(e, self.lane, 0) for e in exprs]
 
 
-def lane_access(nest: Nest, loop: Loop, width: int, access: Access) -> LaneAccess:
-    """The access when iteration `vector * width + lane` of `loop` (from 0 by 1, of constant extent) runs in `lane`."""
+def lane_accesses(nest: Nest, loop: Loop, width: int) -> list[LaneAccess]:
+    """The accesses in the body of an innermost loop, from 0 by 1, of constant extent.
+
+    Iteration `vector * width + lane` of the loop runs in lane `lane`.
+    """
     lane = len(nest.loops)
     vectors = (loop.extent or 0) // width
     place = ir.AffineExpr.get_dim(loop.position) * width + ir.AffineExpr.get_dim(lane)
@@ -53,8 +56,12 @@ def lane_access(nest: Nest, loop: Loop, width: int, access: Access) -> LaneAcces
     by_value = known_limits(nest)
     limits = [by_value.get(other.variable) for other in nest.loops] + [width]
     limits[loop.position] = vectors
-    exprs = tuple(_simplified(substitute(e, {loop.position: place}, lane), limits) for e in access.exprs)
-    return LaneAccess(access, _form(access, exprs, lane), exprs, lane)
+    found = []
+    for access in nest.accesses:
+        if access.loops[-1] == loop.position:
+            exprs = tuple(_simplified(substitute(e, {loop.position: place}, lane), limits) for e in access.exprs)
+            found.append(LaneAccess(access, _form(access, exprs, lane), exprs, lane))
+    return found
 
 
 def _form(access: Access, exprs: Sequence[ir.AffineExpr], lane: int) -> Form:

@@ -1,4 +1,4 @@
-"""Recognising a dense 3x3 convolution of stride 1 in a nest, by its accesses and not by its iterators' names."""
+"""Recognising a dense or grouped 3x3 convolution of stride 1 in a nest, by its accesses, not its iterators' names."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ class Convolution:
         weight: the kernels.
         result: what is accumulated into; along each of two axes the index is `space + constant`.
         samples: the loops over independent images, which index data and result.
-        outputs: the digits of the output channel, which index weight and result.
-        inputs: the digits of the input channel, which index data and weight.
+        groups: the digits of the group, which index all three; none in a dense convolution.
+        outputs: the digits of the output channel in its group, which index weight and result.
+        inputs: the digits of the input channel in its group, which index data and weight.
         space: the loops over rows and columns of the result.
         kernel: the loops over rows and columns of a kernel.
     """
@@ -61,6 +62,7 @@ class Convolution:
     weight: Operand
     result: Operand
     samples: tuple[int, ...]
+    groups: tuple[int, ...]
     outputs: tuple[int, ...]
     inputs: tuple[int, ...]
     space: tuple[int, int]
@@ -70,12 +72,22 @@ class Convolution:
         """The extent of the loop at a position."""
         return self.nest.extents[loop] or 0
 
+    @property
+    def data_channels(self) -> tuple[int, ...]:
+        """The digits of a channel of the data, group and channel in it, the last one in memory last."""
+        return _by_significance((*self.groups, *self.inputs), self.data)
+
+    @property
+    def result_channels(self) -> tuple[int, ...]:
+        """The same of the result."""
+        return _by_significance((*self.groups, *self.outputs), self.result)
+
 
 def match_convolution(nest: Nest) -> Convolution:
     """The nest as a convolution.
 
     Raises:
-        IllegalTransform: it is none with a dense 3x3 kernel, stride 1 and dilation 1; says what it has instead.
+        IllegalTransform: it is none of a 3x3 kernel, stride 1 and dilation 1, or a depthwise one; says what it is.
     """
     require_perfect(nest)
     require_scalar(nest)
@@ -153,10 +165,8 @@ class _Classes:
 
 def _convolution(classes: _Classes) -> Convolution:
     nest, data, weight, result = classes.nest, classes.data, classes.weight, classes.result
-    for p in classes.of(True, True, True):
-        reason = f"'{nest.iterators[p]}' indexes input, weight and result: a grouped or depthwise convolution"
-        raise IllegalTransform(nest.label, f"{reason}; a dense one is required")
-    known = {p for c in ((1, 0, 1), (1, 1, 0), (0, 1, 1)) for p in classes.of(*map(bool, c))}
+    groups = classes.of(True, True, True)
+    known = {p for c in ((1, 1, 1), (1, 0, 1), (1, 1, 0), (0, 1, 1)) for p in classes.of(*map(bool, c))}
     for loop in nest.loops:
         if loop.position not in known and loop.extent != 1:
             raise IllegalTransform(nest.label, f"'{loop.iterator}' does not index two of input, weight and result")
@@ -170,10 +180,14 @@ def _convolution(classes: _Classes) -> Convolution:
     samples = [p for p in classes.of(True, False, True) if p not in space]
     inputs = [p for p in classes.of(True, True, False) if p not in kernel]
     outputs = classes.of(False, True, True)
-    _require_injective(nest, result, [*samples, *outputs], space)
+    if groups and all(nest.extents[p] == 1 for p in inputs):
+        reason = f"'{nest.iterators[groups[0]]}' indexes input, weight and result: a depthwise convolution"
+        raise IllegalTransform(nest.label, f"{reason}; more than one input channel in a group is required")
+    _require_injective(nest, result, [*samples, *groups, *outputs], space)
     return Convolution(
         *(nest, data, weight, result),
         samples=_by_significance(samples, data),
+        groups=_by_significance(groups, result),
         outputs=_by_significance(outputs, result),
         inputs=_by_significance(inputs, data),
         space=space,

@@ -81,12 +81,10 @@ class _Builder:
 
     def build(self) -> ir.Operation:
         convolution, n = self.convolution, self.algorithm.reach**2
-        outer, inner = self._extents(convolution.outputs[:-1]), self._extents(convolution.outputs[-1:])
-        inputs = self._extents(convolution.inputs)
-        kernels = self._allocate([n, *outer, *inputs, *inner])
+        kernels = self._allocate([n, *self._extents(self._kernel_channels)])
         self.arithmetic = Arithmetic(self.element, kernels.owner.operation)
-        data = self._allocate(_placed(n, self.n_tiles, inputs))
-        products = self._allocate(_placed(n, self.n_tiles, [*outer, *inner]))
+        data = self._allocate(_placed(n, self.n_tiles, self._extents(convolution.data_channels)))
+        products = self._allocate(_placed(n, self.n_tiles, self._extents(convolution.result_channels)))
         self._transform_kernels(kernels)
         for rows in self.regions[0]:
             for columns in self.regions[1]:
@@ -101,8 +99,7 @@ class _Builder:
     # -- the four nests
 
     def _transform_kernels(self, target: ir.Value) -> None:
-        convolution = self.convolution
-        loops = (*convolution.outputs[:-1], *convolution.inputs, *convolution.outputs[-1:])
+        convolution, loops = self.convolution, self._kernel_channels
 
         def body(variables: list[ir.Value], frame: Frame) -> None:
             def read(i: int, j: int) -> Scalar:
@@ -117,7 +114,7 @@ class _Builder:
 
     def _transform_data(self, target: ir.Value, rows: Region, columns: Region) -> None:
         convolution = self.convolution
-        ahead, behind = (*convolution.samples, *convolution.inputs[:-1]), convolution.inputs[-1:]
+        channels = convolution.data_channels
 
         def body(variables: list[ir.Value], frame: Frame) -> None:
             def read(i: int, j: int) -> Scalar:
@@ -125,16 +122,16 @@ class _Builder:
                     return None  # reached by outputs that do not exist only
                 return _load(convolution.data, frame | self._in_tile(frame, i, j), variables)
 
-            tile, digits = self._tile(frame), [frame[p] for p in convolution.inputs]
+            tile, digits = self._tile(frame), [frame[p] for p in channels]
             reach = self.algorithm.reach
             write = self._writer(target, lambda point: _placed(point, tile, digits), variables)
             sandwich(self.arithmetic, self.algorithm.data, read, write, (reach, reach))
 
-        self._nest((*ahead, *convolution.space, *behind), self._spans(rows, columns), marks.INPUT_TRANSFORM, body)
+        self._nest(self._tile_loops(channels), self._spans(rows, columns), marks.INPUT_TRANSFORM, body)
 
     def _clear(self, target: ir.Value) -> None:
         shape = ir.MemRefType(target.type).shape
-        outputs = [self.nest.iterators[p] for p in self.convolution.outputs]
+        outputs = [self.nest.iterators[p] for p in self.convolution.result_channels]
         names = _placed(self.names["p"], self.names["t"], outputs)
 
         def body(variables: list[ir.Value]) -> None:
@@ -144,14 +141,14 @@ class _Builder:
 
     def _multiply(self, data: ir.Value, kernels: ir.Value, target: ir.Value) -> ir.Operation:
         convolution, iterators = self.convolution, self.nest.iterators
-        channels = (*convolution.outputs, *convolution.inputs)
+        channels = (*convolution.result_channels, *convolution.inputs)
         names = (self.names["p"], self.names["t"], *(iterators[p] for p in channels))
         extents = (self.algorithm.reach**2, self.n_tiles, *self._extents(channels))
         p, t, *rest = (ir.AffineExpr.get_dim(k) for k in range(len(names)))
-        outputs, inputs = rest[: len(convolution.outputs)], rest[len(convolution.outputs) :]
-        of_target = ir.AffineMap.get(len(names), 0, _placed(p, t, outputs))
-        of_data = ir.AffineMap.get(len(names), 0, _placed(p, t, inputs))
-        of_kernels = ir.AffineMap.get(len(names), 0, [p, *outputs[:-1], *inputs, *outputs[-1:]])
+        dims = dict(zip(channels, rest, strict=True))
+        of_target = ir.AffineMap.get(len(names), 0, _placed(p, t, [dims[c] for c in convolution.result_channels]))
+        of_data = ir.AffineMap.get(len(names), 0, _placed(p, t, [dims[c] for c in convolution.data_channels]))
+        of_kernels = ir.AffineMap.get(len(names), 0, [p, *(dims[c] for c in self._kernel_channels)])
 
         def body(variables: list[ir.Value]) -> None:
             x, w = load(data, of_data, variables), load(kernels, of_kernels, variables)
@@ -164,12 +161,12 @@ class _Builder:
 
     def _transform_products(self, source: ir.Value, rows: Region, columns: Region) -> None:
         convolution = self.convolution
-        ahead, behind = (*convolution.samples, *convolution.outputs[:-1]), convolution.outputs[-1:]
+        channels = convolution.result_channels
         reach = self.algorithm.reach
 
         def body(variables: list[ir.Value], frame: Frame) -> None:
             start = None if self.plan.start is None else StartValues(self.plan.start, variables)
-            tile, digits = self._tile(frame), [frame[p] for p in convolution.outputs]
+            tile, digits = self._tile(frame), [frame[p] for p in channels]
 
             def read(i: int, j: int) -> Scalar:
                 index = _placed(_number(i * reach + j), tile, digits)
@@ -180,15 +177,25 @@ class _Builder:
                 if start is None:
                     value = self.arithmetic.combine([(1, _load(convolution.result, target, variables)), (1, value)])
                 else:
-                    value = self.arithmetic.combine([(1, start.at(at(convolution.result, target))), (1, value)])
+                    value = self.arithmetic.combine([(1, start.at(target)), (1, value)])
                 map_ = ir.AffineMap.get(len(variables), 0, list(at(convolution.result, target)))
                 store(self._present(value), convolution.result.memref, map_, variables)
 
             sandwich(self.arithmetic, self.algorithm.result, read, write, (rows.outputs, columns.outputs))
 
-        self._nest((*ahead, *convolution.space, *behind), self._spans(rows, columns), marks.OUTPUT_TRANSFORM, body)
+        self._nest(self._tile_loops(channels), self._spans(rows, columns), marks.OUTPUT_TRANSFORM, body)
 
     # -- what they share
+
+    @property
+    def _kernel_channels(self) -> tuple[int, ...]:
+        """The axes of the transformed kernels behind the point: a channel of the result last, as in the products."""
+        channels = self.convolution.result_channels
+        return (*channels[:-1], *self.convolution.inputs, *channels[-1:])
+
+    def _tile_loops(self, channels: Sequence[int]) -> tuple[int, ...]:
+        """The loops of a transform of tiles, the last digit of the channel innermost."""
+        return (*self.convolution.samples, *channels[:-1], *self.convolution.space, *channels[-1:])
 
     def _nest(
         self,

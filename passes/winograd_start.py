@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
-from loopmorph.passes.affine_expr import linear_form, substitute, used_dims
+from loopmorph.passes.affine_expr import linear_form, simplify, substitute, used_dims
 from loopmorph.passes.dependence import may_alias
 from loopmorph.passes.lowering.dataflow import effects
 from loopmorph.passes.nest import Access, Nest, view_nest
@@ -24,12 +25,13 @@ class Start:
     Attributes:
         nest: the nest.
         store: its store.
-        axes: for each loop, the axis of the memref that it alone indexes, and the index that it starts at.
+        loops: for each loop of more than one iteration, its index where it writes the element that a point of the
+            accumulation adds to, over the loops of that.
     """
 
     nest: Nest
     store: Access
-    axes: Mapping[int, tuple[int, int]]
+    loops: Mapping[int, ir.AffineExpr]
 
 
 def find_start(convolution: Convolution) -> Start | None:
@@ -48,14 +50,15 @@ def find_start(convolution: Convolution) -> Start | None:
         changed |= touched.writes
     else:
         return None
-    start = _view_start(view_nest(op.opview), memref) if isinstance(op.opview, affine.AffineForOp) else None
+    start = _view_start(view_nest(op.opview), convolution) if isinstance(op.opview, affine.AffineForOp) else None
     if start is None or _box(start) != _written(convolution):
         return None
     changes = any(may_alias(a.memref, m) for a in start.nest.loads for m in changed)
     return None if changes else start
 
 
-def _view_start(nest: Nest, memref: ir.Value) -> Start | None:
+def _view_start(nest: Nest, convolution: Convolution) -> Start | None:
+    memref = convolution.result.memref
     if not nest.is_perfect or not nest.is_rectangular or len(nest.stores) != 1:
         return None
     (store,) = nest.stores
@@ -67,17 +70,45 @@ def _view_start(nest: Nest, memref: ir.Value) -> Start | None:
             not op.name.startswith(("arith.", "math.")) or any(v in variables for v in op.operands)
         ):
             return None
-    axes: dict[int, tuple[int, int]] = {}
-    for axis, expr in enumerate(store.exprs):
-        form = linear_form(expr)
-        if form is None or len(form.coefficients) > 1 or any(c != 1 for c in form.coefficients.values()):
+    loops: dict[int, ir.AffineExpr] = {}
+    for written, wanted in zip(store.exprs, convolution.result.exprs, strict=True):
+        digits = _digits(nest, written, wanted, convolution.nest)
+        if digits is None or digits.keys() & loops.keys():
             return None
-        for p in form.coefficients:
-            if p in axes:
+        loops |= digits
+    single = all(loop.extent == 1 for loop in nest.loops if loop.position not in loops)
+    return Start(nest, store, loops) if single else None
+
+
+def _digits(
+    nest: Nest, written: ir.AffineExpr, wanted: ir.AffineExpr, accumulation: Nest
+) -> dict[int, ir.AffineExpr] | None:
+    """Where the index `written`, `g * 4 + c` for example, of the nest is `wanted`: the loops' indices.
+
+    None where its loops of more than one iteration are not the digits of a number, each value of which they reach
+    once, or where that takes a division that the loops of the accumulation do not spare.
+    """
+    form = linear_form(written)
+    if form is None:
+        return None
+    extents = [e or 0 for e in accumulation.extents]
+    places = sorted((c, p) for p, c in form.coefficients.items() if nest.extents[p] != 1)
+    digits: dict[int, ir.AffineExpr] = {}
+    step = 1
+    for coefficient, p in places:
+        if coefficient != step:
+            return None
+        value = wanted - form.constant
+        if len(places) > 1:
+            value = ir.AffineExpr.get_floor_div(value, step)
+            step *= nest.extents[p] or 0
+            if (coefficient, p) != places[-1]:
+                value = ir.AffineExpr.get_mod(value, nest.extents[p] or 1)
+            value = simplify(value, extents)
+            if linear_form(value) is None:
                 return None
-            axes[p] = (axis, form.constant)
-    single = all(loop.extent == 1 for loop in nest.loops if loop.position not in axes)
-    return Start(nest, store, axes) if single else None
+        digits[p] = value
+    return digits
 
 
 def _box(start: Start) -> list[tuple[int, int]]:
@@ -85,9 +116,8 @@ def _box(start: Start) -> list[tuple[int, int]]:
     box = []
     for expr in start.store.exprs:
         form = linear_form(expr)
-        loops = used_dims(expr)
-        extent = next((start.nest.extents[p] or 0 for p in loops), 1)
-        box.append((form.constant if form is not None else 0, extent))
+        count = math.prod(start.nest.extents[p] or 0 for p in used_dims(expr))
+        box.append((form.constant if form is not None else 0, count))
     return box
 
 
@@ -103,7 +133,7 @@ def _written(convolution: Convolution) -> list[tuple[int, int]] | None:
         box.append((low, high - low + 1))
         points *= high - low + 1
     written = 1
-    for p in (*convolution.samples, *convolution.outputs, *convolution.space):
+    for p in (*convolution.samples, *convolution.result_channels, *convolution.space):
         written *= convolution.extent(p)
     return box if points == written else None
 
@@ -121,9 +151,13 @@ class StartValues:
     variables: Sequence[ir.Value]
     _built: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
 
-    def at(self, index: Sequence[ir.AffineExpr]) -> Scalar:
-        """The start value of the element at `index` (over the variables); None where it is the constant 0."""
-        loops = {p: index[axis] - first for p, (axis, first) in self.start.axes.items()}
+    def at(self, point: Mapping[int, ir.AffineExpr]) -> Scalar:
+        """The start value at a point of the accumulation: for each of its loops an expression over the variables.
+
+        None where it is the constant 0.
+        """
+        n = 1 + max(point)
+        loops = {p: substitute(index, point, n) for p, index in self.start.loops.items()}
         zero = ir.AffineExpr.get_constant(0)
         loops |= {loop.position: zero for loop in self.start.nest.loops if loop.position not in loops}
         return self._value(self.start.store.op.operands[0], loops)

@@ -20,6 +20,7 @@ from loopmorph.passes.errors import ArgumentError, CompilationFailed
 from loopmorph.passes.machine import cpu_name
 from loopmorph.pipelines.bench_contenders import PEERS
 from loopmorph.pipelines.bench_result import BenchResult, Request, ThreadResult
+from loopmorph.pipelines.tune import check_seconds
 
 _MAIN = "loopmorph.pipelines.bench_worker"
 Progress = Callable[[str, int, int], None]
@@ -33,6 +34,7 @@ def bench(
     rounds: int = 10,
     layers: bool = False,
     seed: int = 0,
+    tune: float | None = None,
     progress: Progress = lambda stage, done, of: None,
 ) -> BenchResult:
     """Times a network compiled by loopmorph and its peers, interleaved, and compares their outputs with eager's.
@@ -47,6 +49,7 @@ def bench(
         rounds: rounds of calls.
         layers: whether to time each layer of the compiled program alone.
         seed: of weights, statistics and inputs.
+        tune: seconds in which loopmorph may tune, for each number of threads (see `compile`).
         progress: called with a stage's text, the steps done and the steps of it.
 
     Raises:
@@ -54,9 +57,11 @@ def bench(
         CompilationFailed: the process ended without a result.
     """
     check_arguments(threads, peers, rounds)
+    if tune is not None:
+        check_seconds(tune)
     results = []
     for count in threads:
-        request = Request(model, count, tuple(peers), rounds, seed, layers)
+        request = Request(model, count, tuple(peers), rounds, seed, layers, tune=tune)
         results.append(_measure(request, _at(progress, count)))
     return BenchResult(model, seed, rounds, cpu_name(), tuple(results))
 

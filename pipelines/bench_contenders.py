@@ -26,11 +26,13 @@ class Subject:
         model: a network in eval mode.
         inputs: its inputs.
         threads: number of threads that each contender may use.
+        tune: seconds in which loopmorph may tune; None for not at all.
     """
 
     model: nn.Module
     inputs: tuple[torch.Tensor, ...]
     threads: int
+    tune: float | None = None
 
     @property
     def arrays(self) -> list[np.ndarray]:
@@ -101,7 +103,7 @@ def openvino(subject: Subject) -> Run:
 
 def compiled_network(subject: Subject) -> tuple[Run, Executable]:
     """The network compiled by loopmorph, as a contender and as what it is."""
-    executable = compile(subject.model, subject.inputs, threads=subject.threads)
+    executable = compile(subject.model, subject.inputs, threads=subject.threads, tune=subject.tune)
     return lambda: _arrays(executable(*subject.inputs)), executable
 
 

@@ -21,6 +21,7 @@ class Request:
         seed: of weights, statistics and inputs.
         layers: whether to time each layer alone.
         crashed: contender -> why it is left out: it ended an earlier process.
+        tune: seconds in which to tune the compiled network; None for not at all.
     """
 
     model: str
@@ -30,6 +31,7 @@ class Request:
     seed: int
     layers: bool
     crashed: dict[str, str] = field(default_factory=dict)
+    tune: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,13 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from loopmorph.dialects.morph import schedule_text
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.loop.choose import Choose
 from loopmorph.pipelines.engine import Argument, CompiledModule, allocate_for
 from loopmorph.pipelines.program import Program, copy_module, import_model
 from loopmorph.pipelines.threads import check_threads
+from loopmorph.pipelines.tune import check_seconds, tuned
 
 
 class Executable:
@@ -42,6 +45,7 @@ class Executable:
         self.program = program
         compiled = CompiledModule(copy_module(program.module), threads)
         self._run = compiled.run
+        self._steps = _replayable(program, compiled.steps)
         self._lock = threading.Lock()
         _executables.add(self)
         self._memory = _bind_memory(compiled, program)
@@ -53,6 +57,16 @@ class Executable:
         self._outputs = tuple((k, a.shape, _torch_dtype(a)) for _, k, a in outputs)
         self._returns_tuple = len(outputs) != 1 or _returns_tuple(program)
         self.compile_seconds = time.perf_counter() - started
+
+    @property
+    def schedule(self) -> str:
+        """What makes this code from the network as imported, as a schedule (transform IR) to print, edit and replay.
+
+        These are the program's own transformations, and after them one `morph.choose` for each contraction that the
+        default schedule has scheduled: with that algorithm and register block it takes the same steps again.
+        `compile(model, inputs, schedule=text)` gives the same code, on any computer with such vector registers.
+        """
+        return schedule_text(self._steps)
 
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Computes the network's outputs.
@@ -95,6 +109,7 @@ def compile(
     *,
     threads: int = 1,
     schedule: str | None = None,
+    tune: float | None = None,
 ) -> Executable:
     """Compiles the inference form of a network to machine code for this computer.
 
@@ -103,6 +118,9 @@ def compile(
         example_inputs: for a module: one tensor per positional argument of `forward`; shapes and dtypes become static.
         threads: number of threads that the code uses, the calling one included.
         schedule: transformations to apply first, as `Program.apply` takes them.
+        tune: seconds of wall time in which to measure which algorithm and register block is fastest for each
+            contraction for which nothing is scheduled or chosen (see `loopmorph.pipelines.tune`). What is found is
+            kept, so that the next time begins where this one ended. Without it, models decide.
 
     Raises:
         ArgumentError: an argument of the wrong type or range, example inputs missing or superfluous.
@@ -111,8 +129,12 @@ def compile(
         CompilationFailed: an operation that cannot be lowered; names it and its location.
     """
     check_threads(threads)
+    if tune is not None:
+        check_seconds(tune)
     program = _program(model_or_program, example_inputs)
-    return Executable(program if schedule is None else program.apply(schedule), threads)
+    if schedule is not None:
+        program = program.apply(schedule)
+    return Executable(program if tune is None else tuned(program, tune, threads), threads)
 
 
 def _program(model_or_program: nn.Module | Program, example_inputs: tuple[torch.Tensor, ...] | None) -> Program:
@@ -126,6 +148,12 @@ def _program(model_or_program: nn.Module | Program, example_inputs: tuple[torch.
     if example_inputs is None:
         raise ArgumentError("example_inputs", "needed to compile an nn.Module: a tuple of tensors")
     return import_model(model_or_program, example_inputs)
+
+
+def _replayable(program: Program, steps: tuple[str, ...]) -> tuple[str, ...]:
+    """The program's steps, and of those that the default schedule has added the choices."""
+    added = [step for step in steps[len(program.steps) :] if step.startswith(f"{Choose.name}{{")]
+    return (*program.steps, *added)
 
 
 @dataclass(frozen=True)

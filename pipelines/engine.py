@@ -15,6 +15,7 @@ from torch_mlir.dialects import func
 from torch_mlir.execution_engine import ExecutionEngine
 
 from loopmorph.passes import marks
+from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.lowering.plan_scratch import ALIGNMENT, SCRATCH
 from loopmorph.passes.lowering.split_prepare import PACKED, PREPARE, RUN, find_function
@@ -123,6 +124,7 @@ class CompiledModule:
     Attributes:
         prepare: to be called once, when the parameters and the packed memrefs are bound.
         run: computes the outputs.
+        steps: the transformations that made the code from the imported network, as pass texts, in order.
     """
 
     def __init__(self, module: ir.Module, threads: int = 1) -> None:
@@ -139,6 +141,7 @@ class CompiledModule:
         """
         check_threads(threads)
         plan_functions(module, threads)
+        self.steps = tuple(recorded_steps(module.operation))
         signatures = {name: _signature(find_function(module.operation, name)) for name in (PREPARE, RUN)}
         lower_to_llvm(module)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,12 +15,12 @@ from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.nest import find_nest, functions
 from loopmorph.pipelines.data import Batch
 from loopmorph.pipelines.fisher import FisherScore, fisher_potential
-from loopmorph.pipelines.measure import TimingCache, layer_times
+from loopmorph.pipelines.measure import TimingCache, layer_times, module_times
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search_space import candidate_layers
 from loopmorph.pipelines.surgery import raise_layer
 from loopmorph.pipelines.worker import Worker
-from loopmorph.pipelines.worker_protocol import RunJob, TimeJob
+from loopmorph.pipelines.worker_protocol import RunJob
 
 TOLERANCE = 1e-4  # largest difference from PyTorch that is accepted, as a share of the largest output
 
@@ -102,12 +101,11 @@ class Evaluator:
             expected = program.to_module().eval()(*inputs)
         return require_close(self._run(program.module, program, inputs), expected, "the optimised network")
 
-    def network_times(self, program: Program) -> tuple[float, float]:
-        """Median milliseconds of the original and the rewritten network, measured in turns."""
-        texts = [str(self.original.module), str(program.module)]
-        reply = self.worker.run(TimeJob(texts, rounds=20, budget=10.0), limit=300.0)
-        before, after = (statistics.median(samples) * 1e3 for samples in reply.seconds)
-        return before, after
+    def network_times(self, program: Program, baseline: Program | None = None) -> tuple[float, float]:
+        """Median milliseconds of the original (or another) and the rewritten network, in turns or remembered."""
+        before = (baseline or self.original).module
+        seconds = module_times(before, program.module, self.worker, cache=self.cache)
+        return seconds.original * 1e3, seconds.rewritten * 1e3
 
     def _check(self, program: Program, name: str) -> None:
         """Compares the compiled layer with the module that stands for it in PyTorch, on random inputs."""

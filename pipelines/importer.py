@@ -23,6 +23,7 @@ from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError, ImportRefused
+from loopmorph.pipelines.quiet import quiet_torch
 
 _TO_LINALG = (
     "builtin.module(func.func(torch-match-quantized-custom-ops),"
@@ -131,7 +132,8 @@ def _check_arguments(model: nn.Module, example_inputs: tuple[torch.Tensor, ...])
 def _export(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
     table = get_decomposition_table()
     table[torch.ops.aten._native_batch_norm_legit_no_training.default] = _batch_norm_inference
-    with warnings.catch_warnings(), torch.no_grad(), _one_line_refusal("torch.export refuses the model"):
+    refusal = _one_line_refusal("torch.export refuses the model")
+    with warnings.catch_warnings(), quiet_torch(), torch.no_grad(), refusal:
         warnings.simplefilter("ignore")
         exported = torch.export.export(model, example_inputs, strict=False)
         return exported.run_decompositions(table)

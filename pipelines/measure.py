@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import os
-import sqlite3
 import statistics
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 from torch_mlir import ir
 
-import loopmorph
 from loopmorph.passes import marks
+from loopmorph.passes.base import SCHEDULE_ATTRIBUTE, Transformation, recorded_steps
 from loopmorph.passes.lowering.extract_layer import extract_layer
-from loopmorph.passes.machine import cpu_name
 from loopmorph.passes.nest import functions
+from loopmorph.passes.pipeline import parse_pipeline
+from loopmorph.pipelines.cache_file import CacheFile, computer
 from loopmorph.pipelines.worker import Worker
 from loopmorph.pipelines.worker_protocol import TimeJob
 
-CACHE_VARIABLE = "LOOPMORPH_CACHE"
-_FILE = "timings.sqlite3"
+ANY_LAYER = "layer"  # what a layer is called in the text of a module that stands for all layers like it
 
 
 @dataclass(frozen=True)
@@ -47,74 +42,31 @@ class LayerTimes:
         return self.original / self.rewritten
 
 
-class TimingCache:
+class TimingCache(CacheFile):
     """Times of pairs of layers, kept in one file across runs.
 
     The two times of a pair are stored and served together: the machine's clock drifts, so times from two sessions do
-    not compare, but the ratio within a pair does. A file that is corrupt is replaced; where none can be written, the
-    times live in memory. Both warn.
+    not compare, but the ratio within a pair does.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         """Args:
-        folder: where the file lies; by default `$LOOPMORPH_CACHE`, else the user's cache folder.
+        folder: where the file lies (see `CacheFile`).
         """
-        self.path = (folder or default_folder()) / _FILE
+        super().__init__("pairs (key TEXT PRIMARY KEY, original REAL, rewritten REAL)", folder)
         self._memory: dict[str, tuple[float, float]] = {}
-        self._connection = self._open()
 
     def get(self, key: str) -> tuple[float, float] | None:
         """Seconds before and after, if the pair has been measured."""
-        if key in self._memory or self._connection is None:
-            return self._memory.get(key)
-        try:
-            row = self._connection.execute("SELECT original, rewritten FROM pairs WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
-            self._give_up(error)
-            return None
-        return (row[0], row[1]) if row else None
+        if key in self._memory:
+            return self._memory[key]
+        rows = self.execute("SELECT original, rewritten FROM pairs WHERE key = ?", key)
+        return (rows[0][0], rows[0][1]) if rows else None
 
     def put(self, key: str, times: tuple[float, float]) -> None:
         """Stores the seconds before and after."""
         self._memory[key] = times
-        if self._connection is None:
-            return
-        try:
-            with self._connection:
-                self._connection.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)", (key, *times))
-        except sqlite3.Error as error:
-            self._give_up(error)
-
-    def close(self) -> None:
-        """Closes the file."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _open(self) -> sqlite3.Connection | None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return _connect(self.path)
-        except (OSError, sqlite3.OperationalError) as error:
-            self._give_up(error)
-        except sqlite3.DatabaseError as error:
-            warnings.warn(f"the timing cache {self.path} is corrupt ({error}); it is begun anew", stacklevel=3)
-            try:
-                self.path.unlink()
-                return _connect(self.path)
-            except (OSError, sqlite3.Error) as second:
-                self._give_up(second)
-        return None
-
-    def _give_up(self, error: Exception) -> None:
-        warnings.warn(f"times are not kept in {self.path}: {error}", stacklevel=4)
-        self._connection = None
-
-
-def default_folder() -> Path:
-    """The folder of the cache: `$LOOPMORPH_CACHE`, else the user's cache folder."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("loopmorph"))
+        self.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)", key, *times)
 
 
 def layer_times(
@@ -144,44 +96,74 @@ def layer_times(
         ArgumentError: a module without that layer.
         CompilationFailed: a layer cannot be compiled, or the worker crashed or ran out of time.
     """
-    texts = tuple(_anonymous_text(extract_layer(module, layer)) for module in (original, rewritten))
-    key = _key(texts, worker.threads)
+    texts = tuple(anonymous_text(extract_layer(module, layer, closed=True)) for module in (original, rewritten))
+    return _pair_times(TimeJob(texts, rounds=rounds, budget=budget), worker, cache, limit)
+
+
+def module_times(
+    original: ir.Module, rewritten: ir.Module, worker: Worker, *, cache: TimingCache | None = None, limit: float = 300.0
+) -> LayerTimes:
+    """Times two whole programs with samples that take turns in one process.
+
+    Args:
+        original: module of affine nests.
+        rewritten: the module after transformations.
+        worker: compiles and times.
+        cache: where the times are looked up and kept; None measures afresh.
+        limit: seconds after which the worker is killed.
+
+    Raises:
+        CompilationFailed: a program cannot be compiled, or the worker crashed or ran out of time.
+    """
+    return _pair_times(TimeJob((str(original), str(rewritten)), rounds=20, budget=10.0), worker, cache, limit)
+
+
+def _pair_times(job: TimeJob, worker: Worker, cache: TimingCache | None, limit: float) -> LayerTimes:
+    """The medians of a job with two modules, looked up or measured."""
+    key = _key(tuple(str(module) for module in job.modules), worker.threads)
     known = cache.get(key) if cache is not None else None
     if known is not None:
         return LayerTimes(*known, cached=True)
-    reply = worker.run(TimeJob(texts, rounds=rounds, budget=budget), limit=limit)
+    reply = worker.run(job, limit=limit)
     before, after = (statistics.median(samples) for samples in reply.seconds)
     if cache is not None:
         cache.put(key, (before, after))
     return LayerTimes(before, after)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
-    try:
-        with connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS pairs (key TEXT PRIMARY KEY, original REAL, rewritten REAL)")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+def anonymous_text(module: ir.Module) -> str:
+    """The text of an extracted layer without what does not change its code; `module` is changed in place.
 
-
-def _anonymous_text(module: ir.Module) -> str:
-    """The module's text without what does not change its code: names of layers, nodes and parameters, locations."""
+    All layers are called `ANY_LAYER`, parameters have numbers for names; names of nodes and locations are left out.
+    """
+    layer = ir.StringAttr.get(ANY_LAYER, module.context)
 
     def forget(op: ir.Operation) -> ir.WalkResult:
-        for name in (marks.LAYER, marks.NODE):
-            if name in op.attributes:
-                del op.attributes[name]
+        if marks.LAYER in op.attributes:
+            op.attributes[marks.LAYER] = layer
+        if marks.NODE in op.attributes:
+            del op.attributes[marks.NODE]
         return ir.WalkResult.ADVANCE
 
+    steps = recorded_steps(module.operation)
     with module.context:
         module.operation.walk(forget)
         for function in functions(module.operation):
             numbered = [_anonymous(k, attributes) for k, attributes in enumerate(marks.argument_marks(function))]
             marks.set_argument_marks(function, numbered)
+        if steps:
+            texts = [ir.StringAttr.get(_renamed(step)) for step in steps]
+            module.operation.attributes[SCHEDULE_ATTRIBUTE] = ir.ArrayAttr.get(texts)
     return str(module)
+
+
+def _renamed(text: str) -> str:
+    """A step of one layer, with the name that stands for all layers."""
+    (step,) = parse_pipeline(text).elements
+    assert isinstance(step, Transformation)
+    values = step.options()
+    role = str(values["layer"]).partition("#")[1:]
+    return str(type(step)(**{**values, "layer": "".join((ANY_LAYER, *role))}))
 
 
 def _anonymous(position: int, attributes: dict[str, ir.Attribute]) -> dict[str, ir.Attribute]:
@@ -192,5 +174,5 @@ def _anonymous(position: int, attributes: dict[str, ir.Attribute]) -> dict[str, 
 
 
 def _key(texts: tuple[str, ...], threads: int) -> str:
-    parts = [*texts, str(threads), cpu_name(), loopmorph.__version__, importlib.metadata.version("torch-mlir")]
+    parts = [*texts, str(threads), computer()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.quiet import quiet_torch
 from loopmorph.pipelines.zoo import ZOO
 
 FORMS = "a zoo name, package.module:factory, or a path that ends in .pt2"
@@ -129,7 +130,8 @@ def _from_export(text: str) -> LoadedModel:
         raise ArgumentError("model", f"{text}: there is no such file")
     if not zipfile.is_zipfile(text):
         raise ArgumentError("model", f"{text}: is truncated or was not written by torch.export.save")
-    exported = _guarded(f"{text}: cannot be read as an exported program", lambda: torch.export.load(text))
+    with quiet_torch():
+        exported = _guarded(f"{text}: cannot be read as an exported program", lambda: torch.export.load(text))
     example = exported.example_inputs
     if example is None:
         raise ArgumentError("model", f"{text}: holds no example inputs; export it from example inputs again")

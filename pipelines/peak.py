@@ -182,7 +182,7 @@ def _measure_arithmetic(threads: int) -> float:
 
 def _measure_bandwidth(threads: int) -> float:
     unit = native_machine()
-    total = min(_LARGEST_TRIAD, max(192 << 20, 12 * _largest_cache()))
+    total = min(_LARGEST_TRIAD, max(192 << 20, 12 * largest_cache()))
     elements = total // 12 // threads // unit.lanes * unit.lanes
     kernel = Kernel(triad_kernel(unit, elements))
     calls = [kernel.bind(*(_array(elements) for _ in range(3))) for _ in range(threads)]
@@ -217,7 +217,7 @@ def _array(elements: int) -> np.ndarray:
     return array
 
 
-def _largest_cache() -> int:
+def largest_cache() -> int:
     """Bytes of the largest cache, 32 MiB where the system does not say."""
     sizes = []
     for file in Path(_CACHE_SIZES).glob("index*/size"):

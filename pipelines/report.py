@@ -107,12 +107,19 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+    except FileExistsError as error:
+        raise ArgumentError("out", f"cannot write to '{folder}': it is a file, not a folder") from error
     except OSError as error:
         raise ArgumentError("out", f"cannot write to '{folder}': {error.strerror or error}") from error
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], *, argument: str = "out") -> None:
     """Writes a file beside its place and moves it there when it is whole.
+
+    Args:
+        path: the file.
+        write: writes the content.
+        argument: who named the file, for the error.
 
     Raises:
         ArgumentError: the file cannot be written.
@@ -122,9 +129,17 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 write(file)
+            os.chmod(name, 0o666 & ~current_umask())  # a temporary file is its owner's alone
             os.replace(name, path)
         except BaseException:
             os.unlink(name)
             raise
     except OSError as error:
-        raise ArgumentError("out", f"cannot write '{path}': {error.strerror or error}") from error
+        raise ArgumentError(argument, f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def current_umask() -> int:
+    """The permission bits that this process takes from new files."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

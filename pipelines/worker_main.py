@@ -22,6 +22,7 @@ from torch_mlir import ir
 
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.pipelines.engine import CompiledModule, NativeFunction, Role, allocate_for
+from loopmorph.pipelines.eviction import Eviction
 from loopmorph.pipelines.worker_protocol import Reply, RunJob, TimeJob, frame, read_frame
 
 SMALLEST_SAMPLE = 1e-3  # seconds; a shorter kernel is called several times for one sample
@@ -79,11 +80,14 @@ def _time(job: TimeJob) -> list[list[float]]:
         _randomise(module, memory, random)
         kept.append(memory)
         module.prepare()
+    evict = Eviction(job.threads or 1) if job.cold else None
     deadline = time.perf_counter() + job.budget
-    calls = [_calls_per_sample(module.run) for module in compiled]
+    calls = [1 if evict else _calls_per_sample(module.run) for module in compiled]
     samples: list[list[float]] = [[] for _ in compiled]
     for done in range(job.rounds):
-        for module, count, seconds in zip(compiled, calls, samples, strict=True):
+        for module, memory, count, seconds in zip(compiled, kept, calls, samples, strict=True):
+            if evict:
+                evict(keep=[array for (role, _), array in memory.items() if role not in ("param", "packed")])
             seconds.append(_sample(module.run, count))
         if time.perf_counter() > deadline and done >= job.least_rounds - 1:
             break
@@ -120,9 +124,14 @@ def _fill(target: np.ndarray, array: np.ndarray) -> None:
 
 
 def _randomise(compiled: CompiledModule, memory: Memory, random: np.random.Generator) -> None:
-    """Fills parameters and inputs with numbers around 1: positive, so that variances have roots, and no denormals."""
+    """Fills parameters and inputs with numbers around 1: positive, so that variances have roots, and no denormals.
+
+    The scratch, in which a layer cut out of its network finds its inputs, is filled with f32 ones.
+    """
     for function in (compiled.prepare, compiled.run):
         for argument in function.arguments:
+            if argument.role == "scratch":
+                memory[argument.role, argument.key].view(np.float32)[:] = 1
             if argument.role in ("input", "param") and argument.dtype.startswith("float"):
                 values = random.uniform(0.5, 1.5, size=argument.shape).astype(argument.dtype)
                 _fill(memory[argument.role, argument.key], values)

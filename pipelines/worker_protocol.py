@@ -36,10 +36,13 @@ class TimeJob:
 
     Attributes:
         modules: texts (or bytecode) of modules of affine nests with one function `@main` each.
-        rounds: samples of each module. A sample is the mean over as many calls as take a millisecond.
+        rounds: samples of each module. A sample is the mean over as many calls as take a millisecond, or, cold, the
+            time of one call.
         least_rounds: samples of each that are taken even when the budget is spent.
         budget: seconds after which no further round begins; compilation does not count.
         threads: as for `RunJob`.
+        cold: whether what depends on parameters alone is evicted from the caches before each sample, as the rest of a
+            network evicts it from one image to the next; the other memory is read, as the layer before has written it.
     """
 
     modules: Sequence[str | bytes]
@@ -47,6 +50,7 @@ class TimeJob:
     least_rounds: int = 3
     budget: float = 2.0
     threads: int | None = None
+    cold: bool = False
 
     def __post_init__(self) -> None:
         """Raises:

@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 import loopmorph
 from loopmorph.passes.errors import LoopmorphError
+from loopmorph.tools.bars import showing
 from loopmorph.tools.cli_bench import bench_command
 
 if TYPE_CHECKING:
@@ -56,7 +65,7 @@ def import_command(model: str, stage: str, output: Path | None, seed: int) -> No
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
     else:
-        write_atomically(output, lambda file: file.write(text.encode()))
+        write_atomically(output, lambda file: file.write(text.encode()), argument="output")
 
 
 @cli.command("optimize")
@@ -67,6 +76,7 @@ def import_command(model: str, stage: str, output: Path | None, seed: int) -> No
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, candidates and images.")
 @click.option("--batch-size", type=POSITIVE, default=64, show_default=True, help="Images for Fisher Potential.")
 @click.option("--repeats", type=POSITIVE, default=1, show_default=True, help="Initialisations for Fisher Potential.")
+@click.option("--tune", type=float, metavar="SECONDS", help="Tune original and result, for so long each.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report, schedule, IR and weights.")
 def optimize_command(
     model: str,
@@ -76,6 +86,7 @@ def optimize_command(
     seed: int,
     batch_size: int,
     repeats: int,
+    tune: float | None,
     out: Path | None,
 ) -> None:
     """Search for a faster, Fisher-legal MODEL. Ctrl-C ends the search early and keeps what was found."""
@@ -96,6 +107,7 @@ def optimize_command(
             threads=threads,
             batch_size=batch_size,
             repeats=repeats,
+            tune=tune,
             name=model,
             progress=tell,
         )
@@ -119,17 +131,18 @@ def _progress() -> Iterator[Tell]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks = {}
+    bars = Progress(*columns, console=Console(stderr=True))
+    tasks: dict[str, TaskID] = {}
 
-        def tell(stage: str, done: int, of: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=of, rate="")
-            task = tasks[stage]
-            elapsed = bars.tasks[task].elapsed or 0.0
-            rate = f"{elapsed / done:.1f} s each" if done else ""
-            bars.update(task, completed=done, total=of, rate=rate)
+    def tell(stage: str, done: int, of: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=of, rate="")
+        task = tasks[stage]
+        elapsed = bars.tasks[task].elapsed or 0.0
+        rate = f"{elapsed / done:.1f} s each" if done else ""
+        bars.update(task, completed=done, total=of, rate=rate)
 
+    with showing(bars):
         yield tell
 
 
@@ -173,7 +186,7 @@ def _print_report(report: Report, out: Path | None) -> None:
     console.print(f"parameters {report.parameters_before:,} -> {report.parameters_after:,}", highlight=False)
     if report.speedup is not None:
         console.print(
-            f"time {report.baseline_ms:.2f} ms -> {report.optimized_ms:.2f} ms: {report.speedup:.2f}x faster, "
+            f"time {report.baseline_ms:.2f} ms -> {report.optimized_ms:.2f} ms: speed-up {report.speedup:.2f}x, "
             f"largest difference from PyTorch {report.max_abs_error:.1e}"
         )
     if out is not None:

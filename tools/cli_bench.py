@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.tools.bars import showing
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench import Progress as Tell
@@ -34,6 +35,7 @@ _WRONG = 1e-3  # a relative error that rounding does not explain
     help="Who to compare with, separated by commas.",
 )
 @click.option("--rounds", type=int, default=10, show_default=True, help="Rounds of eight calls of each contender.")
+@click.option("--tune", type=float, metavar="SECONDS", help="Tune the compiled network first, for so long.")
 @click.option("--layers", is_flag=True, help="Time each layer of the compiled network alone, too.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a roofline picture of the layers here (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results here.")
@@ -43,6 +45,7 @@ def bench_command(
     threads: str,
     peers: str,
     rounds: int,
+    tune: float | None,
     layers: bool,
     plot: Path | None,
     json_path: Path | None,
@@ -71,6 +74,7 @@ def bench_command(
             rounds=rounds,
             layers=layers or plot is not None,
             seed=seed,
+            tune=tune,
             progress=tell,
         )
     _print(result, layers)
@@ -105,12 +109,13 @@ def _check_writable(option: str, path: Path | None) -> None:
 def _progress() -> Iterator[Tell]:
     """One bar on standard error, for the stage at hand."""
     columns = (TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("starting", total=1)
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bars.add_task("starting", total=1)
 
-        def tell(stage: str, done: int, of: int) -> None:
-            bars.update(task, description=stage, completed=done, total=of)
+    def tell(stage: str, done: int, of: int) -> None:
+        bars.update(task, description=stage, completed=done, total=of)
 
+    with showing(bars):
         yield tell
 
 

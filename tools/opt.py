@@ -35,6 +35,7 @@ from loopmorph.passes.errors import ArgumentError, DataError, LoopmorphError
 from loopmorph.passes.pipeline import Pipeline, parse_pipeline, run_pipeline
 from loopmorph.passes.pipeline_options import describe_options
 from loopmorph.passes.registry import all_passes
+from loopmorph.pipelines.report import current_umask
 from loopmorph.tools.opt_diagnostics import Report, compare, from_diagnostic, from_error
 from loopmorph.tools.opt_input import STDIN, Part, parse, read_text, split
 
@@ -230,7 +231,7 @@ def write_text(path: str, text: str) -> None:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(text)
-            os.chmod(temporary, 0o666 & ~_umask())
+            os.chmod(temporary, 0o666 & ~current_umask())
             os.replace(temporary, target)
         except OSError:
             os.unlink(temporary)
@@ -247,12 +248,6 @@ def fail(message: str) -> None:
 def _collect(reports: list[Report], diagnostic: ir.Diagnostic, source: str) -> bool:
     reports += from_diagnostic(diagnostic, source)
     return True
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def main(args: Sequence[str] | None = None) -> int:

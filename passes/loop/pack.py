@@ -63,9 +63,9 @@ class Pack(Transformation[PackPlan]):
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.
-        operand: "output", what the nest stores to; "weight", of what it reads, the one whose last axis runs along with
-            the output's last one, else the one that depends on the output's channel (axis 1) but no other of the
-            output's iterators; "input", the other one.
+        operand: "output", what the nest stores to; "weight", of what it reads, the one that depends on the output's
+            channel (axis 1) but no other of the output's iterators, else, in a blocked layout, the one whose last axis
+            runs along with the output's last one; "input", the other one.
         axes: the axes to cut, numbered from 0.
         factors: for each the length of its blocks, at least 2.
     """
@@ -129,14 +129,14 @@ class Pack(Transformation[PackPlan]):
         read = list(dict.fromkeys(a.memref for a in nest.loads if a.memref not in stored))
         if self.operand == "input" and len(read) == 1:
             return read[0]
-        blocked = view_contraction(nest)
-        if blocked is not None:
-            others = [memref for memref in read if memref != blocked.weight.memref]
-            return blocked.weight.memref if self.operand == "weight" else others[0]
+        # First the plain layout, in which the input, too, runs along the output's last axis.
         operands = find_operands(list(nest.accesses))
-        if operands is None:
+        if operands is not None:
+            return operands.weight.memref if self.operand == "weight" else operands.input.memref
+        blocked = view_contraction(nest)
+        if blocked is None:
             raise IllegalTransform(nest.label, f"which memref is its {self.operand} is not clear: it reads {len(read)}")
-        return operands.weight.memref if self.operand == "weight" else operands.input.memref
+        return blocked.weight.memref if self.operand == "weight" else blocked.data.memref
 
     def _blocking(self, nest: Nest, memref: ir.Value) -> Blocking:
         shape = ir.MemRefType(memref.type).shape

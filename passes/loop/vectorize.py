@@ -17,7 +17,7 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.arrange import require_normal
 from loopmorph.passes.nest import Loop, Nest, find_nest
 from loopmorph.passes.rebuild import body_of, copy_marks, require_no_results, wrap
-from loopmorph.passes.vector_access import LaneAccess, lane_access
+from loopmorph.passes.vector_access import LaneAccess, lane_accesses
 from loopmorph.passes.vector_body import REDUCTION_KINDS, BodyBuilder, LaneReduction, VectorLoop, finish, neutral
 
 _UNIFORM = frozenset({"affine.apply", "affine.min", "affine.max"})
@@ -98,7 +98,7 @@ class Vectorize(Transformation[VectorizePlan]):
 
 def _analyze(nest: Nest, loop: Loop, width: int) -> VectorLoop:
     _require_shape(nest, loop, width)
-    accesses = {a.op: lane_access(nest, loop, width, a) for a in nest.accesses if a.loops[-1] == loop.position}
+    accesses = {a.access.op: a for a in lane_accesses(nest, loop, width)}
     found = _reductions(nest, loop, accesses)
     _require_no_dependence(nest, loop, found)
     varying, dropped = _values(nest, loop, accesses, found)

@@ -45,6 +45,9 @@ class WinogradFiltering(Transformation[WinogradPlan]):
     have one axis per digit, the last digit innermost: %u[p, co.0, ci.0, ci.1, co.1], %v[ci.0, t, p, ci.1],
     %m[co.0, t, p, co.1]. So what a transform reads and writes lies side by side, and is vectorised over a last digit.
 
+    A grouped convolution, in which loops `g` index all three memrefs, keeps these as digits of the channels: %u[p, g,
+    ci, co], %v[g, t, p, ci], %m[g, t, p, co], with products over p, t, g, co, ci.
+
     Extents that the tile does not divide take one more row and column of tiles, transformed by nests of their own that
     read and store only what exists.
 
@@ -55,7 +58,7 @@ class WinogradFiltering(Transformation[WinogradPlan]):
     tile=4 in f32.
 
     Requires a perfect, rectangular nest with the one statement `y = y + x * w`, x, w and y different memrefs; a kernel
-    of 3x3 with stride and dilation 1 over all input channels (no groups); neither oh and ow nor kh and kw split.
+    of 3x3 with stride and dilation 1, no depthwise one; neither oh and ow nor kh and kw split.
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.

@@ -28,9 +28,11 @@ from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
 from loopmorph.passes.loop.winograd import WinogradFiltering
+from loopmorph.passes.lowering.share_schedules import SharedSchedules
 from loopmorph.passes.machine import Machine
 from loopmorph.passes.nest import Loop, find_nest, nest_roots, view_nest
 from loopmorph.passes.pipeline import parse_pipeline
+from loopmorph.passes.reduction_schedules import accumulates, reduction_schedule
 from loopmorph.passes.register_block import RegisterBlock, register_blocks
 
 Step = Transformation[Any]
@@ -82,21 +84,27 @@ class DefaultSchedule(Pass):
             for nest in mains:
                 if nest.layer not in by_hand and (layers[nest.layer] > 1 or not macs(nest)):
                     refuse_choice(nest)
-            for layer in [nest.layer for nest in mains if macs(nest)]:
+            shared = SharedSchedules(module, _apply)
+            for layer in [nest.layer for nest in mains if macs(nest) or accumulates(nest)]:
                 if layers[layer] == 1 and layer not in by_hand:
-                    for step in self.steps(module, layer, machine):
-                        _apply(module, step)
+                    shared.schedule(layer, self.steps(module, layer, machine))
 
     def steps(self, module: ir.Operation, layer: str, machine: Machine) -> Iterator[Step]:
         """The schedule of one layer, step by step; each is to be applied before the next is asked for."""
         nest = find_nest(module, layer)
+        if not macs(nest):
+            yield from reduction_schedule(nest, machine)
+            return
         choice, label = read_choice(nest), nest.label
         if choice.algorithm is not None:
             tile = WINOGRAD_TILES.get(choice.algorithm)
         else:
             tile = winograd_tile(nest, machine) if self.algorithm == "auto" else None
         if tile is not None:
-            yield WinogradFiltering(layer, tile)
+            filtering = WinogradFiltering(layer, tile)
+            if choice.algorithm is not None:
+                _require_possible(module, filtering, label, choice.algorithm)
+            yield filtering
             for role in (marks.INPUT_TRANSFORM, marks.OUTPUT_TRANSFORM):
                 for address in addresses(module, layer, role):
                     yield from transform_schedule(module, address, machine)
@@ -107,11 +115,24 @@ class DefaultSchedule(Pass):
             if str(decided) not in recorded_steps(module):
                 yield decided
             yield from contraction_schedule(view, block)
-        elif choice.block is not None:
+        elif choice.block is None:
+            yield from reduction_schedule(find_nest(module, layer), machine)
+        else:
             reason = f"no register block can be chosen: it is no contraction with a contiguous lane of {machine.lanes}"
             raise IllegalTransform(label, reason)
         for address in addresses(module, layer, marks.OUTPUT_TRANSFORM):
             yield FuseEpilogue(address)
+
+
+def _require_possible(module: ir.Operation, step: Step, label: str, algorithm: str) -> None:
+    """Raises:
+    IllegalTransform: the nest asks for an algorithm that it does not admit.
+    """
+    try:
+        step.analyze(module)
+    except IllegalTransform as refusal:
+        reason = f"the algorithm '{algorithm}' is not possible: {refusal.reason}; 'direct' is accepted"
+        raise IllegalTransform(label, reason) from refusal
 
 
 def addresses(module: ir.Operation, layer: str, role: str) -> list[str]:

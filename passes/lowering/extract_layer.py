@@ -56,7 +56,7 @@ def _without_preparation(source: func.FuncOp, nests: list[Nest]) -> list[ir.Oper
     """The roots of the nests but for those that pad or copy what does not depend on parameters alone."""
     own = set(parameter_work(source).ops)
     others = [n for n in nests if n.role in (marks.INIT, marks.PAD, marks.COPY) and n.root.operation not in own]
-    copied = {store.memref for n in others if n.role == marks.COPY for store in n.stores}
+    copied = {store.memref for n in others if n.role != marks.INIT for store in n.stores}
     dropped = [n for n in others if all(store.memref in copied for store in n.stores)]
     return [n.root.operation for n in nests if n not in dropped]
 

@@ -71,7 +71,7 @@ def _fold_function(function: func.FuncOp) -> None:
 
 
 def _analyze(consumer: Nest, parameters: set[ir.Value]) -> FoldStep | None:
-    if not consumer.is_perfect or not consumer.is_rectangular or len(consumer.stores) != 1:
+    if consumer.is_vectorised or not consumer.is_perfect or not consumer.is_rectangular or len(consumer.stores) != 1:
         return None
     (written,) = consumer.stores
     before = {a.memref for a in consumer.loads} - parameters
@@ -122,7 +122,9 @@ def _start_and_contraction(source: ir.Value, consumer: Nest) -> tuple[Nest, Nest
         return None
     start, contraction = (view_nest(op) for op in ordered)
     body = [op.operation for op in block.operations]
-    if len(start.stores) != 1 or body.index(contraction.root.operation) > body.index(consumer.root.operation):
+    if start.is_vectorised or contraction.is_vectorised or len(start.stores) != 1:
+        return None
+    if body.index(contraction.root.operation) > body.index(consumer.root.operation):
         return None
     seen = sum(a.memref == source for nest in (start, contraction, consumer) for a in nest.accesses)
     if seen != len(list(source.uses)) or any(a.memref == source for a in start.loads):

@@ -77,7 +77,7 @@ class FuseElementwise(Pass):
 
 def _elementwise_result(nest: Nest) -> ir.Value | None:
     """The local memref to which the nest stores one value per point, at the point's own index."""
-    if len(nest.stores) != 1 or not nest.is_perfect or not nest.is_rectangular:
+    if len(nest.stores) != 1 or nest.is_vectorised or not nest.is_perfect or not nest.is_rectangular:
         return None
     (store,) = nest.stores
     local = isinstance(store.memref.owner, ir.Operation | ir.OpView) and store.memref.owner.name == "memref.alloc"

@@ -90,10 +90,14 @@ def _runs(loop: affine.AffineForOp) -> bool:
 def _accumulator(loop: affine.AffineForOp) -> tuple[ir.Operation, ir.Operation] | None:
     """The load and the store of an element that the loop accumulates into."""
     body = [op.operation for op in loop.body.operations]
+    stores = [op for op in body if op.name == "affine.store"]
+    if not stores:
+        return None
     inner = {loop.induction_variable, *(r for op in body for r in op.results)}
-    for store in [op for op in body if op.name == "affine.store"]:
+    touched = [effect.reads | effect.writes for effect in map(effects, body)]
+    for store in stores:
         memref, indices = store.operands[1], list(store.operands)[2:]
-        touching = [op for op in body if memref in effects(op).reads | effects(op).writes]
+        touching = [op for op, memrefs in zip(body, touched, strict=True) if memref in memrefs]
         if len(touching) != 2 or touching[1] != store or inner & {memref, *indices}:
             continue
         load = touching[0]

@@ -65,14 +65,21 @@ def plan_functions(module: ir.Module, threads: int = 1) -> None:
         step.run(module.operation)
 
 
-def _plan(threads: int) -> tuple[Pass, ...]:
-    machine = native_machine()
-    before = (
+def layout_passes() -> tuple[Pass, ...]:
+    """What runs before the schedules of the nests are decided: it settles which nests there are, and their layouts."""
+    return (
         FoldScale(),
         FuseElementwise(scope="function"),
         ForwardCopies(),
         LocalBorders(),
-        BlockedLayout(machine.lanes),
+        BlockedLayout(native_machine().lanes),
+    )
+
+
+def _plan(threads: int) -> tuple[Pass, ...]:
+    machine = native_machine()
+    before = (
+        *layout_passes(),
         DefaultSchedule(width=machine.lanes, registers=machine.registers),
         ContiguousInnermost(),
         SplitPrepare(),

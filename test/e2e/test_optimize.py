@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import closing
 from pathlib import Path
 
@@ -149,20 +150,34 @@ def _timed_something(cache: Path) -> bool:
         (["optimize", "resnet18", "--candidates", "-3"], 2, "-3 is not in the range x>=1"),
         (["optimize", "resnet18", "--data", "/nowhere"], 1, "error: /nowhere: "),
         (["optimize", "resnet18", "--out", "/proc/nowhere"], 1, "error: argument 'out': cannot write to"),
-        (["import", "resnet18", "-o", "/proc/nowhere.mlir"], 1, "error: argument 'out': cannot write"),
+        (["import", "resnet18", "-o", "/proc/nowhere.mlir"], 1, "error: argument 'output': cannot write"),
         (["import", "resnet18", "--stage", "llvm"], 2, "'llvm' is not one of 'linalg', 'affine'"),
         (["import", "factories:no_such"], 1, "no_such"),
         (["import", "factories:refuses_export"], 1, "error: torch.export refuses the model:"),
+        (["import", "foreign.pt2"], 1, "error: argument 'model': foreign.pt2: cannot be read as an exported program:"),
+        (["import", "garbage.pt2"], 1, "error: argument 'model': garbage.pt2: is truncated"),
+        (["optimize", "resnet18", "--out", "garbage.pt2"], 1, "error: argument 'out': cannot write to 'garbage.pt2'"),
+        (["bench", "resnet17"], 1, "error: argument 'model': 'resnet17' is not known; did you mean 'resnet18'?"),
         (["improve", "resnet18"], 2, "No such command 'improve'"),
     ],
 )
 def test_bad_input_gives_one_line(
-    factory: str, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+    factory: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("garbage.pt2").write_text("garbage")
+    with zipfile.ZipFile("foreign.pt2", "w") as archive:
+        archive.writestr("a", "b")
     assert main(arguments) == code
-    errors = capsys.readouterr().err
-    assert message in errors
-    assert "Traceback" not in errors
+    lines = capfd.readouterr().err.splitlines()
+    assert message in lines[-1]
+    assert len(lines) == 1 or (code == 2 and lines[0].startswith("Usage: "))
 
 
 def test_import_prints_readable_ir_without_weights(factory: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,10 +11,17 @@ import torch
 from torch import nn
 from torch_mlir import ir
 
+from loopmorph.passes import marks
+from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.lowering.extract_layer import extract_layer
-from loopmorph.passes.nest import nests
-from loopmorph.pipelines.measure import TimingCache, default_folder, layer_times
+from loopmorph.passes.lowering.plan_scratch import SCRATCH
+from loopmorph.passes.lowering.split_prepare import PACKED
+from loopmorph.passes.lowering.to_llvm import layout_passes, plan_functions
+from loopmorph.passes.machine import native_machine
+from loopmorph.passes.nest import find_nest, functions, nests
+from loopmorph.pipelines.cache_file import default_folder
+from loopmorph.pipelines.measure import TimingCache, anonymous_text, layer_times
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.worker import Worker
 from loopmorph.pipelines.worker_protocol import RunJob
@@ -63,6 +70,44 @@ def test_a_layer_that_adds_to_what_another_began_is_refused() -> None:
         module = ir.Module.parse(text)
         with pytest.raises(ArgumentError, match="layer 'b' adds to a memref whose start value another layer writes"):
             extract_layer(module.operation, "b")
+
+
+@pytest.fixture(scope="module")
+def blocked() -> Program:
+    """Layers with as many channels as a vector has lanes."""
+    lanes = native_machine().lanes
+    convolutions = [nn.Conv2d(lanes, lanes, 3, padding=1) for _ in range(3)]
+    return import_model(nn.Sequential(*convolutions).eval(), (torch.randn(1, lanes, 4, 4),))
+
+
+def test_a_closed_layer_takes_the_blocked_layout_and_pads_nothing(blocked: Program) -> None:
+    module = extract_layer(blocked.module.operation, "1", closed=True)
+    assert module.operation.verify()
+    assert [nest.role for nest in nests(module.operation)] == ["copy", "init", "main"]
+    (function,) = functions(module.operation)
+    shapes = [list(ir.MemRefType(a.type).shape) for a in function.entry_block.arguments]
+    lanes = native_machine().lanes
+    assert sorted(shapes) == sorted([[lanes], [lanes, lanes, 3, 3], [1]])  # bias, weight, one element of the input
+    for step in layout_passes():
+        step.run(module.operation)
+    assert {len(access.exprs) for access in find_nest(module.operation, "1").accesses} == {5, 6}
+
+
+def test_what_a_closed_layer_does_with_parameters_is_prepared(blocked: Program) -> None:
+    module = extract_layer(blocked.module.operation, "1", closed=True)
+    plan_functions(module)
+    run = next(f for f in functions(module.operation) if f.name.value == "run")
+    assert any(SCRATCH in each for each in marks.argument_marks(run))
+    assert any(PACKED in each for each in marks.argument_marks(run))
+    assert str(module).count("affine.for") > 10
+
+
+def test_an_extracted_layer_keeps_its_own_schedule(blocked: Program) -> None:
+    split = blocked.apply("morph-split{layer=1 iter=ow factor=2},morph-split{layer=0 iter=ow factor=2}")
+    module = extract_layer(split.module.operation, "1", closed=True)
+    assert recorded_steps(module.operation) == ["morph-split{layer=1 iter=ow factor=2}"]
+    text = anonymous_text(module)
+    assert "morph-split{layer=layer iter=ow factor=2}" in text and 'morph.layer = "layer"' in text
 
 
 def test_a_layer_is_timed_once(program: Program, worker: Worker, tmp_path: Path) -> None:

@@ -10,13 +10,17 @@ from torch import nn
 from torch_mlir import ir
 from winograd_programs import Conv
 
+from loopmorph.passes.algorithm import winograd_tile
 from loopmorph.passes.base import recorded_steps
+from loopmorph.passes.contraction_nest import view_contraction
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.winograd import WinogradFiltering
+from loopmorph.passes.lowering.default_schedule import DefaultSchedule
 from loopmorph.passes.lowering.split_prepare import SplitPrepare
+from loopmorph.passes.machine import Machine
 from loopmorph.passes.nest import find_nest, layer_nests
 from loopmorph.passes.winograd_matrices import ALGORITHMS
 from loopmorph.pipelines.compile import compile
@@ -109,6 +113,84 @@ def test_nests_and_marks():
     assert recorded_steps(module.operation) == ["morph-winograd{layer=net}"]
 
 
+@pytest.mark.parametrize("tile", [2, 4])
+@pytest.mark.parametrize(
+    "conv",
+    [
+        Conv(groups=2, outputs=32, inputs=64, start="bias"),
+        Conv(groups=4, outputs=64, inputs=32, height=7, width=9, offset=1),
+        Conv(groups=4, batch=2, outputs=4, inputs=8, start="bias"),
+        Conv(groups=2, outputs=64, inputs=64, lanes=16, start="bias"),
+        Conv(groups=2, batch=2, outputs=32, inputs=64, lanes=16, height=5, width=6, start="given"),
+        Conv(groups=4, outputs=128, inputs=64, lanes=16, height=4, width=7, start="bias", offset=1),
+    ],
+    ids=str,
+)
+def test_computes_grouped_convolutions(conv, tile):
+    module = transformed(conv.text, tile)
+    check(conv, module, tile)
+    assert roles(module).count("init") == 1  # of the products; the start values are in the output transform
+
+
+def test_nests_of_a_grouped_convolution():
+    module = transformed(Conv(groups=2, outputs=64, inputs=32, lanes=16, start="bias").text, 4)
+    nests = layer_nests(module.operation, "net")
+    assert [(n.role, n.iterators, n.extents) for n in nests] == [
+        ("filter-transform", ("g", "co.0", "ci.0", "ci.1", "co.1"), (2, 2, 1, 16, 16)),
+        ("input-transform", ("n", "g", "ci.0", "ty", "tx", "ci.1"), (1, 2, 1, 2, 2, 16)),
+        ("init", ("g", "co.0", "t", "p", "co.1"), (2, 2, 4, 36, 16)),
+        ("main", ("p", "t", "g", "co.0", "co.1", "ci.0", "ci.1"), (36, 4, 2, 2, 16, 1, 16)),
+        ("output-transform", ("n", "g", "co.0", "ty", "tx", "co.1"), (1, 2, 2, 2, 2, 16)),
+    ]
+    view = view_contraction(find_nest(module.operation, "net"))
+    assert view is not None
+    assert view.lane.iterator == "co.1"
+    assert [loop.iterator for loop in view.pixels] == ["t"]
+    assert [loop.iterator for loop in view.blocks] == ["p", "g", "co.0"]
+
+
+def test_groups_that_lie_next_to_each_other():
+    text = program(
+        {"n": 2, "co": 2, "oh": 6, "ow": 5, "g": 4, "ci": 3, "kh": 3, "kw": 3},
+        """%a = affine.load %x[%n, %ci, %oh + %kh, %ow + %kw, %g] : {x}
+        %b = affine.load %w[%co, %ci, %kh, %kw, %g] : {w}
+        %d = affine.load %y[%n, %co, %oh, %ow, %g] : {y}
+        %p = arith.mulf %a, %b : f32
+        %s = arith.addf %d, %p : f32
+        affine.store %s, %y[%n, %co, %oh, %ow, %g] : {y}""",
+        {"x": (2, 3, 8, 7, 4), "w": (2, 3, 3, 3, 4), "y": (2, 2, 6, 5, 4)},
+    ).text
+    module = transformed(text, 4)
+    rng = np.random.default_rng(0)
+    shapes = [(2, 3, 8, 7, 4), (2, 3, 3, 3, 4), (2, 2, 6, 5, 4)]
+    x, w, y = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+    got = run_affine(module.operation, [x, w, y])[2]
+    for g in range(4):
+        sums = torch.nn.functional.conv2d(*(torch.from_numpy(a[..., g]).double() for a in (x, w)))
+        np.testing.assert_allclose(got[..., g], y[..., g] + sums.numpy(), rtol=0, atol=1e-3)
+
+
+def test_start_values_by_other_digits_than_the_convolution():
+    conv = Conv(groups=2, outputs=8, inputs=4, start="bias")
+    whole = conv.text.replace("%g * 4 + %co", "%co", 2)
+    whole = whole.replace("affine.for %g = 0 to 2 {\n", "", 1).replace("%co = 0 to 4", "%co = 0 to 8", 1)
+    whole = whole.replace('} {morph.iter = "g"}\n', "", 1)
+    module = transformed(whole, 4)
+    assert roles(module).count("init") == 1
+    check(conv, module, 4)
+
+
+def test_a_start_nest_whose_digits_take_a_division_stays():
+    conv = Conv(groups=4, outputs=12, inputs=8, start="bias")
+    fours = Conv(groups=3, outputs=12, inputs=6, start="bias").text
+    first, end = "affine.for %n", 'morph.role = "init"}'
+    start = fours[fours.index(first) : fours.index(end)]
+    text = conv.text[: conv.text.index(first)] + start + conv.text[conv.text.index(end) :]
+    module = transformed(text, 4)
+    assert roles(module).count("init") == 2
+    check(conv, module, 4)
+
+
 def test_a_start_nest_that_writes_more_stays():
     conv = Conv(start="bias")
     text = conv.text.replace("affine.for %oh = 0 to 8", "affine.for %oh = 0 to 4", 1)
@@ -177,6 +259,31 @@ def test_the_products_are_scheduled_like_any_nest():
     check(conv, module, 4)
 
 
+def test_grouped_products_are_scheduled_like_any_nest():
+    conv = Conv(groups=2, outputs=64, inputs=32, height=16, width=18, lanes=16, start="bias")
+    module = ir.Module.parse(conv.text)
+    DefaultSchedule().run(module.operation)
+    assert {"morph-winograd{layer=net}", "morph-promote{layer=net}"} <= set(recorded_steps(module.operation))
+    vectorised = {nest.role for nest in layer_nests(module.operation, "net") if nest.is_vectorised}
+    assert {"input-transform", "main", "output-transform"} <= vectorised
+    check(conv, module, 4)
+
+
+@pytest.mark.parametrize(
+    ("conv", "tile"),
+    [
+        (Conv(groups=2, outputs=128, inputs=128, height=32, width=32, lanes=16), 4),
+        (Conv(groups=2, outputs=512, inputs=512, lanes=16), 2),
+        (Conv(groups=32, outputs=512, inputs=512, height=2, width=2, lanes=16), None),
+        (Conv(groups=4, outputs=64, inputs=32, height=32, width=32), None),
+    ],
+    ids=str,
+)
+def test_the_model_counts_the_channels_of_a_group(conv, tile):
+    module = ir.Module.parse(conv.text)
+    assert winograd_tile(find_nest(module.operation, "net"), Machine()) == tile
+
+
 def test_kernels_are_transformed_in_prepare():
     module = transformed(
         Conv().text.replace("%y: memref<1x3x8x8xf32>", "%y: memref<1x3x8x8xf32> {morph.output = 0}"), 4
@@ -204,7 +311,7 @@ def test_refuses_dilation():
     refused(text, "dilation 2 along 'kh'; dilation 1 is required")
 
 
-def test_refuses_depthwise_and_grouped():
+def test_refuses_depthwise():
     depthwise = program(
         {"c": 4, "oh": 8, "ow": 8, "kh": 3, "kw": 3},
         """%a = affine.load %x[%c, %oh + %kh, %ow + %kw] : {x}
@@ -215,7 +322,8 @@ def test_refuses_depthwise_and_grouped():
         affine.store %s, %y[%c, %oh, %ow] : {y}""",
         {"x": (4, 10, 10), "w": (4, 3, 3), "y": (4, 8, 8)},
     )
-    refused(depthwise.text, "'c' indexes input, weight and result: a grouped or depthwise convolution")
+    refused(depthwise.text, "'c' indexes input, weight and result: a depthwise convolution; more than one input")
+    refused(Conv(groups=4, outputs=8, inputs=4).text, "'g' indexes input, weight and result: a depthwise convolution")
     single = depthwise.text.replace("%c = 0 to 4", "%c = 0 to 1")
     assert "filter-transform" in roles(transformed(single, 4))
 

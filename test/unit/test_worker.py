@@ -113,6 +113,15 @@ def test_times_modules_in_turns(worker: Worker) -> None:
     assert all(sample > 0 for samples in seconds for sample in samples)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_cold_samples_are_single_calls(worker: Worker, threads: int) -> None:
+    (warm,), (cold,) = (
+        worker.run(TimeJob([DOUBLE], rounds=3, cold=cold, threads=threads)).seconds for cold in (False, True)
+    )
+    assert len(cold) == len(warm) == 3
+    assert all(sample > 0 for sample in cold)
+
+
 def test_a_spent_budget_ends_the_rounds(worker: Worker) -> None:
     seconds = worker.run(TimeJob([DOUBLE], rounds=1000, least_rounds=2, budget=0)).seconds
     assert [len(samples) for samples in seconds] == [2]

@@ -17,6 +17,8 @@ class Conv:
         start: what y starts from: "zero" or "bias" written by a nest, or "given": what is in y already.
         lanes: 0 for plain memrefs [n, c, h, w]; else channels are split into c.0 and c.1 of this many, axes too.
         offset: how far input and output lie inside of memrefs that are larger on all sides.
+        groups: where more than 1, a loop g over them follows n; co and ci run over the channels of a group, and the
+            channel axes hold those of all groups (the weight's input channels those of one).
     """
 
     batch: int = 1
@@ -27,6 +29,7 @@ class Conv:
     start: str = "zero"
     lanes: int = 0
     offset: int = 0
+    groups: int = 1
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -35,11 +38,11 @@ class Conv:
         result = (self.height + o, self.width + o)
         if not self.lanes:
             x, y = (self.batch, self.inputs, *data), (self.batch, self.outputs, *result)
-            return {"x": x, "w": (self.outputs, self.inputs, 3, 3), "b": (self.outputs,), "y": y}
+            return {"x": x, "w": (self.outputs, self.inputs // self.groups, 3, 3), "b": (self.outputs,), "y": y}
         co, ci, v = self.outputs // self.lanes, self.inputs // self.lanes, self.lanes
         return {
             "x": (self.batch, ci, *data, v),
-            "w": (co, ci, 3, 3, v, v),
+            "w": (co, ci // self.groups, 3, 3, v, v),
             "b": (co, v),
             "y": (self.batch, co, *result, v),
         }
@@ -49,12 +52,17 @@ class Conv:
         t = {n: f"memref<{''.join(f'{e}x' for e in s)}f32>" for n, s in self.shapes.items()}
         arguments = f'%x: {t["x"]}, %w: {t["w"]} {{morph.param = "w"}}, %b: {t["b"]} {{morph.param = "b"}}'
         o = self.offset
+        digit = ".0" if self.lanes else ""
+        i, k = f"%ci{digit}", f"%co{digit}"
+        if self.groups > 1:
+            inputs, outputs = self._sum_loops[f"ci{digit}"], self._result_loops[f"co{digit}"]
+            i, k = f"%g * {inputs} + {i}", f"%g * {outputs} + {k}"
         if self.lanes:
-            ci, co = ("%ci.0, ", ", %ci.1"), ("%co.0, ", ", %co.1")
-            weight, bias = "%co.0, %ci.0, %kh, %kw, %ci.1, %co.1", "%co.0, %co.1"
+            ci, co = (f"{i}, ", ", %ci.1"), (f"{k}, ", ", %co.1")
+            weight, bias = f"{k}, %ci.0, %kh, %kw, %ci.1, %co.1", f"{k}, %co.1"
         else:
-            ci, co = ("%ci, ", ""), ("%co, ", "")
-            weight, bias = "%co, %ci, %kh, %kw", "%co"
+            ci, co = (f"{i}, ", ""), (f"{k}, ", "")
+            weight, bias = f"{k}, %ci, %kh, %kw", k
         x = f"%x[%n, {ci[0]}%oh + %kh + {o}, %ow + %kw + {o}{ci[1]}] : {t['x']}"
         y = f"%y[%n, {co[0]}%oh + {o}, %ow + {o}{co[1]}] : {t['y']}"
         start = {"bias": f"%v = affine.load %b[{bias}] : {t['b']}", "zero": "%v = arith.constant 0.0 : f32"}
@@ -75,13 +83,16 @@ class Conv:
     @property
     def _result_loops(self) -> dict[str, int]:
         v = self.lanes
-        channels = {"co.0": self.outputs // v, "co.1": v} if v else {"co": self.outputs}
-        return {"n": self.batch, **channels, "oh": self.height, "ow": self.width}
+        outputs = self.outputs // self.groups
+        channels = {"co.0": outputs // v, "co.1": v} if v else {"co": outputs}
+        groups = {"g": self.groups} if self.groups > 1 else {}
+        return {"n": self.batch, **groups, **channels, "oh": self.height, "ow": self.width}
 
     @property
     def _sum_loops(self) -> dict[str, int]:
         v = self.lanes
-        channels = {"ci.0": self.inputs // v, "ci.1": v} if v else {"ci": self.inputs}
+        inputs = self.inputs // self.groups
+        channels = {"ci.0": inputs // v, "ci.1": v} if v else {"ci": inputs}
         return {**channels, "kh": 3, "kw": 3}
 
     def arrays(self) -> list[np.ndarray]:
@@ -97,7 +108,7 @@ class Conv:
             y = y.permute(0, 1, 4, 2, 3).flatten(1, 2)
         o = self.offset
         inside = (slice(None), slice(None), slice(o, o + self.height), slice(o, o + self.width))
-        sums = torch.nn.functional.conv2d(x[:, :, o : x.shape[2] - o, o : x.shape[3] - o], w)
+        sums = torch.nn.functional.conv2d(x[:, :, o : x.shape[2] - o, o : x.shape[3] - o], w, groups=self.groups)
         start = {"zero": 0, "bias": b.reshape(1, -1, 1, 1), "given": y[inside]}
         y = y.clone()
         y[inside] = sums + start[self.start]

@@ -96,17 +96,17 @@ func.func @f(%x: memref<2x4x4xf32>, %w: memref<2x2xf32>, %y: memref<2x4x4xf32>) 
 
 // -----
 
-// expected-error@unknown {{layer 'conv1': 'g' indexes input, weight and result: a grouped or depthwise convolution; a dense one is required}}
-func.func @f(%x: memref<2x2x6x6xf32>, %w: memref<2x2x2x3x3xf32>, %y: memref<2x2x4x4xf32>) {
+// expected-error@unknown {{layer 'conv1': 'g' indexes input, weight and result: a depthwise convolution; more than one input channel in a group is required}}
+func.func @f(%x: memref<2x1x6x6xf32>, %w: memref<2x2x1x3x3xf32>, %y: memref<2x2x4x4xf32>) {
   affine.for %g = 0 to 2 {
     affine.for %co = 0 to 2 {
       affine.for %oh = 0 to 4 {
         affine.for %ow = 0 to 4 {
-          affine.for %ci = 0 to 2 {
+          affine.for %ci = 0 to 1 {
             affine.for %kh = 0 to 3 {
               affine.for %kw = 0 to 3 {
-                %a = affine.load %x[%g, %ci, %oh + %kh, %ow + %kw] : memref<2x2x6x6xf32>
-                %k = affine.load %w[%g, %co, %ci, %kh, %kw] : memref<2x2x2x3x3xf32>
+                %a = affine.load %x[%g, %ci, %oh + %kh, %ow + %kw] : memref<2x1x6x6xf32>
+                %k = affine.load %w[%g, %co, %ci, %kh, %kw] : memref<2x2x1x3x3xf32>
                 %c = affine.load %y[%g, %co, %oh, %ow] : memref<2x2x4x4xf32>
                 %p = arith.mulf %a, %k : f32
                 %s = arith.addf %c, %p : f32

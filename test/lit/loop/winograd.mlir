@@ -1,4 +1,5 @@
 // RUN: loopmorph-opt %s -p 'morph-winograd{layer=conv1 tile=2}' | FileCheck %s
+// RUN: loopmorph-opt %s -p 'morph-winograd{layer=conv2 tile=2}' | FileCheck --check-prefix=GROUPS %s
 
 // CHECK: morph.schedule = ["morph-winograd{layer=conv1 tile=2}"]
 // CHECK: func.func @f(%[[X:[a-z0-9]*]]: memref<1x2x6x6xf32>, %[[W:[a-z0-9]*]]: memref<3x2x3x3xf32> {{.*}}, %[[B:[a-z0-9]*]]: memref<3xf32> {{.*}}, %[[Y:[a-z0-9]*]]: memref<1x3x4x4xf32>)
@@ -87,5 +88,46 @@ func.func @f(%x: memref<1x2x6x6xf32>, %w: memref<3x2x3x3xf32> {morph.param = "w"
       } {morph.iter = "oh"}
     } {morph.iter = "co"}
   } {morph.iter = "n", morph.layer = "conv1", morph.node = "conv", morph.role = "main"}
+  return
+}
+
+// Two groups: their digit leads the axes of the channels, and the products run over it.
+// GROUPS-LABEL: func.func @grouped(
+// GROUPS: %[[U:.*]] = memref.alloc() : memref<16x2x3x2xf32>
+// GROUPS-NEXT: %[[V:.*]] = memref.alloc() : memref<2x4x16x3xf32>
+// GROUPS-NEXT: %[[M:.*]] = memref.alloc() : memref<2x4x16x2xf32>
+// GROUPS: morph.role = "input-transform"}
+// GROUPS: {morph.iter = "g", morph.layer = "conv2", morph.role = "init"}
+// GROUPS-NEXT: affine.for %[[P:.*]] = 0 to 16 {
+// GROUPS-NEXT: affine.for %[[T:.*]] = 0 to 4 {
+// GROUPS-NEXT: affine.for %[[G:.*]] = 0 to 2 {
+// GROUPS-NEXT: affine.for %[[O:.*]] = 0 to 2 {
+// GROUPS-NEXT: affine.for %[[I:.*]] = 0 to 3 {
+// GROUPS-NEXT: affine.load %[[V]][%[[G]], %[[T]], %[[P]], %[[I]]]
+// GROUPS-NEXT: affine.load %[[U]][%[[P]], %[[G]], %[[I]], %[[O]]]
+// GROUPS-NEXT: arith.mulf
+// GROUPS-NEXT: affine.load %[[M]][%[[G]], %[[T]], %[[P]], %[[O]]]
+// GROUPS: morph.role = "output-transform"}
+func.func @grouped(%x: memref<6x6x6xf32>, %w: memref<2x2x3x3x3xf32> {morph.param = "w"}, %y: memref<4x4x4xf32>) {
+  affine.for %g = 0 to 2 {
+    affine.for %co = 0 to 2 {
+      affine.for %oh = 0 to 4 {
+        affine.for %ow = 0 to 4 {
+          affine.for %ci = 0 to 3 {
+            affine.for %kh = 0 to 3 {
+              affine.for %kw = 0 to 3 {
+                %a = affine.load %x[%g * 3 + %ci, %oh + %kh, %ow + %kw] : memref<6x6x6xf32>
+                %k = affine.load %w[%g, %co, %ci, %kh, %kw] : memref<2x2x3x3x3xf32>
+                %c = affine.load %y[%g * 2 + %co, %oh, %ow] : memref<4x4x4xf32>
+                %p = arith.mulf %a, %k : f32
+                %s = arith.addf %c, %p : f32
+                affine.store %s, %y[%g * 2 + %co, %oh, %ow] : memref<4x4x4xf32>
+              } {morph.iter = "kw"}
+            } {morph.iter = "kh"}
+          } {morph.iter = "ci"}
+        } {morph.iter = "ow"}
+      } {morph.iter = "oh"}
+    } {morph.iter = "co"}
+  } {morph.iter = "g", morph.layer = "conv2", morph.role = "main"}
   return
 }

@@ -1,0 +1,166 @@
+"""The nests of one layer that its schedule may change, and a text by which equal ones are recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch_mlir import ir
+from torch_mlir.dialects import affine
+
+from loopmorph.passes import marks
+from loopmorph.passes.lowering.dataflow import effects, outermost
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring operations of a function's body.
+
+    Attributes:
+        before: the operation just before them, None where they are the first.
+        after: the operation just after them.
+    """
+
+    before: ir.Operation | None
+    after: ir.Operation
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """A layer's main nest, its start values, and the nests and allocations of local memrefs that it alone uses.
+
+    Attributes:
+        layer: qualified name of the layer.
+        ops: the operations, in program order.
+        runs: where they stand.
+        outside: the values from outside that they use, in the order of their first use.
+        nodes: the names of the FX nodes that they compute, in the order of their first mark.
+        text: equal for groups that differ in names and in the memrefs outside only.
+    """
+
+    layer: str
+    ops: tuple[ir.Operation, ...]
+    runs: tuple[Run, ...]
+    outside: tuple[ir.Value, ...]
+    nodes: tuple[str, ...]
+    text: str
+
+
+def layer_group(layer: str, main: ir.Operation) -> LayerGroup | None:
+    """The group around a layer's main nest; wants the context to be entered.
+
+    Returns:
+        None where what else the program does might matter to the layer's schedule: it uses values from outside that
+        are no arguments, allocations or constants, or its start values are not written just before it and by a nest
+        of its own (other allocations and constants may stand in between).
+    """
+    members = _members(layer, main)
+    body = [op.operation for op in main.block.operations]
+    places = [k for k, op in enumerate(body) if op in members]
+    ops = tuple(body[k] for k in places)
+    written = effects(main).writes
+    starts = [k for k in places if body[k] != main and written & effects(body[k]).writes]
+    if not starts:
+        return None
+    between = [op for op in body[starts[-1] + 1 : body.index(main)] if op not in members]
+    if any(op.name not in ("memref.alloc", "arith.constant") for op in between):
+        return None
+    runs = tuple(
+        Run(body[first - 1] if first else None, body[last + 1])
+        for first, last in zip(
+            [k for k in places if k - 1 not in places], [k for k in places if k + 1 not in places], strict=True
+        )
+    )
+    writer = _Writer()
+    for k, op in zip(places, ops, strict=True):
+        if k - 1 not in places:
+            writer.lines.append("run")
+        writer.write(op)
+    if not writer.is_understood:
+        return None
+    return LayerGroup(layer, ops, runs, tuple(writer.outside), tuple(writer.nodes), "\n".join(writer.lines))
+
+
+def _members(layer: str, main: ir.Operation) -> set[ir.Operation]:
+    """The main nest, the layer's nests before it that write its results, and those of memrefs that they alone use."""
+    touched = effects(main)
+    members = {main}
+    for memref in touched.reads | touched.writes:
+        users = {outermost(use.owner.operation) for use in memref.uses} - {main}
+        own = {op for op in users if _is_earlier_nest(op, layer, main)}
+        if memref in touched.writes:
+            members |= own
+        elif own == users and not isinstance(memref.owner, ir.Block) and memref.owner.name == "memref.alloc":
+            members |= {memref.owner.operation, *own}
+    return members
+
+
+def _is_earlier_nest(op: ir.Operation, layer: str, main: ir.Operation) -> bool:
+    return (
+        isinstance(op.opview, affine.AffineForOp)
+        and marks.get_text(op, marks.LAYER) == layer
+        and op.is_before_in_block(main)
+    )
+
+
+class _Writer:
+    """Spells operations with all values numbered.
+
+    Attributes:
+        lines: the text so far.
+        outside: the values from outside.
+        nodes: the names of the FX nodes.
+        is_understood: whether every value from outside is an argument, an allocation or a constant.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.outside: dict[ir.Value, None] = {}
+        self.nodes: dict[str, int] = {}
+        self.is_understood = True
+        self._numbers: dict[ir.Value, int] = {}
+
+    def write(self, op: ir.Operation) -> None:
+        """Adds an operation with all that it holds."""
+        operands = [self._number(v) for v in op.operands]
+        attributes = sorted(f"{name}={self._attribute(name, op)}" for name in op.attributes if name != marks.LAYER)
+        results = self._define(op.results)
+        self.lines.append(f"{results} = {op.name} {operands} {attributes}")
+        for region in op.regions:
+            for block in region.blocks:
+                self.lines.append(f"({self._define(block.arguments)}")
+                for inner in block.operations:
+                    self.write(inner.operation)
+                self.lines.append(")")
+
+    def _attribute(self, name: str, op: ir.Operation) -> str:
+        if name == marks.NODE:
+            return str(self.nodes.setdefault(marks.get_text(op, name), len(self.nodes)))
+        return str(op.attributes[name])
+
+    def _define(self, values: Iterable[ir.Value]) -> str:
+        defined = []
+        for value in values:
+            self._numbers[value] = len(self._numbers)
+            defined.append(f"{self._numbers[value]}: {value.type}")
+        return ", ".join(defined)
+
+    def _number(self, value: ir.Value) -> int:
+        if value not in self._numbers:
+            self.outside[value] = None
+            self.lines.append(f"outside {self._define([value])} {self._source(value)}")
+        return self._numbers[value]
+
+    def _source(self, value: ir.Value) -> str:
+        """What matters of where a value from outside comes from."""
+        owner = value.owner
+        if isinstance(owner, ir.Block):
+            function = owner.owner
+            if "arg_attrs" not in function.attributes:
+                return "argument"
+            attributes = ir.ArrayAttr(function.attributes["arg_attrs"])[ir.BlockArgument(value).arg_number]
+            return f"argument {sorted(a.name for a in ir.DictAttr(attributes))}"
+        if owner.name == "arith.constant":
+            return f"constant {owner.attributes['value']}"
+        self.is_understood &= owner.name == "memref.alloc"
+        return f"{owner.name} {len(owner.operands)}"

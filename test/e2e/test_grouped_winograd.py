@@ -1,0 +1,62 @@
+"""Grouped 3x3 convolutions go through Winograd when a network is compiled, and it computes what PyTorch does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import randomized
+from torch import nn
+
+from loopmorph.passes import marks
+from loopmorph.passes.base import recorded_steps
+from loopmorph.passes.lowering.default_schedule import DefaultSchedule
+from loopmorph.passes.lowering.to_llvm import layout_passes
+from loopmorph.passes.machine import native_machine
+from loopmorph.passes.nest import nest_roots
+from loopmorph.pipelines.compile import compile
+from loopmorph.pipelines.program import Program, copy_module, import_model
+from loopmorph.pipelines.zoo import ZOO
+
+NETWORK = "resnext29_2x64d"
+PLAIN = [f"layer{stage}.{block}.conv2" for stage in (1, 2, 3) for block in (0, 1, 2) if block or stage == 1]
+STRIDED = ["layer2.0.conv2", "layer3.0.conv2"]
+
+
+@pytest.fixture(scope="module")
+def network() -> Program:
+    torch.manual_seed(0)
+    model = randomized(ZOO[NETWORK].factory())
+    return import_model(model, (torch.randn(1, *ZOO[NETWORK].input_shape),))
+
+
+def test_its_grouped_convolutions_become_transforms_and_products(network):
+    module, machine = copy_module(network.module), native_machine()
+    for step in (*layout_passes(), DefaultSchedule(width=machine.lanes, registers=machine.registers)):
+        step.run(module.operation)
+    steps = recorded_steps(module.operation)
+    with module.context:
+        roles = {(marks.get_text(r, marks.LAYER), marks.get_text(r, marks.ROLE)) for r in nest_roots(module.operation)}
+    for layer in (*PLAIN, *STRIDED):
+        parts = {role for name, role in roles if name == layer and role.endswith("-transform")}
+        transforms = {marks.FILTER_TRANSFORM, marks.INPUT_TRANSFORM, marks.OUTPUT_TRANSFORM}
+        assert parts == (transforms if layer in PLAIN else set()), layer
+        assert any(s.startswith(f"morph-winograd{{layer={layer}") for s in steps) == (layer in PLAIN), layer
+
+
+def test_it_computes_what_pytorch_does(network):
+    compiled = compile(network)
+    x = torch.randn(1, *ZOO[NETWORK].input_shape)
+    with torch.no_grad():
+        expected = network.model(x)
+    torch.testing.assert_close(compiled(x), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(32, 2), (64, 4), (128, 2), (32, 4)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_small_networks_of_groups(channels, groups, threads):
+    torch.manual_seed(0)
+    grouped = nn.Conv2d(channels, channels, 3, padding=1, groups=groups)
+    model = nn.Sequential(nn.Conv2d(3, channels, 1), grouped, nn.ReLU(), nn.Conv2d(channels, 5, 1)).eval()
+    x = torch.randn(2, 3, 13, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(compile(model, (x,), threads=threads)(x), model(x), rtol=0, atol=1e-4)

@@ -1,0 +1,94 @@
+"""README.md says what is there: its passes, commands, schedules and Python are the real ones."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from torch_mlir import ir
+
+import loopmorph as lm
+from loopmorph.dialects.morph import parse_schedule
+from loopmorph.passes.base import Pass, Transformation
+from loopmorph.passes.pipeline import parse_pipeline
+from loopmorph.passes.registry import OWN_PACKAGES, all_passes
+from loopmorph.pipelines.zoo import ZOO
+from loopmorph.tools.cli import cli
+from loopmorph.tools.opt import OptTool, make_command
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+MLIR = re.findall(r"```mlir\n(.*?)```", README, re.DOTALL)
+
+
+def own_passes() -> dict[str, type[Pass]]:
+    """The passes of loopmorph, without those of plug-ins that happen to be installed."""
+    return {name: cls for name, cls in all_passes().items() if cls.__module__.startswith(OWN_PACKAGES)}
+
+
+def sections() -> dict[str, str]:
+    """The tables of the chapter on passes by the folder that their introduction stands for."""
+    chapter = README.partition("## The passes")[2].partition("\n## ")[0]
+    introductions = {"neural": "Network-changing;", "loop": "Loop transformations;", "lowering": "Lowering;"}
+    places = {folder: chapter.index(text) for folder, text in introductions.items()}
+    ends = [*sorted(places.values())[1:], len(chapter)]
+    return {folder: chapter[start:end] for (folder, start), end in zip(places.items(), ends, strict=True)}
+
+
+def in_table(text: str) -> dict[str, set[str]]:
+    """Pass -> options, as the rows of a table say."""
+    rows = re.findall(r"^\| `(morph-[a-z-]+)` \| ([^|]*) \|", text, re.MULTILINE)
+    return {name: set(re.findall(r"`([^`]+)`", options)) for name, options in rows}
+
+
+@pytest.mark.parametrize("folder", ["neural", "loop", "lowering"])
+def test_each_pass_is_named_with_its_options(folder: str) -> None:
+    here = {n: cls for n, cls in own_passes().items() if _folder(cls) == folder}
+    assert in_table(sections()[folder]) == {name: set(cls.__dataclass_fields__) for name, cls in here.items()}
+
+
+def _folder(cls: type[Pass]) -> str:
+    """What kind of pass it is; a pass of the loop folder that is no transformation prepares the lowering."""
+    return cls.kind if issubclass(cls, Transformation) else "lowering"
+
+
+def test_no_pass_is_named_that_does_not_exist() -> None:
+    assert set(re.findall(r"morph-[a-z]+(?:-[a-z]+)*(?=[`{])", README)) <= set(all_passes())
+
+
+def test_the_pipeline_parses() -> None:
+    (pipeline,) = re.findall(r"loopmorph-opt -p '(.*)'", README)
+    assert [name for name in ("morph-group", "morph-split", "canonicalize") if name in str(parse_pipeline(pipeline))]
+
+
+def test_the_schedule_parses() -> None:
+    (schedule,) = [text for text in MLIR if "transform.named_sequence" in text]
+    with ir.Context() as context, ir.Location.unknown():
+        assert "morph.bottleneck" in str(parse_schedule(schedule, context))
+
+
+def test_public_names_exist() -> None:
+    assert set(re.findall(r"\blm\.(\w+)", README)) <= set(lm.__all__)
+
+
+def test_each_command_and_option_exists() -> None:
+    usage = re.findall(r"^    (loopmorph(?:-opt)? .*(?:MODEL|\[FILE\|-\]).*)$", README, re.MULTILINE)
+    assert len(usage) == 4
+    for line in usage:
+        words = shlex.split(line.replace("[", " ").replace("]", " "))
+        command = make_command(OptTool()) if words[0] == "loopmorph-opt" else cli.commands[words[1]]
+        known = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in words if word.startswith("-") and word != "-"} <= known
+
+
+def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = PYTHON
+    exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+    assert "'conv1.weight': (8, 3, 3, 3)" in capsys.readouterr().out
+
+
+def test_networks_that_it_names_are_in_the_zoo() -> None:
+    assert set(re.findall(r"loopmorph (?:import|optimize|bench) ([a-z]\w*)", README)) <= set(ZOO)

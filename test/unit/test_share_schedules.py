@@ -1,0 +1,170 @@
+"""Equal layers share one schedule, and nothing of it shows but the time."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch_mlir import ir
+
+import loopmorph as lm
+from loopmorph.passes import marks
+from loopmorph.passes.base import recorded_steps
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
+from loopmorph.passes.loop.interchange import Interchange
+from loopmorph.passes.lowering.default_schedule import DefaultSchedule
+from loopmorph.passes.lowering.layer_group import LayerGroup, layer_group
+from loopmorph.passes.lowering.to_llvm import plan_functions
+from loopmorph.passes.machine import Machine
+from loopmorph.passes.nest import find_nest, layer_nests, nest_roots
+from loopmorph.passes.pipeline import run_pipeline
+from loopmorph.pipelines.program import copy_module
+
+LAYOUT = "morph-fold-scale,morph-fuse-elementwise{scope=function},morph-forward-copies,morph-blocked-layout"
+
+
+class Chain(nn.Sequential):
+    """Padded convolutions, each with BatchNorm and ReLU."""
+
+    def __init__(self, *convolutions: nn.Conv2d) -> None:
+        blocks = [nn.Sequential(c, nn.BatchNorm2d(c.out_channels), nn.ReLU()) for c in convolutions]
+        super().__init__(*blocks)
+
+
+def conv(kernel: int = 3, stride: int = 1, channels: int = 32) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, kernel, stride=stride, padding=kernel // 2)
+
+
+def laid_out(model: nn.Module, size: int = 16, channels: int = 32) -> ir.Module:
+    """The program just before the default schedule."""
+    module = copy_module(lm.import_model(model.eval(), (torch.randn(1, channels, size, size),)).module)
+    run_pipeline(module, LAYOUT)
+    return module
+
+
+def schedule_one_by_one(module: ir.Module) -> None:
+    """The default schedule, every step of every layer run."""
+    default = DefaultSchedule()
+    with module.context, ir.Location.unknown():
+        mains = [r for r in nest_roots(module.operation) if marks.get_text(r, marks.ROLE, marks.MAIN) == marks.MAIN]
+        layers = [marks.get_text(r, marks.LAYER) for r in mains]
+        for layer in [name for name in layers if name.endswith(".0")]:
+            for step in default.steps(module.operation, layer, Machine()):
+                try:
+                    step.apply(module.operation)
+                except (IllegalTransform, ArgumentError):
+                    if not isinstance(step, FuseEpilogue | Interchange):
+                        raise
+
+
+def located(module: ir.Module) -> str:
+    return module.operation.get_asm(enable_debug_info=True)
+
+
+@pytest.mark.parametrize("kernel", [3, 1])
+def test_sharing_gives_the_module_that_the_steps_give(kernel: int) -> None:
+    model = Chain(conv(kernel), conv(kernel), conv(kernel), conv(kernel))
+    shared, single = laid_out(model), laid_out(model)
+    DefaultSchedule().run(shared.operation)
+    schedule_one_by_one(single)
+    assert recorded_steps(shared.operation) == recorded_steps(single.operation)
+    assert str(shared) == str(single)
+    assert located(shared) == located(single)
+
+
+def test_every_layer_keeps_its_marks() -> None:
+    module = laid_out(Chain(conv(), conv(), conv(), conv()))
+    nodes = {name: {marks.get_text(n.root, marks.NODE) for n in layer_nests(module.operation, name)} for name in NAMES}
+    DefaultSchedule().run(module.operation)
+    for name in NAMES:
+        after = layer_nests(module.operation, name)
+        assert after and {marks.get_text(n.root, marks.NODE) for n in after} <= nodes[name]
+    first, second = ([s.replace(name, "layer") for s in steps_of(module, name)] for name in NAMES[1:])
+    assert first == second and first
+
+
+NAMES = ("0.0", "1.0", "2.0")
+
+
+def steps_of(module: ir.Module, layer: str) -> list[str]:
+    return [s for s in recorded_steps(module.operation) if re.search(rf"layer={layer}[ #}}]", s)]
+
+
+def test_the_numbers_are_those_of_the_model() -> None:
+    torch.manual_seed(0)
+    model = Chain(conv(), conv(), conv(1), conv(), conv(1)).eval()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.uniform_(-0.2, 0.2)
+            layer.running_var.uniform_(0.5, 2.0)
+    x = torch.randn(1, 32, 16, 16)
+    torch.testing.assert_close(lm.compile(model, (x,))(x), model(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+def group(module: ir.Module, layer: str) -> LayerGroup:
+    with module.context:
+        found = layer_group(layer, find_nest(module.operation, layer).root.operation)
+    assert found is not None
+    return found
+
+
+def test_equal_layers_have_equal_texts() -> None:
+    module = laid_out(Chain(conv(), conv(), conv()))
+    assert group(module, "1.0").text == group(module, "2.0").text
+
+
+@pytest.mark.parametrize(("first", "second"), [(conv(3), conv(1)), (conv(3), conv(3, stride=2)), (conv(3), conv(5))])
+def test_layers_that_differ_have_different_texts(first: nn.Conv2d, second: nn.Conv2d) -> None:
+    module = laid_out(Chain(conv(), first, second))
+    assert group(module, "1.0").text != group(module, "2.0").text
+
+
+def test_start_values_that_differ_in_a_constant_keep_layers_apart() -> None:
+    module = ir.Module.parse(CONSTANTS, context=ir.Context())
+    texts = {name: group(module, name).text for name in ("a", "b", "c")}
+    assert texts["a"] == texts["b"] != texts["c"]
+
+
+def test_start_values_from_elsewhere_are_not_shared() -> None:
+    text = CONSTANTS.replace('morph.layer = "a", morph.role = "init"', 'morph.layer = "z", morph.role = "init"')
+    module = ir.Module.parse(text, context=ir.Context())
+    with module.context:
+        assert layer_group("a", find_nest(module.operation, "a").root.operation) is None
+
+
+def _layer(name: str, start: str) -> str:
+    return f"""
+      affine.for %i = 0 to 16 {{
+        affine.store {start}, %{name}[%i] : memref<16xf32>
+      }} {{morph.iter = "c", morph.layer = "{name}", morph.role = "init"}}
+      affine.for %i = 0 to 16 {{
+        affine.for %k = 0 to 8 {{
+          %p = affine.load %x[%k] : memref<8xf32>
+          %q = affine.load %w[%k, %i] : memref<8x16xf32>
+          %s = affine.load %{name}[%i] : memref<16xf32>
+          %m = arith.mulf %p, %q : f32
+          %t = arith.addf %s, %m : f32
+          affine.store %t, %{name}[%i] : memref<16xf32>
+        }} {{morph.iter = "k"}}
+      }} {{morph.iter = "c", morph.layer = "{name}", morph.role = "main"}}"""
+
+
+CONSTANTS = f"""
+    func.func @main(%x: memref<8xf32>, %w: memref<8x16xf32>, %a: memref<16xf32>, %b: memref<16xf32>,
+                    %c: memref<16xf32>) {{
+      %zero = arith.constant 0.0 : f32
+      %one = arith.constant 1.0 : f32
+      {_layer("a", "%zero")}
+      {_layer("b", "%zero")}
+      {_layer("c", "%one")}
+      return
+    }}"""
+
+
+def test_the_whole_lowering_accepts_shared_nests() -> None:
+    module = laid_out(Chain(conv(), conv()))
+    plan_functions(module)
+    assert module.operation.verify()
