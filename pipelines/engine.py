@@ -190,7 +190,7 @@ def allocate(nbytes: int) -> np.ndarray:
         return np.empty(0, dtype=np.uint8)
     size = -(-nbytes // HUGE_PAGE) * HUGE_PAGE + HUGE_PAGE
     try:
-        memory = mmap.mmap(-1, size)
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # a forked child gets its own
     except OSError as error:
         raise MemoryError(f"cannot allocate {nbytes} bytes") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):

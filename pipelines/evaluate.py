@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 from torch_mlir import ir
 
 from loopmorph.passes import marks
@@ -115,8 +116,9 @@ class Evaluator:
             return
         generator = torch.Generator().manual_seed(self.seed)
         inputs = [torch.randn(shape, generator=generator) for shape in _input_shapes(layer)]
+        module = raise_layer(program, name).eval()
         with torch.no_grad():
-            expected = raise_layer(program, name).eval()(*inputs)
+            expected = module(*(_as_taken(module, x) for x in inputs))
         require_close(self._run(layer, program, inputs), expected, f"layer '{name}'")
         self._checked.add(key)
 
@@ -124,6 +126,12 @@ class Evaluator:
         parameters = {name: tensor.numpy(force=True) for name, tensor in program.parameters.items()}
         reply = self.worker.run(RunJob(str(module), parameters, [x.numpy(force=True) for x in inputs]))
         return torch.from_numpy(reply.outputs[0])
+
+
+def _as_taken(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What the module takes: a linear layer may read a map (N, C, H, W) that the network flattens before it."""
+    flattened = isinstance(module, nn.Linear) and x.dim() > 2 and x[0].numel() == module.in_features
+    return x.flatten(1) if flattened else x
 
 
 def _input_shapes(layer: ir.Module) -> list[list[int]]:

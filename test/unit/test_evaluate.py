@@ -1,0 +1,44 @@
+"""Judging layers of a rewritten network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from networks import Plain, Residual, image, randomized
+from torch import nn
+
+import loopmorph as lm
+from loopmorph.pipelines.data import Batch
+from loopmorph.pipelines.evaluate import Evaluator
+from loopmorph.pipelines.measure import TimingCache
+from loopmorph.pipelines.worker import Worker
+
+
+class Pooled(nn.Sequential):
+    """A linear layer behind `Flatten`, which leaves no nest: its nest reads the pooled map (N, C, 1, 1) itself."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+
+
+@pytest.mark.parametrize(
+    ("network", "step", "changed"),
+    [
+        (Pooled, "morph-bottleneck{layer=0 iter=co factor=2}", ["0", "4"]),
+        (Plain, "morph-bottleneck{layer=conv1 iter=co factor=2}", ["conv1", "conv2"]),
+        (Residual, "morph-group{layer=block2.conv2 iters=co,ci factor=2}", ["block2.conv2"]),
+    ],
+)
+def test_each_changed_layer_is_checked_and_timed(
+    network: type[nn.Module], step: str, changed: list[str], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    program = lm.import_model(randomized(network()), (image(),))
+    batch = Batch(torch.randn(8, 3, 8, 8), torch.arange(8) % 10, 10, "random")
+    with Worker() as worker:
+        evaluator = Evaluator(program, batch, 0, 1, worker, TimingCache(tmp_path))
+        times = evaluator.layer_times(program.apply(step))
+    assert [time.name for time in times] == changed
+    assert all(time.ms_before > 0 and time.ms_after > 0 and time.macs_after < time.macs_before for time in times)
