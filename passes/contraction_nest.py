@@ -30,7 +30,6 @@ class ContractionNest:
     blocks: tuple[Loop, ...]
     reductions: tuple[Loop, ...]
 
-
     @property
     def data_is_shared(self) -> bool:
         """Whether the blocks of a register block read the same data (not so in a depthwise nest)."""

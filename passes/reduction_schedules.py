@@ -80,7 +80,9 @@ def _dot_product(nest: Nest, machine: Machine) -> list[Step]:
     length = 1
     for loop in reduced:
         length *= loop.extent or 1
-    moving = {d for load in nest.loads for d in used_dims(load.exprs[-1])} if all(a.exprs for a in nest.loads) else set()
+    moving = (
+        {d for load in nest.loads for d in used_dims(load.exprs[-1])} if all(a.exprs for a in nest.loads) else set()
+    )
     if length % machine.lanes or reduced[-1].position not in moving:
         return []
     steps: list[Step] = []

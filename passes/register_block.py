@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from loopmorph.passes.contraction_nest import ContractionNest
 from loopmorph.passes.machine import Machine
 
-
 _BYTES = 4  # of an f32
 _LATENCY = 8  # multiply-adds in flight that keep the units busy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import mmap
@@ -194,18 +195,20 @@ def allocate(nbytes: int) -> np.ndarray:
     except OSError as error:
         raise MemoryError(f"cannot allocate {nbytes} bytes") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with contextlib.suppress(OSError):  # a kernel without them
             memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel without them
-            pass
     raw = np.frombuffer(memory, dtype=np.uint8)
     start = -raw.ctypes.data % HUGE_PAGE
     return raw[start : start + nbytes]
 
 
-def allocate_for(functions: Sequence[NativeFunction], roles: Collection[Role]) -> dict[tuple[Role, str | int], np.ndarray]:
+def allocate_for(
+    functions: Sequence[NativeFunction], roles: Collection[Role]
+) -> dict[tuple[str, str | int], np.ndarray]:
     """Memory for those of the functions' arguments that have one of the roles, by role and key, in one piece."""
-    wanted = {(a.role, a.key): a.nbytes for f in functions for a in f.arguments if a.role in roles}
+    wanted: dict[tuple[str, str | int], int] = {
+        (a.role, a.key): a.nbytes for f in functions for a in f.arguments if a.role in roles
+    }
     return dict(zip(wanted, _allocate_together(list(wanted.values())), strict=True))
 
 

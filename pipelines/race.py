@@ -89,8 +89,9 @@ class Race:
         tried: None before the first stage, then the algorithms of which other register blocks have been tried.
     """
 
-    def __init__(self, text: str, options: Alternatives) -> None:
+    def __init__(self, text: str, options: Alternatives, cold: bool = True) -> None:
         self.text = text
+        self._cold = cold  # as in a `TimeJob`
         self.best = options.model
         self.tried: tuple[str, ...] | None = None
         self._choices = {algorithm: group[:BLOCKS] for algorithm, group in options.choices.items()}
@@ -123,7 +124,8 @@ class Race:
             rivals, tried = list(self._choices[algorithm][1:]), (*self.tried, algorithm)
         field = [self.best, *(rival for rival in rivals if rival != self.best)]
         if len(field) > 1:
-            times = _times([with_choice(self.text, choice) for choice in field], worker, deadline)
+            texts = [with_choice(self.text, choice) for choice in field]
+            times = _times(texts, worker, deadline, self._cold)
             if times is None:
                 return False
             fastest = min(range(len(field)), key=lambda k: times[k])
@@ -142,12 +144,12 @@ def with_choice(text: str, choice: Choice) -> str:
         return str(module)
 
 
-def _times(texts: Sequence[str], worker: Worker, deadline: float) -> list[float] | None:
+def _times(texts: Sequence[str], worker: Worker, deadline: float, cold: bool) -> list[float] | None:
     """Median seconds of each; infinite for those that fail alone, None where time is up."""
     left = deadline - time.monotonic()
     if left <= 0:
         return None
-    job = TimeJob(texts, rounds=_ROUNDS, budget=min(_SAMPLING, left), cold=True)
+    job = TimeJob(texts, rounds=_ROUNDS, budget=min(_SAMPLING, left), cold=cold)
     try:
         limit = min(left, _PATIENCE[0] + _PATIENCE[1] * len(texts))
         return [statistics.median(samples) for samples in worker.run(job, limit=limit).seconds]
@@ -157,5 +159,5 @@ def _times(texts: Sequence[str], worker: Worker, deadline: float) -> list[float]
         if len(texts) == 1:
             return [math.inf]
     middle = len(texts) // 2
-    first, second = (_times(part, worker, deadline) for part in (texts[:middle], texts[middle:]))
+    first, second = (_times(part, worker, deadline, cold) for part in (texts[:middle], texts[middle:]))
     return None if first is None or second is None else [*first, *second]

@@ -19,6 +19,7 @@ from loopmorph.passes.cost import macs
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.loop.choose import Choose
 from loopmorph.passes.lowering.extract_layer import extract_layer
+from loopmorph.passes.machine import native_machine
 from loopmorph.passes.nest import nests
 from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.pipelines.choice_cache import ChoiceCache, Found
@@ -40,9 +41,10 @@ def tune(
     """Measures alternatives for each contraction of a program, and chooses the fastest.
 
     Layers with the same nests are measured once, as in their network: in its layouts, with the worker's threads, and
-    with the weights not in the caches. The alternatives are the algorithms, each with the register blocks that the
-    model finds best. They race in stages (see `Race`), all nests through one before any through the next, and those
-    first whose layers compute most. An alternative that fails to compile, crashes or hangs drops out.
+    with the weights not in the caches, unless those of the whole network fit in a core's. The alternatives are the
+    algorithms, each with the register blocks that the model finds best. They race in stages (see `Race`), all nests
+    through one before any through the next, and those first whose layers compute most. An alternative that fails to
+    compile, crashes or hangs drops out.
 
     Left as they are: layers that loop transformations have scheduled or for which something has been chosen, and those
     that the time does not suffice for.
@@ -63,14 +65,15 @@ def tune(
     check_seconds(seconds)
     deadline = time.monotonic() + seconds
     tell = progress or (lambda stage, done, of: None)
-    races = [entry for group in _groups(program) if (entry := _race(group, worker, cache)) is not None]
+    cold = sum(tensor.nbytes for tensor in program.parameters.values()) > native_machine().cache_bytes
+    races = [entry for group in _groups(program) if (entry := _race(group, cold, worker, cache)) is not None]
     total = sum(race.all_stages for _, race in races)
     for stage in range(max((race.all_stages for _, race in races), default=0)):
         for _, race in races:
             tell("tune", sum(race.stages for _, race in races), total)
             due = race.stages == stage < race.all_stages
             if due and race.advance(worker, deadline) and cache is not None and race.tried is not None:
-                cache.put(_key(race.text), worker.threads, Found(race.best, race.tried))
+                cache.put(_key(race.text, cold), worker.threads, Found(race.best, race.tried))
     tell("tune", total, total)
     steps = [
         Choose(layer, race.best.algorithm, race.best.block)
@@ -139,17 +142,17 @@ def _layers_by_hand(module: ir.Operation) -> set[str]:
     return {getattr(step, "layer", "").partition("#")[0] for step in loops}
 
 
-def _key(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _key(text: str, cold: bool) -> str:
+    return hashlib.sha256(f"{'cold' if cold else 'warm'} {text}".encode()).hexdigest()
 
 
-def _race(group: _Group, worker: Worker, cache: ChoiceCache | None) -> tuple[_Group, Race] | None:
+def _race(group: _Group, cold: bool, worker: Worker, cache: ChoiceCache | None) -> tuple[_Group, Race] | None:
     """The race of a nest's alternatives, as far as the cache says that it has come; None where there are none."""
     options = alternatives(group.text)
     if options is None:
         return None
-    race = Race(group.text, options)
-    key = _key(group.text)
+    race = Race(group.text, options, cold)
+    key = _key(group.text, cold)
     known = cache.get(key, worker.threads) if cache is not None else None
     if cache is not None and known is not None:
         if known.choice in options.fitting and set(known.tried) <= set(options.choices):

@@ -11,12 +11,11 @@ from rich.progress import Progress
 @contextmanager
 def showing(bars: Progress) -> Iterator[None]:
     """Shows the bars; an error takes them away, so that its one line stands alone."""
-    # `bars.start` and `bars.stop` would add an empty line where the standard error is no terminal.
-    bars.live.start(refresh=True)
+    bars.start()
     try:
         yield
     except BaseException:
         bars.live.transient = True
+        bars.live.stop()  # `bars.stop` would add an empty line where the standard error is no terminal
         raise
-    finally:
-        bars.live.stop()
+    bars.stop()

@@ -99,4 +99,3 @@ def _streamed(nest: Nest, loop: Loop) -> tuple[Access, ...]:
     for access in moving:
         distinct.setdefault((access.memref, str([str(e) for e in access.exprs])), access)
     return tuple(distinct.values())
-

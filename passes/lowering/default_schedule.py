@@ -137,7 +137,11 @@ def _require_possible(module: ir.Operation, step: Step, label: str, algorithm: s
 
 def addresses(module: ir.Operation, layer: str, role: str) -> list[str]:
     """How to name each of a layer's nests of one role (see `find_nest`)."""
-    nests = [r for r in nest_roots(module) if (marks.get_text(r, marks.LAYER), marks.get_text(r, marks.ROLE)) == (layer, role)]
+    nests = [
+        r
+        for r in nest_roots(module)
+        if (marks.get_text(r, marks.LAYER), marks.get_text(r, marks.ROLE)) == (layer, role)
+    ]
     return [f"{layer}#{role}.{k}" for k in range(len(nests))]
 
 

@@ -47,7 +47,12 @@ WEIGHTS = {
     **{"morph-interchange": 3, "morph-split": 2, "morph-winograd": 2, "morph-prefetch": 2},
 }
 # What a case begins with; in a blocked layout more of the steps are possible.
-STARTS = ("", "", "morph-local-borders,morph-blocked-layout{width=4}", "morph-fold-scale,morph-blocked-layout{width=16}")
+STARTS = (
+    "",
+    "",
+    "morph-local-borders,morph-blocked-layout{width=4}",
+    "morph-fold-scale,morph-blocked-layout{width=16}",
+)
 FOR_ACCUMULATION = {"morph-promote", "morph-fuse-epilogue", "morph-winograd", "morph-choose", "morph-pack"}
 
 

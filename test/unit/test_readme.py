@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from torch_mlir import ir
 
 import loopmorph as lm
@@ -14,6 +15,7 @@ from loopmorph.dialects.morph import parse_schedule
 from loopmorph.passes.base import Pass, Transformation
 from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.registry import OWN_PACKAGES, all_passes
+from loopmorph.pipelines import dynamo
 from loopmorph.pipelines.zoo import ZOO
 from loopmorph.tools.cli import cli
 from loopmorph.tools.opt import OptTool, make_command
@@ -86,6 +88,8 @@ def test_each_command_and_option_exists() -> None:
 
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = PYTHON
+    if "loopmorph" not in torch._dynamo.list_backends(exclude_tags=()):  # as its entry point does where it is installed
+        torch._dynamo.register_backend(dynamo.loopmorph, name="loopmorph")
     exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
     assert "'conv1.weight': (8, 3, 3, 3)" in capsys.readouterr().out
 
