@@ -62,7 +62,7 @@ def _cost(view: ContractionNest, block: RegisterBlock, machine: Machine) -> tupl
     starved = _LATENCY / hidden
     work = view.nest.points * max(1.0, 1.1 * loads, starved)
     depth = math.prod(loop.extent or 1 for loop in view.reductions)
-    resident = depth * block.blocks * machine.lanes * _BYTES <= machine.cache_bytes // 2
+    resident = depth * block.blocks * machine.lanes * _BYTES <= machine.cache_bytes * 3 // 4
     passes = 1 if resident else math.prod(loop.extent or 1 for loop in view.pixels) // pixels
     weights = depth * machine.lanes * math.prod(loop.extent or 1 for loop in view.blocks)
     traffic = weights * _BYTES * passes

@@ -39,7 +39,7 @@ Step = Transformation[Any]
 
 
 UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and address computations
-PREFETCH = 8  # iterations of the unrolled innermost loop
+PREFETCH_BYTES = 8192  # of the weights' stream: what memory delivers while one request is under way
 ALGORITHM_CHOICES = ("auto", "direct")
 
 
@@ -196,11 +196,13 @@ def contraction_schedule(view: ContractionNest, block: RegisterBlock) -> list[St
     steps += [UnrollJam(layer, name, factor) for name, factor in jammed]
     steps.append(Vectorize(layer, view.lane.iterator, view.lane.extent or 1))
     last = summed[-1] if summed else None
-    if last is not None and last.extent is not None and last.extent > UNROLL and last.extent % UNROLL == 0:
+    unrolled = last is not None and last.extent is not None and last.extent > UNROLL and last.extent % UNROLL == 0
+    if last is not None and unrolled:
         steps.append(Unroll(layer, last.iterator, UNROLL))
     steps.append(Promote(layer))
     if last is not None:
-        steps.append(Prefetch(layer, last.iterator, PREFETCH))
+        step_bytes = block.blocks * (view.lane.extent or 1) * 4 * (UNROLL if unrolled else 1)
+        steps.append(Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // step_bytes)))
     return [*steps, FuseEpilogue(layer)]
 
 
