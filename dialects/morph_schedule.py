@@ -14,8 +14,8 @@ from loopmorph.dialects.morph_ops import NAMESPACE, load, operation_name, transf
 from loopmorph.passes.base import Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
 from loopmorph.passes.pipeline import parse_pipeline
-from loopmorph.passes.pipeline_diagnostics import file_location, illegal, one_line
 from loopmorph.passes.registry import did_you_mean
+from loopmorph.passes.text.pipeline_diagnostics import file_location, illegal, one_line
 
 ENTRY_POINT = "__transform_main"
 

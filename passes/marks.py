@@ -7,7 +7,7 @@ On the outermost loop of a nest (and before that on the linalg op that it came f
                    "prologue" (before the main nest: BatchNorm's scale), "epilogue" (after it: a linear layer's bias),
                    "filter-transform", "input-transform", "output-transform" (around Winograd's products),
                    "pack" (a parameter brought into a blocked layout)
-On the outermost loop of a contraction's main nest, each optional (see `loopmorph.passes.choice`):
+On the outermost loop of a contraction's main nest, each optional (see `loopmorph.passes.analysis.choice`):
   `morph.algorithm` how `morph-default-schedule` is to compute it: "direct", "winograd2" or "winograd4"
   `morph.block`    the register block that it is to use, "ROWSxCOLUMNSxBLOCKS": "1x4x4"
 On every loop:

@@ -2,7 +2,7 @@
 
     morph-split{layer=conv1 iter=ow factor=4},func.func(affine-simplify-structures),canonicalize
 
-The grammar is in `loopmorph.passes.pipeline_text`. loopmorph's passes (and those of plug-ins) work on the whole
+The grammar is in `loopmorph.passes.text.pipeline_text`. loopmorph's passes (and those of plug-ins) work on the whole
 `builtin.module`, so they stand at the top or directly in a top-level `builtin.module(...)`; MLIR's passes stand
 wherever MLIR allows them, and their options go to MLIR untouched.
 """
@@ -19,10 +19,10 @@ from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.pipeline_diagnostics import illegal, one_line
-from loopmorph.passes.pipeline_options import build_pass
-from loopmorph.passes.pipeline_text import Syntax, complaint, parse_syntax
 from loopmorph.passes.registry import all_passes, did_you_mean
+from loopmorph.passes.text.pipeline_diagnostics import illegal, one_line
+from loopmorph.passes.text.pipeline_options import build_pass
+from loopmorph.passes.text.pipeline_text import Syntax, complaint, parse_syntax
 
 MODULE = "builtin.module"
 

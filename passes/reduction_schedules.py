@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.contraction_nest import result_lane
+from loopmorph.passes.analysis.coupling import is_reduction
+from loopmorph.passes.analysis.machine import Machine
 from loopmorph.passes.base import Transformation
-from loopmorph.passes.contraction_nest import result_lane
-from loopmorph.passes.coupling import is_reduction
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
@@ -15,7 +16,6 @@ from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
-from loopmorph.passes.machine import Machine
 from loopmorph.passes.nest import Loop, Nest
 
 Step = Transformation[Any]

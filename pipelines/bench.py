@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import loopmorph
+from loopmorph.passes.analysis.machine import cpu_name
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
-from loopmorph.passes.machine import cpu_name
 from loopmorph.pipelines.bench_contenders import PEERS
 from loopmorph.pipelines.bench_result import BenchResult, Request, ThreadResult
 from loopmorph.pipelines.tune import check_seconds

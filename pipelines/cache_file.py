@@ -13,7 +13,7 @@ from typing import Any
 import platformdirs
 
 import loopmorph
-from loopmorph.passes.machine import cpu_name, native_machine
+from loopmorph.passes.analysis.machine import cpu_name, native_machine
 
 CACHE_VARIABLE = "LOOPMORPH_CACHE"
 _FILE = "timings.sqlite3"

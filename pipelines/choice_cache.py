@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from loopmorph.passes.choice import Choice
+from loopmorph.passes.analysis.choice import Choice
 from loopmorph.pipelines.cache_file import CacheFile, computer
 
 

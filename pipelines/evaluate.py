@@ -10,7 +10,7 @@ from torch import nn
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.cost import macs
+from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.nest import find_nest, functions

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from loopmorph.passes import index_forms as forms
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.index_forms import Form
-from loopmorph.passes.nest_recipe import (
+from loopmorph.passes.raising import index_forms as forms
+from loopmorph.passes.raising.index_forms import Form
+from loopmorph.passes.raising.nest_recipe import (
     Accumulation,
     Call,
     Constant,

@@ -10,10 +10,10 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.nest_batch import free_batch
-from loopmorph.passes.nest_extract import extract
-from loopmorph.passes.nest_recipe import Recipe
-from loopmorph.passes.raise_nest import raise_convolution
+from loopmorph.passes.raising.nest_batch import free_batch
+from loopmorph.passes.raising.nest_extract import extract
+from loopmorph.passes.raising.nest_recipe import Recipe
+from loopmorph.passes.raising.raise_nest import raise_convolution
 from loopmorph.pipelines.nest_executor import check_batch, check_supported, execute, reduction_points
 
 
@@ -24,7 +24,7 @@ class NestModule(nn.Module):
     only indices with a `floordiv` or `mod` that cannot be resolved are gathered. The module is plain data: it can be
     copied and pickled, and it computes in the dtype and on the device of its input.
 
-    The batch may be any where each sample is treated alike (see `loopmorph.passes.nest_batch.free_batch`).
+    The batch may be any where each sample is treated alike (see `loopmorph.passes.raising.nest_batch.free_batch`).
 
     Args:
         nests: all nests of the layer, in program order.

@@ -19,8 +19,8 @@ from torch_mlir import ir
 from torch_mlir.execution_engine import ExecutionEngine
 from torch_mlir.passmanager import PassManager
 
+from loopmorph.passes.analysis.machine import Machine, native_machine
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
-from loopmorph.passes.machine import Machine, native_machine
 from loopmorph.pipelines.engine import allocate
 
 _FMA_STEPS = 2_000_000  # about 10 ms for one call of the kernel

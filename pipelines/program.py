@@ -12,9 +12,9 @@ from torch_mlir import ir
 from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.inheritance import source_indices
 from loopmorph.passes.base import recorded_steps
-from loopmorph.passes.cost import macs
-from loopmorph.passes.inheritance import source_indices
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.linalg_to_affine import LinalgToAffine
 from loopmorph.passes.nest import functions, nests

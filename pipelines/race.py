@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
-from loopmorph.passes.algorithm import winograd_tile
-from loopmorph.passes.choice import DIRECT, WINOGRAD_TILES, Choice, algorithm_name, block_text
-from loopmorph.passes.contraction_nest import view_contraction
+from loopmorph.passes.analysis.algorithm import winograd_tile
+from loopmorph.passes.analysis.choice import DIRECT, WINOGRAD_TILES, Choice, algorithm_name, block_text
+from loopmorph.passes.analysis.contraction_nest import view_contraction
+from loopmorph.passes.analysis.machine import native_machine
+from loopmorph.passes.analysis.register_block import register_blocks
 from loopmorph.passes.errors import CompilationFailed, IllegalTransform
 from loopmorph.passes.loop.choose import Choose
 from loopmorph.passes.loop.winograd import WinogradFiltering
 from loopmorph.passes.lowering.to_llvm import layout_passes
-from loopmorph.passes.machine import native_machine
 from loopmorph.passes.nest import find_nest
-from loopmorph.passes.register_block import register_blocks
 from loopmorph.pipelines.measure import ANY_LAYER
 from loopmorph.pipelines.program import copy_module
 from loopmorph.pipelines.worker import Worker

@@ -11,8 +11,8 @@ from typing import Any
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.base import Transformation
-from loopmorph.passes.cost import macs
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.passes.nest import find_nest, nests
 from loopmorph.passes.registry import all_passes

@@ -24,8 +24,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from loopmorph.passes.base import Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Nest, nests
-from loopmorph.passes.nest_extract import parameter_name
-from loopmorph.passes.raise_nest import Convolution, Linear, raise_convolution, raise_linear
+from loopmorph.passes.raising.nest_extract import parameter_name
+from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
 from loopmorph.passes.registry import all_passes
 from loopmorph.pipelines import surgery_layers as layers
 from loopmorph.pipelines.nest_module import NestModule

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from loopmorph.passes.raise_nest import Convolution, Linear, output_extent
+from loopmorph.passes.raising.raise_nest import Convolution, Linear, output_extent
 from loopmorph.pipelines.rewritten_layers import SlicedConv2d, SlicedLinear
 
 Pair = tuple[int, int]

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.choice import Choice, read_choice
+from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.base import Transformation, recorded_steps
-from loopmorph.passes.choice import Choice, read_choice
-from loopmorph.passes.cost import macs
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.loop.choose import Choose
 from loopmorph.passes.lowering.extract_layer import extract_layer
-from loopmorph.passes.machine import native_machine
 from loopmorph.passes.nest import nests
 from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.pipelines.choice_cache import ChoiceCache, Found

@@ -33,8 +33,8 @@ from loopmorph.dialects import morph
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError, DataError, LoopmorphError
 from loopmorph.passes.pipeline import Pipeline, parse_pipeline, run_pipeline
-from loopmorph.passes.pipeline_options import describe_options
 from loopmorph.passes.registry import all_passes
+from loopmorph.passes.text.pipeline_options import describe_options
 from loopmorph.pipelines.report import current_umask
 from loopmorph.tools.opt_diagnostics import Report, compare, from_diagnostic, from_error
 from loopmorph.tools.opt_input import STDIN, Part, parse, read_text, split

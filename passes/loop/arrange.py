@@ -15,10 +15,10 @@ from typing import Literal
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import downcast, simplify, substitute, used_dims
-from loopmorph.passes.dependence import band_schedule, reordering_violation
+from loopmorph.passes.analysis.dependence import band_schedule, reordering_violation
+from loopmorph.passes.building.rebuild import NewLoop, Rebuild, constants, perfect_band
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
-from loopmorph.passes.rebuild import NewLoop, Rebuild, constants, perfect_band
 
 
 @dataclass(frozen=True)

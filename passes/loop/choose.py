@@ -8,9 +8,9 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.choice import check_algorithm, check_block
+from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.base import Kind, Transformation
-from loopmorph.passes.choice import check_algorithm, check_block
-from loopmorph.passes.cost import macs
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Nest, find_nest
 

@@ -8,13 +8,13 @@ import numpy as np
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
+from loopmorph.passes.analysis.index_maps import Reach, includes
+from loopmorph.passes.analysis.memref_uses import Body, describe
+from loopmorph.passes.analysis.register_results import Address, RegisterResults
+from loopmorph.passes.building.pointwise import Instance, Pointwise, instantiate, pointwise
+from loopmorph.passes.building.widen import is_constant
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.index_maps import Reach, includes
-from loopmorph.passes.memref_uses import Body, describe
 from loopmorph.passes.nest import Access, view_nest
-from loopmorph.passes.pointwise import Instance, Pointwise, instantiate, pointwise
-from loopmorph.passes.register_results import Address, RegisterResults
-from loopmorph.passes.widen import is_constant
 
 
 @dataclass(frozen=True)

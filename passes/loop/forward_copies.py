@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.access_index import AccessIndex, Entry, Site, is_local
 from loopmorph.passes.affine_expr import downcast, linear_form, substitute
+from loopmorph.passes.analysis.access_index import AccessIndex, Entry, Site, is_local
+from loopmorph.passes.analysis.box import Box, hull, whole
 from loopmorph.passes.base import Pass
-from loopmorph.passes.box import Box, hull, whole
-from loopmorph.passes.fills import is_fill, shrink_fills
+from loopmorph.passes.building.fills import is_fill, shrink_fills
+from loopmorph.passes.building.rebuild import body_of
 from loopmorph.passes.nest import functions
-from loopmorph.passes.rebuild import body_of
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.building.rebuild import Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.arrange import Piece, arrange, band_with, find_loops, require_normal, whole
 from loopmorph.passes.nest import Nest, find_nest
-from loopmorph.passes.rebuild import Rebuild, rebuild
 
 
 @dataclass(frozen=True)

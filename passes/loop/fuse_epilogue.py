@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
+from loopmorph.passes.analysis.register_results import register_results
 from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.building.pointwise import Builder
 from loopmorph.passes.loop.epilogue_plan import EpiloguePlan, plan_epilogue
 from loopmorph.passes.nest import find_nest
-from loopmorph.passes.pointwise import Builder
-from loopmorph.passes.register_results import register_results
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import islpy as isl
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.dependence import Dependence, dependences, may_alias, show_access
+from loopmorph.passes.analysis.known_operations import require_known_operations
 from loopmorph.passes.base import Kind, Transformation
-from loopmorph.passes.dependence import Dependence, dependences, may_alias, show_access
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.known_operations import require_known_operations
 from loopmorph.passes.lowering.spmd_slabs import by_memref, spread
 from loopmorph.passes.nest import Loop, Nest, find_nest
 

@@ -9,9 +9,9 @@ from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import substitute, used_dims
 from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.building.nest_builder import compress
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest, find_nest
-from loopmorph.passes.nest_builder import compress
 
 _LOCALITY = 3  # into the first-level cache
 

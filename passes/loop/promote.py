@@ -11,12 +11,12 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.accumulators import Cell, find_accumulators
+from loopmorph.passes.analysis.accumulators import Cell, find_accumulators
 from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.building.nest_builder import load, store, vector_load, vector_store
+from loopmorph.passes.building.rebuild import body_of, copy_marks, move_nest_marks, wrap
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Loop, Nest, find_nest
-from loopmorph.passes.nest_builder import load, store, vector_load, vector_store
-from loopmorph.passes.rebuild import body_of, copy_marks, move_nest_marks, wrap
 
 
 @dataclass(frozen=True)

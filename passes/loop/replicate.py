@@ -8,16 +8,16 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.loop.arrange import require_normal
-from loopmorph.passes.nest import Loop, Nest
-from loopmorph.passes.rebuild import (
+from loopmorph.passes.building.rebuild import (
     body_of,
     known_limits,
     move_nest_marks,
     require_no_results,
     substitute_variables,
 )
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.loop.arrange import require_normal
+from loopmorph.passes.nest import Loop, Nest
 
 
 def require_divisor(nest: Nest, loop: Loop, factor: int) -> int:

@@ -11,14 +11,21 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.dependence import carried, reductions
 from loopmorph.passes.base import Kind, Transformation
-from loopmorph.passes.dependence import carried, reductions
+from loopmorph.passes.building.rebuild import body_of, copy_marks, require_no_results, wrap
+from loopmorph.passes.building.vector_access import LaneAccess, lane_accesses
+from loopmorph.passes.building.vector_body import (
+    REDUCTION_KINDS,
+    BodyBuilder,
+    LaneReduction,
+    VectorLoop,
+    finish,
+    neutral,
+)
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.arrange import require_normal
 from loopmorph.passes.nest import Loop, Nest, find_nest
-from loopmorph.passes.rebuild import body_of, copy_marks, require_no_results, wrap
-from loopmorph.passes.vector_access import LaneAccess, lane_accesses
-from loopmorph.passes.vector_body import REDUCTION_KINDS, BodyBuilder, LaneReduction, VectorLoop, finish, neutral
 
 _UNIFORM = frozenset({"affine.apply", "affine.min", "affine.max"})
 _WIDENED_DIALECTS = frozenset({"arith", "math"})

@@ -10,10 +10,10 @@ from torch_mlir import ir
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import find_nest
-from loopmorph.passes.winograd_match import match_convolution
-from loopmorph.passes.winograd_matrices import ALGORITHMS
-from loopmorph.passes.winograd_nests import WinogradPlan, build_winograd
-from loopmorph.passes.winograd_start import find_start
+from loopmorph.passes.winograd.match import match_convolution
+from loopmorph.passes.winograd.matrices import ALGORITHMS
+from loopmorph.passes.winograd.nests import WinogradPlan, build_winograd
+from loopmorph.passes.winograd.start import find_start
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.access_index import AccessIndex, Entry, Site, is_local
 from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.access_index import AccessIndex, Entry, Site, is_local
+from loopmorph.passes.analysis.operands import Operands, find_operands
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.layout import Blocking, block_in_place, blocked_copy, cuts_for
+from loopmorph.passes.building.rebuild import NewLoop, Rebuild, perfect_band, rebuild
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.layout import Blocking, block_in_place, blocked_copy, cuts_for
 from loopmorph.passes.nest import Loop, functions
-from loopmorph.passes.operands import Operands, find_operands
-from loopmorph.passes.rebuild import NewLoop, Rebuild, perfect_band, rebuild
 
 CHANNEL_AXIS = 1  # of activations: N, C, H, W
 

@@ -9,10 +9,10 @@ from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, linear_form
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.rebuild import rebuild
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.loop.arrange import arrange, require_order_kept, whole
 from loopmorph.passes.nest import Loop, Nest, nest_roots, view_nest
-from loopmorph.passes.rebuild import rebuild
 
 
 @dataclass(frozen=True)

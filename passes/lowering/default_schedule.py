@@ -10,12 +10,21 @@ from typing import Any, ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.access_index import is_local
-from loopmorph.passes.algorithm import winograd_tile
+from loopmorph.passes.analysis.access_index import is_local
+from loopmorph.passes.analysis.algorithm import winograd_tile
+from loopmorph.passes.analysis.choice import (
+    WINOGRAD_TILES,
+    algorithm_name,
+    block_text,
+    chosen_block,
+    read_choice,
+    refuse_choice,
+)
+from loopmorph.passes.analysis.contraction_nest import ContractionNest, result_lane, view_contraction
+from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.machine import Machine
+from loopmorph.passes.analysis.register_block import RegisterBlock, register_blocks
 from loopmorph.passes.base import Pass, Transformation, recorded_steps
-from loopmorph.passes.choice import WINOGRAD_TILES, algorithm_name, block_text, chosen_block, read_choice, refuse_choice
-from loopmorph.passes.contraction_nest import ContractionNest, result_lane, view_contraction
-from loopmorph.passes.cost import macs
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.choose import Choose
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
@@ -29,11 +38,9 @@ from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
 from loopmorph.passes.loop.winograd import WinogradFiltering
 from loopmorph.passes.lowering.share_schedules import SharedSchedules
-from loopmorph.passes.machine import Machine
 from loopmorph.passes.nest import Loop, find_nest, nest_roots, view_nest
 from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.reduction_schedules import accumulates, reduction_schedule
-from loopmorph.passes.register_block import RegisterBlock, register_blocks
 
 Step = Transformation[Any]
 
@@ -53,7 +60,7 @@ class DefaultSchedule(Pass):
         n, blocks, pixels | reductions | pixels of the register block, blocks of the register block, lane
 
     unroll and jam the register block, vectorise the lane, promote the accumulators, fuse the epilogue. A 3x3 nest
-    goes through `morph-winograd` first where the model in `loopmorph.passes.algorithm` says that it pays. Every step
+    goes through `morph-winograd` first where `loopmorph.passes.analysis.algorithm` says that it pays. Every step
     is one of the public passes and is recorded, so the same schedule can be printed, written or changed by hand.
     Nests that do not fit, and layers that a recorded loop transformation has touched already, are left as they are.
     Where the nest itself says which algorithm or register block to use (see `morph-choose`), that is done instead of

@@ -8,9 +8,9 @@ from torch_mlir import ir
 from torch_mlir.dialects import memref
 
 from loopmorph.passes.affine_expr import substitute
+from loopmorph.passes.building.nest_builder import load
 from loopmorph.passes.errors import ImportRefused
 from loopmorph.passes.lowering.tensor_views import Filled, TensorValue, View
-from loopmorph.passes.nest_builder import load
 
 
 def load_element(

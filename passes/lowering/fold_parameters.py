@@ -9,10 +9,10 @@ from torch_mlir.dialects import arith, memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, substitute
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.lowering.contraction import Weight
 from loopmorph.passes.lowering.linear_term import Linear, Number, Term, add, definition, emit, multiply
 from loopmorph.passes.nest import Access, Nest
-from loopmorph.passes.nest_builder import NestHeader, build_nest, load, store
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch_mlir.dialects import arith, func, linalg, memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.errors import ImportRefused
 from loopmorph.passes.lowering.element_access import load_element
 from loopmorph.passes.lowering.tensor_views import (
@@ -26,7 +27,6 @@ from loopmorph.passes.lowering.tensor_views import (
     slice_exprs,
 )
 from loopmorph.passes.nest import Nest, nests
-from loopmorph.passes.nest_builder import NestHeader, build_nest, load, store
 
 # Iterator names of the named operations, by dimension of their indexing maps.
 NAMED_ITERATORS = {

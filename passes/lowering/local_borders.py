@@ -10,8 +10,8 @@ from torch_mlir.dialects import func, memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.nest import functions, view_nest
-from loopmorph.passes.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.reduction_schedules import accumulates
 
 _RANK = 4

@@ -10,17 +10,17 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine, arith, func, scf
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.known_operations import VIEWS
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.nest_builder import compress
+from loopmorph.passes.building.rebuild import constants
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.known_operations import VIEWS
 from loopmorph.passes.loop.parallelize import parallel_loop, require_parallel_shape
 from loopmorph.passes.lowering.dataflow import effects
 from loopmorph.passes.lowering.split_prepare import RUN, find_function, set_function
 from loopmorph.passes.lowering.spmd_conflicts import FIRST, Touch, in_conflict, nest_touches, region
 from loopmorph.passes.lowering.spmd_runtime import BARRIER, barrier_text
 from loopmorph.passes.nest import Loop, view_nest
-from loopmorph.passes.nest_builder import compress
-from loopmorph.passes.rebuild import constants
 
 THREAD = "morph.thread"  # on an argument: the number of the thread that executes the function, from 0
 TEAM = "morph.team"  # on an argument: the address of the state that the threads share

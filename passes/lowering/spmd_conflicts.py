@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
-from loopmorph.passes.known_operations import VIEWS
+from loopmorph.passes.analysis.known_operations import VIEWS
 from loopmorph.passes.lowering.plan_scratch import element_bytes
 from loopmorph.passes.lowering.spmd_slabs import Slabs, by_memref, slabs
 from loopmorph.passes.nest import Loop, Nest

@@ -9,8 +9,8 @@ from itertools import pairwise
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, linear_form
+from loopmorph.passes.building.rebuild import constants, known_limits
 from loopmorph.passes.nest import Access, Loop, Nest
-from loopmorph.passes.rebuild import constants, known_limits
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import re
 from torch_mlir import ir
 from torch_mlir.passmanager import PassManager
 
+from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.loop.forward_copies import ForwardCopies
@@ -22,7 +23,6 @@ from loopmorph.passes.lowering.promote_accumulators import PromoteAccumulators
 from loopmorph.passes.lowering.split_prepare import RUN, SplitPrepare
 from loopmorph.passes.lowering.spmd import Spmd
 from loopmorph.passes.lowering.spmd_mark import ParallelizeAll
-from loopmorph.passes.machine import native_machine
 
 # What each operation becomes may hold operations for a later pass, so the order matters.
 _TO_LLVM = (

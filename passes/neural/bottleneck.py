@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
+from loopmorph.passes.analysis.coupling import Coupling, Shrinkage
 from loopmorph.passes.base import Kind, Transformation
-from loopmorph.passes.coupling import Coupling, Shrinkage
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.nest import Nest, divisors, find_nest
 from loopmorph.passes.neural.shrink import shrink
@@ -46,8 +46,8 @@ class Bottleneck(Transformation[BottleneckPlan]):
           ... affine.load %wb[%co, %ci] : memref<8x32xf32> ... affine.load %t[%ci] : memref<32xf32> } }
 
     Requires: `factor` of at least 2 that divides the extent of every tied iterator; no tie to the network's input or
-    output; only accesses that `loopmorph.passes.coupling` can follow. Parameters keep the head of the dimension, or
-    of each of its blocks where some tied nest is grouped.
+    output; only accesses that `loopmorph.passes.analysis.coupling` can follow. Parameters keep the head of the dimension,
+    or of each of its blocks where some tied nest is grouped.
 
     Options:
         layer: qualified name of the layer.

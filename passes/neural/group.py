@@ -9,13 +9,13 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, from_linear, used_dims
+from loopmorph.passes.analysis.coupling import is_reduction, parameter_name, tie
 from loopmorph.passes.base import Kind, Transformation
-from loopmorph.passes.coupling import is_reduction, parameter_name, tie
+from loopmorph.passes.building.nest_builder import rewrite_access
+from loopmorph.passes.building.rebuild import NewLoop, Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest, divisors, find_nest, require_perfect, require_scalar, view_nest
-from loopmorph.passes.nest_builder import rewrite_access
 from loopmorph.passes.neural.shrink import retype
-from loopmorph.passes.rebuild import NewLoop, Rebuild, rebuild
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import LinearForm, from_linear
-from loopmorph.passes.coupling import Shrinkage, tie
-from loopmorph.passes.inheritance import compose_inheritance
+from loopmorph.passes.analysis.coupling import Shrinkage, tie
+from loopmorph.passes.analysis.inheritance import compose_inheritance
+from loopmorph.passes.building.nest_builder import rewrite_access
 from loopmorph.passes.nest import Access, Loop, Nest
-from loopmorph.passes.nest_builder import rewrite_access
 
 
 def shrink(plan: Shrinkage) -> None:

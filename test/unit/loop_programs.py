@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jit import run_affine
 from torch_mlir import ir
 
-from loopmorph.passes.dependence import access_relation, domain
+from loopmorph.passes.analysis.dependence import access_relation, domain
 from loopmorph.passes.nest import Nest, find_nest, nests
 
 KEPT: list[ir.Module] = []  # a view dangles once its module is gone

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_mlir import ir
 
-from loopmorph.passes.dependence import (
+from loopmorph.passes.analysis.dependence import (
     band_schedule,
     carried,
     dependences,

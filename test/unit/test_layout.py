@@ -17,9 +17,9 @@ from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import simplify
-from loopmorph.passes.box import Box, remainder, whole
+from loopmorph.passes.analysis.box import Box, remainder, whole
+from loopmorph.passes.building.layout import Blocking, cuts_for
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.layout import Blocking, cuts_for
 from loopmorph.passes.loop.forward_copies import ForwardCopies
 from loopmorph.passes.loop.pack import Pack
 from loopmorph.passes.nest import Nest, functions, nests

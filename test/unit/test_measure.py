@@ -12,13 +12,13 @@ from torch import nn
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.lowering.plan_scratch import SCRATCH
 from loopmorph.passes.lowering.split_prepare import PACKED
 from loopmorph.passes.lowering.to_llvm import layout_passes, plan_functions
-from loopmorph.passes.machine import native_machine
 from loopmorph.passes.nest import find_nest, functions, nests
 from loopmorph.pipelines.cache_file import default_folder
 from loopmorph.pipelines.measure import TimingCache, anonymous_text, layer_times

@@ -14,11 +14,11 @@ from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
-from loopmorph.passes import index_forms as forms
-from loopmorph.passes.access_blocks import Box, box, union
 from loopmorph.passes.affine_expr import evaluate
 from loopmorph.passes.nest import layer_nests
-from loopmorph.passes.raise_nest import Convolution, Linear, raise_convolution, raise_linear
+from loopmorph.passes.raising import index_forms as forms
+from loopmorph.passes.raising.access_blocks import Box, box, union
+from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
 
 CONVOLUTIONS = {
     "plain": {"args": (3, 4, 3)},

@@ -11,6 +11,7 @@ from torch_mlir import ir
 
 import loopmorph as lm
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.machine import Machine
 from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
@@ -18,7 +19,6 @@ from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.lowering.default_schedule import DefaultSchedule
 from loopmorph.passes.lowering.layer_group import LayerGroup, layer_group
 from loopmorph.passes.lowering.to_llvm import plan_functions
-from loopmorph.passes.machine import Machine
 from loopmorph.passes.nest import find_nest, layer_nests, nest_roots
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.pipelines.program import copy_module

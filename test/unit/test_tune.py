@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import loopmorph as lm
-from loopmorph.passes.choice import Choice
+from loopmorph.passes.analysis.choice import Choice
+from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.lowering.extract_layer import extract_layer
-from loopmorph.passes.machine import native_machine
 from loopmorph.pipelines.cache_file import computer
 from loopmorph.pipelines.choice_cache import ChoiceCache, Found
 from loopmorph.pipelines.measure import anonymous_text

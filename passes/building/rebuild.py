@@ -14,9 +14,9 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, simplify, substitute, used_dims
+from loopmorph.passes.building.nest_builder import compress, rewrite_access
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import LoadOp, Loop, Nest, StoreOp
-from loopmorph.passes.nest_builder import compress, rewrite_access
 
 NEST_MARKS = (marks.LAYER, marks.NODE, marks.ROLE, marks.ALGORITHM, marks.BLOCK)
 _INHERENT = frozenset({"lowerBoundMap", "upperBoundMap", "step", "operandSegmentSizes"})

@@ -10,12 +10,12 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import linear_form, simplify, substitute, used_dims
-from loopmorph.passes.dependence import may_alias
+from loopmorph.passes.analysis.dependence import may_alias
+from loopmorph.passes.building.nest_builder import load
 from loopmorph.passes.lowering.dataflow import effects
 from loopmorph.passes.nest import Access, Nest, view_nest
-from loopmorph.passes.nest_builder import load
-from loopmorph.passes.winograd_arithmetic import Scalar
-from loopmorph.passes.winograd_match import Convolution, index_values, nest_operation
+from loopmorph.passes.winograd.arithmetic import Scalar
+from loopmorph.passes.winograd.match import Convolution, index_values, nest_operation
 
 
 @dataclass(frozen=True)

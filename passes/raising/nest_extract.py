@@ -9,14 +9,14 @@ from typing import NoReturn
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
-from loopmorph.passes import index_forms as forms
 from loopmorph.passes import marks
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.index_forms import Form
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.nest_normal import normalise
-from loopmorph.passes.nest_order import Instance, check_distribution
-from loopmorph.passes.nest_recipe import Buffer, BufferKind, Call, Constant, Load, Recipe, Statement, Value
+from loopmorph.passes.raising import index_forms as forms
+from loopmorph.passes.raising.index_forms import Form
+from loopmorph.passes.raising.nest_normal import normalise
+from loopmorph.passes.raising.nest_order import Instance, check_distribution
+from loopmorph.passes.raising.nest_recipe import Buffer, BufferKind, Call, Constant, Load, Recipe, Statement, Value
 
 SCALAR_DIALECTS = ("arith.", "math.")
 # Casts between float types: the executor computes everything in one type.

@@ -9,11 +9,11 @@ from typing import Literal
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import linear_form, simplify, substitute, used_dims
+from loopmorph.passes.analysis.index_maps import invert
+from loopmorph.passes.building.nest_builder import load, store, vector_load, vector_store
+from loopmorph.passes.building.widen import as_vector, is_constant, is_elementwise, widen
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.index_maps import invert
 from loopmorph.passes.nest import Access, Nest
-from loopmorph.passes.nest_builder import load, store, vector_load, vector_store
-from loopmorph.passes.widen import as_vector, is_constant, is_elementwise, widen
 
 Form = Literal["uniform", "contiguous"]
 

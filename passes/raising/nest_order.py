@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import islpy
 
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.index_forms import isl_text
-from loopmorph.passes.nest_normal import normalise
-from loopmorph.passes.nest_recipe import Load, Statement, accumulation, loads
+from loopmorph.passes.raising.index_forms import isl_text
+from loopmorph.passes.raising.nest_normal import normalise
+from loopmorph.passes.raising.nest_recipe import Load, Statement, accumulation, loads
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from torch_mlir import ir
 
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.pipeline_diagnostics import location_text
+from loopmorph.passes.text.pipeline_diagnostics import location_text
 
 VIEWS = frozenset(
     {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from loopmorph.passes.index_forms import Form
+from loopmorph.passes.raising.index_forms import Form
 
 Vector = tuple[int, ...]
 

@@ -11,11 +11,11 @@ from torch_mlir import ir
 from torch_mlir.dialects import arith, memref
 
 from loopmorph.passes import marks
-from loopmorph.passes.nest_builder import NestHeader, build_nest, load, store
-from loopmorph.passes.winograd_arithmetic import Arithmetic, Scalar, sandwich
-from loopmorph.passes.winograd_match import Convolution, Operand, at
-from loopmorph.passes.winograd_matrices import KERNEL, Winograd
-from loopmorph.passes.winograd_start import Start, StartValues
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
+from loopmorph.passes.winograd.arithmetic import Arithmetic, Scalar, sandwich
+from loopmorph.passes.winograd.match import Convolution, Operand, at
+from loopmorph.passes.winograd.matrices import KERNEL, Winograd
+from loopmorph.passes.winograd.start import Start, StartValues
 
 
 @dataclass(frozen=True)

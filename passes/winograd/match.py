@@ -11,11 +11,11 @@ import numpy as np
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, evaluate, linear_form, substitute, used_dims
-from loopmorph.passes.dependence import may_alias
+from loopmorph.passes.analysis.dependence import may_alias
+from loopmorph.passes.building.rebuild import require_no_results
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Nest, require_perfect, require_scalar
-from loopmorph.passes.rebuild import require_no_results
-from loopmorph.passes.winograd_matrices import KERNEL
+from loopmorph.passes.winograd.matrices import KERNEL
 
 _BODY = ["affine.load"] * 3 + ["affine.store", "arith.addf", "arith.mulf"]
 

@@ -6,11 +6,11 @@ import math
 
 from torch_mlir import ir
 
+from loopmorph.passes.analysis.machine import Machine
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.machine import Machine
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.winograd_match import Convolution, match_convolution
-from loopmorph.passes.winograd_matrices import ALGORITHMS
+from loopmorph.passes.winograd.match import Convolution, match_convolution
+from loopmorph.passes.winograd.matrices import ALGORITHMS
 
 # Vector operations per tile and channel of the two transforms together, in multiply-adds of one lane.
 _TRANSFORM_WORK = {2: 60, 4: 220}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from loopmorph.passes.contraction_nest import ContractionNest
-from loopmorph.passes.machine import Machine
+from loopmorph.passes.analysis.contraction_nest import ContractionNest
+from loopmorph.passes.analysis.machine import Machine
 
 _BYTES = 4  # of an f32
 _LATENCY = 8  # multiply-adds in flight that keep the units busy

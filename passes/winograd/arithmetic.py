@@ -8,7 +8,7 @@ from typing import TypeAlias
 from torch_mlir import ir
 from torch_mlir.dialects import arith
 
-from loopmorph.passes.winograd_matrices import Matrix
+from loopmorph.passes.winograd.matrices import Matrix
 
 # A value in a register; None is zero, which needs no code.
 Scalar: TypeAlias = ir.Value | None

@@ -13,8 +13,8 @@ from typing import Literal
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import simplify, substitute, used_dims
+from loopmorph.passes.building.rebuild import known_limits
 from loopmorph.passes.nest import Access, Loop, Nest
-from loopmorph.passes.rebuild import known_limits
 
 Form = Literal["uniform", "contiguous", "scattered"]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from torch_mlir import ir
 from torch_mlir.dialects import arith, vector
 
+from loopmorph.passes.building.nest_builder import load, store, vector_load, vector_store
+from loopmorph.passes.building.rebuild import body_of
+from loopmorph.passes.building.vector_access import LaneAccess
 from loopmorph.passes.nest import Loop
-from loopmorph.passes.nest_builder import load, store, vector_load, vector_store
-from loopmorph.passes.rebuild import body_of
-from loopmorph.passes.vector_access import LaneAccess
 
 # The combination of all lanes, as `vector.reduction` spells it, for each operation that can reduce.
 REDUCTION_KINDS = {

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from loopmorph.passes import index_forms as forms
-from loopmorph.passes.index_forms import Form, Quotient
-from loopmorph.passes.nest_recipe import Load, Statement, accumulation, loads, map_loads
+from loopmorph.passes.raising import index_forms as forms
+from loopmorph.passes.raising.index_forms import Form, Quotient
+from loopmorph.passes.raising.nest_recipe import Load, Statement, accumulation, loads, map_loads
 
 
 def normalise(statement: Statement) -> Statement | None:

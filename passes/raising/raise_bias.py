@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from loopmorph.passes.access_blocks import Box, box, union
-from loopmorph.passes.nest_recipe import Constant, Load, Recipe, Statement, Value, summands
+from loopmorph.passes.raising.access_blocks import Box, box, union
+from loopmorph.passes.raising.nest_recipe import Constant, Load, Recipe, Statement, Value, summands
 
 NO_PARAMETER = -1
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from torch_mlir import ir
 
-from loopmorph.passes.access_blocks import Box, Vector, box, union
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.index_forms import Form
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.nest_extract import Extraction, extract
-from loopmorph.passes.nest_recipe import Load, Recipe, Statement, accumulation, flatten
-from loopmorph.passes.raise_bias import added, raise_bias
+from loopmorph.passes.raising.access_blocks import Box, Vector, box, union
+from loopmorph.passes.raising.index_forms import Form
+from loopmorph.passes.raising.nest_extract import Extraction, extract
+from loopmorph.passes.raising.nest_recipe import Load, Recipe, Statement, accumulation, flatten
+from loopmorph.passes.raising.raise_bias import added, raise_bias
 
 Pair = tuple[int, int]
 

@@ -27,9 +27,9 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import isl_text
-from loopmorph.passes.known_operations import VIEWS, require_known_operations
+from loopmorph.passes.analysis.known_operations import VIEWS, require_known_operations
+from loopmorph.passes.analysis.quick_conflict import meet_in_one_iteration, never_meet
 from loopmorph.passes.nest import Access, LoadOp, Loop, Nest, StoreOp
-from loopmorph.passes.quick_conflict import meet_in_one_iteration, never_meet
 
 DependenceKind = Literal["flow", "anti", "output"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from loopmorph.passes import index_forms as forms
-from loopmorph.passes.index_forms import Form
-from loopmorph.passes.nest_normal import all_forms
-from loopmorph.passes.nest_recipe import Load, Recipe, Statement, loads, map_loads
+from loopmorph.passes.raising import index_forms as forms
+from loopmorph.passes.raising.index_forms import Form
+from loopmorph.passes.raising.nest_normal import all_forms
+from loopmorph.passes.raising.nest_recipe import Load, Recipe, Statement, loads, map_loads
 
 
 def free_batch(recipe: Recipe) -> Recipe:

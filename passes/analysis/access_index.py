@@ -13,11 +13,11 @@ from torch_mlir.dialects import affine, func
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import simplify, used_dims
-from loopmorph.passes.box import Box, hull
+from loopmorph.passes.analysis.box import Box, hull
+from loopmorph.passes.building.nest_builder import load, store
+from loopmorph.passes.building.rebuild import known_limits
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Nest, view_nest
-from loopmorph.passes.nest_builder import load, store
-from loopmorph.passes.rebuild import known_limits
 
 
 @dataclass(eq=False)

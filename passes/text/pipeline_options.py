@@ -10,8 +10,8 @@ from typing import Any
 
 from loopmorph.passes.base import OptionValue, Pass
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.pipeline_text import OptionSyntax, Syntax, complaint, parse_options
 from loopmorph.passes.registry import did_you_mean
+from loopmorph.passes.text.pipeline_text import OptionSyntax, Syntax, complaint, parse_options
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _TYPE_WORDS: dict[Any, str] = {

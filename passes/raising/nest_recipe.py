@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from loopmorph.passes.index_forms import Form, add, scale
+from loopmorph.passes.raising.index_forms import Form, add, scale
 
 BufferKind = Literal["input", "parameter", "temporary", "output"]
 

@@ -8,11 +8,11 @@ from itertools import groupby
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.access_index import AccessIndex, Entry, Site
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.box import Box, filled, remainder
-from loopmorph.passes.nest_builder import NestHeader, build_nest, store
-from loopmorph.passes.rebuild import NEST_MARKS, body_of
+from loopmorph.passes.analysis.access_index import AccessIndex, Entry, Site
+from loopmorph.passes.analysis.box import Box, filled, remainder
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, store
+from loopmorph.passes.building.rebuild import NEST_MARKS, body_of
 
 MAX_PIECES = 8  # a fill in more pieces than this costs more than writing some elements twice
 

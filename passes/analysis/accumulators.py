@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import used_dims, value_range
-from loopmorph.passes.dependence import may_alias, show_access
+from loopmorph.passes.analysis.dependence import may_alias, show_access
+from loopmorph.passes.analysis.known_operations import require_known_operations
+from loopmorph.passes.building.rebuild import body_of, known_limits
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.known_operations import require_known_operations
 from loopmorph.passes.nest import Access, Loop, Nest
-from loopmorph.passes.rebuild import body_of, known_limits
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch_mlir.dialects import memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import linear_form
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.nest_builder import NestHeader, build_nest, load, store
 
 
 @dataclass(frozen=True)

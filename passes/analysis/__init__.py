@@ -1,0 +1,1 @@
+"""Analyses: what nests and programs are, found from their accesses; they change nothing."""

@@ -1,0 +1,1 @@
+"""Building and rebuilding nests: what the transformations share."""

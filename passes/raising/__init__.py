@@ -1,0 +1,1 @@
+"""Raising: nests back to what PyTorch can run, as plain data."""

@@ -1,0 +1,1 @@
+"""Pipeline texts: grammar, options, diagnostics."""

@@ -1,0 +1,1 @@
+"""What `morph-winograd` is made of: matrices, recognition, transforms."""
