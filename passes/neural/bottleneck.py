@@ -46,7 +46,7 @@ class Bottleneck(Transformation[BottleneckPlan]):
           ... affine.load %wb[%co, %ci] : memref<8x32xf32> ... affine.load %t[%ci] : memref<32xf32> } }
 
     Requires: `factor` of at least 2 that divides the extent of every tied iterator; no tie to the network's input or
-    output; only accesses that `loopmorph.passes.analysis.coupling` can follow. Parameters keep the head of the dimension,
+    output; only accesses that `passes.analysis.coupling` can follow. Parameters keep the head of the dimension,
     or of each of its blocks where some tied nest is grouped.
 
     Options:
