@@ -49,7 +49,7 @@ def in_table(text: str) -> dict[str, set[str]]:
 @pytest.mark.parametrize("folder", ["neural", "loop", "lowering"])
 def test_each_pass_is_named_with_its_options(folder: str) -> None:
     here = {n: cls for n, cls in own_passes().items() if _folder(cls) == folder}
-    assert in_table(sections()[folder]) == {name: set(cls.__dataclass_fields__) for name, cls in here.items()}
+    assert in_table(sections()[folder]) == {name: set(cls.option_types()) for name, cls in here.items()}
 
 
 def _folder(cls: type[Pass]) -> str:
