@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 LIT_ARGS ?=
 
 # Tests run beside each other, in JOBS processes; one thread each keeps them from fighting for the cores.
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help

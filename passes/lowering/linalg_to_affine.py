@@ -7,13 +7,28 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch_mlir import ir
-from torch_mlir.dialects import arith, func, linalg, memref
+from torch_mlir.dialects import arith, func, memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.errors import ImportRefused
 from loopmorph.passes.lowering.element_access import load_element
+from loopmorph.passes.lowering.linalg_operations import (
+    ITERATORS_BY_RANK,
+    NAMED_ITERATORS,
+    describe,
+    indexing_maps,
+    is_tensor,
+    is_used,
+    iteration_extents,
+    loop_order,
+    memref_type,
+    reassociation,
+    replacing,
+    static,
+    static_shape,
+)
 from loopmorph.passes.lowering.tensor_views import (
     Filled,
     TensorValue,
@@ -27,19 +42,6 @@ from loopmorph.passes.lowering.tensor_views import (
     slice_exprs,
 )
 from loopmorph.passes.nest import Nest, nests
-
-# Iterator names of the named operations, by dimension of their indexing maps.
-NAMED_ITERATORS = {
-    "linalg.conv_2d_nchw_fchw": ("n", "co", "oh", "ow", "ci", "kh", "kw"),
-    "linalg.conv_2d_ngchw_gfchw": ("n", "g", "co", "oh", "ow", "ci", "kh", "kw"),
-    "linalg.depthwise_conv_2d_nchw_chw": ("n", "oh", "ow", "c", "kh", "kw"),
-    "linalg.pooling_nchw_max": ("n", "c", "oh", "ow", "kh", "kw"),
-    "linalg.pooling_nchw_sum": ("n", "c", "oh", "ow", "kh", "kw"),
-    "linalg.matmul": ("n", "co", "ci"),
-    "linalg.batch_matmul": ("b", "n", "co", "ci"),
-}
-# Iterator names of everything else, by the number of iterators.
-ITERATORS_BY_RANK = {0: (), 1: ("c",), 2: ("n", "c"), 3: ("n", "c", "w"), 4: ("n", "c", "h", "w")}
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,10 @@ class _FunctionLowering:
     def _declare(self) -> func.FuncOp:
         """The new function: the arguments that are read, then one memref per result."""
         block = self.old.entry_block
-        kept = [(a, m) for a, m in zip(block.arguments, marks.argument_marks(self.old), strict=True) if _is_used(a)]
+        kept = [(a, m) for a, m in zip(block.arguments, marks.argument_marks(self.old), strict=True) if is_used(a)]
         results = self.old.type.results
-        types = [_memref_type(a.type, self.old.location) for a, _ in kept]
-        types += [_memref_type(t, self.old.location) for t in results]
+        types = [memref_type(a.type, self.old.location) for a, _ in kept]
+        types += [memref_type(t, self.old.location) for t in results]
         index = ir.IntegerType.get_signless(64)
         argument_marks = [m for _, m in kept]
         argument_marks += [{marks.OUTPUT: ir.IntegerAttr.get(index, k)} for k in range(len(results))]
@@ -130,7 +132,7 @@ class _FunctionLowering:
                 handler(self, op)
             elif op.name.startswith("linalg."):
                 self._lower_structured(op)
-            elif all(not _is_tensor(v.type) for v in [*op.operands, *op.results]) and not len(op.regions):
+            elif all(not is_tensor(v.type) for v in [*op.operands, *op.results]) and not len(op.regions):
                 self._clone_scalar(op)
             else:
                 raise ImportRefused(f"{describe(op)}: cannot be lowered to an affine nest")
@@ -146,10 +148,10 @@ class _FunctionLowering:
 
     def _lower_structured(self, op: ir.Operation) -> None:
         """Any linalg operation with indexing maps and a region: one nest, plus start-value nests for its outputs."""
-        maps = _indexing_maps(op)
-        outputs = [v for v in op.operands if _is_tensor(v.type)][-len(op.results) :]
+        maps = indexing_maps(op)
+        outputs = [v for v in op.operands if is_tensor(v.type)][-len(op.results) :]
         operands = list(op.operands)
-        extents = _iteration_extents(op, maps, operands)
+        extents = iteration_extents(op, maps, operands)
         names = NAMED_ITERATORS.get(op.name) or ITERATORS_BY_RANK.get(len(extents))
         names = names or tuple(f"i{d}" for d in range(len(extents)))
         block = op.regions[0].blocks[0]
@@ -157,10 +159,10 @@ class _FunctionLowering:
         for position, (operand, argument) in enumerate(zip(operands, block.arguments, strict=True)):
             if position >= len(operands) - len(outputs):
                 result = op.results[position - len(operands) + len(outputs)]
-                sources.append(self._output_view(op, operand, result, initialise=_is_used(argument)))
+                sources.append(self._output_view(op, operand, result, initialise=is_used(argument)))
             else:
-                sources.append(self.tensors[operand] if _is_tensor(operand.type) else self.scalars[operand])
-        order = _loop_order(maps[-1], len(extents))
+                sources.append(self.tensors[operand] if is_tensor(operand.type) else self.scalars[operand])
+        order = loop_order(maps[-1], len(extents))
         self._emit_structured(op, maps, sources, names, extents, order)
         for result, source in zip(op.results, sources[len(operands) - len(outputs) :], strict=True):
             assert isinstance(source, View)
@@ -178,12 +180,12 @@ class _FunctionLowering:
         block = op.regions[0].blocks[0]
         placement = {d: ir.AffineExpr.get_dim(order.index(d)) for d in range(len(extents))}
         ordered = [extents[d] for d in order]
-        access = [[e.compose(_replacing(placement, len(order))) for e in m.results] for m in maps]
+        access = [[e.compose(replacing(placement, len(order))) for e in m.results] for m in maps]
 
         def body(variables: list[ir.Value]) -> None:
             values = dict(self.scalars)
             for argument, source, exprs in zip(block.arguments, sources, access, strict=True):
-                if _is_used(argument):
+                if is_used(argument):
                     values[argument] = _read(source, exprs, ordered, variables)
             for inner in block.operations:
                 if inner.operation.name == "linalg.yield":
@@ -199,7 +201,7 @@ class _FunctionLowering:
                     source, *indices = inner.operands
                     position = [values.get(i, i) for i in indices]
                     values[inner.results[0]] = load_element(self.tensors[source], position, variables, describe(op))
-                elif len(inner.operation.regions) or any(_is_tensor(v.type) for v in inner.operands):
+                elif len(inner.operation.regions) or any(is_tensor(v.type) for v in inner.operands):
                     raise ImportRefused(
                         f"{describe(inner.operation)} in {describe(op)}: cannot be lowered to an affine nest"
                     )
@@ -227,11 +229,11 @@ class _FunctionLowering:
         grouped = "g" in NAMED_ITERATORS.get(result.owner.name, ())
         if grouped and len(users) == 1 and users[0].name == "tensor.collapse_shape":
             collapsed = users[0].results[0]
-            exprs = expand_exprs(_reassociation(users[0]), type_.shape)
+            exprs = expand_exprs(reassociation(users[0]), type_.shape)
             view = reindex(self._allocate(collapsed), exprs, type_.shape)
             assert isinstance(view, View)
             return view
-        return identity_view(memref.AllocOp(_memref_type(type_, ir.Location.current), [], []).result)
+        return identity_view(memref.AllocOp(memref_type(type_, ir.Location.current), [], []).result)
 
     def _copy(
         self,
@@ -257,7 +259,7 @@ class _FunctionLowering:
     # -- tensor operations
 
     def _constant(self, op: ir.Operation) -> None:
-        if not _is_tensor(op.results[0].type):
+        if not is_tensor(op.results[0].type):
             self._clone_scalar(op)
             return
         value = op.attributes["value"]
@@ -268,31 +270,31 @@ class _FunctionLowering:
         self.tensors[op.results[0]] = Filled(arith.ConstantOp(type_.element_type, splat).result, tuple(type_.shape))
 
     def _empty(self, op: ir.Operation) -> None:
-        self.tensors[op.results[0]] = Uninitialised(_static_shape(op.results[0].type, op.location))
+        self.tensors[op.results[0]] = Uninitialised(static_shape(op.results[0].type, op.location))
 
     def _fill(self, op: ir.Operation) -> None:
-        value, shape = self.scalars[op.operands[0]], _static_shape(op.results[0].type, op.location)
+        value, shape = self.scalars[op.operands[0]], static_shape(op.results[0].type, op.location)
         self.tensors[op.results[0]] = Filled(value, shape)
 
     def _expand(self, op: ir.Operation) -> None:
-        shape = _static_shape(op.results[0].type, op.location)
-        exprs = expand_exprs(_reassociation(op), shape) if _reassociation(op) else []
+        shape = static_shape(op.results[0].type, op.location)
+        exprs = expand_exprs(reassociation(op), shape) if reassociation(op) else []
         self.tensors[op.results[0]] = reindex(self.tensors[op.operands[0]], exprs, shape)
 
     def _collapse(self, op: ir.Operation) -> None:
-        shape = _static_shape(op.results[0].type, op.location)
+        shape = static_shape(op.results[0].type, op.location)
         source = self.tensors[op.operands[0]]
-        self.tensors[op.results[0]] = reindex(source, collapse_exprs(_reassociation(op), source.shape), shape)
+        self.tensors[op.results[0]] = reindex(source, collapse_exprs(reassociation(op), source.shape), shape)
 
     def _transpose(self, op: ir.Operation) -> None:
         permutation = list(ir.DenseI64ArrayAttr(op.attributes["permutation"]))
         source = self.tensors[op.operands[0]]
         exprs = [ir.AffineExpr.get_dim(permutation.index(axis)) for axis in range(len(permutation))]
-        self.tensors[op.results[0]] = reindex(source, exprs, _static_shape(op.results[0].type, op.location))
+        self.tensors[op.results[0]] = reindex(source, exprs, static_shape(op.results[0].type, op.location))
 
     def _broadcast(self, op: ir.Operation) -> None:
         added = set(ir.DenseI64ArrayAttr(op.attributes["dimensions"]))
-        shape = _static_shape(op.results[0].type, op.location)
+        shape = static_shape(op.results[0].type, op.location)
         exprs = [ir.AffineExpr.get_dim(d) for d in range(len(shape)) if d not in added]
         self.tensors[op.results[0]] = reindex(self.tensors[op.operands[0]], exprs, shape)
 
@@ -300,8 +302,8 @@ class _FunctionLowering:
         self.tensors[op.results[0]] = self.tensors[op.operands[0]]
 
     def _extract_slice(self, op: ir.Operation) -> None:
-        offsets, strides = _static(op, "static_offsets"), _static(op, "static_strides")
-        sizes, shape = _static(op, "static_sizes"), _static_shape(op.results[0].type, op.location)
+        offsets, strides = static(op, "static_offsets"), static(op, "static_strides")
+        sizes, shape = static(op, "static_sizes"), static_shape(op.results[0].type, op.location)
         if tuple(sizes) != shape:
             raise ImportRefused(f"{describe(op)}: a slice that drops axes")
         self.tensors[op.results[0]] = reindex(self.tensors[op.operands[0]], slice_exprs(offsets, strides), shape)
@@ -309,14 +311,14 @@ class _FunctionLowering:
     def _insert_slice(self, op: ir.Operation) -> None:
         view = self._allocate(op.results[0])
         source, target = self.tensors[op.operands[0]], self.tensors[op.operands[1]]
-        if tuple(_static(op, "static_sizes")) != source.shape:
+        if tuple(static(op, "static_sizes")) != source.shape:
             raise ImportRefused(f"{describe(op)}: a slice that drops axes")
         self._copy(op, marks.INIT, target, view)
-        self._copy_into(op, marks.COPY, source, view, _static(op, "static_offsets"), _static(op, "static_strides"))
+        self._copy_into(op, marks.COPY, source, view, static(op, "static_offsets"), static(op, "static_strides"))
         self.tensors[op.results[0]] = view
 
     def _pad(self, op: ir.Operation) -> None:
-        low, yielded = _static(op, "static_low"), op.regions[0].blocks[0].operations[0].operands[0]
+        low, yielded = static(op, "static_low"), op.regions[0].blocks[0].operations[0].operands[0]
         if yielded not in self.scalars:
             raise ImportRefused(f"{describe(op)}: a padding value that depends on the position")
         view = self._allocate(op.results[0])
@@ -384,12 +386,6 @@ _HANDLERS: dict[str, Callable[[_FunctionLowering, ir.Operation], None]] = {
 }
 
 
-def describe(op: ir.Operation) -> str:
-    """An operation for an error message: its name, its layer, its location."""
-    layer = marks.get_text(op, marks.LAYER)
-    return f"{op.name}{f' of layer {layer}' if layer else ''} ({op.location})"
-
-
 def _read(
     source: TensorValue | ir.Value,
     exprs: Sequence[ir.AffineExpr],
@@ -406,10 +402,6 @@ def _read(
     return source
 
 
-def _replacing(placement: dict[int, ir.AffineExpr], n_dims: int) -> ir.AffineMap:
-    return ir.AffineMap.get(n_dims, 0, [placement[d] for d in range(n_dims)])
-
-
 def _remap(op: ir.Operation, values: dict[ir.Value, ir.Value]) -> None:
     for position, operand in enumerate(op.operands):
         if operand in values:
@@ -421,70 +413,5 @@ def _marks(op: ir.Operation, role: str) -> dict[str, str]:
     return {**result, marks.ROLE: role}
 
 
-def _indexing_maps(op: ir.Operation) -> list[ir.AffineMap]:
-    maps = linalg.get_indexing_maps(op) if len(op.regions) == 1 and len(op.regions[0].blocks) == 1 else None
-    if maps is None:
-        raise ImportRefused(f"{describe(op)}: cannot be lowered to an affine nest")
-    return [ir.AffineMapAttr(m).value if isinstance(m, ir.Attribute) else m for m in maps]
-
-
-def _iteration_extents(op: ir.Operation, maps: Sequence[ir.AffineMap], operands: Sequence[ir.Value]) -> list[int]:
-    """Extent of each iteration dimension, read off an operand that some access indexes by it alone."""
-    extents: list[int | None] = [None] * maps[0].n_dims
-    for map_, operand in zip(maps, operands, strict=True):
-        if not _is_tensor(operand.type):
-            continue
-        shape = _static_shape(operand.type, op.location)
-        for expr, extent in zip(map_.results, shape, strict=True):
-            expr = expr.maybe_downcast()
-            if isinstance(expr, ir.AffineDimExpr):
-                extents[expr.position] = extent
-    if any(e is None for e in extents):
-        raise ImportRefused(f"{describe(op)}: an iterator whose extent no operand gives")
-    return [e for e in extents if e is not None]
-
-
-def _loop_order(output_map: ir.AffineMap, n_dims: int) -> list[int]:
-    """The dimensions in the order of the output's axes, then the reductions."""
-    order: list[int] = []
-    for expr in output_map.results:
-        expr = expr.maybe_downcast()
-        if isinstance(expr, ir.AffineDimExpr) and expr.position not in order:
-            order.append(expr.position)
-    return order + [d for d in range(n_dims) if d not in order]
-
-
-def _reassociation(op: ir.Operation) -> list[list[int]]:
-    return [[ir.IntegerAttr(i).value for i in ir.ArrayAttr(g)] for g in ir.ArrayAttr(op.attributes["reassociation"])]
-
-
-def _static(op: ir.Operation, name: str) -> list[int]:
-    values = list(ir.DenseI64ArrayAttr(op.attributes[name]))
-    if any(v == ir.ShapedType.get_dynamic_size() for v in values):
-        raise ImportRefused(f"{describe(op)}: a dynamic size or offset; static shapes are required")
-    return values
-
-
-def _static_shape(type_: ir.Type, location: ir.Location) -> tuple[int, ...]:
-    tensor = ir.RankedTensorType(type_)
-    if not tensor.has_static_shape:
-        raise ImportRefused(f"{tensor} ({location}): a dynamic shape; static shapes are required")
-    return tuple(tensor.shape)
-
-
-def _memref_type(type_: ir.Type, location: ir.Location) -> ir.Type:
-    if not _is_tensor(type_):
-        return type_
-    return ir.MemRefType.get(_static_shape(type_, location), ir.RankedTensorType(type_).element_type)
-
-
-def _is_tensor(type_: ir.Type) -> bool:
-    return isinstance(type_, ir.RankedTensorType)
-
-
-def _is_used(value: ir.Value) -> bool:
-    return next(iter(value.uses), None) is not None
-
-
 def _has_tensors(function: func.FuncOp) -> bool:
-    return any(_is_tensor(t) for t in [*function.type.inputs, *function.type.results])
+    return any(is_tensor(t) for t in [*function.type.inputs, *function.type.results])
