@@ -86,11 +86,6 @@ class Access:
     order: int
     lanes: int = 1
 
-    @property
-    def map(self) -> ir.AffineMap:
-        """The access as a map from the nest's loops (as many dimensions as the nest has loops, at least those used)."""
-        return ir.AffineMap.get(max(self.loops, default=-1) + 1, 0, list(self.exprs))
-
     @cached_property
     def forms(self) -> tuple[LinearForm | None, ...]:
         """`exprs` as linear forms, None for those that are not linear."""

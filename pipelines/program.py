@@ -18,7 +18,7 @@ from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.linalg_to_affine import LinalgToAffine
 from loopmorph.passes.nest import functions, nests
-from loopmorph.pipelines.importer import ImportedNetwork, import_to_linalg
+from loopmorph.pipelines.importer import import_to_linalg
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,6 @@ def import_model(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> 
     """
     network = import_to_linalg(model, example_inputs)
     to_affine(network.module)
-    return program_of(network, model, example_inputs)
-
-
-def program_of(network: ImportedNetwork, model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Program:
-    """The program of an imported network whose module has been lowered to affine nests."""
     return Program(network.module, model, example_inputs, network.parameters)
 
 

@@ -7,11 +7,14 @@ import functools
 
 import islpy as isl
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 from jit import run_affine
 from torch_mlir import ir
 
 from loopmorph.passes.analysis.dependence import access_relation, domain
+from loopmorph.passes.base import Transformation, recorded_steps
+from loopmorph.passes.errors import LoopmorphError
 from loopmorph.passes.nest import Nest, find_nest, nests
 
 KEPT: list[ir.Module] = []  # a view dangles once its module is gone
@@ -160,3 +163,23 @@ def view(module: ir.Module) -> Nest:
     KEPT.append(module)
     assert len(nests(module.operation)) == 1
     return find_nest(module.operation, "net")
+
+
+def apply(source: Program, *transformations: Transformation) -> ir.Module:
+    """Applies them, checks that the result is well formed and computes the same; returns the module."""
+    module = ir.Module.parse(source.text)
+    for transformation in transformations:
+        root = transformation.apply(module.operation)
+        assert root.attributes["morph.layer"] == ir.StringAttr.get("net")
+    check(source, module)
+    assert recorded_steps(module.operation) == [str(t) for t in transformations]
+    return module
+
+
+def refused(source: Program, transformation: Transformation, error: type[LoopmorphError], match: str) -> None:
+    """The transformation raises, and leaves the program as it was."""
+    module = ir.Module.parse(source.text)
+    before = str(module)
+    with pytest.raises(error, match=match):
+        transformation.apply(module.operation)
+    assert str(module) == before

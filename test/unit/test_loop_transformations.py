@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from loop_programs import (
     KEPT,
     Program,
+    apply,
     check,
     convolution,
     diagonal,
     elementwise,
     program,
+    refused,
     sources,
     triangle,
     view,
@@ -21,8 +23,8 @@ from loop_programs import (
 )
 from torch_mlir import ir
 
-from loopmorph.passes.base import Transformation, recorded_steps
-from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
+from loopmorph.passes.base import Transformation
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.split import Split
@@ -37,26 +39,6 @@ def context():
     with ir.Context(), ir.Location.unknown():
         yield
         KEPT.clear()
-
-
-def apply(source: Program, *transformations: Transformation) -> ir.Module:
-    """Applies them, checks that the result is well formed and computes the same; returns the module."""
-    module = ir.Module.parse(source.text)
-    for transformation in transformations:
-        root = transformation.apply(module.operation)
-        assert root.attributes["morph.layer"] == ir.StringAttr.get("net")
-    check(source, module)
-    assert recorded_steps(module.operation) == [str(t) for t in transformations]
-    return module
-
-
-def refused(source: Program, transformation: Transformation, error: type[LoopmorphError], match: str) -> None:
-    """The transformation raises, and leaves the program as it was."""
-    module = ir.Module.parse(source.text)
-    before = str(module)
-    with pytest.raises(error, match=match):
-        transformation.apply(module.operation)
-    assert str(module) == before
 
 
 # ---- interchange

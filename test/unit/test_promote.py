@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loop_programs import KEPT, Program, check, convolution, elementwise, pooling, program, triangle, view
+from loop_programs import KEPT, Program, apply, check, convolution, elementwise, pooling, program, triangle, view
 from small_nests import nests as small_nests
 from torch_mlir import ir
 
-from loopmorph.passes.base import Transformation, recorded_steps
+from loopmorph.passes.base import Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.promote import Promote
@@ -22,17 +22,6 @@ def context():
     with ir.Context(), ir.Location.unknown():
         yield
         KEPT.clear()
-
-
-def apply(source: Program, *transformations: Transformation) -> ir.Module:
-    """Applies them, checks that the result is well formed and computes the same; returns the module."""
-    module = ir.Module.parse(source.text)
-    for transformation in transformations:
-        root = transformation.apply(module.operation)
-        assert root.attributes["morph.layer"] == ir.StringAttr.get("net")
-    check(source, module)
-    assert recorded_steps(module.operation) == [str(t) for t in transformations]
-    return module
 
 
 def carried(module: ir.Module) -> dict[str, int]:

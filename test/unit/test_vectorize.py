@@ -7,12 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jit import run_affine
-from loop_programs import KEPT, Program, check, convolution, diagonal, elementwise, pooling, program, triangle, view
+from loop_programs import (
+    KEPT,
+    Program,
+    apply,
+    check,
+    convolution,
+    diagonal,
+    elementwise,
+    pooling,
+    program,
+    refused,
+    triangle,
+    view,
+)
 from small_nests import nests as small_nests
 from torch_mlir import ir
 
-from loopmorph.passes.base import Transformation, recorded_steps
-from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.split import Split
@@ -28,26 +40,6 @@ def context():
     with ir.Context(), ir.Location.unknown():
         yield
         KEPT.clear()
-
-
-def apply(source: Program, *transformations: Transformation) -> ir.Module:
-    """Applies them, checks that the result is well formed and computes the same; returns the module."""
-    module = ir.Module.parse(source.text)
-    for transformation in transformations:
-        root = transformation.apply(module.operation)
-        assert root.attributes["morph.layer"] == ir.StringAttr.get("net")
-    check(source, module)
-    assert recorded_steps(module.operation) == [str(t) for t in transformations]
-    return module
-
-
-def refused(source: Program, transformation: Transformation, error: type[LoopmorphError], match: str) -> None:
-    """The transformation raises, and leaves the program as it was."""
-    module = ir.Module.parse(source.text)
-    before = str(module)
-    with pytest.raises(error, match=match):
-        transformation.apply(module.operation)
-    assert str(module) == before
 
 
 def count(module: ir.Module, name: str) -> int:
