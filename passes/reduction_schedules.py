@@ -6,6 +6,7 @@ from typing import Any
 
 from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.contraction_nest import result_lane
+from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.coupling import is_reduction
 from loopmorph.passes.analysis.machine import Machine
 from loopmorph.passes.base import Transformation
@@ -14,6 +15,7 @@ from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.split import Split
+from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
 from loopmorph.passes.nest import Loop, Nest
@@ -38,6 +40,31 @@ def reduction_schedule(nest: Nest, machine: Machine) -> list[Step]:
     if lane is not None and lane.extent == machine.lanes:
         return _across_lanes(nest, lane)
     return _dot_product(nest, machine)
+
+
+def elementwise_schedule(nest: Nest, layer: str, machine: Machine) -> list[Step]:
+    """The steps for a nest that computes each element by itself, in vectors of channels; none where it has no lane.
+
+    Args:
+        nest: the nest.
+        layer: its address.
+        machine: the processor.
+    """
+    lane = result_lane(nest)
+    if not nest.is_perfect or not nest.is_rectangular or nest.is_vectorised or len(nest.stores) != 1 or lane is None:
+        return []
+    others = [loop for loop in nest.loops if loop != lane]
+    if lane.extent != machine.lanes or not others or accumulates(nest) or macs(nest):
+        return []
+    steps: list[Step] = []
+    if lane.position != len(nest.loops) - 1:
+        steps.append(Interchange(layer, (*(loop.iterator for loop in others), lane.iterator)))
+    steps.append(Vectorize(layer, lane.iterator, machine.lanes))
+    pixel = others[-1]
+    factor = _largest_divisor(pixel.extent, 4)
+    if 1 < factor < (pixel.extent or 1):
+        steps.append(Unroll(layer, pixel.iterator, factor))
+    return steps
 
 
 def _across_lanes(nest: Nest, lane: Loop) -> list[Step]:
@@ -99,6 +126,6 @@ def _dot_product(nest: Nest, machine: Machine) -> list[Step]:
     return [*steps, Vectorize(layer, along, machine.lanes)]
 
 
-def _largest_divisor(extent: int | None) -> int:
+def _largest_divisor(extent: int | None, limit: int = MOST_ACCUMULATORS) -> int:
     whole = extent or 1
-    return max(f for f in range(1, MOST_ACCUMULATORS + 1) if whole % f == 0)
+    return max(f for f in range(1, limit + 1) if whole % f == 0)

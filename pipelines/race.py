@@ -14,7 +14,7 @@ from loopmorph.passes.analysis.algorithm import winograd_tile
 from loopmorph.passes.analysis.choice import DIRECT, WINOGRAD_TILES, Choice, algorithm_name, block_text
 from loopmorph.passes.analysis.contraction_nest import view_contraction
 from loopmorph.passes.analysis.machine import native_machine
-from loopmorph.passes.analysis.register_block import register_blocks
+from loopmorph.passes.analysis.register_block import register_blocks, work_of
 from loopmorph.passes.errors import CompilationFailed, IllegalTransform
 from loopmorph.passes.loop.choose import Choose
 from loopmorph.passes.loop.winograd import WinogradFiltering
@@ -73,7 +73,7 @@ def alternatives(text: str) -> Alternatives | None:
                 continue
             view = view_contraction(find_nest(candidate, ANY_LAYER))
             if view is not None and view.lane.extent == machine.lanes:
-                found[algorithm] = [Choice(algorithm, block_text(b)) for b in register_blocks(view, machine)]
+                found[algorithm] = [Choice(algorithm, block_text(b)) for b in register_blocks(work_of(view), machine)]
     return Alternatives(found[by_model][0], found) if by_model in found else None
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from torch_mlir import ir
-
 from loopmorph.passes.analysis.machine import Machine
+from loopmorph.passes.analysis.register_block import Work, least_cost
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.winograd.match import Convolution, match_convolution
@@ -20,9 +19,8 @@ WORTHWHILE = 0.8  # Winograd has to cost less than this share of the direct algo
 def winograd_tile(nest: Nest, machine: Machine) -> int | None:
     """The tile with which Winograd pays for the nest, None where the direct algorithm is better or the only one.
 
-    Costs are in multiply-adds: an algorithm costs its products, its transforms, and the reading of its weights, which
-    a network has evicted from the caches since the last image. Winograd has fewer products, but its transformed
-    weights are larger, which decides against it where there are few tiles.
+    An algorithm costs its products (see `loopmorph.passes.analysis.register_block.cost`) and its transforms. Winograd
+    has fewer products, but its transformed weights are larger, which decides against it where there are few tiles.
     """
     try:
         convolution = match_convolution(nest)
@@ -42,23 +40,28 @@ def winograd_tile(nest: Nest, machine: Machine) -> int | None:
 
 
 def _direct_cost(c: Convolution, machine: Machine) -> float:
-    channels = _extent(c.nest, c.groups) * _extent(c.nest, c.inputs) * _extent(c.nest, c.outputs)
-    work = 9 * channels * _extent(c.nest, c.space) * _extent(c.nest, c.samples)
-    return work + _reading(9 * channels, c, machine)
+    rows, columns = (_extent(c.nest, (p,)) for p in c.space)
+    return least_cost(_work(c, rows, columns, 9, 1, machine), machine)
 
 
 def _winograd_cost(c: Convolution, tile: int, machine: Machine) -> float:
     inputs, outputs = _extent(c.nest, c.data_channels), _extent(c.nest, c.result_channels)
-    channels = _extent(c.nest, c.groups) * _extent(c.nest, c.inputs) * _extent(c.nest, c.outputs)
-    tiles = math.prod(-(-_extent(c.nest, (p,)) // tile) for p in c.space) * _extent(c.nest, c.samples)
-    planes = (tile + 2) ** 2
-    work = planes * tiles * channels + _TRANSFORM_WORK[tile] * tiles * (inputs + outputs)
-    return work + _reading(planes * channels, c, machine)
+    rows, columns = (-(-_extent(c.nest, (p,)) // tile) for p in c.space)
+    transforms = _TRANSFORM_WORK[tile] * rows * columns * _extent(c.nest, c.samples) * (inputs + outputs)
+    return least_cost(_work(c, rows, columns, 1, (tile + 2) ** 2, machine), machine) + transforms
 
 
-def _reading(weights: int, c: Convolution, machine: Machine) -> float:
-    element = ir.MemRefType(c.weight.memref.type).element_type
-    return weights * (ir.FloatType(element).width // 8) * machine.macs_per_byte
+def _work(c: Convolution, rows: int, columns: int, taps: int, planes: int, machine: Machine) -> Work:
+    """The products over all channels, for `taps` weights of each pair of them, `planes` times."""
+    return Work(
+        columns=columns,
+        rows=rows,
+        samples=_extent(c.nest, c.samples),
+        blocks=_extent(c.nest, c.outputs) // machine.lanes,
+        sets=planes * _extent(c.nest, c.groups),
+        depth=taps * _extent(c.nest, c.inputs),
+        lanes=machine.lanes,
+    )
 
 
 def _extent(nest: Nest, positions: tuple[int, ...]) -> int:

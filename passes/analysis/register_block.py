@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from loopmorph.passes.analysis.contraction_nest import ContractionNest
 from loopmorph.passes.analysis.machine import Machine
 
+UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and address computations
 _BYTES = 4  # of an f32
 _LATENCY = 8  # multiply-adds in flight that keep the units busy
+_PRESSURE = 1.1  # loads cost a little more than their share: some wait for the cache
 
 
 @dataclass(frozen=True)
@@ -30,44 +32,134 @@ class RegisterBlock:
     def accumulators(self) -> int:
         return self.rows * self.columns * self.blocks
 
+    @property
+    def registers(self) -> int:
+        """Vector registers that the body takes. LLVM loads an operand that several multiply-adds share ahead of all of
+        them; one that a single multiply-add uses it reads from memory.
+        """
+        pixels = self.rows * self.columns
+        operands = pixels + self.blocks if min(pixels, self.blocks) > 1 else 2
+        return self.accumulators + operands
 
-def register_blocks(view: ContractionNest, machine: Machine) -> list[RegisterBlock]:
-    """All blocks that fit in the registers, best first.
 
-    Each step of the innermost reduction loads `blocks` vectors of weights and `rows * columns` scalars, and does their
-    product of multiply-adds; a core loads as many values in a cycle as it does multiply-adds. The weights of a register
-    block are read again for every block of pixels, from memory unless they stay in the second-level cache meanwhile.
-    Best is the least time by these two counts; then the least loads; then the most accumulators, up to what hides the
-    latency; then the fewest.
+@dataclass(frozen=True)
+class Work:
+    """What a contraction asks of a core, whatever nest computes it.
+
+    Attributes:
+        columns: extent of the innermost pixel iterator, 1 where there is none.
+        rows: extent of the second pixel iterator, 1 where there is none.
+        samples: product of the extents of the other pixel iterators.
+        blocks: extent of the iterator over vectors of output channels that the register block jams.
+        sets: product of the extents of the other iterators that the weight depends on (planes, groups).
+        depth: product of the extents of the reductions.
+        lanes: f32 values in a vector of weights.
+        shared: whether the blocks of a register block read the same data.
     """
-    columns = _factors(view.pixels[0].extent) if view.pixels else [1]
-    rows = _factors(view.pixels[1].extent) if len(view.pixels) > 1 else [1]
-    blocks = _factors(view.blocks[-1].extent) if view.blocks else [1]
-    whole_row = view.pixels[0].extent if view.pixels else 1
+
+    columns: int
+    rows: int
+    samples: int
+    blocks: int
+    sets: int
+    depth: int
+    lanes: int
+    shared: bool = True
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one lane."""
+        return self.columns * self.rows * self.samples * self.weights
+
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        return self.blocks * self.sets * self.depth * self.lanes
+
+    def passes(self, block: RegisterBlock) -> int:
+        """How often the weights of a register block are read."""
+        return self.rows * self.columns * self.samples // (block.rows * block.columns)
+
+
+def work_of(view: ContractionNest) -> Work:
+    """The work of a nest."""
+    pixels = [loop.extent or 1 for loop in view.pixels]
+    blocks = [loop.extent or 1 for loop in view.blocks]
+    return Work(
+        columns=pixels[0] if pixels else 1,
+        rows=pixels[1] if len(pixels) > 1 else 1,
+        samples=math.prod(pixels[2:]),
+        blocks=blocks[-1] if blocks else 1,
+        sets=math.prod(blocks[:-1]),
+        depth=math.prod(loop.extent or 1 for loop in view.reductions),
+        lanes=view.lane.extent or 1,
+        shared=view.data_is_shared,
+    )
+
+
+def register_blocks(work: Work, machine: Machine) -> list[RegisterBlock]:
+    """All blocks that fit in the registers, best first: the least time by `cost`; then the most pixels, for which the
+    weights come once from the second-level cache; then the least loads, and enough accumulators to hide the latency.
+    """
     candidates = [
         RegisterBlock(r, c, b)
-        for b in blocks
-        for c in columns
-        for r in rows
-        if (r == 1 or c == whole_row) and r * c * b + b + 1 <= machine.registers
+        for b in _factors(work.blocks)
+        for c in _factors(work.columns)
+        for r in _factors(work.rows)
+        if (r == 1 or c == work.columns) and RegisterBlock(r, c, b).registers <= machine.registers
     ]
-    return sorted(candidates, key=lambda block: _cost(view, block, machine))
+    return sorted(candidates, key=lambda block: _rank(work, block, machine))
 
 
-def _cost(view: ContractionNest, block: RegisterBlock, machine: Machine) -> tuple[float, float, int, int]:
+def least_cost(work: Work, machine: Machine) -> float:
+    """The cost of the work with its best register block, in multiply-adds of one lane."""
+    return min(cost(work, block, machine) for block in register_blocks(work, machine))
+
+
+def cost(work: Work, block: RegisterBlock, machine: Machine) -> float:
+    """The time of the work with that block, in multiply-adds of one lane at full speed.
+
+    Each step of the innermost reduction loads `blocks` vectors of weights and `rows * columns` scalars, and does their
+    product of multiply-adds; a core loads as many values in a cycle as it does multiply-adds. The weights are read
+    again for every block of pixels. A network has evicted them since its last image, so the first pass takes them from
+    memory, which overlaps with that pass's arithmetic alone, unless the passes before have asked for them; the others
+    find them in the second-level cache, if they fit there.
+    """
+    passes = work.passes(block)
+    busy = work.macs * max(1.0, _PRESSURE * _loads(work, block), _LATENCY / _hidden(block))
+    reading = work.weights * _BYTES * machine.macs_per_byte
+    resident = work.depth * block.blocks * work.lanes * _BYTES <= machine.cache_bytes * 3 // 4
+    if not resident:
+        return max(busy, reading * passes)
+    if spreads(work, block, machine):
+        return busy
+    return max(busy / passes, reading) + busy * (passes - 1) / passes
+
+
+def spreads(work: Work, block: RegisterBlock, machine: Machine) -> bool:
+    """Whether it pays to share out the reading of the next block's weights among the passes over this one's: it has to
+    come out evenly, and to be slow enough, since prefetches alone keep fewer requests under way than a stream does.
+    """
+    passes = work.passes(block)
+    even = passes > 1 and work.depth % UNROLL == 0 and UNROLL * block.blocks % passes == 0
+    return even and work.weights * _BYTES * machine.macs_per_byte <= machine.prefetch_share * work.macs
+
+
+def _rank(work: Work, block: RegisterBlock, machine: Machine) -> tuple[float, int, float, int, int]:
     pixels = block.rows * block.columns
-    data = pixels if view.data_is_shared else pixels * block.blocks
-    loads = (data + block.blocks) / (pixels * block.blocks)
-    hidden = min(block.accumulators, _LATENCY)
-    starved = _LATENCY / hidden
-    work = view.nest.points * max(1.0, 1.1 * loads, starved)
-    depth = math.prod(loop.extent or 1 for loop in view.reductions)
-    resident = depth * block.blocks * machine.lanes * _BYTES <= machine.cache_bytes * 3 // 4
-    passes = 1 if resident else math.prod(loop.extent or 1 for loop in view.pixels) // pixels
-    weights = depth * machine.lanes * math.prod(loop.extent or 1 for loop in view.blocks)
-    traffic = weights * _BYTES * passes
-    return (round(work + traffic * machine.macs_per_byte), round(loads, 3), -hidden, block.accumulators)
+    return (round(cost(work, block, machine)), -pixels, _loads(work, block), -_hidden(block), block.accumulators)
 
 
-def _factors(extent: int | None) -> list[int]:
-    return [f for f in range(1, (extent or 1) + 1) if (extent or 1) % f == 0]
+def _loads(work: Work, block: RegisterBlock) -> float:
+    """Loads for each multiply-add of vectors."""
+    pixels = block.rows * block.columns
+    data = pixels if work.shared else pixels * block.blocks
+    return (data + block.blocks) / (pixels * block.blocks)
+
+
+def _hidden(block: RegisterBlock) -> int:
+    return min(block.accumulators, _LATENCY)
+
+
+def _factors(extent: int) -> list[int]:
+    return [f for f in range(1, extent + 1) if extent % f == 0]

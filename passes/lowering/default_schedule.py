@@ -23,7 +23,7 @@ from loopmorph.passes.analysis.choice import (
 from loopmorph.passes.analysis.contraction_nest import ContractionNest, result_lane, view_contraction
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.machine import Machine
-from loopmorph.passes.analysis.register_block import RegisterBlock, register_blocks
+from loopmorph.passes.analysis.register_block import UNROLL, RegisterBlock, register_blocks, spreads, work_of
 from loopmorph.passes.base import Pass, Transformation, recorded_steps
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.choose import Choose
@@ -31,6 +31,7 @@ from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.pack import Pack
 from loopmorph.passes.loop.prefetch import Prefetch
+from loopmorph.passes.loop.prefetch_next import PrefetchNext
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.unroll import Unroll
@@ -40,12 +41,11 @@ from loopmorph.passes.loop.winograd import WinogradFiltering
 from loopmorph.passes.lowering.share_schedules import SharedSchedules
 from loopmorph.passes.nest import Loop, find_nest, nest_roots, view_nest
 from loopmorph.passes.pipeline import parse_pipeline
-from loopmorph.passes.reduction_schedules import accumulates, reduction_schedule
+from loopmorph.passes.reduction_schedules import accumulates, elementwise_schedule, reduction_schedule
 
 Step = Transformation[Any]
 
 
-UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and address computations
 PREFETCH_BYTES = 8192  # of the weights' stream: what memory delivers while one request is under way
 ALGORITHM_CHOICES = ("auto", "direct")
 
@@ -62,9 +62,10 @@ class DefaultSchedule(Pass):
     unroll and jam the register block, vectorise the lane, promote the accumulators, fuse the epilogue. A 3x3 nest
     goes through `morph-winograd` first where `loopmorph.passes.analysis.algorithm` says that it pays. Every step
     is one of the public passes and is recorded, so the same schedule can be printed, written or changed by hand.
-    Nests that do not fit, and layers that a recorded loop transformation has touched already, are left as they are.
-    Where the nest itself says which algorithm or register block to use (see `morph-choose`), that is done instead of
-    what the models say, or refused. What was decided is recorded as a `morph-choose` too.
+    What then remains of copies and element-wise nests is vectorised along its lane. Nests that do not fit, and layers
+    that a recorded loop transformation has touched already, are left as they are. Where the nest itself says which
+    algorithm or register block to use (see `morph-choose`), that is done instead of what the models say, or refused.
+    What was decided is recorded as a `morph-choose` too.
 
     Options:
         algorithm: "auto", or "direct" for no Winograd.
@@ -95,6 +96,7 @@ class DefaultSchedule(Pass):
             for layer in [nest.layer for nest in mains if macs(nest) or accumulates(nest)]:
                 if layers[layer] == 1 and layer not in by_hand:
                     shared.schedule(layer, self.steps(module, layer, machine))
+            vectorize_rest(module, by_hand, machine)
 
     def steps(self, module: ir.Operation, layer: str, machine: Machine) -> Iterator[Step]:
         """The schedule of one layer, step by step; each is to be applied before the next is asked for."""
@@ -117,11 +119,11 @@ class DefaultSchedule(Pass):
                     yield from transform_schedule(module, address, machine)
         view = view_contraction(find_nest(module, layer))
         if view is not None and view.lane.extent == machine.lanes:
-            block = chosen_block(label, choice, register_blocks(view, machine))
+            block = chosen_block(label, choice, register_blocks(work_of(view), machine))
             decided = Choose(layer, algorithm_name(tile), block_text(block))
             if str(decided) not in recorded_steps(module):
                 yield decided
-            yield from contraction_schedule(view, block)
+            yield from contraction_schedule(view, block, machine)
         elif choice.block is None:
             yield from reduction_schedule(find_nest(module, layer), machine)
         else:
@@ -129,6 +131,25 @@ class DefaultSchedule(Pass):
             raise IllegalTransform(label, reason)
         for address in addresses(module, layer, marks.OUTPUT_TRANSFORM):
             yield FuseEpilogue(address)
+
+
+def vectorize_rest(module: ir.Operation, by_hand: set[str], machine: Machine) -> None:
+    """Vectorises the copies and element-wise nests that no other nest has taken in, but for the layers `by_hand`."""
+    for address in _elementwise(module, by_hand):
+        for step in elementwise_schedule(find_nest(module, address), address, machine):
+            _apply(module, step)
+
+
+def _elementwise(module: ir.Operation, by_hand: set[str]) -> list[str]:
+    """The nests that copy or map activations and that no other nest has taken in, by address."""
+    found: list[str] = []
+    known: Counter[tuple[str, str]] = Counter()
+    for root in nest_roots(module):
+        layer, role = marks.get_text(root, marks.LAYER), marks.get_text(root, marks.ROLE, marks.MAIN)
+        if layer not in by_hand and role in (marks.MAIN, marks.PAD, marks.COPY, marks.EPILOGUE):
+            found.append(f"{layer}#{role}.{known[layer, role]}")
+        known[layer, role] += 1
+    return found
 
 
 def _require_possible(module: ir.Operation, step: Step, label: str, algorithm: str) -> None:
@@ -164,7 +185,7 @@ def transform_schedule(module: ir.Operation, address: str, machine: Machine) -> 
     yield Vectorize(address, lane.iterator, machine.lanes)
 
 
-def contraction_schedule(view: ContractionNest, block: RegisterBlock) -> list[Step]:
+def contraction_schedule(view: ContractionNest, block: RegisterBlock, machine: Machine) -> list[Step]:
     """The steps that give a contraction nest that register block."""
     layer = view.nest.layer
     steps: list[Step] = []
@@ -208,8 +229,12 @@ def contraction_schedule(view: ContractionNest, block: RegisterBlock) -> list[St
         steps.append(Unroll(layer, last.iterator, UNROLL))
     steps.append(Promote(layer))
     if last is not None:
-        step_bytes = block.blocks * (view.lane.extent or 1) * 4 * (UNROLL if unrolled else 1)
-        steps.append(Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // step_bytes)))
+        lines = block.blocks * (UNROLL if unrolled else 1)
+        if spreads(work_of(view), block, machine):
+            steps.append(PrefetchNext(layer, last.iterator))
+        else:
+            step_bytes = lines * (view.lane.extent or 1) * 4
+            steps.append(Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // step_bytes)))
     return [*steps, FuseEpilogue(layer)]
 
 
@@ -233,7 +258,9 @@ def _apply(module: ir.Operation, step: Step) -> None:
     try:
         step.apply(module)
     except (IllegalTransform, ArgumentError):
-        if not isinstance(step, FuseEpilogue | Interchange | Prefetch):  # the steps that may find nothing to do
+        if not isinstance(
+            step, FuseEpilogue | Interchange | Prefetch | PrefetchNext
+        ):  # the steps that may find nothing to do
             raise
 
 

@@ -85,7 +85,7 @@ def test_a_layer_scheduled_by_hand_does_not_heed_choices(program: lm.Program) ->
 
 def test_the_schedule_of_an_executable_gives_the_same_code_again(program: lm.Program) -> None:
     x = program.example_inputs[0]
-    first = lm.compile(program, schedule="morph-group{layer=2 iters=co,ci factor=2},morph-choose{layer=0 block=1x2x1}")
+    first = lm.compile(program, schedule="morph-group{layer=2 iters=co,ci factor=2},morph-choose{layer=0 block=1x3x1}")
     assert first.schedule.count("morph.choose") >= 2 and first.schedule.count("morph.group") == 1
     again = lm.compile(program, schedule=first.schedule)
     assert again.schedule == first.schedule

@@ -96,3 +96,16 @@ def test_a_layer_scheduled_by_hand_is_left_alone() -> None:
     assert stepped(module)[0] == "morph-interchange"
     assert not any("layer=0 " in step for step in recorded_steps(module.operation)[1:])
     assert not find_nest(module.operation, "0").is_vectorised
+
+
+def test_what_no_nest_takes_in_is_vectorised_along_its_channels() -> None:
+    """BatchNorm and ReLU before a convolution have no convolution to be the epilogue of."""
+    model = nn.Sequential(nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 16, 1))
+    module = scheduled(blocked(model, (1, 32, 8, 8)))
+    assert find_nest(module.operation, "1").is_vectorised
+
+
+def test_weights_that_every_row_reads_again_are_asked_for_ahead() -> None:
+    module = scheduled(blocked(nn.Conv2d(512, 64, 1), (1, 512, 8, 8)))
+    assert "morph-prefetch-next" in stepped(module)
+    assert "morph-prefetch" not in stepped(module)

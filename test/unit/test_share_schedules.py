@@ -16,7 +16,7 @@ from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
-from loopmorph.passes.lowering.default_schedule import DefaultSchedule
+from loopmorph.passes.lowering.default_schedule import DefaultSchedule, vectorize_rest
 from loopmorph.passes.lowering.layer_group import LayerGroup, layer_group
 from loopmorph.passes.lowering.to_llvm import plan_functions
 from loopmorph.passes.nest import find_nest, layer_nests, nest_roots
@@ -58,6 +58,7 @@ def schedule_one_by_one(module: ir.Module) -> None:
                 except (IllegalTransform, ArgumentError):
                     if not isinstance(step, FuseEpilogue | Interchange):
                         raise
+        vectorize_rest(module.operation, set(), Machine())
 
 
 def located(module: ir.Module) -> str:

@@ -1,0 +1,59 @@
+"""The analytic model of register blocks: what it prefers and what it never offers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopmorph.passes.analysis.machine import Machine
+from loopmorph.passes.analysis.register_block import Work, cost, least_cost, register_blocks, spreads
+
+MACHINE = Machine()
+WIDE = Work(columns=32, rows=32, samples=1, blocks=8, sets=1, depth=576, lanes=16)
+FEW_PIXELS = Work(columns=16, rows=1, samples=1, blocks=16, sets=16, depth=256, lanes=16)
+
+
+def test_the_counts_are_those_of_the_nest() -> None:
+    assert WIDE.macs == 32 * 32 * 8 * 576 * 16
+    assert WIDE.weights == 8 * 576 * 16
+
+
+def test_few_pixels_share_each_weight_in_one_pass() -> None:
+    """Each weight comes from memory for 16 multiply-adds only: all pixels have to be in the register block."""
+    best = register_blocks(FEW_PIXELS, MACHINE)[0]
+    assert (best.rows * best.columns, FEW_PIXELS.passes(best)) == (16, 1)
+
+
+def test_many_pixels_balance_the_loads() -> None:
+    best = register_blocks(WIDE, MACHINE)[0]
+    assert best.blocks > 1 and best.rows * best.columns > 1
+    assert cost(WIDE, best, MACHINE) == pytest.approx(WIDE.macs, rel=0.02)
+
+
+def test_slow_reading_is_spread_over_the_passes() -> None:
+    pointwise = Work(columns=8, rows=8, samples=1, blocks=32, sets=1, depth=512, lanes=16)
+    best = register_blocks(pointwise, MACHINE)[0]
+    assert spreads(pointwise, best, MACHINE)
+    assert not spreads(replace(pointwise, depth=510), best, MACHINE)  # no whole bodies of the unrolled reduction
+
+
+extents = st.integers(1, 40)
+works = st.builds(
+    Work, columns=extents, rows=extents, samples=st.integers(1, 3), blocks=extents, sets=extents, depth=extents,
+    lanes=st.just(16), shared=st.booleans(),
+)  # fmt: skip
+
+
+@given(works, st.sampled_from([16, 32]))
+def test_every_block_divides_the_work_and_fits_in_the_registers(work: Work, registers: int) -> None:
+    machine = replace(MACHINE, registers=registers)
+    blocks = register_blocks(work, machine)
+    assert blocks
+    for block in blocks:
+        assert block.registers <= registers
+        assert not (work.columns % block.columns or work.rows % block.rows or work.blocks % block.blocks)
+    costs = [cost(work, block, machine) for block in blocks]
+    assert least_cost(work, machine) == min(costs) >= work.macs * 0.99
