@@ -6,7 +6,9 @@ On the outermost loop of a nest (and before that on the linalg op that it came f
   `morph.role`     what it does for the layer: "main", or helping: "init" (start value), "pad", "copy",
                    "prologue" (before the main nest: BatchNorm's scale), "epilogue" (after it: a linear layer's bias),
                    "filter-transform", "input-transform", "output-transform" (around Winograd's products),
-                   "pack" (a parameter brought into a blocked layout)
+                   "pack" (a parameter brought into a blocked layout), "expand" (repeats a result that was computed
+                   on a coarser grid), "mix", "mix-in" (a contraction over channels, new, after its result or before
+                   its input)
 On the outermost loop of a contraction's main nest, each optional (see `loopmorph.passes.analysis.choice`):
   `morph.algorithm` how `morph-default-schedule` is to compute it: "direct", "winograd2" or "winograd4"
   `morph.block`    the register block that it is to use, "ROWSxCOLUMNSxBLOCKS": "1x4x4"
@@ -17,6 +19,8 @@ On at most one loop of a nest:
 On function arguments:
   `morph.param`    qualified name of the parameter, buffer or constant that is passed there
   `morph.inherit`  affine map from an element of the parameter to the element of the imported one that it inherits
+  `morph.source`   qualified name of the imported parameter that it inherits from, where its own name is another
+  `morph.identity` N: it is new, and inherits from the N x N identity matrix instead of an imported parameter
   `morph.input`    position of the network's input that is passed there
   `morph.output`   position of the network's output that is written there
 """
@@ -34,6 +38,8 @@ ITER = "morph.iter"
 PARALLEL = "morph.parallel"
 PARAM = "morph.param"
 INHERIT = "morph.inherit"
+SOURCE = "morph.source"
+IDENTITY = "morph.identity"
 INPUT = "morph.input"
 OUTPUT = "morph.output"
 
@@ -47,6 +53,9 @@ FILTER_TRANSFORM = "filter-transform"
 INPUT_TRANSFORM = "input-transform"
 OUTPUT_TRANSFORM = "output-transform"
 PACK = "pack"
+MIX = "mix"
+MIX_IN = "mix-in"
+EXPAND = "expand"
 
 
 def get_text(op: ir.Operation | ir.OpView, name: str, default: str = "") -> str:

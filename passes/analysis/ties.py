@@ -1,0 +1,133 @@
+"""How one axis of an access depends on the iterators of its nest: what ties loops to memref axes.
+
+`i`               the axis is the iterator (equal extents)
+`g * C + c`       the axis is a mixed-radix number of iterators (group, split)
+`i + k`           the iterators make up a slice of the axis (concatenation, padding)
+`k floordiv q`    the axis is the leading digit of the iterator (flatten)
+`k mod q`         the axis is its trailing digit
+`0`               an axis of extent 1, tied to nothing
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch_mlir import ir
+
+from loopmorph.passes import marks
+from loopmorph.passes.affine_expr import downcast, linear_form, used_dims
+from loopmorph.passes.nest import Access, Nest
+
+
+@dataclass(frozen=True)
+class Tie:
+    """How one axis of an access depends on the iterators.
+
+    Attributes:
+        kind: "digits" (mixed radix over `loops`, covering the axis), "slice" (the same, covering a part of it),
+            "leading" and "trailing" digits of one iterator, "fixed" (index 0 of an axis of extent 1), or "other".
+        loops: the positions of the iterators, most significant first.
+        offset: where a slice begins.
+    """
+
+    kind: Literal["digits", "slice", "leading", "trailing", "fixed", "other"]
+    loops: tuple[int, ...] = ()
+    offset: int = 0
+
+
+def tie(nest: Nest, access: Access, axis: int) -> Tie:
+    """How `axis` of the access depends on the nest's iterators."""
+    extent = ir.MemRefType(access.memref.type).shape[axis]
+    expr = downcast(access.exprs[axis])
+    form = linear_form(expr)
+    if form is not None:
+        if not form.coefficients:
+            return Tie("fixed") if extent == 1 and form.constant == 0 else Tie("other")
+        digits = _digits(form.coefficients, nest)
+        if digits is None:
+            return Tie("other", tuple(form.coefficients))
+        covered = span(nest, digits)
+        if form.constant == 0 and covered == extent:
+            return Tie("digits", digits)
+        within = 0 <= form.constant <= extent - covered
+        return Tie("slice" if within else "other", digits, form.constant)
+    loops = tuple(sorted(used_dims(expr)))
+    if len(loops) != 1:
+        return Tie("other", loops)
+    if isinstance(expr, ir.AffineFloorDivExpr) and isinstance(downcast(expr.lhs), ir.AffineDimExpr):
+        divisor = ir.AffineConstantExpr(expr.rhs.maybe_downcast()).value
+        whole = nest.loops[loops[0]].extent == divisor * extent
+        return Tie("leading" if whole else "other", loops)
+    return Tie("trailing" if isinstance(expr, ir.AffineModExpr) else "other", loops)
+
+
+def span(nest: Nest, loops: Sequence[int]) -> int:
+    """How many values the mixed-radix number of these iterators takes."""
+    return math.prod(nest.loops[p].extent or 0 for p in loops)
+
+
+def is_reduction(nest: Nest, position: int) -> bool:
+    """Whether no store of the nest is indexed by the loop."""
+    return all(position not in used_dims(e) for store in nest.stores for e in store.exprs)
+
+
+def indexes_parameter(nest: Nest, position: int) -> bool:
+    """Whether the loop indexes a parameter that the nest reads."""
+    return any(
+        parameter_name(a.memref) is not None and any(position in used_dims(e) for e in a.exprs) for a in nest.loads
+    )
+
+
+def is_window(nest: Nest, position: int) -> bool:
+    """Whether the loop runs over a window: a reduction that moves along an axis of an activation together with an
+    output iterator that picks no weights (`oh + kh`, but not the `g * 16 + ci` of a group)."""
+    if not is_reduction(nest, position):
+        return False
+    shared = {
+        other
+        for load in nest.loads
+        if parameter_name(load.memref) is None
+        for dims in map(used_dims, load.exprs)
+        if position in dims
+        for other in dims - {position}
+    }
+    return any(not is_reduction(nest, p) and not indexes_parameter(nest, p) for p in shared)
+
+
+def parameter_name(value: ir.Value) -> str | None:
+    """The name of the parameter that a memref is, None for any other memref."""
+    attributes = memref_marks(value)
+    return ir.StringAttr(attributes[marks.PARAM]).value if marks.PARAM in attributes else None
+
+
+def memref_marks(value: ir.Value) -> dict[str, ir.Attribute]:
+    """The marks of a function argument; none for any other value."""
+    if not isinstance(value, ir.BlockArgument):
+        return {}
+    function = value.owner.owner
+    if "arg_attrs" not in function.attributes:
+        return {}
+    mine = ir.ArrayAttr(function.attributes["arg_attrs"])[value.arg_number]
+    return {a.name: a.attr for a in ir.DictAttr(mine)}
+
+
+def index_text(access: Access, axis: int, names: Sequence[str]) -> str:
+    """The index along one axis, in the names of the iterators: `oh * 2 + kh`."""
+    text = str(access.exprs[axis]).removeprefix("AffineExpr(").removesuffix(")")
+    for position in sorted(range(len(names)), reverse=True):
+        text = text.replace(f"d{position}", names[position])
+    return text
+
+
+def _digits(coefficients: Mapping[int, int], nest: Nest) -> tuple[int, ...] | None:
+    """The iterators of a mixed-radix number, most significant first, or None where the expression is none."""
+    order = sorted(coefficients, key=lambda p: (coefficients[p], nest.loops[p].extent or 0), reverse=True)
+    weight = 1
+    for position in reversed(order):
+        if coefficients[position] != weight or nest.loops[position].extent is None:
+            return None
+        weight *= nest.loops[position].extent or 0
+    return tuple(order)
