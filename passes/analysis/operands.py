@@ -15,7 +15,8 @@ class Operands:
     Attributes:
         output: its store.
         input: the load of the input.
-        weight: the load of the weight: what, of the output's iterators, depends on the channel's alone.
+        weight: the load of the weight: what, of the output's iterators, depends on the channel's alone, and on bands
+            of its pixels (`g` in `g * 8 + oh`).
         channels: positions of the loops that make up the output's axis 1.
         reduced: positions of the loops that make up the input's axis 1 and that the output does not know.
     """
@@ -38,7 +39,7 @@ def find_operands(accesses: list[Access]) -> Operands | None:
         return None
     kept = _dims(output)
     channels = used_dims(output.exprs[1])
-    weights = [a for a in loads if _dims(a) & kept and _dims(a) & kept <= channels]
+    weights = [a for a in loads if _dims(a) & channels and _dims(a) & kept <= channels | _bands(output, _dims(a))]
     if len(weights) != 1 or not any(_dims(a) - kept for a in loads):
         return None
     (weight,) = weights
@@ -46,6 +47,12 @@ def find_operands(accesses: list[Access]) -> Operands | None:
     if len(input_.exprs) < 2:
         return None
     return Operands(output, input_, weight, channels, used_dims(input_.exprs[1]) - kept)
+
+
+def _bands(output: Access, weight: frozenset[int]) -> frozenset[int]:
+    """Iterators that are a part of an output axis of which other parts do not index the weight: bands of rows."""
+    parts = [used_dims(e) for axis, e in enumerate(output.exprs) if axis != 1]
+    return frozenset[int]().union(*(dims & weight for dims in parts if dims - weight))
 
 
 def _dims(access: Access) -> frozenset[int]:

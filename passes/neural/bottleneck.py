@@ -1,4 +1,4 @@
-"""`morph-bottleneck`: an iterator, and with it every memref axis that it spans, shrinks by a factor."""
+"""`morph-bottleneck`: an iterator shrinks by a factor, and with it what it indexes, or the grid that it runs over."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from loopmorph.passes.analysis.coupling import Coupling, Shrinkage
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.nest import Nest, divisors, find_nest
+from loopmorph.passes.neural.coarse_grid import coarsen
+from loopmorph.passes.neural.coarse_plan import CoarsePlan, is_batch, is_grid, plan_coarse_grid
 from loopmorph.passes.neural.shrink import shrink
 
 
@@ -24,14 +26,14 @@ class BottleneckPlan:
 
 
 @dataclass(frozen=True)
-class Bottleneck(Transformation[BottleneckPlan]):
+class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
     """Divides the extent of one iterator by `factor` (Turner et al., ASPLOS 2021, Fig. 1).
 
-    On an output iterator (`co`) every memref axis and loop that shares the dimension follows, through BatchNorm,
-    residual additions, pooling and flattening up to the consumers' `ci`. On a reduction iterator (`ci`) the layer
-    reads only the first part of its input, and of each group's input, and the weights follow.
+    What follows is read off the access maps; there are three cases.
 
-    Before, for `morph-bottleneck{layer=a iter=co factor=2}`:
+    **An output iterator that indexes a parameter** (`co`), or any iterator of a nest without parameters (`c`): every
+    memref axis and loop that shares the dimension follows, through BatchNorm, residual additions, pooling and
+    flattening up to the consumers' `ci`. Before, for `morph-bottleneck{layer=a iter=co factor=2}`:
 
         affine.for %co = 0 to 64 { affine.for %ci = 0 to 16 {
           ... affine.load %wa[%co, %ci] : memref<64x16xf32> ... affine.store %v, %t[%co] : memref<64xf32> } }
@@ -45,9 +47,40 @@ class Bottleneck(Transformation[BottleneckPlan]):
         affine.for %co = 0 to 8 { affine.for %ci = 0 to 32 {
           ... affine.load %wb[%co, %ci] : memref<8x32xf32> ... affine.load %t[%ci] : memref<32xf32> } }
 
-    Requires: `factor` of at least 2 that divides the extent of every tied iterator; no tie to the network's input or
-    output; only accesses that `passes.analysis.coupling` can follow. Parameters keep the head of the dimension,
-    or of each of its blocks where some tied nest is grouped.
+    **A reduction iterator**: the layer reads a part of its input, and its weights follow; the input stays as it is.
+    Of `ci` that is the head, of each group's input where the layer is grouped; of a window (`kh`) the central taps.
+    `morph-bottleneck{layer=a iter=ci factor=2}` makes of the first nest above:
+
+        affine.for %co = 0 to 64 { affine.for %ci = 0 to 8 {
+          ... affine.load %wa[%co, %ci] : memref<64x8xf32> ... affine.store %v, %t[%co] : memref<64xf32> } }
+
+    **An output iterator of a contraction that indexes no parameter** (`oh`, `ow`, their split parts): the result is
+    computed on a coarser grid, and a nest of role `expand` repeats it for its readers. A later bottleneck of another
+    such iterator changes the same nest. Nests that start or complete the result follow. Before, for
+    `morph-bottleneck{layer=a iter=oh factor=2}`:
+
+        %t = memref.alloc() : memref<1x8xf32>
+        affine.for %oh = 0 to 8 { affine.for %kh = 0 to 3 {
+          ... affine.load %x[%n, %oh + %kh] ... affine.load %w[%kh] ... affine.store %v, %t[%n, %oh] } }
+        affine.for %h = 0 to 8 { ... affine.load %t[%n, %h] ... }
+
+    After:
+
+        %t = memref.alloc() : memref<1x8xf32>   %c = memref.alloc() : memref<1x4xf32>
+        affine.for %oh = 0 to 4 { affine.for %kh = 0 to 3 {
+          ... affine.load %x[%n, %oh * 2 + %kh] ... affine.load %w[%kh] ... affine.store %v, %c[%n, %oh] } }
+        affine.for %oh = 0 to 8 {
+          %0 = affine.load %c[%n, %oh floordiv 2]   affine.store %0, %t[%n, %oh] } {morph.role = "expand"}
+        affine.for %h = 0 to 8 { ... affine.load %t[%n, %h] ... }
+
+    With a part `oh.0` of a split `oh` whole bands are repeated (the expand nest reads
+    `%oh floordiv 4 * 2 + %oh mod 2` for parts of 2), with `oh.1` rows within each band (`%oh floordiv 2`).
+
+    Requires: `factor` of at least 2 that divides the extent of every tied iterator. In the first two cases no tie to
+    the network's input or output, and only accesses that `passes.analysis.coupling` can follow; parameters keep what
+    the nests still read: the head of the dimension, or of each of its blocks where some tied nest is grouped. In the
+    third case a nest of scalars with constant bounds, an iterator that indexes one axis of the result directly and is
+    not the batch, and a result that no other layer writes; parameters keep their shapes.
 
     Options:
         layer: qualified name of the layer.
@@ -65,15 +98,24 @@ class Bottleneck(Transformation[BottleneckPlan]):
     @classmethod
     def space(cls, nest: Nest) -> Sequence[Bottleneck]:
         channels = [loop for loop in nest.loops if loop.iterator in ("co", "ci", "c")]
-        return [cls(nest.layer, loop.iterator, f) for loop in channels for f in divisors(loop.extent, (2, 4))]
+        found = [(loop, f) for loop in channels for f in divisors(loop.extent, (2, 4))]
+        grid = [loop for loop in nest.loops if is_grid(nest, loop) and not is_batch(nest, loop)]
+        found += [(loop, 2) for loop in grid if (loop.extent or 1) % 2 == 0]
+        windows = [loop for loop in nest.loops if loop.iterator in ("kh", "kw")] if grid else []
+        found += [(loop, f) for loop in windows for f in (2, 3) if (loop.extent or 1) % f == 0]
+        return [cls(nest.layer, loop.iterator, f) for loop, f in found]
 
-    def analyze(self, module: ir.Operation) -> BottleneckPlan:
+    def analyze(self, module: ir.Operation) -> BottleneckPlan | CoarsePlan:
         if self.factor < 2:
             raise ArgumentError("factor", f"expected an integer of at least 2, got {self.factor}")
         nest = find_nest(module, self.layer)
         loop = nest.loop(self.iter)
+        if is_grid(nest, loop):
+            return plan_coarse_grid(module, nest, loop, self.factor)
         return BottleneckPlan(nest, Coupling(module).shrink(nest, loop, self.factor))
 
-    def rewrite(self, plan: BottleneckPlan) -> ir.Operation:
+    def rewrite(self, plan: BottleneckPlan | CoarsePlan) -> ir.Operation:
+        if isinstance(plan, CoarsePlan):
+            return coarsen(plan)
         shrink(plan.shrinkage)
         return plan.nest.root.operation

@@ -11,14 +11,15 @@ from torch_mlir import ir
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest, find_nest
-from loopmorph.passes.neural.group import GroupPlan, group, plan_group
+from loopmorph.passes.neural.diagonal import plan_diagonal
+from loopmorph.passes.neural.strips import GroupPlan, group
 
 
 @dataclass(frozen=True)
 class Depthwise(Transformation[GroupPlan]):
     """Ties `co` and `ci` completely: each output channel reads one input channel (Turner et al., ASPLOS 2021).
 
-    Before:
+    Before, for `morph-depthwise{layer=a}`:
 
         affine.for %co = 0 to 64 {
           affine.for %ci = 0 to 64 {
@@ -61,7 +62,7 @@ class Depthwise(Transformation[GroupPlan]):
             raise IllegalTransform(nest.label, reason)
         if outer.extent in (None, 1):
             raise IllegalTransform(nest.label, f"'co' has extent {outer.extent}; there is nothing to tie")
-        return plan_group(nest, outer, inner, outer.extent)
+        return plan_diagonal(nest, outer, inner, outer.extent)
 
     def rewrite(self, plan: GroupPlan) -> ir.Operation:
         return group(plan)
