@@ -33,6 +33,7 @@ _HOME = {
     "Result": "loopmorph.pipelines.optimize",
     "optimize": "loopmorph.pipelines.optimize",
     "replay": "loopmorph.pipelines.optimize",
+    "load_schedule": "loopmorph.pipelines.schedules",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from loopmorph.pipelines.optimize import Result, optimize, replay
     from loopmorph.pipelines.program import Program, import_model
     from loopmorph.pipelines.saved_model import load_model
+    from loopmorph.pipelines.schedules import load_schedule
 
 
 def __getattr__(name: str) -> Any:

@@ -167,7 +167,8 @@ def _renamed(text: str) -> str:
 
 
 def _anonymous(position: int, attributes: dict[str, ir.Attribute]) -> dict[str, ir.Attribute]:
-    kept = {name: attribute for name, attribute in attributes.items() if name != marks.INHERIT}
+    forgotten = (marks.INHERIT, marks.SOURCE, marks.IDENTITY)
+    kept = {name: attribute for name, attribute in attributes.items() if name not in forgotten}
     if marks.PARAM in kept:
         kept[marks.PARAM] = ir.StringAttr.get(str(position))
     return kept

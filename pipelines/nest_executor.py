@@ -1,10 +1,10 @@
-"""Running a `Recipe` in PyTorch, with autograd: statements as strided views, `einsum` and element-wise operations."""
+"""Running a `Recipe` in PyTorch, with autograd: statements as strided views, `conv2d`, `einsum`, element-wise."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,8 +22,9 @@ from loopmorph.passes.raising.nest_recipe import (
     Value,
     accumulation,
     flatten,
-    loads,
 )
+from loopmorph.pipelines.box_view import put, take, view_box
+from loopmorph.pipelines.convolution_view import convolve, view_convolution
 
 _COMPARISONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "eq": torch.eq,
@@ -157,6 +158,9 @@ class _Run:
         flat = self._memory(load.buffer)
         address = load.address(self.recipe.buffers)
         loops = tuple(sorted(forms.used_loops(address)))
+        box = view_box(load.index, self.extents)
+        if box is not None:
+            return _Array(take(flat.reshape(self.shape(load.buffer)), box, self.extents, loops), loops)
         if _is_strided(address):
             strides = address.coefficients
             sizes, steps = [self.extents[n] for n in loops], [strides[n] for n in loops]
@@ -182,7 +186,11 @@ class _Run:
     def _sum(self, term: Value, loops: tuple[int, ...], kept: tuple[int, ...], kind: Accumulation) -> _Array:
         """A product of factors, each over the loops that it uses, summed over all loops that are not kept."""
         del kind
-        factors = [self._evaluate(f) for f in flatten(term, "arith.mulf")]
+        terms = flatten(term, "arith.mulf")
+        convolved = self._convolve(terms, kept)
+        if convolved is not None:
+            return convolved
+        factors = [self._evaluate(f) for f in terms]
         used = {n for f in factors for n in f.loops}
         letters = {n: k for k, n in enumerate(sorted(used))}
         result = tuple(n for n in sorted(kept) if n in used)
@@ -192,6 +200,23 @@ class _Run:
         repeats = math.prod(self.extents[n] for n in loops if n not in used and n not in kept)
         total = torch.einsum(*operands, [letters[n] for n in result])
         return _Array(total * repeats if repeats != 1 else total, result)
+
+    def _convolve(self, terms: Sequence[Value], kept: tuple[int, ...]) -> _Array | None:
+        """The sum of the product as a convolution; None where it is none."""
+        loads = [t for t in terms if isinstance(t, Load)]
+        weights = [t for t in loads if self.recipe.buffers[t.buffer].kind == "parameter"]
+        sources = [t for t in loads if t not in weights]
+        if len(terms) != 2 or len(weights) != 1 or len(sources) != 1:
+            return None
+        view = view_convolution(sources[0], weights[0], frozenset(kept), self.recipe.buffers)
+        if view is None:
+            return None
+        buffers = [self._memory(load.buffer) for load in (sources[0], weights[0])]
+        shapes = [self.shape(load.buffer) for load in (sources[0], weights[0])]
+        image, filters = (flat.reshape(shape) for flat, shape in zip(buffers, shapes, strict=True))
+        result = convolve(view, image, filters, self.extents)
+        order = sorted(range(len(view.loops)), key=view.loops.__getitem__)
+        return _Array(result.permute(order), tuple(sorted(view.loops)))
 
     def _extremum(self, term: Value, loops: tuple[int, ...], kept: tuple[int, ...], kind: Accumulation) -> _Array:
         array = self._evaluate(term)
@@ -215,6 +240,11 @@ class _Run:
         if order is not None:
             new = value.permute(order).reshape(-1).contiguous()  # an expanded value has strides of 0
             self.flat[target.buffer] = old + new if kind == "sum" else new
+            return
+        box = view_box(target.index, self.extents)
+        if box is not None and sorted(box.loops) == list(loops):
+            whole = put(old.reshape(self.shape(target.buffer)), box, value, loops, kind == "sum")
+            self.flat[target.buffer] = whole.reshape(-1)
             return
         if self._is_injective(address, loops):
             new = old.clone()
@@ -288,15 +318,3 @@ def _compare(predicate: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.full_like(unordered, predicate == "true")
     result = _COMPARISONS[predicate[1:]](a, b)
     return result & ~unordered if predicate[0] == "o" else result | unordered
-
-
-def reduction_points(recipe: Recipe) -> int:
-    """Terms that are added up to one element of the output of the recipe's contraction: its fan-in; 1 without one."""
-    points: dict[int, int] = {}
-    for statement in recipe.statements:
-        found = accumulation(statement)
-        if found is not None and found[0] == "sum":
-            products = [t for t in found[1] if sum(1 for _ in loads(t)) > 1]
-            number = statement.target.buffer
-            points[number] = points.get(number, 0) + len(products) * math.prod(statement.extents)
-    return max((p // math.prod(recipe.buffers[k].shape) for k, p in points.items()), default=1) or 1

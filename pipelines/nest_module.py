@@ -14,15 +14,17 @@ from loopmorph.passes.raising.nest_batch import free_batch
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.passes.raising.raise_nest import raise_convolution
-from loopmorph.pipelines.nest_executor import check_batch, check_supported, execute, reduction_points
+from loopmorph.pipelines.fan_in import fan_ins
+from loopmorph.pipelines.nest_executor import check_batch, check_supported, execute
 
 
 class NestModule(nn.Module):
     """Runs all nests of a layer, whatever they compute, with autograd; a *new* operator needs no case of its own.
 
-    Contractions run as `as_strided` views and `torch.einsum`, everything else element by element over index grids;
-    only indices with a `floordiv` or `mod` that cannot be resolved are gathered. The module is plain data: it can be
-    copied and pickled, and it computes in the dtype and on the device of its input.
+    Contractions run on slices and strided views, as `conv2d` where they slide a window and else as `torch.einsum`,
+    everything else element by element over index grids; only indices with a `floordiv` or `mod` that cannot be resolved
+    are gathered. The module is plain data: it can be copied and pickled, and it computes in the dtype and on the device
+    of its input.
 
     The batch may be any where each sample is treated alike (see `loopmorph.passes.raising.nest_batch.free_batch`).
 
@@ -52,7 +54,8 @@ class NestModule(nn.Module):
             raise IllegalTransform(f"layer '{recipe.layer}'", f"it has {len(outputs)} outputs; one is required")
         self.recipe: Recipe = free_batch(recipe)
         self.is_convolution: bool = raise_convolution(nests) is not None
-        self.fan_in: int = reduction_points(recipe)
+        self.fan_ins: dict[str, int] = {recipe.buffers[k].name: n for k, n in fan_ins(recipe).items()}
+        self.fan_in: int = max(self.fan_ins.values(), default=1)
         self._names: dict[int, str] = {}
         order = list(parameters)
         for number in sorted(recipe.numbers("parameter"), key=lambda k: _position(order, recipe.buffers[k].name)):
@@ -103,12 +106,23 @@ class NestModule(nn.Module):
         (result,) = execute(self.recipe, given).values()
         return result
 
+    @property
+    def parameter_names(self) -> dict[str, str]:
+        """Name of each parameter or buffer of the module -> its qualified name in the network."""
+        return {local: self.recipe.buffers[number].name for number, local in self._names.items()}
+
     def reset_parameters(self) -> None:
-        """Fresh values as `nn.Conv2d` draws them: uniform within 1/sqrt(fan-in), the fan-in counted from the nests."""
-        bound = 1 / math.sqrt(self.fan_in)
+        """Fresh values as `nn.Conv2d` draws them: uniform within 1/sqrt(fan-in).
+
+        The fan-in is that of the contraction that the parameter belongs to, counted from the nests; parameters that
+        are only added (a bias) get the largest.
+        """
         with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.uniform_(-bound, bound)
+            for local, name in self.parameter_names.items():
+                tensor = getattr(self, local)
+                if isinstance(tensor, nn.Parameter):
+                    bound = 1 / math.sqrt(self.fan_ins.get(name, self.fan_in))
+                    tensor.uniform_(-bound, bound)
 
     def extra_repr(self) -> str:
         """The layer, and what goes in and comes out."""

@@ -22,7 +22,7 @@ from loopmorph.pipelines.compile import compile as compile_program
 from loopmorph.pipelines.data import Batch, load_batch
 from loopmorph.pipelines.evaluate import Evaluator, LayerTime, total
 from loopmorph.pipelines.measure import TimingCache
-from loopmorph.pipelines.program import Program, import_model
+from loopmorph.pipelines.program import Program, import_model, step_layer
 from loopmorph.pipelines.report import CandidateReport, LayerReport, Report
 from loopmorph.pipelines.search_space import Candidate, Step, draw_candidates
 from loopmorph.pipelines.threads import check_threads
@@ -290,7 +290,7 @@ def _layer_reports(original: Program, program: Program, times: Sequence[LayerTim
     after = {layer.name: layer.macs for layer in program.layers}
     reports = []
     for name in before:
-        steps = tuple(text for text in program.steps if f"layer={name} " in text or f"layer={name}}}" in text)
+        steps = tuple(text for text in program.steps if step_layer(text) == name)
         if name in timed or steps:
             t = timed.get(name)
             ms_before, ms_after = (t.ms_before, t.ms_after) if t else (None, None)
@@ -301,7 +301,7 @@ def _layer_reports(original: Program, program: Program, times: Sequence[LayerTim
 def _counts(original: Program, program: Program) -> dict[str, int]:
     def elements(p: Program) -> int:
         trained = dict(p.model.named_parameters())
-        return sum(t.numel() for name, t in p.parameters.items() if name in trained)
+        return sum(t.numel() for name, t in p.parameters.items() if p.sources[name] in {None, *trained})
 
     return {
         "macs_before": sum(layer.macs for layer in original.layers),

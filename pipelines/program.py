@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,8 +18,12 @@ from loopmorph.passes.analysis.inheritance import source_indices
 from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.linalg_to_affine import LinalgToAffine
-from loopmorph.passes.nest import functions, nests
+from loopmorph.passes.nest import Nest, functions, nests
 from loopmorph.pipelines.importer import import_to_linalg
+
+_STEP_LAYER = re.compile(r"""[\w-]+\{(?:.*?\s)?layer=(?P<layer>'[^']*'|"[^"]*"|[^\s}]+)""")
+_COMPUTING = (marks.MAIN, marks.MIX, marks.MIX_IN)
+_DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,17 @@ class Layer:
 
     Attributes:
         name: qualified module name (`layer1.0.conv1`), or `module|node` for an operation of a module's own forward.
-        extents: iterator name -> extent, outermost loop first, of the layer's main nest.
-        macs: multiply-accumulate operations of its main nest, 0 unless that is a contraction.
+        extents: iterator name -> extent, outermost loop first, of the layer's main nest, the first if it has several.
+        macs: multiply-accumulate operations of its main nests and of those that mix channels before and after them; 0
+            unless there are contractions among them.
+        nests: the address of each of these nests, as transformations take it (`a`; `a#main.0` and `a#main.1` once it
+            is partitioned; `a#mix`) -> the nest's extents; in program order.
     """
 
     name: str
     extents: Mapping[str, int | None]
     macs: int
+    nests: Mapping[str, Mapping[str, int | None]]
 
 
 @dataclass(frozen=True)
@@ -54,24 +63,29 @@ class Program:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """The layers in program order, one for each main nest."""
-        mains = [nest for nest in nests(self.module.operation) if nest.role == marks.MAIN]
-        return tuple(Layer(n.layer, dict(zip(n.iterators, n.extents, strict=True)), macs(n)) for n in mains)
+        """The layers that have a main nest, in program order."""
+        found: dict[str, list[Nest]] = {}
+        for nest in nests(self.module.operation):
+            if nest.role in _COMPUTING:
+                found.setdefault(nest.layer, []).append(nest)
+        return tuple(_layer(name, group) for name, group in found.items() if any(n.role == marks.MAIN for n in group))
 
     @cached_property
     def parameters(self) -> dict[str, torch.Tensor]:
         """Name -> tensor for every parameter, buffer and constant that the program reads, in its present shape.
 
-        A parameter whose shape a transformation changed inherits the imported values that its `morph.inherit` names.
+        A parameter whose shape a transformation changed inherits the imported values that its `morph.inherit` names;
+        one that is a piece of an imported parameter, that parameter's; a new one, those of an identity matrix.
         """
-        result: dict[str, torch.Tensor] = {}
-        for function in functions(self.module.operation):
-            arguments = function.entry_block.arguments
-            for argument, attributes in zip(arguments, marks.argument_marks(function), strict=True):
-                if marks.PARAM in attributes:
-                    name = ir.StringAttr(attributes[marks.PARAM]).value
-                    result[name] = self._present(name, argument, attributes)
-        return result
+        return {name: self._present(name, type_, attributes) for name, type_, attributes in self._arguments()}
+
+    @cached_property
+    def sources(self) -> dict[str, str | None]:
+        """Name of each of `parameters` -> the imported parameter that it inherits from (usually itself).
+
+        None for a new parameter.
+        """
+        return {name: _source(name, attributes) for name, _, attributes in self._arguments()}
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -108,13 +122,71 @@ class Program:
     def __str__(self) -> str:
         return str(self.module)
 
-    def _present(self, name: str, argument: ir.Value, attributes: Mapping[str, ir.Attribute]) -> torch.Tensor:
-        tensor = self.imported[name]
-        if marks.INHERIT not in attributes:
-            return tensor
-        shape = ir.MemRefType(argument.type).shape
-        indices = source_indices(ir.AffineMapAttr(attributes[marks.INHERIT]).value, shape)
-        return tensor[tuple(torch.from_numpy(index) for index in indices)].contiguous()
+    @cached_property
+    def origins(self) -> dict[str, torch.Tensor]:
+        """Name of each parameter that is a piece of an imported one -> where its elements lie in that.
+
+        The tensors, int64, have the shape of the piece and hold row-major positions.
+        """
+        return {
+            name: _inherited(_positions(self.imported[source]), type_, attributes)
+            for name, type_, attributes in self._arguments()
+            if (source := _source(name, attributes)) not in (name, None)
+        }
+
+    def _arguments(self) -> Iterator[tuple[str, ir.MemRefType, Mapping[str, ir.Attribute]]]:
+        """The name, the type and the marks of each argument that a parameter is passed for."""
+        for function in functions(self.module.operation):
+            arguments = function.entry_block.arguments
+            for argument, attributes in zip(arguments, marks.argument_marks(function), strict=True):
+                if marks.PARAM in attributes:
+                    yield ir.StringAttr(attributes[marks.PARAM]).value, ir.MemRefType(argument.type), attributes
+
+    def _present(self, name: str, type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]) -> torch.Tensor:
+        source = _source(name, attributes)
+        if source is not None:
+            return _inherited(self.imported[source], type_, attributes)
+        device = next((tensor.device for tensor in self.imported.values()), None)
+        size, dtype = ir.IntegerAttr(attributes[marks.IDENTITY]).value, _DTYPES[str(type_.element_type)]
+        return _inherited(torch.eye(size, dtype=dtype, device=device), type_, attributes)
+
+
+def _inherited(tensor: torch.Tensor, type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]) -> torch.Tensor:
+    if marks.INHERIT not in attributes:
+        return tensor
+    indices = source_indices(attributes[marks.INHERIT], type_.shape)
+    return tensor[tuple(torch.from_numpy(index) for index in indices)].contiguous()
+
+
+def _positions(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.arange(tensor.numel(), device=tensor.device).reshape(tensor.shape)
+
+
+def _layer(name: str, group: Sequence[Nest]) -> Layer:
+    mains = [nest for nest in group if nest.role == marks.MAIN]
+    extents = [dict(zip(nest.iterators, nest.extents, strict=True)) for nest in group]
+    addresses = [_address(nest, [other for other in group if other.role == nest.role]) for nest in group]
+    first = extents[group.index(mains[0])]
+    return Layer(name, first, sum(macs(nest) for nest in group), dict(zip(addresses, extents, strict=True)))
+
+
+def _address(nest: Nest, alike: Sequence[Nest]) -> str:
+    """How `find_nest` finds a nest, given all nests of its layer that have its role."""
+    if nest.role == marks.MAIN and len(alike) == 1:
+        return nest.layer
+    return f"{nest.layer}#{nest.role}" + (f".{alike.index(nest)}" if len(alike) > 1 else "")
+
+
+def _source(name: str, attributes: Mapping[str, ir.Attribute]) -> str | None:
+    if marks.IDENTITY in attributes:
+        return None
+    return ir.StringAttr(attributes[marks.SOURCE]).value if marks.SOURCE in attributes else name
+
+
+def step_layer(step: str) -> str | None:
+    """The layer that a recorded step names, without the address of one of its nests; None where it names none."""
+    match = _STEP_LAYER.match(step)
+    return None if match is None else match["layer"].strip("'\"").partition("#")[0]
 
 
 def import_model(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Program:

@@ -2,8 +2,9 @@
 
 In a copy of the imported module the layers whose nests or parameters changed are replaced, by qualified name;
 everything else stays the user's code. Convolutions and linear layers are raised from their nests and become
-`nn.Conv2d` and `nn.Linear`; one that is neither any more becomes a `NestModule`. BatchNorms get their new number of
-channels. Whether something changed is told by comparing what was raised with the module's own attributes.
+`nn.Conv2d` and `nn.Linear`; one that is neither any more becomes a `NestModule`, which also holds what transformations
+have made of its parameters: pieces (`weight_part0`) and new ones (`mix`). BatchNorms get their new number of channels.
+Whether something changed is told by comparing what was raised with the module's own attributes.
 
 A layer that is not recognised, and that no recorded step other than a loop transformation names, keeps its own
 attributes and takes the shapes of its parameters: such are layers that read their input through a view (a channel
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch_mlir import ir
 
 from loopmorph.passes.base import Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
@@ -29,10 +31,11 @@ from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convo
 from loopmorph.passes.registry import all_passes
 from loopmorph.pipelines import surgery_layers as layers
 from loopmorph.pipelines.nest_module import NestModule
-from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.program import Program, step_layer
 from loopmorph.pipelines.surgery_check import check_runs
 
-_STEP = re.compile(r"""(?P<name>[\w-]+)\{(?:.*?\s)?layer=(?P<layer>'[^']*'|"[^"]*"|[^\s}]+)""")
+_PACKED_ACTIVATION = re.compile(r"morph-pack\{.*\boperand=(?:input|output)\b")
+_STEP_NAME = re.compile(r"[\w-]+")
 
 
 def to_module(program: Program) -> nn.Module:
@@ -51,6 +54,7 @@ def to_module(program: Program) -> nn.Module:
         new = surgery.replacement(path, module)
         if new is not None:
             replacements[id(module)] = new
+    surgery.check_all_taken()
     model = _substitute(surgery.model, replacements)
     check_runs(program, model)
     return model
@@ -85,18 +89,23 @@ class _Surgery:
     model: nn.Module = field(init=False)
     by_layer: dict[str, list[Nest]] = field(init=False)
     values: Mapping[str, torch.Tensor] = field(init=False)
+    sources: Mapping[str, str | None] = field(init=False)
     names: dict[int, str] = field(init=False)
     rewritten: frozenset[str] = field(init=False)
     fresh: dict[str, nn.Parameter] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.model = copy.deepcopy(self.program.model)
-        self.values = self.program.parameters
+        self.sources = self.program.sources
+        whole = {name: self.program.imported[name] for name in filter(self._is_whole, self._cut())}
+        self.values = {**self.program.parameters, **whole}
         self.by_layer = {}
         for nest in nests(self.program.module.operation):
             self.by_layer.setdefault(nest.layer, []).append(nest)
         # Tied parameters have one name in the program; the tensor tells which.
-        self.names = {id(t): name for name, t in _named_tensors(self.model) if name in self.values}
+        known = {*self.values, *self.sources.values()}
+        self.names = {id(t): name for name, t in _named_tensors(self.model) if name in known}
         self.rewritten = frozenset(filter(None, map(_rewritten_layer, self.program.steps)))
 
     def replacement(self, path: str, module: nn.Module) -> nn.Module | None:
@@ -121,8 +130,22 @@ class _Surgery:
         """The nests of a layer as they are."""
         if len(names) != 1:
             raise IllegalTransform(f"layer '{path}'", f"it is used {len(names)} times and no longer a known operation")
-        trainable = {n for n, t in _named_tensors(self.model) if isinstance(t, nn.Parameter)}
-        return NestModule(self.by_layer[names[0]], self.values, path, frozenset(trainable))
+        parameters = {n for n, t in _named_tensors(self.model) if isinstance(t, nn.Parameter)}
+        trainable = frozenset(n for n, source in self.sources.items() if source is None or source in parameters)
+        self.taken |= self._parameters_of(names)
+        return NestModule(self.by_layer[names[0]], self.values, path, trainable)
+
+    def check_all_taken(self) -> None:
+        """Raises:
+        IllegalTransform: a new parameter that no module holds, since its layer is none of its own.
+        """
+        for name, source in self.sources.items():
+            if source is None and name not in self.taken:
+                layer = name.rpartition(".")[0]
+                reason = (
+                    f"'{name}' has no place in PyTorch: only nn.Conv2d and nn.Linear can be extended by a parameter"
+                )
+                raise IllegalTransform(f"layer '{layer}'", reason)
 
     # -- layers that are contractions
 
@@ -153,11 +176,13 @@ class _Surgery:
 
     def _unrecognised(self, path: str, module: nn.Conv2d | nn.Linear, names: list[str]) -> nn.Module | None:
         own = self._names_of(module)
-        if self.rewritten.intersection(names):
-            foreign = sorted(self._parameters_of(names) - own)
+        sources = {p: self.sources[p] for p in self._parameters_of(names)}
+        if self.rewritten.intersection(names) or any(p != source for p, source in sources.items()):
+            foreign = sorted(p for p, source in sources.items() if source not in {None, *own})
             if foreign:
                 raise IllegalTransform(f"layer '{path}'", f"its nests also read parameters of others: {foreign[0]}")
-            return self._keeping_training(self.nest_module(names, path), module)
+            self._require_plain_layout(path, names, 4 if isinstance(module, nn.Conv2d) else 2)
+            return self._in_place_of(self.nest_module(names, path), module)
         if not self._changed(module):
             return None
         weight = self.names[id(module.weight)]
@@ -167,12 +192,28 @@ class _Surgery:
             return self._with_values(layers.reshaped_convolution(module, shape), module, weight, bias)
         return self._with_values(layers.reshaped_linear(module, shape), module, weight, bias)
 
-    def _keeping_training(self, new: NestModule, old: nn.Module) -> NestModule:
-        trained = dict(old.named_parameters(recurse=False))
-        for name, parameter in new.named_parameters():
-            if name in trained:
-                parameter.requires_grad_(trained[name].requires_grad)
+    def _in_place_of(self, new: NestModule, old: nn.Conv2d | nn.Linear) -> NestModule:
+        """The new module with what the old one is known for: what is trained, and whether it is a convolution."""
+        trained = {self.names[id(t)]: t.requires_grad for t in old.parameters(recurse=False) if id(t) in self.names}
+        for local, name in new.parameter_names.items():
+            tensor, source = getattr(new, local), self.sources[name]
+            if isinstance(tensor, nn.Parameter) and source is not None:
+                tensor.requires_grad_(trained.get(source, True))
+        new.is_convolution = isinstance(old, nn.Conv2d)
         return new
+
+    def _require_plain_layout(self, path: str, names: list[str], rank: int) -> None:
+        """Raises:
+        IllegalTransform: an activation that the layer shares with others has more axes than a module gives and takes,
+            since it lies in blocks.
+        """
+        packed = {step_layer(step) for step in self.program.steps if _PACKED_ACTIVATION.match(step)}
+        for layer in packed & self.by_layer.keys():
+            theirs = {a.memref for nest in self.by_layer[layer] for a in nest.accesses}
+            ours = {a.memref for name in names for nest in self.by_layer[name] for a in nest.accesses}
+            if any(ir.MemRefType(memref.type).rank > rank for memref in theirs & ours):
+                reason = f"morph-pack has laid out an activation that it shares with '{layer}' in blocks"
+                raise IllegalTransform(f"layer '{path}'", f"{reason}, and no module gives and takes those")
 
     def _layers_of(self, path: str, module: nn.Module) -> list[str]:
         """The layers that are calls of this module; the network itself, if it is one, is found by its parameters."""
@@ -224,6 +265,9 @@ class _Surgery:
             source = self.names.get(id(tensor))
             if source is None:
                 continue
+            if source not in self.values:
+                reason = "it was cut into pieces that differ now; only nn.Conv2d and nn.Linear can take such"
+                raise IllegalTransform(f"parameter '{source}'", reason)
             value = self.values[source]
             if value.shape == tensor.shape and source not in self.fresh:
                 with torch.no_grad():
@@ -236,7 +280,21 @@ class _Surgery:
     def _changed(self, module: nn.Module) -> list[str]:
         """The module's own parameters and buffers whose shape the program changed."""
         own = [(name, t, self.names.get(id(t))) for name, t in _own_tensors(module)]
-        return [name for name, t, source in own if source is not None and self.values[source].shape != t.shape]
+        return [
+            name
+            for name, t, source in own
+            if source is not None and (source not in self.values or self.values[source].shape != t.shape)
+        ]
+
+    def _cut(self) -> set[str]:
+        """The imported parameters of which there are pieces."""
+        return {source for name, source in self.sources.items() if source is not None and source != name}
+
+    def _is_whole(self, source: str) -> bool:
+        """Whether the pieces of a parameter are still all of it, each element once, so that they can be joined."""
+        pieces = [self.program.origins[name].flatten() for name, s in self.sources.items() if s == source != name]
+        positions = torch.cat(pieces)
+        return len(positions) == len(positions.unique()) == self.program.imported[source].numel()
 
 
 def _substitute(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.Module:
@@ -250,13 +308,11 @@ def _substitute(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.M
 
 def _rewritten_layer(step: str) -> str | None:
     """The layer that a recorded step names, unless the step is a loop transformation, which keeps the values."""
-    match = _STEP.match(step)
-    if match is None:
-        return None
-    kind = all_passes().get(match["name"])
+    name = _STEP_NAME.match(step)
+    kind = None if name is None else all_passes().get(name[0])
     if kind is not None and issubclass(kind, Transformation) and kind.kind == "loop":
         return None
-    return match["layer"].strip("'\"")
+    return step_layer(step)
 
 
 def _own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:

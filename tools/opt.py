@@ -36,6 +36,7 @@ from loopmorph.passes.pipeline import Pipeline, parse_pipeline, run_pipeline
 from loopmorph.passes.registry import all_passes
 from loopmorph.passes.text.pipeline_options import describe_options
 from loopmorph.pipelines.report import current_umask
+from loopmorph.pipelines.schedules import fill, find_schedule, read_schedule, schedules
 from loopmorph.tools.opt_diagnostics import Report, compare, from_diagnostic, from_error
 from loopmorph.tools.opt_input import STDIN, Part, parse, read_text, split
 
@@ -164,7 +165,14 @@ def make_command(tool: OptTool) -> click.Command:
     @click.option(
         "-p", "--pass-pipeline", metavar="PIPELINE", help="Passes to run, e.g. 'canonicalize,func.func(cse)'."
     )
-    @click.option("--transform", metavar="SCHEDULE.mlir", help="Schedule to apply; it comes before the pipeline.")
+    @click.option(
+        "--transform",
+        metavar="SCHEDULE",
+        help="Schedule to apply, a file or one of --list-schedules; it comes before the pipeline.",
+    )
+    @click.option(
+        "--set", "values", multiple=True, metavar="NAME=VALUE,...", help="Parameters of the schedule: 'layer=a,g=4'."
+    )
     @click.option("-o", "--output", default=STDIN, metavar="FILE", help="Where the result goes (-: standard output).")
     @click.option("--split-input-file", is_flag=True, help="Treat the parts between '// -----' as separate inputs.")
     @click.option(
@@ -176,9 +184,16 @@ def make_command(tool: OptTool) -> click.Command:
     @click.option("--mlir-print-debuginfo", is_flag=True, help="Print locations.")
     @click.option("--allow-unregistered-dialect", is_flag=True, help="Accept operations of unknown dialects.")
     @click.option("--list-passes", is_flag=True, help="List loopmorph's passes and those of plug-ins, and leave.")
+    @click.option("--list-schedules", is_flag=True, help="List the schedules that come with loopmorph, and leave.")
     @click.option("--version", is_flag=True, help="Print the version, and leave.")
     def command(
-        pass_pipeline: str | None, transform: str | None, list_passes: bool, version: bool, **flags: Any
+        pass_pipeline: str | None,
+        transform: str | None,
+        values: tuple[str, ...],
+        list_passes: bool,
+        list_schedules: bool,
+        version: bool,
+        **flags: Any,
     ) -> int:
         """Read MLIR from FILE (- or nothing: the standard input), change it, and print it.
 
@@ -192,18 +207,54 @@ def make_command(tool: OptTool) -> click.Command:
             if list_passes:
                 click.echo("\n".join(map(describe, tool.passes().values())))
                 return 0
+            if list_schedules:
+                click.echo("\n".join(map(str, schedules().values())))
+                return 0
+            if values and transform is None:
+                raise ArgumentError("--set", "there is no schedule to set parameters of; name one with --transform")
+            parameters = read_values(values)
             pipeline = None if pass_pipeline is None else parse_pipeline(pass_pipeline)
         except LoopmorphError as error:
             fail(str(error))
             return 2
         try:
-            schedule = None if transform is None else read_text(transform)
+            schedule = None if transform is None else schedule_text(transform, parameters)
         except LoopmorphError as error:
             fail(str(error))
-            return 1
+            return 2 if isinstance(error, ArgumentError) else 1
         return tool.run(OptOptions(pipeline=pipeline, transform=transform, schedule=schedule, **flags))
 
     return command
+
+
+def read_values(texts: Sequence[str]) -> dict[str, str]:
+    """What `--set` gives: `layer=a,u=16` is {"layer": "a", "u": "16"}.
+
+    Raises:
+        ArgumentError: a part is no NAME=VALUE, or a name is given twice.
+    """
+    found: dict[str, str] = {}
+    for part in (part for text in texts for part in text.split(",")):
+        name, separator, value = part.partition("=")
+        if not separator or not name.strip():
+            raise ArgumentError("--set", f"expected NAME=VALUE,..., got '{part}'")
+        if name.strip() in found:
+            raise ArgumentError("--set", f"'{name.strip()}' is given twice")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def schedule_text(name: str, values: Mapping[str, str]) -> str:
+    """The text of a schedule: of a file, or, for a plain name that no file has, of one that comes with loopmorph.
+
+    Raises:
+        DataError: the file cannot be read.
+        ArgumentError: no such schedule, or a parameter is unknown, missing or of another type.
+    """
+    plain = not Path(name).suffix and Path(name).name == name and name != STDIN
+    if plain and not Path(name).exists():
+        return fill(find_schedule(name), values)
+    return fill(read_schedule(name, read_text(name)), values)
 
 
 def describe(cls: type[Pass]) -> str:
