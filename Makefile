@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo check lint format types lit test wheel clean
+.PHONY: help venv demo check lint format types lit test docs wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf 'make %-8s %s\n' "$$name" "$$text"; done
@@ -55,6 +55,10 @@ lit: $(STAMP) ## the FileCheck tests
 
 test: $(STAMP) ## the pytest tests; PYTEST_ARGS adds options
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+docs: $(STAMP) ## write the catalogue of transformations and schedules to build/docs/catalogue.md
+	@mkdir -p build/docs
+	$(BIN)/loopmorph catalogue -o build/docs/catalogue.md
 
 wheel: $(STAMP) ## build the wheel into dist/
 	@rm -rf build/lib build/bdist.* dist/loopmorph-*.whl

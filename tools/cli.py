@@ -1,4 +1,4 @@
-"""`loopmorph`: import a network as MLIR, search for a faster one, or measure how fast it is."""
+"""`loopmorph`: import a network as MLIR, search for a faster one, or measure it and its layers."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ import loopmorph
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.tools.bars import showing
 from loopmorph.tools.cli_bench import bench_command
+from loopmorph.tools.cli_catalogue import catalogue_command
+from loopmorph.tools.cli_operators import operators_command
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.models import LoadedModel
@@ -117,6 +119,8 @@ def optimize_command(
 
 
 cli.add_command(bench_command)
+cli.add_command(operators_command)
+cli.add_command(catalogue_command)
 
 
 @contextmanager

@@ -56,8 +56,8 @@ def bench_command(
     Ratios are the fastest peer's median over a contender's. Peers that are not installed are named; install them with
     pip install 'loopmorph[peers]'.
     """
-    _check_writable("plot", plot)
-    _check_writable("json", json_path)
+    check_writable("plot", plot)
+    check_writable("json", json_path)
     counts, names = _counts(threads), _names(peers)
     from loopmorph.pipelines.bench import bench, check_arguments
 
@@ -93,7 +93,7 @@ def _names(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def _check_writable(option: str, path: Path | None) -> None:
+def check_writable(option: str, path: Path | None) -> None:
     """Refuses, before any long work, a file that could not be written after it."""
     if path is None:
         return

@@ -7,6 +7,8 @@ from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.access_index import is_local
+from loopmorph.passes.analysis.box import Box
+from loopmorph.passes.analysis.zero_halo import live_box
 from loopmorph.passes.base import Transformation, record, recorded_steps
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.errors import ArgumentError
@@ -21,8 +23,8 @@ def extract_layer(module: ir.Operation, layer: str, closed: bool = False) -> ir.
     Open, it computes what the layer computes. Closed, it is to be compiled to the code that the layer is in its
     network: layouts can be chosen for local memrefs only, so those that are local in the network are local here, and
     hold nothing in particular. A nest that only pads or copies an activation is left out: in the network its work is
-    done by whoever writes that activation. Of each such input one element is an argument, so that what depends on it
-    is not mistaken for work on parameters.
+    done by whoever writes that activation. Of each such input one element is an argument, stored at the corners of
+    what holds more than zeros, so that what depends on it is neither mistaken for work on parameters nor for padding.
 
     Args:
         module: a module of affine nests.
@@ -98,7 +100,7 @@ def _build(source: func.FuncOp, roots: list[ir.Operation], nest: Nest, closed: b
         for value in [*scalars, *local]:
             _copy_definition(value, replacement)
         for m in given:
-            _give_one(passed[m], replacement[m])
+            _give_corners(m, passed[m], replacement[m])
         for root in roots:
             _replace(root.clone(), replacement)
         func.ReturnOp([])
@@ -110,15 +112,22 @@ def _element_type(value: ir.Value) -> ir.MemRefType:
     return ir.MemRefType.get([1], ir.MemRefType(value.type).element_type)
 
 
-def _give_one(source: ir.Value, target: ir.Value) -> None:
-    """Builds a nest that stores the one element of a memref to the first of another."""
-    rank = len(ir.MemRefType(target.type).shape)
-    first = [ir.AffineMap.get(1, 0, [ir.AffineExpr.get_constant(0)] * r) for r in (1, rank)]
-    build_nest(
-        NestHeader(("i",), (1,), {marks.ROLE: marks.COPY}),
-        lambda variables: store(load(source, first[0], variables), target, first[1], variables),
-        ir.Location.current,
-    )
+def _give_corners(original: ir.Value, source: ir.Value, target: ir.Value) -> None:
+    """Builds nests that store the one element of `source` at two corners of `target`.
+
+    They are the first and the last element of the box outside of which the program writes nothing but zeros to the
+    memref that `target` stands for; so this box stays the same.
+    """
+    shape = tuple(ir.MemRefType(target.type).shape)
+    box = live_box(original) or Box((0,) * len(shape), shape)
+    first = ir.AffineMap.get(1, 0, [ir.AffineExpr.get_constant(0)])
+    for corner in dict.fromkeys((box.begin, tuple(end - 1 for end in box.end))):
+        place = ir.AffineMap.get(1, 0, [ir.AffineExpr.get_constant(c) for c in corner])
+
+        def body(variables: list[ir.Value], place: ir.AffineMap = place) -> None:
+            store(load(source, first, variables), target, place, variables)
+
+        build_nest(NestHeader(("i",), (1,), {marks.ROLE: marks.COPY}), body, ir.Location.current)
 
 
 def _touched(roots: list[ir.Operation]) -> tuple[list[ir.Value], list[ir.Value], list[ir.Value]]:

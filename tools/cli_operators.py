@@ -1,0 +1,170 @@
+"""`loopmorph operators`: what each operator makes of each layer of a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from loopmorph.tools.bars import showing
+from loopmorph.tools.cli_bench import check_writable
+
+if TYPE_CHECKING:
+    from loopmorph.pipelines.operators import Progress as Tell
+    from loopmorph.pipelines.operators_result import LayerOperators, OperatorRow, OperatorsResult
+
+
+@click.command("operators")
+@click.argument("model")
+@click.option(
+    "--schedules",
+    metavar="LIST",
+    help="Operators, separated by commas: group-2, depthwise, bottleneck-2, seq2, 'seq2{u=8 g=4}', ...; default: all.",
+)
+@click.option("--layers", metavar="LIST", help="Layers, separated by commas; all contractions by default.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of compiled code.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["auto", "direct"]),
+    default="auto",
+    show_default=True,
+    help="auto: by Winograd where that is faster by the model; direct: never.",
+)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Write a picture here (PNG).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights.")
+def operators_command(
+    model: str,
+    schedules: str | None,
+    layers: str | None,
+    threads: int,
+    algorithm: str,
+    json_path: Path | None,
+    plot: Path | None,
+    seed: int,
+) -> None:
+    """Compare operators on each distinct contraction layer of MODEL: legal or refused, work, parameters and time.
+
+    Ratios are the original layer's figure over the rewritten one's. What is timed has been checked against PyTorch.
+    Ctrl-C ends the measuring and keeps what was found.
+    """
+    check_writable("json", json_path)
+    check_writable("plot", plot)
+    from loopmorph.pipelines.operator_list import operators, parse_operators
+    from loopmorph.pipelines.operators import compare_operators
+
+    chosen = parse_operators(schedules) if schedules is not None else list(operators().values())
+    names = [name for name in re.split(r"\s*,\s*", (layers or "").strip()) if name]
+    if plot is not None:
+        from loopmorph.pipelines.bench_plot import require_matplotlib
+
+        require_matplotlib()
+    with _progress() as tell:
+        result = compare_operators(
+            model, chosen, layers=names, threads=threads, algorithm=algorithm, seed=seed, progress=tell
+        )
+    _print(result)
+    _write(result, json_path, plot)
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    """One bar on standard error: the operator at hand, and the time that is left."""
+    columns = (
+        TextColumn("{task.description:<40}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bars.add_task("starting", total=1)
+
+    def tell(what: str, done: int, of: int) -> None:
+        bars.update(task, description=what, completed=done, total=of)
+
+    with showing(bars):
+        yield tell
+
+
+def _write(result: OperatorsResult, json_path: Path | None, plot: Path | None) -> None:
+    from loopmorph.pipelines.report import write_atomically
+
+    if json_path is not None:
+        write_atomically(json_path, lambda file: file.write(result.to_json().encode()), argument="json")
+    if plot is not None:
+        from loopmorph.pipelines.operators_plot import speedups
+
+        picture = speedups(result)
+        write_atomically(plot, lambda file: file.write(picture), argument="plot")
+    written = [str(path) for path in (json_path, plot) if path is not None]
+    if written:
+        click.echo(f"written: {' '.join(written)}")
+
+
+def _print(result: OperatorsResult) -> None:
+    console = Console(highlight=False)
+    threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+    code = "direct code only" if result.algorithm == "direct" else "each by the algorithm that the model prefers"
+    console.print(f"{escape(result.model)} on {result.cpu}, {threads}; {code}. Ratios: original / rewritten.")
+    for layer in result.layers:
+        _print_layer(console, layer)
+    if result.paper:
+        _print_paper(console, result)
+    if result.interrupted:
+        console.print("stopped early: what was not measured is missing")
+
+
+def _print_layer(console: Console, layer: LayerOperators) -> None:
+    title = f"{layer.name}: {layer.shape}; {layer.macs / 1e6:.2f} M MACs, {layer.parameters:,} parameters, "
+    table = Table(title=escape(title + layer.algorithm), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("operator", no_wrap=True)
+    for heading in ("MACs", "param.", "time", "ms", "ms new", "GFLOP/s", "new"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("algorithm")
+    for row in layer.rows:
+        if row.outcome == "timed":
+            table.add_row(escape(row.operator), *_figures(row), f"{layer.algorithm} -> {row.algorithm}")
+    console.print(table)
+    for row in layer.rows:
+        if row.outcome != "timed":
+            console.print(escape(f"  {row.operator}: {row.outcome}: {row.reason}"), soft_wrap=True)
+
+
+def _figures(row: OperatorRow) -> list[str]:
+    formats = (
+        (row.mac_ratio, "{:.2f}"),
+        (row.parameter_ratio, "{:.2f}"),
+        (row.speedup, "{:.2f}"),
+        (row.ms_before, "{:.3g}"),
+        (row.ms_after, "{:.3g}"),
+        (row.gflops_before, "{:.1f}"),
+        (row.gflops_after, "{:.1f}"),
+    )
+    return [spelling.format(value) if value is not None else "-" for value, spelling in formats]
+
+
+def _print_paper(console: Console, result: OperatorsResult) -> None:
+    title = "speed-up in Turner et al., ASPLOS 2021, Fig. 6 (Core i7, over TVM) / here"
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("", justify="right")
+    table.add_column("layer")
+    for operator in result.paper[0].paper:
+        table.add_column(operator, justify="right", no_wrap=True)
+    for row in result.paper:
+        cells = []
+        for operator, theirs in row.paper.items():
+            ours = row.ours[operator]
+            cells.append(f"{theirs:.2f} / {'-' if ours is None else f'{ours:.2f}'}")
+        table.add_row(str(row.index), row.layer or "none here", *cells)
+    console.print(table)
