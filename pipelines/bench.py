@@ -20,6 +20,7 @@ from loopmorph.passes.analysis.machine import cpu_name
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
 from loopmorph.pipelines.bench_contenders import PEERS
 from loopmorph.pipelines.bench_result import BenchResult, Request, ThreadResult
+from loopmorph.pipelines.direct_code import ALGORITHMS
 from loopmorph.pipelines.tune import check_seconds
 
 _MAIN = "loopmorph.pipelines.bench_worker"
@@ -35,6 +36,7 @@ def bench(
     layers: bool = False,
     seed: int = 0,
     tune: float | None = None,
+    algorithm: str = "auto",
     progress: Progress = lambda stage, done, of: None,
 ) -> BenchResult:
     """Times a network compiled by loopmorph and its peers, interleaved, and compares their outputs with eager's.
@@ -50,6 +52,7 @@ def bench(
         layers: whether to time each layer of the compiled program alone.
         seed: of weights, statistics and inputs.
         tune: seconds in which loopmorph may tune, for each number of threads (see `compile`).
+        algorithm: "auto", or "direct" to compile the network without Winograd.
         progress: called with a stage's text, the steps done and the steps of it.
 
     Raises:
@@ -59,9 +62,11 @@ def bench(
     check_arguments(threads, peers, rounds)
     if tune is not None:
         check_seconds(tune)
+    if algorithm not in ALGORITHMS:
+        raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHMS)}, got '{algorithm}'")
     results = []
     for count in threads:
-        request = Request(model, count, tuple(peers), rounds, seed, layers, tune=tune)
+        request = Request(model, count, tuple(peers), rounds, seed, layers, tune=tune, algorithm=algorithm)
         results.append(_measure(request, _at(progress, count)))
     return BenchResult(model, seed, rounds, cpu_name(), tuple(results))
 

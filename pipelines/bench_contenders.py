@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from loopmorph.pipelines.compile import Executable, compile
+from loopmorph.pipelines.direct_code import with_algorithm
+from loopmorph.pipelines.program import import_model
 
 OURS = "loopmorph"
 Run = Callable[[], tuple[np.ndarray, ...]]
@@ -27,12 +29,14 @@ class Subject:
         inputs: its inputs.
         threads: number of threads that each contender may use.
         tune: seconds in which loopmorph may tune; None for not at all.
+        algorithm: "auto", or "direct" for no Winograd in loopmorph's code.
     """
 
     model: nn.Module
     inputs: tuple[torch.Tensor, ...]
     threads: int
     tune: float | None = None
+    algorithm: str = "auto"
 
     @property
     def arrays(self) -> list[np.ndarray]:
@@ -103,7 +107,8 @@ def openvino(subject: Subject) -> Run:
 
 def compiled_network(subject: Subject) -> tuple[Run, Executable]:
     """The network compiled by loopmorph, as a contender and as what it is."""
-    executable = compile(subject.model, subject.inputs, threads=subject.threads, tune=subject.tune)
+    program = with_algorithm(import_model(subject.model, subject.inputs), subject.algorithm)
+    executable = compile(program, threads=subject.threads, tune=subject.tune)
     return lambda: _arrays(executable(*subject.inputs)), executable
 
 

@@ -22,6 +22,7 @@ class Request:
         layers: whether to time each layer alone.
         crashed: contender -> why it is left out: it ended an earlier process.
         tune: seconds in which to tune the compiled network; None for not at all.
+        algorithm: "auto", or "direct" for no Winograd in the compiled network.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Request:
     layers: bool
     crashed: dict[str, str] = field(default_factory=dict)
     tune: float | None = None
+    algorithm: str = "auto"
 
 
 @dataclass(frozen=True)

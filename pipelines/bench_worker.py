@@ -73,7 +73,7 @@ def perform(request: Request, parent: _Parent) -> ThreadResult:
     parent.stage("loading the model", 0, 1)
     loaded = resolve_model(request.model, seed=request.seed)
     randomise_statistics(loaded.model, request.seed)
-    subject = Subject(loaded.model, loaded.example_inputs, request.threads, request.tune)
+    subject = Subject(loaded.model, loaded.example_inputs, request.threads, request.tune, request.algorithm)
     parent.stage("measuring the machine's peak", 0, 1)
     peak = measure_peak(request.threads)
     field_ = _Field(subject, request, parent)

@@ -36,6 +36,13 @@ _WRONG = 1e-3  # a relative error that rounding does not explain
 )
 @click.option("--rounds", type=int, default=10, show_default=True, help="Rounds of eight calls of each contender.")
 @click.option("--tune", type=float, metavar="SECONDS", help="Tune the compiled network first, for so long.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["auto", "direct"]),
+    default="auto",
+    show_default=True,
+    help="auto: Winograd where it is faster by the model; direct: never.",
+)
 @click.option("--layers", is_flag=True, help="Time each layer of the compiled network alone, too.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a roofline picture of the layers here (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results here.")
@@ -46,6 +53,7 @@ def bench_command(
     peers: str,
     rounds: int,
     tune: float | None,
+    algorithm: str,
     layers: bool,
     plot: Path | None,
     json_path: Path | None,
@@ -75,6 +83,7 @@ def bench_command(
             layers=layers or plot is not None,
             seed=seed,
             tune=tune,
+            algorithm=algorithm,
             progress=tell,
         )
     _print(result, layers)

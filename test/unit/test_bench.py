@@ -21,6 +21,9 @@ from loopmorph.pipelines.bench_contenders import missing, relative_error
 from loopmorph.pipelines.bench_plot import roofline
 from loopmorph.pipelines.bench_result import BenchResult, LayerRow, Missing, Row, ThreadResult
 from loopmorph.pipelines.bench_worker import randomise_statistics
+from loopmorph.pipelines.compile import compile
+from loopmorph.pipelines.direct_code import with_algorithm
+from loopmorph.pipelines.program import import_model
 from loopmorph.tools.cli import main
 
 NETWORK = """
@@ -246,3 +249,16 @@ def test_picture_without_layers_is_refused() -> None:
 def test_picture_without_matplotlib_says_what_installs_it() -> None:
     with pytest.raises(ArgumentError, match=r"a picture needs matplotlib: pip install 'loopmorph\[plot\]'"):
         roofline(with_layers(layer("conv1", 50.0)))
+
+
+def test_direct_code_leaves_winograd_out() -> None:
+    model = nn.Sequential(nn.Conv2d(16, 32, 1), nn.Conv2d(32, 32, 3, padding=1)).eval()
+    x = torch.randn(1, 16, 16, 16)
+    program = import_model(model, (x,))
+    direct = compile(with_algorithm(program, "direct"))
+    assert "winograd" in compile(program).schedule
+    assert "winograd" not in direct.schedule
+    with torch.no_grad():
+        torch.testing.assert_close(direct(x), model(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ArgumentError, match="'algorithm': expected one of auto, direct, got 'fft'"):
+        with_algorithm(program, "fft")
