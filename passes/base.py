@@ -134,11 +134,13 @@ class Transformation(Pass, Generic[PlanT]):
         self.apply(module)
 
 
-def record(module: ir.Operation, step: str) -> None:
-    """Appends one step to the module's `morph.schedule` attribute (an array of pass texts)."""
-    text = ir.StringAttr.get(step, module.context)
+def record(module: ir.Operation, *steps: str) -> None:
+    """Appends steps to the module's `morph.schedule` attribute (an array of pass texts)."""
+    if not steps:
+        return
+    texts = [ir.StringAttr.get(step, module.context) for step in steps]
     known = ir.ArrayAttr(module.attributes[SCHEDULE_ATTRIBUTE]) if SCHEDULE_ATTRIBUTE in module.attributes else []
-    module.attributes[SCHEDULE_ATTRIBUTE] = ir.ArrayAttr.get([*known, text], module.context)
+    module.attributes[SCHEDULE_ATTRIBUTE] = ir.ArrayAttr.get([*known, *texts], module.context)
 
 
 def recorded_steps(module: ir.Operation) -> list[str]:

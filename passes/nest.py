@@ -222,10 +222,9 @@ def view_nest(root: affine.AffineForOp) -> Nest:
     Raises:
         IllegalTransform: an index that is no affine function of the nest's iterators.
     """
-    loops: list[Loop] = []
-    accesses: list[Access] = []
-    _collect(root, None, (), {}, loops, accesses)
-    return Nest(root, tuple(loops), tuple(accesses))
+    view = _View()
+    view.collect(root, None, (), {})
+    return Nest(root, tuple(view.loops), tuple(view.accesses))
 
 
 def find_nest(module: ir.Operation, layer: str, argument: str = "layer") -> Nest:
@@ -243,16 +242,12 @@ def find_nest(module: ir.Operation, layer: str, argument: str = "layer") -> Nest
     name, _, part = layer.partition("#")
     role, _, number = part.partition(".")
     with module.context:
-        found = [
-            r for r in _roots_of(module, name) if marks.get_text(r, marks.ROLE, marks.MAIN) == (role or marks.MAIN)
-        ]
+        found = [r for r in _roots_of(module, name) if _name_of(r)[1] == (role or marks.MAIN)]
         if number.isdecimal() and int(number) < len(found):
             return view_nest(found[int(number)])
         if len(found) == 1 and not number:
             return view_nest(found[0])
-        roots = [
-            (marks.get_text(r, marks.LAYER), marks.get_text(r, marks.ROLE, marks.MAIN)) for r in nest_roots(module)
-        ]
+        roots = [_name_of(r) for r in nest_roots(module)]
     if found:
         raise ArgumentError(
             argument, f"'{layer}' is computed by {len(found)} nests; '{name}#{role or 'main'}.0' is the first"
@@ -266,15 +261,15 @@ def find_nest(module: ir.Operation, layer: str, argument: str = "layer") -> Nest
     raise ArgumentError(argument, f"no layer '{layer}' in the program{hint}")
 
 
+def _name_of(root: affine.AffineForOp) -> tuple[str, str]:
+    return marks.get_text(root, marks.LAYER), marks.get_text(root, marks.ROLE, marks.MAIN)
+
+
 def _roots_of(module: ir.Operation, layer: str) -> list[affine.AffineForOp]:
     """The outermost loops of a layer's nests. Comparing attributes is faster than reading the text of each."""
     wanted = ir.StringAttr.get(layer)
-    found = []
-    for root in nest_roots(module):
-        attributes = root.attributes
-        if attributes[marks.LAYER] == wanted if marks.LAYER in attributes else not layer:
-            found.append(root)
-    return found
+    known = ((root, root.attributes) for root in nest_roots(module))
+    return [r for r, own in known if (own[marks.LAYER] == wanted if marks.LAYER in own else not layer)]
 
 
 def layer_nests(module: ir.Operation, layer: str) -> list[Nest]:
@@ -312,37 +307,48 @@ def walk_loops(root: affine.AffineForOp) -> Iterator[affine.AffineForOp]:
             yield from walk_loops(op)
 
 
-def _collect(
-    op: affine.AffineForOp,
-    parent: int | None,
-    around: tuple[int, ...],
-    frame: _Frame,
-    loops: list[Loop],
-    accesses: list[Access],
-) -> None:
-    position = len(loops)
-    name = marks.get_text(op, marks.ITER, f"i{position}")
-    loops.append(Loop(op, name, position, len(around), _extent(op), parent))
-    around = (*around, position)
-    body = op.body
-    frame = {**frame, body.arguments[0]: ir.AffineExpr.get_dim(position)}
-    for inner in body.operations:
-        if isinstance(inner, affine.AffineForOp):
-            _collect(inner, position, around, frame, loops, accesses)
-        elif isinstance(inner, _ACCESSES):
-            accesses.append(_access(inner, around, frame, len(accesses)))
+class _View:
+    """Collects the loops and accesses of a nest."""
+
+    def __init__(self) -> None:
+        self.loops: list[Loop] = []
+        self.accesses: list[Access] = []
+        # The expressions of each map on each list of operands: the copies of an unrolled body share many.
+        self._exprs: dict[tuple[ir.Attribute | ir.Value, ...], tuple[ir.AffineExpr, ...]] = {}
+
+    def collect(self, op: affine.AffineForOp, parent: int | None, around: tuple[int, ...], frame: _Frame) -> None:
+        position = len(self.loops)
+        name = marks.get_text(op, marks.ITER, f"i{position}")
+        self.loops.append(Loop(op, name, position, len(around), _extent(op), parent))
+        around = (*around, position)
+        body = op.body
+        frame = {**frame, body.arguments[0]: ir.AffineExpr.get_dim(position)}
+        for inner in body.operations:
+            if isinstance(inner, affine.AffineForOp):
+                self.collect(inner, position, around, frame)
+            elif isinstance(inner, _ACCESSES):
+                self._access(inner, around, frame)
+
+    def _access(self, op: LoadOp | StoreOp, around: tuple[int, ...], frame: _Frame) -> None:
+        is_load = isinstance(op, _LOADS)
+        operation = op.operation
+        values = list(operation.operands)
+        memref, indices = (values[0], values[1:]) if is_load else (values[1], values[2:])
+        map_ = operation.attributes["map"]
+        exprs = self._exprs.get((map_, *indices))
+        if exprs is None:
+            exprs = self._exprs[map_, *indices] = _composed(ir.AffineMapAttr(map_).value, indices, frame, op)
+        lanes = _lanes(op, operation.results[0] if is_load else values[0])
+        kind: Literal["load", "store"] = "load" if is_load else "store"
+        self.accesses.append(Access(operation, kind, memref, exprs, around, len(self.accesses), lanes))
 
 
-def _access(op: LoadOp | StoreOp, around: tuple[int, ...], frame: _Frame, order: int) -> Access:
-    is_load = isinstance(op, _LOADS)
-    operation = op.operation
-    values = list(operation.operands)
-    memref, indices = (values[0], values[1:]) if is_load else (values[1], values[2:])
-    map_ = ir.AffineMapAttr(operation.attributes["map"]).value
-    operands = {d: _operand_expr(v, frame, op) for d, v in enumerate(indices)}
-    exprs = tuple(substitute(e, operands, map_.n_dims) for e in map_.results)
-    lanes = _lanes(op, operation.results[0] if is_load else values[0])
-    return Access(operation, "load" if is_load else "store", memref, exprs, around, order, lanes)
+def _composed(
+    map_: ir.AffineMap, operands: Iterable[ir.Value], frame: _Frame, op: ir.OpView
+) -> tuple[ir.AffineExpr, ...]:
+    """The results of a map on these operands as expressions over the nest's loops."""
+    exprs = {d: _operand_expr(v, frame, op) for d, v in enumerate(operands)}
+    return tuple(substitute(e, exprs, map_.n_dims) for e in map_.results)
 
 
 def _lanes(op: LoadOp | StoreOp, value: ir.Value) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
-from loopmorph.passes.affine_expr import used_dims, value_range
+from loopmorph.passes.affine_expr import LinearForm, linear_form, used_dims, value_range
 from loopmorph.passes.analysis.dependence import may_alias, show_access
 from loopmorph.passes.analysis.known_operations import require_known_operations
 from loopmorph.passes.building.rebuild import body_of, known_limits
@@ -75,6 +75,8 @@ def find_accumulators(nest: Nest) -> dict[int, tuple[Cell, ...]]:
 
 
 class _Finder:
+    """Cells are numbered in the order of their first access: comparing and looking up numbers takes less time."""
+
     def __init__(self, nest: Nest, found: dict[int, tuple[Cell, ...]]) -> None:
         self.nest = nest
         self.found = found
@@ -82,18 +84,26 @@ class _Finder:
         self.by_loop = {loop.op.operation: loop for loop in nest.loops}
         by_value = known_limits(nest)
         self.limits = [by_value.get(loop.variable) for loop in nest.loops]
+        numbers: dict[Cell, int] = {}
+        self.number = [numbers.setdefault(Cell.of(access), len(numbers)) for access in nest.accesses]
+        self.cells = list(numbers)
+        self.forms = [tuple(linear_form(e) for e in cell.exprs) for cell in self.cells]
+        self.indexed_by = [{p for e in cell.exprs for p in used_dims(e)} for cell in self.cells]
+        self.carried: set[int] = set()  # by a loop
+        self.known_apart: dict[tuple[int, int], bool] = {}
 
-    def visit(self, loop: Loop) -> dict[Cell, _Use]:
+    def visit(self, loop: Loop) -> dict[int, _Use]:
         """How the loop uses cells, as seen from outside; notes what it can carry."""
         uses = self._uses(loop)
-        carried = tuple(cell for cell, use in uses.items() if self._is_carried(loop, cell, use, uses))
-        self.found[loop.position] = carried
+        carried = {cell for cell, use in uses.items() if self._is_carried(loop, cell, use, uses)}
+        self.found[loop.position] = tuple(self.cells[cell] for cell in uses if cell in carried)
+        self.carried |= carried
         for cell, use in uses.items():
             use.carried = cell in carried
         return uses
 
-    def _uses(self, loop: Loop) -> dict[Cell, _Use]:
-        uses: dict[Cell, _Use] = {}
+    def _uses(self, loop: Loop) -> dict[int, _Use]:
+        uses: dict[int, _Use] = {}
         for op in body_of(loop.op):
             if op in self.by_loop:
                 for cell, use in self.visit(self.by_loop[op]).items():
@@ -102,35 +112,59 @@ class _Finder:
                     known.carried &= use.carried
             elif op in self.accesses:
                 access = self.accesses[op]
-                known = uses.setdefault(Cell.of(access), _Use(access, access.kind == "load"))
+                known = uses.setdefault(self.number[access.order], _Use(access, access.kind == "load"))
                 known.written |= access.kind == "store"
         return uses
 
-    def _is_carried(self, loop: Loop, cell: Cell, use: _Use, uses: Mapping[Cell, _Use]) -> bool:
+    def _is_carried(self, loop: Loop, cell: int, use: _Use, uses: Mapping[int, _Use]) -> bool:
         if not (use.carried and use.read_first and use.written) or not self._runs(loop):
             return False
-        if any(p == loop.position for e in cell.exprs for p in used_dims(e)):
+        if loop.position in self.indexed_by[cell]:
             return False
         for other, other_use in uses.items():
-            if other != cell and not self._apart(loop, cell, other):
-                if any(cell in carried for carried in self.found.values()):
+            if other != cell and not self._apart(cell, other):
+                if cell in self.carried:
                     return False  # a loop in this one carries it; that is as far as it goes
                 first, second = (show_access(self.nest, u.access) for u in (use, other_use))
                 reason = f"{first} and {second} in loop '{loop.iterator}' may overlap; only one can be in a register"
                 raise IllegalTransform(self.nest.label, reason)
         return True
 
-    def _apart(self, loop: Loop, cell: Cell, other: Cell) -> bool:
-        """Whether the loop never touches an element of both, whatever its iterator and those in it are."""
-        if cell.memref != other.memref:
-            return not may_alias(cell.memref, other.memref)
-        for axis, (a, b) in enumerate(zip(cell.exprs, other.exprs, strict=True)):
-            last = axis == len(cell.exprs) - 1
-            ahead, behind = (cell.lanes, other.lanes) if last else (1, 1)
-            low, high = self._range(b - a)
+    def _apart(self, cell: int, other: int) -> bool:
+        """Whether the nest never touches an element of both, whatever its iterators are."""
+        if (cell, other) not in self.known_apart:
+            self.known_apart[cell, other] = self.known_apart[other, cell] = self._find_apart(cell, other)
+        return self.known_apart[cell, other]
+
+    def _find_apart(self, cell: int, other: int) -> bool:
+        a, b = self.cells[cell], self.cells[other]
+        if a.memref != b.memref:
+            return not may_alias(a.memref, b.memref)
+        for axis in range(len(a.exprs)):
+            last = axis == len(a.exprs) - 1
+            ahead, behind = (a.lanes, b.lanes) if last else (1, 1)
+            form, other_form = self.forms[cell][axis], self.forms[other][axis]
+            if form is None or other_form is None:
+                low, high = self._range(b.exprs[axis] - a.exprs[axis])
+            else:
+                low, high = self._linear_range(other_form, form)
             if (low is not None and low >= ahead) or (high is not None and high <= -behind):
                 return True
         return False
+
+    def _linear_range(self, form: LinearForm, less: LinearForm) -> tuple[int | None, int | None]:
+        """The range of a difference."""
+        low = high = form.constant - less.constant
+        for d in form.coefficients.keys() | less.coefficients.keys():
+            coefficient = form.coefficients.get(d, 0) - less.coefficients.get(d, 0)
+            limit = self.limits[d]
+            if not coefficient:
+                continue
+            if limit is None:
+                return None, None
+            low += min(0, coefficient * (limit - 1))
+            high += max(0, coefficient * (limit - 1))
+        return low, high
 
     def _range(self, expr: ir.AffineExpr) -> tuple[int | None, int | None]:
         expr = ir.AffineExpr.simplify_affine_expr(expr, len(self.limits), 0)

@@ -31,6 +31,12 @@ class ContractionNest:
     reductions: tuple[Loop, ...]
 
     @property
+    def data_is_blended(self) -> bool:
+        """Whether the lanes of one vector read different data (groups of fewer channels than a vector)."""
+        uses = [self.lane.position in used_dims(e) for e in self.data.exprs]
+        return any(uses) and not _contiguous(self.data, self.lane)
+
+    @property
     def data_is_shared(self) -> bool:
         """Whether the blocks of a register block read the same data (not so in a depthwise nest)."""
         return not self.blocks or all(self.blocks[-1].position not in used_dims(e) for e in self.data.exprs)
@@ -67,6 +73,25 @@ def view_contraction(nest: Nest) -> ContractionNest | None:
     blocks = [loop for loop in others if loop.position in in_weight]
     reductions = [loop for loop in nest.loops if loop.position not in in_result]
     return ContractionNest(nest, weight, data, lane, tuple(pixels), tuple(blocks), tuple(reductions))
+
+
+def split_lane(nest: Nest, lanes: int) -> tuple[str, ...] | None:
+    """The adjacent iterators that together run along the last axis of the result, one vector of `lanes` elements.
+
+    So it is in a grouped layer whose groups have fewer channels than a vector: `g.1 * 8 + co`.
+    """
+    if not nest.is_perfect or not nest.is_rectangular or nest.is_vectorised or len(nest.stores) != 1:
+        return None
+    form = linear_form(nest.stores[0].exprs[-1]) if nest.stores[0].exprs else None
+    digits = sorted(form.coefficients, key=lambda p: form.coefficients[p], reverse=True) if form is not None else []
+    if form is None or len(digits) < 2 or digits != list(range(digits[0], digits[0] + len(digits))):
+        return None
+    weight = 1
+    for position in reversed(digits):
+        if form.coefficients[position] != weight:
+            return None
+        weight *= nest.loops[position].extent or 0
+    return tuple(nest.iterators[p] for p in digits) if weight == lanes and not form.constant else None
 
 
 def result_lane(nest: Nest) -> Loop | None:

@@ -16,8 +16,9 @@ long as each stays in one piece (floating-point results may round differently), 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -28,7 +29,7 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import isl_text
 from loopmorph.passes.analysis.known_operations import VIEWS, require_known_operations
-from loopmorph.passes.analysis.quick_conflict import meet_in_one_iteration, never_meet
+from loopmorph.passes.analysis.quick_conflict import QuickTest, meet_in_one_iteration
 from loopmorph.passes.nest import Access, LoadOp, Loop, Nest, StoreOp
 
 DependenceKind = Literal["flow", "anti", "output"]
@@ -117,13 +118,18 @@ def dependences(nest: Nest) -> tuple[Dependence, ...]:
     return _dependences(nest, _pairs(nest))
 
 
-def _pairs(nest: Nest) -> list[tuple[Access, Access]]:
-    """The accesses that may depend on each other, the earlier in the text first."""
+def _pairs(nest: Nest, combined: Mapping[int, Reduction] | None = None) -> list[tuple[Access, Access]]:
+    """The accesses that may depend on each other, the earlier in the text first, but for those of one reduction."""
+    quick = QuickTest(nest.accesses)
+    numbers = {a.memref: k for k, a in enumerate(nest.accesses)}
+    overlapping = {(k, j): may_alias(a, b) for a, k in numbers.items() for b, j in numbers.items()}
+    numbered = [(a, numbers[a.memref], a.kind == "store") for a in nest.accesses]
     return [
         (a, b)
-        for k, a in enumerate(nest.accesses)
-        for b in nest.accesses[k:]
-        if (a.kind == "store" or b.kind == "store") and may_alias(a.memref, b.memref) and not never_meet(a, b)
+        for k, (a, memref, stores) in enumerate(numbered)
+        for b, other, stores_too in numbered[k:]
+        if (stores or stores_too) and overlapping[memref, other]
+        if not _same_reduction(a, b, combined or {}) and not quick.never_meet(a, b)
     ]
 
 
@@ -134,13 +140,13 @@ def _dependences(nest: Nest, pairs: Sequence[tuple[Access, Access]]) -> tuple[De
     order = schedule(nest)
     involved = {a.order: a for pair in pairs for a in pair}
     touched = {k: access_relation(a).intersect_domain(domain(nest, a)) for k, a in involved.items()}
-    combined = {order: r for r in reductions(nest) for order in (r.load, r.store)}
+    combined = _combined(nest)
     found: list[Dependence] = []
     for a, b in pairs:
         conflict = _conflict(a, b, touched)
         if conflict.is_empty():
             continue
-        reorderable = a.order in combined and b.order in combined and _same_reduction(a, b, combined)
+        reorderable = _same_reduction(a, b, combined)
         found += _directed(nest, a, b, conflict, order, reorderable)
         if a is not b:
             found += _directed(nest, b, a, conflict.reverse(), order, reorderable)
@@ -180,14 +186,24 @@ def reordering_violation(nest: Nest, new: Sequence[int] | Sequence[isl.Map]) -> 
     Returns:
         The dependence, restricted to the instances whose order the new one reverses. Raises as `dependences` does.
     """
-    maps = [m for m in new if isinstance(m, isl.Map)]
-    if len(maps) < len(new):
-        positions = [p for p in new if isinstance(p, int)]
-        maps = list(band_schedule(nest, sorted(positions), [f"i{p}" for p in positions]))
-    for dependence in dependences(nest):
-        if dependence.reduction:
-            continue
-        late = maps[dependence.source.order].lex_ge_map(maps[dependence.sink.order])
+    positions = [p for p in new if isinstance(p, int)]
+    if positions:
+        return band_violation(nest, sorted(positions), [f"i{p}" for p in positions])
+    return _violation(dependences(nest), [m for m in new if isinstance(m, isl.Map)])
+
+
+def band_violation(nest: Nest, band: Sequence[int], times: Sequence[str]) -> Dependence | None:
+    """The same for other loops in the place of those of a perfect band; takes the arguments of `band_schedule`.
+
+    The accesses of one reduction need no look: within an iteration the order is that of the text, as before.
+    """
+    found = _dependences(nest, _pairs(nest, _combined(nest)))
+    return _violation(found, band_schedule(nest, band, times)) if found else None
+
+
+def _violation(found: Sequence[Dependence], new: Sequence[isl.Map]) -> Dependence | None:
+    for dependence in (d for d in found if not d.reduction):
+        late = new[dependence.source.order].lex_ge_map(new[dependence.sink.order])
         reversed_ = dependence.relation.intersect(late)
         if not reversed_.is_empty():
             return dataclasses.replace(dependence, relation=reversed_)
@@ -246,14 +262,13 @@ def access_relation(access: Access) -> isl.Map:
 
 def reductions(nest: Nest) -> tuple[Reduction, ...]:
     """The reductions of a nest: load, combination and store in one block, used by nothing else and undisturbed."""
-    found = (_reduction(nest, store) for store in nest.stores)
+    loads = {load.op: load for load in nest.loads}
+    found = (_reduction(nest, loads, store) for store in nest.stores)
     return tuple(r for r in found if r is not None)
 
 
 def may_alias(a: ir.Value, b: ir.Value) -> bool:
     """Whether two memrefs can overlap."""
-    if a == b:
-        return True
     base_a, base_b = _base(a), _base(b)
     return base_a == base_b or not (_is_buffer(base_a) and _is_buffer(base_b))
 
@@ -268,9 +283,8 @@ def show_access(nest: Nest, access: Access) -> str:
 def _conflict(a: Access, b: Access, touched: dict[int, isl.Map]) -> isl.Map:
     """Instances of `a` and `b` that (may) touch the same element; `touched` gives the elements by instance."""
     to_a, to_b = touched[a.order], touched[b.order]
-    if a.memref != b.memref:
-        return isl.Map.from_domain_and_range(to_a.domain(), to_b.domain())
-    return to_a.apply_range(to_b.reverse())
+    same = a.memref == b.memref
+    return to_a.apply_range(to_b.reverse()) if same else isl.Map.from_domain_and_range(to_a.domain(), to_b.domain())
 
 
 def _directed(
@@ -294,20 +308,27 @@ def _directed(
             yield Dependence(kind, source, sink, part, common, reduction, exact)
 
 
-def _same_reduction(a: Access, b: Access, combined: dict[int, Reduction]) -> bool:
-    """Whether the reductions of `a` and `b` commute: one operation into one memref."""
-    return a.memref == b.memref and combined[a.order].combiner == combined[b.order].combiner
+def _combined(nest: Nest) -> dict[int, Reduction]:
+    """The reductions by the `order` of their accesses."""
+    return {order: r for r in reductions(nest) for order in (r.load, r.store)}
 
 
-def _reduction(nest: Nest, store: Access) -> Reduction | None:
+def _same_reduction(a: Access, b: Access, combined: Mapping[int, Reduction]) -> bool:
+    """Whether both belong to reductions, and these commute: one operation into one memref."""
+    one, two = combined.get(a.order), combined.get(b.order)
+    return one is not None and two is not None and a.memref == b.memref and one.combiner == two.combiner
+
+
+def _reduction(nest: Nest, loads: Mapping[ir.Operation, Access], store: Access) -> Reduction | None:
     combination = _definition(store.op.operands[0])
     if combination is None or combination.name not in COMBINERS or not _used_once(combination.result):
         return None
-    for load in nest.loads:
-        same_element = (load.memref, load.exprs, load.lanes) == (store.memref, store.exprs, store.lanes)
-        same_element = same_element and load.loops == store.loops
-        feeds = any(v == load.op.result for v in combination.operands)
-        if same_element and feeds and _used_once(load.op.result) and _undisturbed(nest, load, store):
+    for value in combination.operands:
+        load = None if isinstance(value.owner, ir.Block) else loads.get(value.owner.operation)
+        if load is None or load.loops != store.loops or not _used_once(value):
+            continue
+        same = (load.memref, load.exprs, load.lanes) == (store.memref, store.exprs, store.lanes)
+        if same and _undisturbed(nest, load, store):
             return Reduction(load.order, store.order, combination.name)
     return None
 
@@ -369,9 +390,7 @@ def _loop_constraints(nest: Nest, loop: Loop, names: Sequence[str]) -> Iterator[
     yield from (f"{name} >= {e}" for e in lower)
     yield from (f"{name} < {isl_text(e, names)}" for e in bounds.upper)
     if bounds.step > 1:
-        start = lower[0]
-        for e in lower[1:]:
-            start = f"max({start}, {e})"
+        start = functools.reduce(lambda a, b: f"max({a}, {b})", lower)
         yield f"({name} - ({start})) mod {bounds.step} = 0"
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from loopmorph.passes.analysis.contraction_nest import ContractionNest
 from loopmorph.passes.analysis.machine import Machine
+from loopmorph.passes.analysis.window import windows
 
 UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and address computations
+_LARGEST_BODY = 256  # multiply-adds in one body: more would not stay in the cache of decoded instructions
 _BYTES = 4  # of an f32
 _LATENCY = 8  # multiply-adds in flight that keep the units busy
 _PRESSURE = 1.1  # loads cost a little more than their share: some wait for the cache
@@ -55,6 +57,10 @@ class Work:
         depth: product of the extents of the reductions.
         lanes: f32 values in a vector of weights.
         shared: whether the blocks of a register block read the same data.
+        column_taps: extent of the window along the columns, 1 where there is none or it meets no padding.
+        row_taps: the same along the rows.
+        live_columns: share of the pairs of a column and a tap that meet no padding.
+        live_rows: the same of the rows.
     """
 
     columns: int
@@ -65,6 +71,10 @@ class Work:
     depth: int
     lanes: int
     shared: bool = True
+    column_taps: int = 1
+    row_taps: int = 1
+    live_columns: float = 1.0
+    live_rows: float = 1.0
 
     @property
     def macs(self) -> int:
@@ -84,6 +94,8 @@ class Work:
 def work_of(view: ContractionNest) -> Work:
     """The work of a nest."""
     pixels = [loop.extent or 1 for loop in view.pixels]
+    padded = windows(view, view.pixels[:2])
+    columns, rows = ([padded[loop] for loop in view.pixels[k : k + 1] if loop in padded] for k in range(2))
     blocks = [loop.extent or 1 for loop in view.blocks]
     return Work(
         columns=pixels[0] if pixels else 1,
@@ -94,6 +106,10 @@ def work_of(view: ContractionNest) -> Work:
         depth=math.prod(loop.extent or 1 for loop in view.reductions),
         lanes=view.lane.extent or 1,
         shared=view.data_is_shared,
+        column_taps=columns[0].tap.extent or 1 if columns else 1,
+        row_taps=rows[0].tap.extent or 1 if rows else 1,
+        live_columns=columns[0].live if columns else 1.0,
+        live_rows=rows[0].live if rows else 1.0,
     )
 
 
@@ -126,7 +142,7 @@ def cost(work: Work, block: RegisterBlock, machine: Machine) -> float:
     find them in the second-level cache, if they fit there.
     """
     passes = work.passes(block)
-    busy = work.macs * max(1.0, _PRESSURE * _loads(work, block), _LATENCY / _hidden(block))
+    busy = work.macs * _live(work, block) * max(1.0, _PRESSURE * _loads(work, block), _LATENCY / _hidden(block))
     reading = work.weights * _BYTES * machine.macs_per_byte
     resident = work.depth * block.blocks * work.lanes * _BYTES <= machine.cache_bytes * 3 // 4
     if not resident:
@@ -141,8 +157,36 @@ def spreads(work: Work, block: RegisterBlock, machine: Machine) -> bool:
     come out evenly, and to be slow enough, since prefetches alone keep fewer requests under way than a stream does.
     """
     passes = work.passes(block)
-    even = passes > 1 and work.depth % UNROLL == 0 and UNROLL * block.blocks % passes == 0
+    even = (
+        passes > 1
+        and not skipped_taps(work, block)
+        and work.depth % UNROLL == 0
+        and UNROLL * block.blocks % passes == 0
+    )
     return even and work.weights * _BYTES * machine.macs_per_byte <= machine.prefetch_share * work.macs
+
+
+def skipped_taps(work: Work, block: RegisterBlock) -> int:
+    """How many taps to unroll into the body so that its products with padding can be left out; 0: none.
+
+    A body that holds whole rows shows which columns meet the padding, one that holds the whole image also which rows.
+    """
+    if block.columns != work.columns or work.live_columns == 1:
+        return 0
+    taps = work.column_taps * (work.row_taps if block.rows == work.rows else 1)
+    return taps if taps * block.accumulators <= _LARGEST_BODY else 0
+
+
+def trims_rows(work: Work, block: RegisterBlock) -> bool:
+    """Whether to bound the taps along the rows, for the one row of the block, by where they meet no padding."""
+    return block.rows == 1 and work.live_rows < 1 and not skipped_taps(work, block) > work.column_taps
+
+
+def _live(work: Work, block: RegisterBlock) -> float:
+    """The share of the multiply-adds that is left where those with padding are left out."""
+    taps = skipped_taps(work, block)
+    rows = trims_rows(work, block) or taps > work.column_taps
+    return (work.live_columns if taps else 1.0) * (work.live_rows if rows else 1.0)
 
 
 def _rank(work: Work, block: RegisterBlock, machine: Machine) -> tuple[float, int, float, int, int]:

@@ -96,21 +96,17 @@ def compress(map_: ir.AffineMap, variables: Sequence[ir.Value]) -> tuple[ir.Affi
 
 def rewrite_access(op: ir.Operation, exprs: Sequence[ir.AffineExpr], variables: Sequence[ir.Value]) -> ir.Operation:
     """Replaces an access, scalar or vector, by one of the same memref at `exprs(variables)`; returns the new one."""
-    map_ = ir.AffineMap.get(len(variables), 0, list(exprs))
+    return replace_access(op, *compress(ir.AffineMap.get(len(variables), 0, list(exprs)), variables))
+
+
+def replace_access(op: ir.Operation, map_: ir.AffineMap, operands: Sequence[ir.Value]) -> ir.Operation:
+    """The same for a map that uses all of its operands."""
     view = op.opview
     with ir.InsertionPoint(op), op.location:
         if isinstance(view, LoadOp):
-            wide = isinstance(view, affine.AffineVectorLoadOp)
-            loaded = (
-                vector_load(view.memref, map_, variables, view.result.type.shape[0])
-                if wide
-                else load(view.memref, map_, variables)
-            )
-            op.results[0].replace_all_uses_with(loaded)
-            new = loaded.owner
-        elif isinstance(view, affine.AffineVectorStoreOp):
-            new = vector_store(view.value, view.memref, map_, variables)
+            new = type(view)(view.result.type, view.memref, operands, map_)
+            op.results[0].replace_all_uses_with(new.result)
         else:
-            new = store(view.value, view.memref, map_, variables)
+            new = type(view)(view.value, view.memref, operands, map_)
     op.erase()
-    return new if isinstance(new, ir.Operation) else new.operation
+    return new.operation

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, simplify, substitute, used_dims
-from loopmorph.passes.building.nest_builder import compress, rewrite_access
+from loopmorph.passes.building.nest_builder import compress, replace_access
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import LoadOp, Loop, Nest, StoreOp
 
 NEST_MARKS = (marks.LAYER, marks.NODE, marks.ROLE, marks.ALGORITHM, marks.BLOCK)
+_Indices: TypeAlias = tuple[Any, ...]  # the attribute of an operation's map, and its operands
+_Indexing: TypeAlias = tuple[ir.AffineMap, list[ir.Value]]
 _INHERENT = frozenset({"lowerBoundMap", "upperBoundMap", "step", "operandSegmentSizes"})
 
 
@@ -109,12 +112,16 @@ def substitute_variables(
         limits: values known to be at least 0 and less than a number; lets `floordiv` and `mod` be resolved.
     """
     applied: dict[ir.Value, ir.Value] = {}
+    known: dict[_Indices, _Indexing] = {}
     for top in list(ops):
         for op in list(_nested(top)):
             if not any(v in replacement for v in op.operands):
                 continue
             if isinstance(op.opview, LoadOp | StoreOp | affine.AffineApplyOp):
-                _rewrite_map(op, replacement, variables, limits)
+                indices = _indices(op)
+                if indices not in known:
+                    known[indices] = _substituted(indices, replacement, variables, limits)
+                _rewrite_map(op, indices, known[indices])
                 continue
             for k, value in enumerate(op.operands):
                 if value in replacement:
@@ -216,25 +223,39 @@ def copy_marks(old: affine.AffineForOp, new: affine.AffineForOp) -> None:
             new.attributes[name] = old.attributes[name]
 
 
-def _rewrite_map(
-    op: ir.Operation,
+def _indices(op: ir.Operation) -> _Indices:
+    view = op.opview
+    operands = view.operands if isinstance(view, affine.AffineApplyOp) else view.indices
+    return (op.attributes["map"], *operands)
+
+
+def _substituted(
+    indices: _Indices,
     replacement: Mapping[ir.Value, ir.AffineExpr],
     variables: Sequence[ir.Value],
     limits: Mapping[ir.Value, int],
-) -> None:
-    view = op.opview
-    indices = list(view.operands if isinstance(view, affine.AffineApplyOp) else view.indices)
-    frame = [*variables, *(v for v in indices if v not in replacement)]
+) -> _Indexing:
+    """The map and its operands after the substitution."""
+    attribute, *values = indices
+    map_ = ir.AffineMapAttr(attribute).value
+    frame = [*variables, *(v for v in values if v not in replacement)]
     dims = {
-        d: replacement[v] if v in replacement else ir.AffineExpr.get_dim(frame.index(v)) for d, v in enumerate(indices)
+        d: replacement[v] if v in replacement else ir.AffineExpr.get_dim(frame.index(v)) for d, v in enumerate(values)
     }
-    map_ = ir.AffineMapAttr(op.attributes["map"]).value
     exprs = [_simplified(substitute(e, dims, map_.n_dims), frame, limits) for e in map_.results]
-    if isinstance(view, affine.AffineApplyOp):
-        op.results[0].replace_all_uses_with(_apply(exprs[0], frame, op))
+    return compress(ir.AffineMap.get(len(frame), 0, exprs), frame)
+
+
+def _rewrite_map(op: ir.Operation, old: _Indices, new: _Indexing) -> None:
+    map_, operands = new
+    if list(old[1:]) == operands:
+        op.attributes["map"] = ir.AffineMapAttr.get(map_)
+    elif isinstance(op.opview, affine.AffineApplyOp):
+        with ir.InsertionPoint(op), op.location:
+            op.results[0].replace_all_uses_with(affine.AffineApplyOp(map_, operands).result)
         op.erase()
     else:
-        rewrite_access(op, exprs, frame)
+        replace_access(op, map_, operands)
 
 
 def _simplified(expr: ir.AffineExpr, frame: Sequence[ir.Value], limits: Mapping[ir.Value, int]) -> ir.AffineExpr:

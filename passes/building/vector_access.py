@@ -56,11 +56,15 @@ def lane_accesses(nest: Nest, loop: Loop, width: int) -> list[LaneAccess]:
     by_value = known_limits(nest)
     limits = [by_value.get(other.variable) for other in nest.loops] + [width]
     limits[loop.position] = vectors
+    replaced: dict[tuple[ir.AffineExpr, ...], tuple[ir.AffineExpr, ...]] = {}
     found = []
     for access in nest.accesses:
         if access.loops[-1] == loop.position:
-            exprs = tuple(_simplified(substitute(e, {loop.position: place}, lane), limits) for e in access.exprs)
-            found.append(LaneAccess(access, _form(access, exprs, lane), exprs, lane))
+            if access.exprs not in replaced:
+                exprs = (substitute(e, {loop.position: place}, lane) for e in access.exprs)
+                replaced[access.exprs] = tuple(_simplified(e, limits) for e in exprs)
+            exprs_by_lane = replaced[access.exprs]
+            found.append(LaneAccess(access, _form(access, exprs_by_lane, lane), exprs_by_lane, lane))
     return found
 
 

@@ -32,6 +32,7 @@ REDUCTION_KINDS = {
     "arith.minsi": "minsi",
     "arith.minui": "minui",
 }
+_LANES_EACH = 4  # an element for at least so many lanes is broadcast and blended, not put in lane by lane
 _NEUTRAL_FLOATS = {
     "add": -0.0,  # 0.0 would turn a sum of -0.0 into 0.0
     "mul": 1.0,
@@ -153,8 +154,7 @@ class BodyBuilder:
             elif access.form == "contiguous":
                 self.vectors[result] = vector_load(memref, self._map(access, 0), self.variables, width)
             else:
-                elements = [load(memref, self._map(access, k), self.variables) for k in range(width)]
-                self.vectors[result] = vector.FromElementsOp(self._type(result), elements).result
+                self.vectors[result] = self._gather(memref, access, self._type(result))
             return
         value = self._wide(op.operands[0])
         if access.form == "contiguous":
@@ -163,6 +163,19 @@ class BodyBuilder:
         for k in range(width):
             element = vector.ExtractOp(value, [], [k]).result
             store(element, memref, self._map(access, k), self.variables)
+
+    def _gather(self, memref: ir.Value, access: LaneAccess, type_: ir.Type) -> ir.Value:
+        """A vector whose lanes stand apart: of a few elements, broadcast and blended, or of one for each lane."""
+        maps = [self._map(access, k) for k in range(self.plan.width)]
+        distinct = list(dict.fromkeys(maps))
+        elements = {m: load(memref, m, self.variables) for m in distinct}
+        if len(distinct) * _LANES_EACH > self.plan.width:
+            return vector.FromElementsOp(type_, [elements[m] for m in maps]).result
+        result = vector.BroadcastOp(type_, elements[distinct[0]]).result
+        for other in distinct[1:]:
+            mask = _constant_mask([m == other for m in maps])
+            result = arith.SelectOp(mask, vector.BroadcastOp(type_, elements[other]).result, result).result
+        return result
 
     def _map(self, access: LaneAccess, lane: int) -> ir.AffineMap:
         return ir.AffineMap.get(len(self.variables), 0, access.at(lane))
@@ -205,6 +218,12 @@ class BodyBuilder:
 
     def _type(self, value: ir.Value) -> ir.Type:
         return ir.VectorType.get([self.plan.width], value.type)
+
+
+def _constant_mask(lanes: Sequence[bool]) -> ir.Value:
+    type_ = ir.VectorType.get([len(lanes)], ir.IntegerType.get_signless(1))
+    bits = [ir.BoolAttr.get(lane) for lane in lanes]
+    return arith.ConstantOp(type_, ir.DenseElementsAttr.get(bits, type=type_)).result
 
 
 def neutral(reduction: LaneReduction, width: int) -> ir.Value:

@@ -15,7 +15,7 @@ from typing import Literal
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import downcast, simplify, substitute, used_dims
-from loopmorph.passes.analysis.dependence import band_schedule, reordering_violation
+from loopmorph.passes.analysis.dependence import band_violation
 from loopmorph.passes.building.rebuild import NewLoop, Rebuild, constants, perfect_band
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
@@ -78,7 +78,7 @@ def require_order_kept(nest: Nest, band: Sequence[int], pieces: Sequence[Piece])
     IllegalTransform: running the pieces in this order would reverse a dependence; names it.
     """
     times = [_time(piece, p) for piece in pieces for p in piece.sources]
-    violation = reordering_violation(nest, band_schedule(nest, band, times))
+    violation = band_violation(nest, band, times)
     if violation is not None:
         order = ", ".join(piece.iterator for piece in pieces)
         raise IllegalTransform(nest.label, f"the order {order} would reverse {violation.describe(nest)}")

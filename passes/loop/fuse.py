@@ -25,8 +25,10 @@ class Fuse(Transformation[Rebuild]):
           } {morph.iter = "oh"}
         } {morph.iter = "co"}
 
-    The iterations keep their order, so it is legal wherever it is possible. Requires that each of the loops holds
-    nothing but the next, and that all start at 0 with step 1 and end at a constant.
+    The iterations keep their order, so it is legal wherever it is possible.
+
+    Requires that each of the loops holds nothing but the next, and that all start at 0 with step 1 and end at a
+    constant.
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.

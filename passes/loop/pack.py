@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,8 +58,9 @@ class Pack(Transformation[PackPlan]):
     by the factor (`morph-split`), the accesses are plain iterators again.
 
     A local memref changes its type, and every nest that touches it its accesses. A parameter stays: a nest of role
-    "pack" fills a packed copy of it, which this layer's nests then read. Values stay, so it is always legal; it
-    requires that the factors divide the extents, that the memref is no input or output of the program, and that all
+    "pack" fills a packed copy of it, which this layer's nests then read. Values stay, so it is always legal.
+
+    Requires that the factors divide the extents, that the memref is no input or output of the program, and that all
     its uses are `affine.load` and `affine.store` with affine indices.
 
     Attributes:
@@ -113,7 +115,7 @@ class Pack(Transformation[PackPlan]):
             else:
                 packed = blocked_copy(plan.memref, plan.blocking, plan.accesses[0][0])
             for nest, access in plan.accesses:
-                exprs = [_simplified(e, nest) for e in plan.blocking.exprs(access.exprs)]
+                exprs = _simplified(plan.blocking.exprs(access.exprs), nest)
                 redirect(access.op, packed, exprs, [loop.variable for loop in nest.loops])
             if plan.in_place:
                 plan.memref.owner.erase()
@@ -184,11 +186,15 @@ def _directly_in_loops(op: ir.Operation) -> bool:
     return depth > 0 and parent is not None and parent.name == "func.func"
 
 
-def _simplified(expr: ir.AffineExpr, nest: Nest) -> ir.AffineExpr:
-    limits = known_limits(nest)
-    if any(nest.loops[d].variable not in limits for d in used_dims(expr)):
-        return ir.AffineExpr.simplify_affine_expr(expr, len(nest.loops), 0)
-    return simplify(expr, [limits.get(loop.variable, 1) for loop in nest.loops])
+def _simplified(exprs: Sequence[ir.AffineExpr], nest: Nest) -> list[ir.AffineExpr]:
+    known = known_limits(nest)
+    limits = [known.get(loop.variable) for loop in nest.loops]
+    return [
+        ir.AffineExpr.simplify_affine_expr(e, len(limits), 0)
+        if any(limits[d] is None for d in used_dims(e))
+        else simplify(e, [limit or 1 for limit in limits])
+        for e in exprs
+    ]
 
 
 def _listed(values: tuple[int, ...]) -> str:

@@ -25,7 +25,9 @@ class Split(Transformation[Rebuild]):
                                                           } {morph.iter = "ow.0"}
 
     Where the factor divides the extent, the inner bound is the factor alone. The iterations keep their order, so
-    every split is legal; it requires a loop that starts at 0 with step 1.
+    every split is legal.
+
+    Requires a loop that starts at 0 with step 1.
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.

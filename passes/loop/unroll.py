@@ -40,8 +40,10 @@ class Unroll(Transformation[UnrollPlan]):
     The loop keeps its name, starts at 0 and has step 1. With a factor equal to the extent it goes away. Loops inside
     an unrolled one are copied too and renamed `kw_0`, `kw_1`, ..., which leaves a nest that is not perfect.
 
-    The iterations keep their order, so it is always legal. Requires a loop from 0 to a constant with step 1, a factor
-    that divides this extent, and, where an outermost loop goes away, exactly one loop in its place.
+    The iterations keep their order, so it is always legal.
+
+    Requires a loop from 0 to a constant with step 1, a factor that divides this extent, and, where an outermost loop
+    goes away, exactly one loop in its place.
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.dependence import band_schedule, reordering_violation
+from loopmorph.passes.analysis.dependence import band_violation
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.building.rebuild import perfect_band
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
@@ -90,7 +90,7 @@ def _require_independent_bounds(nest: Nest, loop: Loop, band: tuple[int, ...]) -
 def _require_order_kept(nest: Nest, band: tuple[int, ...], factor: int) -> None:
     jammed = f"i{band[0]}"
     times = [f"floor({jammed} / {factor})", *(f"i{p}" for p in band[1:]), f"{jammed} mod {factor}"]
-    violation = reordering_violation(nest, band_schedule(nest, band, times))
+    violation = band_violation(nest, band, times)
     if violation is not None:
         iterator = nest.iterators[band[0]]
         raise IllegalTransform(nest.label, f"jamming '{iterator}' would reverse {violation.describe(nest)}")

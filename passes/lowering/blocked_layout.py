@@ -16,6 +16,7 @@ from loopmorph.passes.building.layout import Blocking, block_in_place, blocked_c
 from loopmorph.passes.building.rebuild import NewLoop, Rebuild, perfect_band, rebuild
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, functions
+from loopmorph.passes.reduction_schedules import accumulates
 
 CHANNEL_AXIS = 1  # of activations: N, C, H, W
 
@@ -39,10 +40,10 @@ class BlockedLayout(Pass):
           ... } {morph.iter = "co.1"} } {morph.iter = "co.0"}
 
     A memref is packed if it is local, `width` divides the extent of the axis, and all loops that run over the axis
-    can be split so that every index stays free of `floordiv` and `mod`; the others stay as they are, and nests
-    that read one and write the other convert. Activations are memrefs of rank 4 that depend on the inputs. Weights
-    are those of contractions (see `find_operands`): the output channel's axis is cut, and with it the input
-    channel's where it can be; a parameter gets a packed copy, for each layer that reads it.
+    can be split so that every index stays free of `floordiv` and `mod`, but for those by which a sum reads; the others
+    stay as they are, and nests that read one and write the other convert. Activations are memrefs of rank 4 that
+    depend on the inputs. Weights are those of contractions (see `find_operands`): the output channel's axis is cut,
+    and with it the input channel's where it can be; a parameter gets a packed copy, for each layer that reads it.
 
     Options:
         width: elements in a block: the lanes of a vector, at least 2.
@@ -132,6 +133,8 @@ class _Layout:
             cuts = added.setdefault(site.entry, dict(self.cuts.get(site.entry, {})))
             for axis in axes:
                 wanted = cuts_for(site.access.exprs[axis], _extents(site.entry), self.width)
+                if wanted is None and _is_summed(site):
+                    wanted = {}
                 if wanted is None or any(cuts.get(d, f) != f for d, f in wanted.items()):
                     return False
                 cuts |= wanted
@@ -140,6 +143,15 @@ class _Layout:
         self.cuts |= added
         self.packings.append((memref, Blocking(axes, (self.width,) * len(axes)), tuple(sites)))
         return True
+
+
+def _is_summed(site: Site) -> bool:
+    """Whether it reads what a nest sums up: a `floordiv` in its index costs little beside what is done with it."""
+    nest = site.entry.nest
+    if site.access.kind != "load" or not accumulates(nest):
+        return False
+    stored = {d for store in nest.stores for e in store.exprs for d in used_dims(e)}
+    return not used_dims(site.access.exprs[CHANNEL_AXIS]) <= stored
 
 
 def _dependent(index: AccessIndex) -> list[ir.Value]:

@@ -116,15 +116,14 @@ def _start_and_contraction(source: ir.Value, consumer: Nest) -> tuple[Nest, Nest
     if owner is None or owner.name != "memref.alloc":
         return None
     roots = {outermost(use.owner.operation) for use in source.uses} - {consumer.root.operation}
-    block = consumer.root.operation.block
-    ordered = [op for op in block.operations if op.operation in roots]
-    if len(ordered) != 2 or not all(isinstance(op, affine.AffineForOp) for op in ordered):
+    if len(roots) != 2 or not all(isinstance(op.opview, affine.AffineForOp) for op in roots):
         return None
-    start, contraction = (view_nest(op) for op in ordered)
-    body = [op.operation for op in block.operations]
+    first, second = roots
+    ordered = (first, second) if first.is_before_in_block(second) else (second, first)
+    start, contraction = (view_nest(op.opview) for op in ordered)
     if start.is_vectorised or contraction.is_vectorised or len(start.stores) != 1:
         return None
-    if body.index(contraction.root.operation) > body.index(consumer.root.operation):
+    if consumer.root.operation.is_before_in_block(contraction.root.operation):
         return None
     seen = sum(a.memref == source for nest in (start, contraction, consumer) for a in nest.accesses)
     if seen != len(list(source.uses)) or any(a.memref == source for a in start.loads):

@@ -9,6 +9,9 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.box import Box
+from loopmorph.passes.analysis.zero_halo import live_box
+from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.lowering.dataflow import effects, outermost
 
 
@@ -17,11 +20,11 @@ class Run:
     """Neighbouring operations of a function's body.
 
     Attributes:
-        before: the operation just before them, None where they are the first.
+        ops: the operations, in program order.
         after: the operation just after them.
     """
 
-    before: ir.Operation | None
+    ops: tuple[ir.Operation, ...]
     after: ir.Operation
 
 
@@ -31,19 +34,24 @@ class LayerGroup:
 
     Attributes:
         layer: qualified name of the layer.
-        ops: the operations, in program order.
-        runs: where they stand.
+        runs: the operations, in program order.
         outside: the values from outside that they use, in the order of their first use.
+        live: for each of these a box around all but zeros that the program writes to it, None where that is not known.
         nodes: the names of the FX nodes that they compute, in the order of their first mark.
         text: equal for groups that differ in names and in the memrefs outside only.
     """
 
     layer: str
-    ops: tuple[ir.Operation, ...]
     runs: tuple[Run, ...]
     outside: tuple[ir.Value, ...]
+    live: tuple[Box | None, ...]
     nodes: tuple[str, ...]
     text: str
+
+    @property
+    def ops(self) -> tuple[ir.Operation, ...]:
+        """The operations of all runs, in program order."""
+        return tuple(op for run in self.runs for op in run.ops)
 
 
 def layer_group(layer: str, main: ir.Operation) -> LayerGroup | None:
@@ -51,13 +59,12 @@ def layer_group(layer: str, main: ir.Operation) -> LayerGroup | None:
 
     Returns:
         None where what else the program does might matter to the layer's schedule: it uses values from outside that
-        are no arguments, allocations or constants, or its start values are not written just before it and by a nest
-        of its own (other allocations and constants may stand in between).
+        are no arguments, allocations of static size or constants, or its start values are not written just before it
+        and by a nest of its own (other allocations and constants may stand in between).
     """
     members = _members(layer, main)
     body = [op.operation for op in main.block.operations]
     places = [k for k, op in enumerate(body) if op in members]
-    ops = tuple(body[k] for k in places)
     written = effects(main).writes
     starts = [k for k in places if body[k] != main and written & effects(body[k]).writes]
     if not starts:
@@ -65,20 +72,18 @@ def layer_group(layer: str, main: ir.Operation) -> LayerGroup | None:
     between = [op for op in body[starts[-1] + 1 : body.index(main)] if op not in members]
     if any(op.name not in ("memref.alloc", "arith.constant") for op in between):
         return None
-    runs = tuple(
-        Run(body[first - 1] if first else None, body[last + 1])
-        for first, last in zip(
-            [k for k in places if k - 1 not in places], [k for k in places if k + 1 not in places], strict=True
-        )
-    )
+    firsts = [k for k in places if k - 1 not in places]
+    lasts = [k for k in places if k + 1 not in places]
+    runs = tuple(Run(tuple(body[first : last + 1]), body[last + 1]) for first, last in zip(firsts, lasts, strict=True))
     writer = _Writer()
-    for k, op in zip(places, ops, strict=True):
-        if k - 1 not in places:
-            writer.lines.append("run")
-        writer.write(op)
+    for run in runs:
+        writer.lines.append("run")
+        for op in run.ops:
+            writer.write(op)
     if not writer.is_understood:
         return None
-    return LayerGroup(layer, ops, runs, tuple(writer.outside), tuple(writer.nodes), "\n".join(writer.lines))
+    text = "\n".join(writer.lines)
+    return LayerGroup(layer, runs, tuple(writer.outside), tuple(writer.outside.values()), tuple(writer.nodes), text)
 
 
 def _members(layer: str, main: ir.Operation) -> set[ir.Operation]:
@@ -108,14 +113,15 @@ class _Writer:
 
     Attributes:
         lines: the text so far.
-        outside: the values from outside.
+        outside: the values from outside, with the boxes around all but zeros in them.
         nodes: the names of the FX nodes.
-        is_understood: whether every value from outside is an argument, an allocation or a constant.
+        is_understood: whether every value from outside is an argument, a constant or an allocation of static size of
+            which it is known who writes where.
     """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.outside: dict[ir.Value, None] = {}
+        self.outside: dict[ir.Value, Box | None] = {}
         self.nodes: dict[str, int] = {}
         self.is_understood = True
         self._numbers: dict[ir.Value, int] = {}
@@ -147,8 +153,8 @@ class _Writer:
 
     def _number(self, value: ir.Value) -> int:
         if value not in self._numbers:
-            self.outside[value] = None
-            self.lines.append(f"outside {self._define([value])} {self._source(value)}")
+            self.outside[value] = self._live(value)
+            self.lines.append(f"outside {self._define([value])} {self._source(value)} {self.outside[value]}")
         return self._numbers[value]
 
     def _source(self, value: ir.Value) -> str:
@@ -162,5 +168,12 @@ class _Writer:
             return f"argument {sorted(a.name for a in ir.DictAttr(attributes))}"
         if owner.name == "arith.constant":
             return f"constant {owner.attributes['value']}"
-        self.is_understood &= owner.name == "memref.alloc"
-        return f"{owner.name} {len(owner.operands)}"
+        self.is_understood &= owner.name == "memref.alloc" and not len(owner.operands)
+        return str(owner.name)
+
+    def _live(self, value: ir.Value) -> Box | None:
+        try:
+            return live_box(value)
+        except IllegalTransform:  # an index that is no affine function of the iterators
+            self.is_understood = False
+            return None

@@ -10,7 +10,6 @@ from torch_mlir.dialects import affine, func
 
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
-from loopmorph.passes.lowering.dataflow import effects
 from loopmorph.passes.nest import functions
 
 KERNEL = "morph.kernel"  # on a function: the layer whose nest it is (the first such layer, where several share it)
@@ -48,8 +47,8 @@ class OutlineNests(Pass):
 
 def _outline(root: affine.AffineForOp, function: func.FuncOp, kernels: dict[str, str]) -> None:
     """`kernels` holds the names of the functions made so far, by their text."""
-    touched = effects(root.operation)
-    used = _in_order(root.operation, touched.reads | touched.writes | touched.scalars)
+    uses = _uses_from_outside(root.operation)
+    used = list(dict.fromkeys(value for _, _, value in uses))
     constants = [v for v in used if not isinstance(v.owner, ir.Block) and v.owner.name == "arith.constant"]
     passed = [v for v in used if v not in constants]
     name = f"{function.name.value}.{len(kernels)}"
@@ -68,14 +67,8 @@ def _outline(root: affine.AffineForOp, function: func.FuncOp, kernels: dict[str,
             end = func.ReturnOp([])
     root.operation.move_before(end.operation)
     replacement = dict(zip([*passed, *constants], [*block.arguments, *copies], strict=True))
-
-    def visit(op: ir.Operation) -> ir.WalkResult:
-        for position, operand in enumerate(op.operands):
-            if operand in replacement:
-                op.operands[position] = replacement[operand]
-        return ir.WalkResult.ADVANCE
-
-    root.operation.walk(visit)
+    for op, position, value in uses:
+        op.operands[position] = replacement[value]
     same = kernels.setdefault(kernel.operation.get_asm(use_local_scope=True).replace(f"@{name}", "@", 1), name)
     if same == name:
         kernel.attributes[KERNEL] = ir.StringAttr.get(layer)
@@ -84,12 +77,18 @@ def _outline(root: affine.AffineForOp, function: func.FuncOp, kernels: dict[str,
         kernel.operation.erase()
 
 
-def _in_order(root: ir.Operation, wanted: frozenset[ir.Value]) -> list[ir.Value]:
-    order: dict[ir.Value, None] = {}
+def _uses_from_outside(root: ir.Operation) -> list[tuple[ir.Operation, int, ir.Value]]:
+    """Operation, number of the operand and value of all uses in a nest of what is defined outside, in program order."""
+    inner: set[ir.Value] = set()
+    found: list[tuple[ir.Operation, int, ir.Value]] = []
 
     def visit(op: ir.Operation) -> ir.WalkResult:
-        order.update((operand, None) for operand in op.operands if operand in wanted)
+        found.extend((op, k, operand) for k, operand in enumerate(op.operands) if operand not in inner)
+        inner.update(op.results)
+        for region in op.regions:
+            for block in region.blocks:
+                inner.update(block.arguments)
         return ir.WalkResult.ADVANCE
 
     root.walk(visit, ir.WalkOrder.PRE_ORDER)
-    return list(order)
+    return found

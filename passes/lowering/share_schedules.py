@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch_mlir import ir
-from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
-from loopmorph.passes.base import SCHEDULE_ATTRIBUTE, Transformation, record
+from loopmorph.passes.base import Transformation, record, recorded_steps
+from loopmorph.passes.loop.choose import Choose
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
+from loopmorph.passes.loop.pack import Pack
 from loopmorph.passes.lowering.layer_group import LayerGroup, layer_group
+from loopmorph.passes.lowering.layer_module import LayerModule
 from loopmorph.passes.nest import find_nest
+from loopmorph.passes.pipeline import parse_pipeline
 
 Step: TypeAlias = Transformation[Any]
 
@@ -26,22 +29,20 @@ class _Template:
     Attributes:
         group: the layer's nests as they were; only the names in it are valid any more.
         locations: the locations of its operations.
-        arguments: what stands for each value from outside.
-        runs: the operations that took the place of each run.
+        nests: what became of them.
         applied: the steps that led there.
         later: the steps after those.
     """
 
     group: LayerGroup
     locations: tuple[ir.Location, ...]
-    arguments: tuple[ir.Value, ...]
-    runs: tuple[tuple[ir.Operation, ...], ...]
+    nests: LayerModule
     applied: tuple[Step, ...]
     later: tuple[Step, ...]
 
 
 class SharedSchedules:
-    """Schedules the layers of a module, equal ones by copying.
+    """Schedules the layers of a module: each in a small module of its own, equal ones by copying.
 
     Layers are equal whose nests (see `LayerGroup`) differ in the names of layer and nodes and in the memrefs outside
     only. The nests, marks and recorded steps are the same as if every layer's steps had run.
@@ -50,7 +51,8 @@ class SharedSchedules:
         affine.for ... %z ... %u {morph.layer = "b"}    ->      its copy on %z and %u, marked "b"
 
     Requires of the steps of a layer, up to the first `morph-fuse-epilogue`, that they look at and change nothing but
-    the layer's group; from there on each layer's steps run one by one, since they depend on the nests around.
+    the layer's group, or else pack a memref from outside; from there on each layer's steps run one by one, since they
+    depend on the nests around.
     """
 
     def __init__(self, module: ir.Operation, apply: Callable[[ir.Operation, Step], None]) -> None:
@@ -58,126 +60,88 @@ class SharedSchedules:
 
         Args:
             module: the module to schedule.
-            apply: applies one step to the module; may leave a step out that is not possible.
+            apply: applies one step to a module; may leave a step out that is not possible.
         """
         self._module = module
         self._apply = apply
+        self._chosen = _choices(module)
         self._templates: dict[str, _Template] = {}
-        self._store = ir.Module.create(ir.Location.unknown())  # keeps the templates out of the program
 
-    def schedule(self, layer: str, steps: Iterable[Step]) -> None:
+    def schedule(self, layer: str, steps: Callable[[ir.Operation], Iterable[Step]]) -> None:
         """Schedules one layer.
 
         Args:
             layer: qualified name of the layer.
-            steps: its steps; each is applied before the next is asked for. Not asked for where an equal layer's can
-                be copied.
+            steps: its steps in a module that holds its nests. Each is applied before the next is asked for; from the
+                first one that goes beyond the group on, steps do not depend on what those before them did. Not asked
+                for where an equal layer's can be copied.
         """
         group = layer_group(layer, find_nest(self._module, layer).root.operation)
         if group is None:
-            for step in steps:
+            for step in steps(self._module):
                 self._apply(self._module, step)
         elif group.text in self._templates:
             self._copy(self._templates[group.text], group)
         else:
             self._run(group, steps)
 
-    def _run(self, group: LayerGroup, steps: Iterable[Step]) -> None:
+    def _run(self, group: LayerGroup, steps: Callable[[ir.Operation], Iterable[Step]]) -> None:
         locations = tuple(op.location for op in group.ops)
+        chosen = self._chosen.get(group.layer, [])
+        nests = LayerModule.taken(group, chosen)
         applied: list[Step] = []
         later: list[Step] = []
-        kept = None
-        for step in steps:
-            if isinstance(step, FuseEpilogue) and not later:
-                kept = self._keep(group)
-            known = _recorded(self._module)
+        try:
+            remaining = iter(steps(nests.operation))
+            for step in remaining:
+                if _goes_beyond(step, nests, group):
+                    later = [step, *remaining]
+                    break
+                known = len(recorded_steps(nests.operation))
+                self._apply(nests.operation, step)
+                if len(recorded_steps(nests.operation)) > known:
+                    applied.append(step)
+            if applied and later and all(isinstance(step, FuseEpilogue) for step in later):
+                self._templates[group.text] = _Template(group, locations, nests.copy(), tuple(applied), tuple(later))
+        finally:
+            nests.put_back(group)
+        record(self._module, *recorded_steps(nests.operation)[len(chosen) :])
+        for step in later:
             self._apply(self._module, step)
-            if isinstance(step, FuseEpilogue) or later:
-                later.append(step)
-            elif _recorded(self._module) > known:
-                applied.append(step)
-        if kept is not None and applied and all(isinstance(step, FuseEpilogue) for step in later):
-            self._templates[group.text] = _Template(group, locations, *kept, tuple(applied), tuple(later))
-
-    def _keep(self, group: LayerGroup) -> tuple[tuple[ir.Value, ...], tuple[tuple[ir.Operation, ...], ...]] | None:
-        """Copies what took the place of a group: stand-ins for the values from outside, and the operations, by run.
-
-        None where they use other values from outside than the group did.
-        """
-        types = [v.type for v in group.outside]
-        with ir.Location.unknown(), ir.InsertionPoint(self._store.body):
-            holder = func.FuncOp(f"layer.{len(self._templates)}", (types, []))
-            block = holder.add_entry_block()
-            with ir.InsertionPoint(block):
-                point = ir.InsertionPoint(func.ReturnOp([]))
-        values: dict[ir.Value, ir.Value] = dict(zip(group.outside, block.arguments, strict=True))
-        runs = []
-        for run in _contents(group):
-            known = {*values, *(result for op in run for result in op.results)}
-            if any(v not in known for op in run for v in _used_from_outside(op)):
-                holder.operation.erase()
-                return None
-            runs.append(tuple(_transplant(op, point, values) for op in run))
-        return tuple(block.arguments), tuple(runs)
 
     def _copy(self, template: _Template, group: LayerGroup) -> None:
         """Puts a copy of the template in the place of an equal group, records its steps and applies the later ones."""
-        values = dict(zip(template.arguments, group.outside, strict=True))
+        nests = template.nests.copy()
         names = _names(template.group, group)
         places = list(zip(template.locations, (op.location for op in group.ops), strict=True))
-        for ops, run in zip(template.runs, group.runs, strict=True):
-            for op in ops:
-                copy = _transplant(op, ir.InsertionPoint(run.after), values)
-                _rename(copy, names)
-                _relocate(copy, places)
+        for run in nests.contents():
+            for op in run:
+                _rename(op, names)
+                _relocate(op, places)
+        nests.put_back(group)
         for op in reversed(group.ops):
             op.erase()
-        for step in template.applied:
-            record(self._module, str(_for_layer(step, template.group.layer, group.layer)))
+        record(self._module, *(str(_for_layer(step, template.group.layer, group.layer)) for step in template.applied))
         for step in template.later:
             self._apply(self._module, _for_layer(step, template.group.layer, group.layer))
 
 
-def _contents(group: LayerGroup) -> list[list[ir.Operation]]:
-    """The operations that stand where the group's runs stood."""
-    body = [op.operation for op in group.runs[0].after.block.operations]
-    found = []
-    for run in group.runs:
-        first = 0 if run.before is None else body.index(run.before) + 1
-        found.append(body[first : body.index(run.after)])
+def _goes_beyond(step: Step, nests: LayerModule, group: LayerGroup) -> bool:
+    """Whether a step looks at or changes more than the layer's group: the nests around, or a memref from outside."""
+    if isinstance(step, Pack):
+        plan = step.analyze(nests.operation)
+        return plan.in_place and plan.memref in nests.stand_ins(group)
+    return isinstance(step, FuseEpilogue)
+
+
+def _choices(module: ir.Operation) -> dict[str, list[str]]:
+    """The recorded `morph-choose` of each layer."""
+    found: dict[str, list[str]] = {}
+    for text in recorded_steps(module):
+        for step in parse_pipeline(text).elements:
+            if isinstance(step, Choose):
+                found.setdefault(step.layer, []).append(str(step))
     return found
-
-
-def _used_from_outside(op: ir.Operation) -> set[ir.Value]:
-    """The values that an operation and all that it holds use and do not define."""
-    used: set[ir.Value] = set()
-    defined: set[ir.Value] = set()
-
-    def visit(each: ir.Operation) -> ir.WalkResult:
-        used.update(each.operands)
-        defined.update(each.results)
-        for region in each.regions:
-            for block in region.blocks:
-                defined.update(block.arguments)
-        return ir.WalkResult.ADVANCE
-
-    op.walk(visit)
-    return used - defined
-
-
-def _transplant(op: ir.Operation, point: ir.InsertionPoint, values: dict[ir.Value, ir.Value]) -> ir.Operation:
-    """A copy of an operation on other values; its results are added to these."""
-    copy = op.clone(point).operation
-
-    def visit(each: ir.Operation) -> ir.WalkResult:
-        for k, value in enumerate(each.operands):
-            if value in values:
-                each.operands[k] = values[value]
-        return ir.WalkResult.ADVANCE
-
-    copy.walk(visit)
-    values.update(zip(op.results, copy.results, strict=True))
-    return copy
 
 
 def _names(group: LayerGroup, other: LayerGroup) -> dict[str, dict[str, str]]:
@@ -213,8 +177,3 @@ def _for_layer(step: Step, old: str, new: str) -> Step:
     """The step for another layer; addresses keep their role (`old#pack` becomes `new#pack`)."""
     fields: dict[str, Any] = {"layer": new + vars(step)["layer"].removeprefix(old)}
     return dataclasses.replace(step, **fields)
-
-
-def _recorded(module: ir.Operation) -> int:
-    """How many steps the module records."""
-    return len(ir.ArrayAttr(module.attributes[SCHEDULE_ATTRIBUTE])) if SCHEDULE_ATTRIBUTE in module.attributes else 0

@@ -11,9 +11,11 @@ from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.loop.forward_copies import ForwardCopies
+from loopmorph.passes.lowering.align_groups import AlignGroups
 from loopmorph.passes.lowering.blocked_layout import BlockedLayout
 from loopmorph.passes.lowering.contiguous_innermost import ContiguousInnermost
 from loopmorph.passes.lowering.default_schedule import DefaultSchedule
+from loopmorph.passes.lowering.drop_unit_loops import DropUnitLoops
 from loopmorph.passes.lowering.fold_scale import FoldScale
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.local_borders import LocalBorders
@@ -72,6 +74,8 @@ def layout_passes() -> tuple[Pass, ...]:
         FuseElementwise(scope="function"),
         ForwardCopies(),
         LocalBorders(),
+        DropUnitLoops(),
+        AlignGroups(native_machine().lanes),
         BlockedLayout(native_machine().lanes),
     )
 
@@ -104,8 +108,12 @@ def lower_to_llvm(module: ir.Module) -> None:
         OutlineNests().run(module.operation)
         _refuse(module, {"memref.copy"})  # it would become a call of a library that is not there
         _allow_rounding_changes(module)
+        manager = PassManager.parse(f"builtin.module({','.join(_TO_LLVM)})")
+        manager.enable_verifier(False)  # after every pass it would take as long as the passes
         try:
-            PassManager.parse(f"builtin.module({','.join(_TO_LLVM)})").run(module.operation)
+            module.operation.verify()
+            manager.run(module.operation)
+            module.operation.verify()
         except ir.MLIRError as error:
             raise CompilationFailed(f"cannot lower to LLVM: {_describe(error)}") from error
         _refuse_all_but_llvm(module)

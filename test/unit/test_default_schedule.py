@@ -109,3 +109,14 @@ def test_weights_that_every_row_reads_again_are_asked_for_ahead() -> None:
     module = scheduled(blocked(nn.Conv2d(512, 64, 1), (1, 512, 8, 8)))
     assert "morph-prefetch-next" in stepped(module)
     assert "morph-prefetch" not in stepped(module)
+
+
+@pytest.mark.parametrize(
+    ("size", "steps"),
+    [(4, {"morph-skip-zeros"}), (8, {"morph-skip-zeros", "morph-trim"}), (16, {"morph-trim"})],
+)
+def test_products_with_padding_are_left_out(size: int, steps: set[str]) -> None:
+    """Whole images show which rows and columns to skip, whole rows which columns; the other rows are trimmed."""
+    model = nn.Sequential(nn.Conv2d(16, 32, 1), nn.Conv2d(32, 32, 3, padding=1))
+    module = scheduled(blocked(model, (1, 16, size, size)), "direct")
+    assert {"morph-skip-zeros", "morph-trim"} & set(stepped(module)) == steps

@@ -16,8 +16,10 @@ from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
+from loopmorph.passes.loop.split import Split
 from loopmorph.passes.lowering.default_schedule import DefaultSchedule, vectorize_rest
 from loopmorph.passes.lowering.layer_group import LayerGroup, layer_group
+from loopmorph.passes.lowering.share_schedules import SharedSchedules, Step
 from loopmorph.passes.lowering.to_llvm import plan_functions
 from loopmorph.passes.nest import find_nest, layer_nests, nest_roots
 from loopmorph.passes.pipeline import run_pipeline
@@ -121,6 +123,55 @@ def test_equal_layers_have_equal_texts() -> None:
 def test_layers_that_differ_have_different_texts(first: nn.Conv2d, second: nn.Conv2d) -> None:
     module = laid_out(Chain(conv(), first, second))
     assert group(module, "1.0").text != group(module, "2.0").text
+
+
+class PaddedTwice(nn.Module):
+    """Two equal convolutions, the second one on an activation padded by ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zeros, self.first = nn.ZeroPad2d(1), nn.Conv2d(32, 32, 3)
+        self.ones, self.second = nn.ConstantPad2d(1, 1.0), nn.Conv2d(32, 32, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.ones(self.first(self.zeros(x)).relu()))
+
+
+def test_layers_are_kept_apart_where_only_one_is_padded_with_zeros() -> None:
+    module = laid_out(PaddedTwice())
+    assert group(module, "first").text != group(module, "second").text
+
+
+class Repeated(nn.Module):
+    """A convolution that runs twice, on the same weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(32, 64, 3, padding=1)
+        self.back = nn.Conv2d(64, 32, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.back(self.layer(x).relu()))
+
+
+@pytest.mark.parametrize("model", [PaddedTwice(), Repeated()])
+def test_what_layers_share_with_others_stays_right(model: nn.Module) -> None:
+    model, x = model.eval(), torch.randn(1, 32, 8, 8)
+    torch.testing.assert_close(lm.compile(model, (x,))(x), model(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_refused_step_leaves_the_layer_in_the_program() -> None:
+    module = laid_out(Chain(conv(), conv()))
+    before = str(module)
+
+    def apply(part: ir.Operation, step: Step) -> None:
+        step.apply(part)
+
+    with module.context, ir.Location.unknown():
+        shared = SharedSchedules(module.operation, apply)
+        with pytest.raises(ArgumentError, match="no iterator 'nowhere'"):
+            shared.schedule("1.0", lambda part: [Split("1.0", "nowhere", 2)])
+    assert str(module) == before
 
 
 def test_start_values_that_differ_in_a_constant_keep_layers_apart() -> None:

@@ -1,0 +1,43 @@
+// RUN: loopmorph-opt %s --split-input-file -p 'morph-skip-zeros{layer=a}' | FileCheck %s
+
+// Row 0 of the memref holds zeros; the tap that reads it is gone, with its weight, the other one stays.
+// CHECK-LABEL: func.func @halo
+// CHECK: %[[X:.*]] = memref.alloc() : memref<4x8xf32>
+// CHECK: affine.for %[[CI:.*]] = 0 to 8 {
+// CHECK-NOT: affine.load %[[X]][0,
+// CHECK-NOT: affine.load %{{.*}}[%[[CI]], 0] : memref<8x2xf32>
+// CHECK: affine.load %[[X]][1, %[[CI]]] : memref<4x8xf32>
+// CHECK-NEXT: affine.load %{{.*}}[%[[CI]], 1] : memref<8x2xf32>
+// CHECK-NEXT: arith.mulf
+// CHECK-NEXT: affine.load %{{.*}}[0]
+// CHECK-NEXT: arith.addf
+// CHECK-NEXT: affine.store
+// CHECK-NEXT: } {morph.iter = "ci", morph.layer = "a", morph.role = "main"}
+func.func @halo(%in: memref<3x8xf32>, %w: memref<8x2xf32>, %y: memref<1xf32>) {
+  %z = arith.constant 0.0 : f32
+  %x = memref.alloc() : memref<4x8xf32>
+  affine.for %c = 0 to 8 {
+    affine.store %z, %x[0, %c] : memref<4x8xf32>
+  } {morph.iter = "c", morph.layer = "a", morph.role = "init"}
+  affine.for %h = 0 to 3 {
+    affine.for %c = 0 to 8 {
+      %v = affine.load %in[%h, %c] : memref<3x8xf32>
+      affine.store %v, %x[%h + 1, %c] : memref<4x8xf32>
+    } {morph.iter = "c"}
+  } {morph.iter = "h", morph.layer = "a", morph.role = "pad"}
+  affine.for %ci = 0 to 8 {
+    %x0 = affine.load %x[0, %ci] : memref<4x8xf32>
+    %w0 = affine.load %w[%ci, 0] : memref<8x2xf32>
+    %p0 = arith.mulf %x0, %w0 : f32
+    %a0 = affine.load %y[0] : memref<1xf32>
+    %s0 = arith.addf %a0, %p0 : f32
+    affine.store %s0, %y[0] : memref<1xf32>
+    %x1 = affine.load %x[1, %ci] : memref<4x8xf32>
+    %w1 = affine.load %w[%ci, 1] : memref<8x2xf32>
+    %p1 = arith.mulf %x1, %w1 : f32
+    %a1 = affine.load %y[0] : memref<1xf32>
+    %s1 = arith.addf %a1, %p1 : f32
+    affine.store %s1, %y[0] : memref<1xf32>
+  } {morph.iter = "ci", morph.layer = "a", morph.role = "main"}
+  return
+}
