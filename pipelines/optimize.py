@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -21,6 +21,7 @@ from loopmorph.pipelines.compile import Executable
 from loopmorph.pipelines.compile import compile as compile_program
 from loopmorph.pipelines.data import Batch, load_batch
 from loopmorph.pipelines.evaluate import Evaluator, LayerTime, total
+from loopmorph.pipelines.inherited_error import inherited_error
 from loopmorph.pipelines.measure import TimingCache
 from loopmorph.pipelines.program import Program, import_model, step_layer
 from loopmorph.pipelines.report import CandidateReport, LayerReport, Report
@@ -148,11 +149,12 @@ def replay(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], schedule_
     original = import_model(model, example_inputs)
     program = original.apply(schedule_text)
     counts = _counts(original, program)
-    layers = _layer_reports(original, program, [])
+    layers = _layer_reports(original, program, [], {})
     report = Report(
         model=type(model).__name__, threads=1, seed=0, data="none: a schedule was replayed", baseline_ms=None,
         optimized_ms=None, speedup=None, fisher_original=None, fisher_optimized=None, fisher_standard_error=None,
-        legal=None, candidates=0, rejected_structure=0, rejected_fisher=0, failed=0, max_abs_error=None, **counts,
+        legal=None, candidates=0, rejected_structure=0, rejected_fisher=0, failed=0, max_abs_error=None,
+        inherited_error=None, **counts,
         seconds_total=time.perf_counter() - started, interrupted=False, layers=layers, details=(),
     )  # fmt: skip
     return Result(program, report)
@@ -220,14 +222,16 @@ class _Search:
         before, after = self.evaluator.fisher(self.original), self._fisher_of(program)
         outcomes = [d.outcome for d in self.details]
         self.tell("check", 2, 2)
+        errors = _inherited_errors(self.original, program, self.evaluator.batch.images)
         return Report(
             model=name, threads=threads, seed=seed, data=self.evaluator.batch.source,
             baseline_ms=before_ms, optimized_ms=after_ms, speedup=before_ms / after_ms,
             fisher_original=before.mean, fisher_optimized=after, fisher_standard_error=before.standard_error,
             legal=after >= before.mean, candidates=len(outcomes), rejected_structure=outcomes.count("structure"),
             rejected_fisher=outcomes.count("fisher"), failed=outcomes.count("failed"), max_abs_error=error,
+            inherited_error=errors[""],
             **_counts(self.original, program), seconds_total=time.perf_counter() - started,
-            interrupted=self.interrupted, layers=_layer_reports(self.original, program, times),
+            interrupted=self.interrupted, layers=_layer_reports(self.original, program, times, errors),
             details=tuple(self.details),
         )  # fmt: skip
 
@@ -283,7 +287,22 @@ def _applied(program: Program, steps: Sequence[Step]) -> Program | None:
         return None
 
 
-def _layer_reports(original: Program, program: Program, times: Sequence[LayerTime]) -> tuple[LayerReport, ...]:
+def _inherited_errors(original: Program, program: Program, images: torch.Tensor) -> dict[str, float]:
+    """The error of the whole network, under "", and of each layer whose steps can stand alone."""
+    errors = {"": inherited_error(original, program, images)}
+    steps: dict[str, list[str]] = {}
+    for text in program.steps:
+        steps.setdefault(step_layer(text) or "", []).append(text)
+    for layer, own in steps.items():
+        if layer:
+            with suppress(LoopmorphError):
+                errors[layer] = inherited_error(original, original.apply(",".join(own)), images)
+    return errors
+
+
+def _layer_reports(
+    original: Program, program: Program, times: Sequence[LayerTime], errors: Mapping[str, float]
+) -> tuple[LayerReport, ...]:
     """One report for each layer that was timed, or that a step names."""
     timed = {t.name: t for t in times}
     before = {layer.name: layer.macs for layer in original.layers}
@@ -294,7 +313,9 @@ def _layer_reports(original: Program, program: Program, times: Sequence[LayerTim
         if name in timed or steps:
             t = timed.get(name)
             ms_before, ms_after = (t.ms_before, t.ms_after) if t else (None, None)
-            reports.append(LayerReport(name, steps, ms_before, ms_after, before[name], after.get(name, 0)))
+            reports.append(
+                LayerReport(name, steps, ms_before, ms_after, before[name], after.get(name, 0), errors.get(name))
+            )
     return tuple(reports)
 
 

@@ -18,7 +18,11 @@ FILES = ("report.json", "schedule.mlir", "optimized.mlir", "model.pt")
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer that the schedule changes; times are medians in milliseconds, None where not measured."""
+    """One layer that the schedule changes; times are medians in milliseconds, None where not measured.
+
+    `inherited_error` is the relative error of the network's outputs when only this layer's neural transformations are
+    applied and its weights inherited (see `loopmorph.pipelines.inherited_error`); None where it was not measured.
+    """
 
     name: str
     transforms: tuple[str, ...]
@@ -26,6 +30,7 @@ class LayerReport:
     ms_after: float | None
     macs_before: int
     macs_after: int
+    inherited_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Report:
         legal: the optimised network's potential is not below the original's.
         candidates: candidates drawn; rejected_structure, rejected_fisher, failed: how many fell at which gate.
         max_abs_error: largest difference between the compiled network and `.model`, as a share of the largest output.
+        inherited_error: relative error of `.model`'s outputs, with inherited weights and before any fine-tuning, from
+            the original's on the minibatch.
         macs_before, macs_after, parameters_before, parameters_after: of the whole network.
         seconds_total: wall time.
         interrupted: the search was stopped before it had drawn every candidate.
@@ -83,6 +90,7 @@ class Report:
     rejected_fisher: int
     failed: int
     max_abs_error: float | None
+    inherited_error: float | None
     macs_before: int
     macs_after: int
     parameters_before: int

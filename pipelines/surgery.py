@@ -207,9 +207,9 @@ class _Surgery:
         IllegalTransform: an activation that the layer shares with others has more axes than a module gives and takes,
             since it lies in blocks.
         """
-        packed = {step_layer(step) for step in self.program.steps if _PACKED_ACTIVATION.match(step)}
-        for layer in packed & self.by_layer.keys():
-            theirs = {a.memref for nest in self.by_layer[layer] for a in nest.accesses}
+        packed = {step_layer(step) or "" for step in self.program.steps if _PACKED_ACTIVATION.match(step)}
+        for layer in self.by_layer:
+            theirs = {a.memref for nest in self.by_layer[layer] for a in nest.accesses} if layer in packed else set()
             ours = {a.memref for name in names for nest in self.by_layer[name] for a in nest.accesses}
             if any(ir.MemRefType(memref.type).rank > rank for memref in theirs & ours):
                 reason = f"morph-pack has laid out an activation that it shares with '{layer}' in blocks"

@@ -193,6 +193,8 @@ def _print_report(report: Report, out: Path | None) -> None:
             f"time {report.baseline_ms:.2f} ms -> {report.optimized_ms:.2f} ms: speed-up {report.speedup:.2f}x, "
             f"largest difference from PyTorch {report.max_abs_error:.1e}"
         )
+    if report.inherited_error is not None:
+        console.print(f"outputs with the inherited weights, before fine-tuning: {report.inherited_error:.1%} away")
     if out is not None:
         console.print(f"written to {out}: report.json schedule.mlir optimized.mlir model.pt", highlight=False)
 

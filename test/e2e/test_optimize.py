@@ -63,6 +63,13 @@ def test_a_search_gives_a_legal_checked_network() -> None:
     assert counted.count("structure") == report.rejected_structure
     assert counted.count("fisher") == report.rejected_fisher
     assert report.macs_after <= report.macs_before
+    images = batch().images
+    torch.manual_seed(0)
+    original = randomized(Residual()).eval()
+    with torch.no_grad():
+        difference = result.model.eval()(images) - original(images)
+        assert report.inherited_error == pytest.approx(float(difference.norm() / original(images).norm()), rel=1e-4)
+    assert all(layer.inherited_error is None or layer.inherited_error >= 0 for layer in report.layers)
 
 
 def test_the_same_seed_gives_the_same_schedule_and_replay_the_same_ir() -> None:

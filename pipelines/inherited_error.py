@@ -1,0 +1,30 @@
+"""How far a rewritten network with inherited weights is from the original, before any fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from loopmorph.pipelines.program import Program
+
+
+def inherited_error(original: Program, program: Program, images: torch.Tensor) -> float:
+    """The relative error of the outputs, ||rewritten - original|| / ||original|| over the whole batch, in eval mode.
+
+    Every transformation says where the new weights come from (`morph.inherit`): slices, blocks, the identity. This is
+    what that costs; 0 means that the network computes the same, 1 that nothing is left of its outputs.
+
+    Args:
+        original: the network as imported.
+        program: the rewritten one.
+        images: (N, C, H, W).
+
+    Raises:
+        IllegalTransform: the network's own code cannot run with the new shapes.
+    """
+    with torch.no_grad():
+        expected = copy.deepcopy(original.model).eval()(images)
+        found = program.to_module().eval()(images)
+        norm = torch.linalg.vector_norm(expected).clamp_min(torch.finfo(expected.dtype).tiny)
+        return float(torch.linalg.vector_norm(found - expected) / norm)
