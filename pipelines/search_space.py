@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,18 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.base import Transformation
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.passes.nest import find_nest, nests
+from loopmorph.passes.neural.bottleneck import Bottleneck
+from loopmorph.passes.neural.group import Group
 from loopmorph.passes.registry import all_passes
 from loopmorph.pipelines.program import Program, copy_module
 
 Step = Transformation[Any]
 
+_CHANNELS = ("co", "ci", "c")
 PLAIN_SHARE = 0.1  # candidates without a neural transformation: the same network, other loops
 # How often a neural transformation is followed by 0, 1, 2 loop transformations. Most are not: a layer that no loop
 # transformation has touched gets the compiler's own schedule, which random loop steps seldom beat.
@@ -96,10 +100,33 @@ def _draw(program: Program, layer: str, generator: random.Random) -> Candidate:
 
 
 def _choose(module: ir.Operation, layer: str, kind: str, generator: random.Random) -> Step | None:
-    """A transformation of that kind: first which, then its options, each uniformly."""
+    """A transformation of that kind: first which, then its options, each uniformly.
+
+    Of neural ones, those that leave channels in whole vectors, or in whole parts of one, are preferred: others cost
+    time that their multiply-accumulates do not show.
+    """
     with module.context:
         nest = find_nest(module, layer)
         classes = [c for c in all_passes().values() if issubclass(c, Transformation) and c.kind == kind]
         spaces = [list(c.space(nest)) for c in sorted(classes, key=lambda c: c.name)]
-    spaces = [s for s in spaces if s]
+        extents = dict(zip(nest.iterators, nest.extents, strict=True))
+    lanes = native_machine().lanes
+    spaces = [[s for s in space if fills_vectors(s, extents, lanes)] or space for space in spaces if space]
     return generator.choice(generator.choice(spaces)) if spaces else None
+
+
+def fills_vectors(step: Step, extents: Mapping[str, int | None], lanes: int) -> bool:
+    """Whether the channels that a step leaves, in all or in a group, make whole vectors or whole parts of one.
+
+    Args:
+        step: a transformation of the layer's main nest.
+        extents: iterator -> extent of that nest.
+        lanes: elements of a vector.
+    """
+    if isinstance(step, Bottleneck) and step.iter in _CHANNELS:
+        left = (extents.get(step.iter) or 0) // step.factor
+    elif isinstance(step, Group) and step.iters == ("co", "ci"):
+        left = (extents.get("co") or 0) // step.factor
+    else:
+        return True
+    return left > 0 and (left % lanes == 0 or lanes % left == 0)

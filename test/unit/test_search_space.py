@@ -10,8 +10,10 @@ from networks import Dense, Residual, image
 from torch import nn
 
 import loopmorph as lm
+from loopmorph.passes.neural.bottleneck import Bottleneck
+from loopmorph.passes.neural.group import Group
 from loopmorph.pipelines.program import Program
-from loopmorph.pipelines.search_space import Candidate, candidate_layers, draw_candidates
+from loopmorph.pipelines.search_space import Candidate, candidate_layers, draw_candidates, fills_vectors
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +67,17 @@ def test_most_of_what_the_passes_offer_is_legal(program: Program) -> None:
     }
     assert {("morph-bottleneck", "oh"), ("morph-bottleneck", "kh"), ("morph-group", ("oh", "ci"))} <= iterators
     assert ("morph-group", ("oh",)) in iterators
+
+
+@pytest.mark.parametrize(
+    ("step", "fills"),
+    [
+        (Bottleneck("a", "co", 2), True),  # 48
+        (Bottleneck("a", "co", 4), False),  # 24
+        (Group("a", ("co", "ci"), 4), False),  # 24 in each
+        (Group("a", ("co", "ci"), 12), True),  # 8: two groups make a vector
+        (Bottleneck("a", "oh", 2), True),
+    ],
+)
+def test_channels_that_fill_no_vectors_are_told(step: Bottleneck | Group, fills: bool) -> None:
+    assert fills_vectors(step, {"co": 96, "ci": 96, "oh": 30}, lanes=16) == fills
