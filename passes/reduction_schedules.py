@@ -32,14 +32,20 @@ def accumulates(nest: Nest) -> bool:
     return any(load.memref == nest.stores[0].memref for load in nest.loads)
 
 
-def reduction_schedule(nest: Nest, machine: Machine) -> list[Step]:
-    """The steps for an accumulating nest; none where it has no iterator of vector width in a useful place."""
+def reduction_schedule(nest: Nest, layer: str, machine: Machine) -> list[Step]:
+    """The steps for an accumulating nest; none where it has no iterator of vector width in a useful place.
+
+    Args:
+        nest: the nest.
+        layer: its address.
+        machine: the processor.
+    """
     if not accumulates(nest):
         return []
     lane = result_lane(nest)
     if lane is not None and lane.extent == machine.lanes:
-        return _across_lanes(nest, lane)
-    return _dot_product(nest, machine)
+        return _across_lanes(nest, layer, lane)
+    return _dot_product(nest, layer, machine)
 
 
 def elementwise_schedule(nest: Nest, layer: str, machine: Machine) -> list[Step]:
@@ -67,12 +73,11 @@ def elementwise_schedule(nest: Nest, layer: str, machine: Machine) -> list[Step]
     return steps
 
 
-def _across_lanes(nest: Nest, lane: Loop) -> list[Step]:
+def _across_lanes(nest: Nest, layer: str, lane: Loop) -> list[Step]:
     """Pooling: each lane reduces for itself; several pixels side by side.
 
     n, c.0, oh, ow.0 | kh, kw | ow.1, lane; the pixels jammed, the lane vectorised, the accumulators in registers.
     """
-    layer = nest.layer
     kept = [loop for loop in nest.loops if loop != lane and not is_reduction(nest, loop.position)]
     reduced = [loop for loop in nest.loops if is_reduction(nest, loop.position)]
     if not reduced or not kept:
@@ -93,12 +98,11 @@ def _across_lanes(nest: Nest, lane: Loop) -> list[Step]:
     return [*steps, Vectorize(layer, lane.iterator, lane.extent or 1), Promote(layer), FuseEpilogue(layer)]
 
 
-def _dot_product(nest: Nest, machine: Machine) -> list[Step]:
+def _dot_product(nest: Nest, layer: str, machine: Machine) -> list[Step]:
     """A linear layer whose weight is stored row by row: several rows at once, each in lanes along the row.
 
     n, co.0 | co.1, ci; `co.1` jammed, `ci` (its digits fused) vectorised, which leaves one sum over lanes at the end.
     """
-    layer = nest.layer
     reduced = [loop for loop in nest.loops if is_reduction(nest, loop.position)]
     kept = [loop for loop in nest.loops if loop not in reduced]
     neighbours = [loop.position for loop in reduced] == list(range(len(kept), len(nest.loops)))

@@ -106,7 +106,7 @@ class DefaultSchedule(Pass):
         """The schedule of one layer, step by step; each is to be applied before the next is asked for."""
         nest = find_nest(module, layer)
         if not macs(nest):
-            yield from reduction_schedule(nest, machine)
+            yield from reduction_schedule(nest, layer, machine)
             return
         choice, label = read_choice(nest), nest.label
         if choice.algorithm is not None:
@@ -134,7 +134,7 @@ class DefaultSchedule(Pass):
                 yield decided
             yield from contraction_schedule(view, layer, block, machine)
         elif choice.block is None:
-            yield from reduction_schedule(find_nest(module, layer), machine)
+            yield from reduction_schedule(find_nest(module, layer), layer, machine)
         else:
             reason = f"no register block can be chosen: it is no contraction with a contiguous lane of {machine.lanes}"
             raise IllegalTransform(label, reason)

@@ -16,6 +16,8 @@ from loopmorph.passes.lowering.dataflow import effects, parameter_work
 from loopmorph.passes.nest import Nest, layer_nests
 from loopmorph.passes.pipeline import parse_pipeline
 
+CHANNEL_AXIS = 1  # of activations: N, C, H, W
+
 
 def extract_layer(module: ir.Operation, layer: str, closed: bool = False) -> ir.Module:
     """A module, in the same context, whose `@main` holds all nests of one layer; `module` stays as it is.
@@ -113,21 +115,25 @@ def _element_type(value: ir.Value) -> ir.MemRefType:
 
 
 def _give_corners(original: ir.Value, source: ir.Value, target: ir.Value) -> None:
-    """Builds nests that store the one element of `source` at two corners of `target`.
+    """Builds nests that store the one element of `source` at two corners of `target`, in all of its channels.
 
-    They are the first and the last element of the box outside of which the program writes nothing but zeros to the
+    They are the first and the last pixel of the box outside of which the program writes nothing but zeros to the
     memref that `target` stands for; so this box stays the same.
     """
     shape = tuple(ir.MemRefType(target.type).shape)
     box = live_box(original) or Box((0,) * len(shape), shape)
+    channels = CHANNEL_AXIS if len(shape) > CHANNEL_AXIS else 0
     first = ir.AffineMap.get(1, 0, [ir.AffineExpr.get_constant(0)])
     for corner in dict.fromkeys((box.begin, tuple(end - 1 for end in box.end))):
-        place = ir.AffineMap.get(1, 0, [ir.AffineExpr.get_constant(c) for c in corner])
+        exprs = [ir.AffineExpr.get_constant(c) for c in corner]
+        exprs[channels] = ir.AffineExpr.get_dim(0) + box.begin[channels]
+        place = ir.AffineMap.get(1, 0, exprs)
 
         def body(variables: list[ir.Value], place: ir.AffineMap = place) -> None:
             store(load(source, first, variables), target, place, variables)
 
-        build_nest(NestHeader(("i",), (1,), {marks.ROLE: marks.COPY}), body, ir.Location.current)
+        header = NestHeader(("c",), (box.end[channels] - box.begin[channels],), {marks.ROLE: marks.COPY})
+        build_nest(header, body, ir.Location.current)
 
 
 def _touched(roots: list[ir.Operation]) -> tuple[list[ir.Value], list[ir.Value], list[ir.Value]]:

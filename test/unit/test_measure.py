@@ -83,7 +83,12 @@ def blocked() -> Program:
 def test_a_closed_layer_takes_the_blocked_layout_and_pads_nothing(blocked: Program) -> None:
     module = extract_layer(blocked.module.operation, "1", closed=True)
     assert module.operation.verify()
-    assert [nest.role for nest in nests(module.operation)] == ["copy", "init", "main"]
+    assert [nest.role for nest in nests(module.operation)] == [
+        "copy",
+        "copy",
+        "init",
+        "main",
+    ]  # two corners of the input
     (function,) = functions(module.operation)
     shapes = [list(ir.MemRefType(a.type).shape) for a in function.entry_block.arguments]
     lanes = native_machine().lanes
@@ -99,7 +104,7 @@ def test_what_a_closed_layer_does_with_parameters_is_prepared(blocked: Program) 
     run = next(f for f in functions(module.operation) if f.name.value == "run")
     assert any(SCRATCH in each for each in marks.argument_marks(run))
     assert any(PACKED in each for each in marks.argument_marks(run))
-    assert str(module).count("affine.for") > 10
+    assert str(module).count("affine.for") >= 10
 
 
 def test_an_extracted_layer_keeps_its_own_schedule(blocked: Program) -> None:
