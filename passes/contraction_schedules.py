@@ -7,6 +7,7 @@ from typing import Any
 
 from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.analysis.access_index import is_local
 from loopmorph.passes.analysis.contraction_nest import ContractionNest, result_lane
 from loopmorph.passes.analysis.machine import Machine
@@ -135,7 +136,7 @@ def _blended_taps(view: ContractionNest) -> list[Loop]:
 
 def _weight_packing(view: ContractionNest, layer: str, block: RegisterBlock, taps: Sequence[Loop]) -> list[Step]:
     """Lays the weight out in the order in which the register block reads it, so that memory streams into the core."""
-    if (block.blocks == 1 and not taps) or not is_local(view.weight.memref):
+    if (block.blocks == 1 and not taps) or not _is_packed_parameter(view.weight.memref):
         return []
     if sum(use.owner.name.endswith("load") for use in view.weight.memref.uses) > 1:
         return []  # another nest reads it in its own order
@@ -148,6 +149,21 @@ def _weight_packing(view: ContractionNest, layer: str, block: RegisterBlock, tap
     if None in axes:
         return []
     return [Pack(layer, "weight", tuple(a for a in axes if a is not None), (*factors, view.lane.extent or 1))]
+
+
+def _is_packed_parameter(memref: ir.Value) -> bool:
+    """Whether a memref is local and filled by nests of role `pack` alone: no activation that other nests compute."""
+    if not is_local(memref):
+        return False
+    stores = [use.owner.operation for use in memref.uses if use.owner.operation.name.endswith("store")]
+    return all(_role(op) == marks.PACK for op in stores)
+
+
+def _role(op: ir.Operation) -> str:
+    """The role of the nest that an operation belongs to."""
+    while op.parent is not None and op.parent.name == "affine.for":
+        op = op.parent.operation
+    return marks.get_text(op, marks.ROLE, marks.MAIN)
 
 
 def _summed(view: ContractionNest) -> Sequence[Loop]:

@@ -114,8 +114,8 @@ def work_of(view: ContractionNest) -> Work:
 
 
 def register_blocks(work: Work, machine: Machine) -> list[RegisterBlock]:
-    """All blocks that fit in the registers, best first: the least time by `cost`; then the most pixels, for which the
-    weights come once from the second-level cache; then the least loads, and enough accumulators to hide the latency.
+    """All blocks that fit in the registers, best first: the least time by `cost`, then the least loads; then the most
+    accumulators, up to what hides the latency; then the fewest.
     """
     candidates = [
         RegisterBlock(r, c, b)
@@ -189,9 +189,9 @@ def _live(work: Work, block: RegisterBlock) -> float:
     return (work.live_columns if taps else 1.0) * (work.live_rows if rows else 1.0)
 
 
-def _rank(work: Work, block: RegisterBlock, machine: Machine) -> tuple[float, int, float, int, int]:
-    pixels = block.rows * block.columns
-    return (round(cost(work, block, machine)), -pixels, _loads(work, block), -_hidden(block), block.accumulators)
+def _rank(work: Work, block: RegisterBlock, machine: Machine) -> tuple[float, float, int, int]:
+    loads = round(_loads(work, block), 3)
+    return (round(cost(work, block, machine)), loads, -_hidden(block), block.accumulators)
 
 
 def _loads(work: Work, block: RegisterBlock) -> float:

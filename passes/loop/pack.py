@@ -103,7 +103,7 @@ class Pack(Transformation[PackPlan]):
                 self._require_parameter(nest, memref)
             users = _users(module, nest, memref, self.operand)
             if not in_place:
-                users = [root for root in users if marks.get_text(root, marks.LAYER) == self.layer]
+                users = [root for root in users if marks.get_text(root, marks.LAYER) == nest.layer]
             views = [view_nest(root) for root in users]
             accesses = tuple((view, a) for view in views for a in view.accesses if a.memref == memref)
             return PackPlan(nest, memref, blocking, accesses, in_place)

@@ -97,7 +97,7 @@ class DefaultSchedule(Pass):
             for address, layer in _to_schedule(module, by_hand):
                 if address == layer:
                     shared.schedule(address, functools.partial(self.steps, layer=address, machine=machine))
-                else:
+                elif _is_there(module, address):  # not taken in by a nest scheduled before it
                     for step in self.steps(module, address, machine):
                         _apply(module, step)
             vectorize_rest(module, by_hand, machine)
@@ -165,6 +165,14 @@ def _to_schedule(module: ir.Operation, by_hand: set[str]) -> list[tuple[str, str
         if macs(nest) or accumulates(nest):
             found.append((address, nest.layer))
     return found
+
+
+def _is_there(module: ir.Operation, address: str) -> bool:
+    try:
+        find_nest(module, address)
+    except ArgumentError:
+        return False
+    return True
 
 
 def vectorize_rest(module: ir.Operation, by_hand: set[str], machine: Machine) -> None:

@@ -178,7 +178,7 @@ def draw_step(rng: random.Random, module: ir.Operation) -> Transformation[Any]:
     accumulating = cls.name in FOR_ACCUMULATION and "layer" in known and rng.random() < 0.8
     address = "layer" if accumulating else rng.choice(known)
     nest = find_nest(module, address)
-    values: dict[str, OptionValue] = {"layer": address if rng.random() > BAD_SHARE / 2 else "nowhere"}
+    values: dict[str, OptionValue | None] = {"layer": address if rng.random() > BAD_SHARE / 2 else "nowhere"}
     for name in cls.option_types():
         if name != "layer" and (name in cls.required_options() or rng.random() < 0.8):
             values[name] = draw_value(rng, cls.name, name, nest, values)
@@ -198,7 +198,9 @@ def addresses(module: ir.Operation) -> list[str]:
     return found
 
 
-def draw_value(rng: random.Random, step: str, option: str, nest: Nest, values: dict[str, OptionValue]) -> OptionValue:
+def draw_value(
+    rng: random.Random, step: str, option: str, nest: Nest, values: dict[str, OptionValue | None]
+) -> OptionValue | None:
     bad = rng.random() < BAD_SHARE
     names = list(nest.iterators)
     if option == "iter":
@@ -212,6 +214,8 @@ def draw_value(rng: random.Random, step: str, option: str, nest: Nest, values: d
         return draw_order(rng, names) if not bad else (names[0], names[0])
     if option == "factor":
         return rng.choice([-1, 0, 1, 7]) if bad else draw_factor(rng, nest, str(values.get("iter")))
+    if step == "morph-partition" and option in ("sizes", "parts"):
+        return draw_parts(rng, nest, values, bad)[option]
     if option == "sizes":
         return tuple(draw_factor(rng, nest, name) for name in values["iters"]) + ((2,) if bad else ())  # type: ignore
     if option == "factors":
@@ -229,6 +233,19 @@ def draw_value(rng: random.Random, step: str, option: str, nest: Nest, values: d
     }
     good, wrong = plain[option]  # a new option of a transformation has to be listed here
     return wrong if bad else rng.choice(good)
+
+
+def draw_parts(
+    rng: random.Random, nest: Nest, values: dict[str, OptionValue | None], bad: bool
+) -> dict[str, OptionValue | None]:
+    """The sizes of two parts, or the number of equal ones where no sizes are given."""
+    iterator = str(values.get("iter"))
+    if values.get("sizes"):
+        return {"parts": 2 if bad else None}
+    extent = next((loop.extent for loop in nest.loops if loop.iterator == iterator), None) or 4
+    first = rng.randint(1, max(1, extent - 1))
+    sizes = (first, extent - first) if rng.random() < 0.5 else (first, 0)
+    return {"sizes": (extent, 1) if bad else sizes, "parts": draw_factor(rng, nest, iterator)}
 
 
 def draw_order(rng: random.Random, names: list[str]) -> tuple[str, ...]:

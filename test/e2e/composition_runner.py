@@ -1,0 +1,126 @@
+"""Runs cases of `compositions` in a process of their own, so that a crash or a hang of one costs that one alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import multiprocessing
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+Case = int | tuple[str, str]
+
+START_LIMIT = 120.0  # seconds in which a fresh process has to be ready
+
+
+@dataclass(frozen=True)
+class Report:
+    """How one case went.
+
+    Attributes:
+        case: its number, or network and steps.
+        kind: "done", "mismatch" (something that must hold does not), "error" (an exception) or "crash".
+        outcome: the fields of its `Outcome` where it is done.
+        text: what is wrong where it is not.
+    """
+
+    case: Case
+    kind: str
+    outcome: dict[str, Any]
+    text: str = ""
+
+
+class Runner:
+    """A process that runs one case after the other; started when needed, and anew after a crash; a context manager."""
+
+    def __init__(self, limit: float = 60.0) -> None:
+        """Args:
+        limit: seconds of wall time for one case; the start of the process does not count.
+        """
+        self._limit = limit
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._log = Path(tempfile.mkstemp(prefix="compositions-", suffix=".log")[1])
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+        self._log.unlink(missing_ok=True)
+
+    def run(self, case: Case) -> Report:
+        """The case of a number, or of a network's name and steps."""
+        if self._process is None:
+            self._start()
+        assert self._process is not None and self._pipe is not None
+        try:
+            self._pipe.send(case)
+            if self._pipe.poll(self._limit):
+                return Report(case, *self._pipe.recv())
+            text = f"more than {self._limit:g} s"
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self._process.join(10)
+            text = f"exit code {self._process.exitcode}"
+        words = " / ".join(self._log.read_text(errors="replace").splitlines()[-12:])
+        self._stop()
+        return Report(case, "crash", {}, f"{text}: {words}")
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, str(self._log)), daemon=True)
+        self._process.start()
+        theirs.close()
+        if not self._pipe.poll(START_LIMIT):
+            raise RuntimeError("the process that runs the cases does not start")
+        self._pipe.recv()
+
+    def _stop(self) -> None:
+        if self._process is not None and self._pipe is not None:
+            self._process.kill()
+            self._process.join()
+            self._pipe.close()
+        self._process = self._pipe = None
+
+
+def _serve(pipe: Connection, log: str) -> None:
+    """The other side: cases come in, what became of the cases goes out, until the parent is gone."""
+    file = os.open(log, os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    faulthandler.enable()
+    import torch
+    from compositions import run_case, run_steps
+
+    torch.set_num_threads(1)
+    pipe.send("ready")
+    while True:
+        try:
+            case = pipe.recv()
+        except EOFError:
+            return
+        print(f"case {case}", file=sys.stderr, flush=True)
+        pipe.send(_judged(lambda case=case: run_case(case) if isinstance(case, int) else run_steps(*case)))
+
+
+def _judged(run: Callable[[], Any]) -> tuple[str, dict[str, Any], str]:
+    try:
+        return "done", dataclasses.asdict(run()), ""
+    except Exception as error:  # the boundary of the process: the parent counts whatever went wrong
+        notes = " | ".join(getattr(error, "__notes__", []))
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        kind = "mismatch" if isinstance(error, AssertionError) else "error"
+        return kind, {}, f"{type(error).__name__} at {where}: {error}\n  {notes}"
