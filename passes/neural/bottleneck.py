@@ -32,8 +32,8 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
     What follows is read off the access maps; there are three cases.
 
     **An output iterator that indexes a parameter** (`co`), or any iterator of a nest without parameters (`c`): every
-    memref axis and loop that shares the dimension follows, through BatchNorm, residual additions, pooling and
-    flattening up to the consumers' `ci`. Before, for `morph-bottleneck{layer=a iter=co factor=2}`:
+    memref axis and loop that shares the dimension follows, through BatchNorm, residual additions, concatenations,
+    pooling and flattening up to the consumers' `ci`. Before, for `morph-bottleneck{layer=a iter=co factor=2}`:
 
         affine.for %co = 0 to 64 { affine.for %ci = 0 to 16 {
           ... affine.load %wa[%co, %ci] : memref<64x16xf32> ... affine.store %v, %t[%co] : memref<64xf32> } }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import Dense, Plain, Residual, image, randomized
+import transformed
+from networks import Dense, Residual, image
 from torch import nn
 from torch.nn import functional
+from transformed import check, imported
 
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
@@ -16,34 +18,14 @@ from loopmorph.pipelines.program import Program
 LAYER = "block1.conv1"
 
 
-def imported(model: nn.Module, x: torch.Tensor | None = None) -> Program:
-    torch.manual_seed(0)
-    return lm.import_model(randomized(model), (image() if x is None else x,))
-
-
 @pytest.fixture(scope="module")
 def residual() -> Program:
-    return imported(Residual())
+    return transformed.residual()
 
 
 @pytest.fixture(scope="module")
 def plain() -> Program:
-    return imported(Plain())
-
-
-def check(before: Program, text: str, same: bool = True, compiled: bool = False) -> Program:
-    """The transformed program, once its module and, where asked for, compiled code and the original agree."""
-    after = before.apply(text)
-    (x,) = after.example_inputs
-    module = after.to_module().eval()
-    result = module(x)
-    if compiled:
-        torch.testing.assert_close(lm.compile(after)(x), result, rtol=1e-4, atol=1e-5)
-    if same:
-        torch.testing.assert_close(result, before.model(x), rtol=1e-4, atol=1e-5)
-    result.sum().backward()
-    assert all(p.grad is not None for p in module.parameters())
-    return after
+    return transformed.plain()
 
 
 def mix(iterator: str, layer: str = LAYER) -> str:
