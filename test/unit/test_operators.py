@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ def network():
 network.input_shape = (3, 8, 8)
 """
 MODEL = "operators_net:network"
+HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+needs_matplotlib = pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def run(folder: Path) -> Run:
         patch.chdir(folder)
         patch.setenv("COLUMNS", "120")
         patch.setenv("LOOPMORPH_CACHE", str(folder))
-        code = main([*arguments, "--plot", "out.png"])
+        code = main([*arguments, "--plot", "out.png"] if HAS_MATPLOTLIB else arguments)
     return Run(code, out.getvalue(), json.loads((folder / "out.json").read_text()), folder)
 
 
@@ -104,6 +107,7 @@ def test_what_is_refused_is_listed_with_the_reason(run: Run) -> None:
     assert "6: 16 -> 32, 3x3 / 2, 4x4" in run.out
 
 
+@needs_matplotlib
 def test_the_picture_is_written(run: Run) -> None:
     assert (run.folder / "out.png").read_bytes().startswith(b"\x89PNG")
     assert "written: out.json out.png" in run.out
@@ -203,6 +207,7 @@ def test_the_paper_stands_beside_resnet34_alone() -> None:
     assert FIG6.keys() == FIG6_LAYERS.keys()
 
 
+@needs_matplotlib
 def test_the_paper_is_drawn_beside_ours() -> None:
     layers = (layer(1.5),)
     plain = OperatorsResult("resnet34", "a CPU", 1, "auto", layers)
@@ -212,6 +217,7 @@ def test_the_paper_is_drawn_beside_ours() -> None:
     assert heights[1] == 2 * heights[0]
 
 
+@needs_matplotlib
 def test_nothing_timed_is_nothing_to_draw() -> None:
     with pytest.raises(ArgumentError, match="argument 'plot': no operator on 'resnet34' was timed"):
         speedups(OperatorsResult("resnet34", "a CPU", 1, "auto", (layer(None),)))
