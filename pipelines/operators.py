@@ -22,6 +22,7 @@ from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.nest import Nest, functions, nests
 from loopmorph.passes.registry import did_you_mean
 from loopmorph.pipelines.check_layer import check_layer
+from loopmorph.pipelines.interrupts import noted_interrupts
 from loopmorph.pipelines.measure import TimingCache, layer_times
 from loopmorph.pipelines.models import resolve_model
 from loopmorph.pipelines.operator_list import Operator
@@ -119,10 +120,12 @@ class _Comparison:
             try:
                 original = self._scheduled(self.program, name)
                 layer = _original(original, group)
-                for operator in self.operators:
-                    done = position * len(self.operators) + len(rows)
-                    self.tell(f"{name}: {operator.name}", done, total)
-                    rows.append(self._row(original, layer, operator))
+                with noted_interrupts() as check:
+                    for operator in self.operators:
+                        done = position * len(self.operators) + len(rows)
+                        self.tell(f"{name}: {operator.name}", done, total)
+                        rows.append(self._row(original, layer, operator))
+                        check()
             except KeyboardInterrupt:
                 self.interrupted = True
             if rows:

@@ -22,6 +22,7 @@ from loopmorph.pipelines.compile import compile as compile_program
 from loopmorph.pipelines.data import Batch, load_batch
 from loopmorph.pipelines.evaluate import Evaluator, LayerTime, total
 from loopmorph.pipelines.inherited_error import inherited_error
+from loopmorph.pipelines.interrupts import noted_interrupts
 from loopmorph.pipelines.measure import TimingCache
 from loopmorph.pipelines.program import Program, import_model, step_layer
 from loopmorph.pipelines.report import CandidateReport, LayerReport, Report
@@ -174,11 +175,13 @@ class _Search:
     def draw(self, count: int, seed: int) -> None:
         """Draws and judges `count` candidates; a keyboard interrupt ends it early."""
         try:
-            self.tell("search", 0, count)
-            self.evaluator.fisher(self.original)
-            for done, candidate in enumerate(islice(draw_candidates(self.original, seed), count), start=1):
-                self.details.append(self._judge(candidate))
-                self.tell("search", done, count)
+            with noted_interrupts() as check:
+                self.tell("search", 0, count)
+                self.evaluator.fisher(self.original)
+                for done, candidate in enumerate(islice(draw_candidates(self.original, seed), count), start=1):
+                    self.details.append(self._judge(candidate))
+                    self.tell("search", done, count)
+                    check()
         except KeyboardInterrupt:
             self.interrupted = True
 
