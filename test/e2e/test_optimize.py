@@ -131,7 +131,10 @@ def test_an_interrupt_ends_the_search_with_what_was_found(tmp_path: Path) -> Non
     while not _timed_something(cache / "timings.sqlite3") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=120)
+    try:
+        output, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 0, errors
     assert "stopped early" in output
     report = json.loads((out / "report.json").read_text())
