@@ -126,6 +126,7 @@ def test_an_interrupt_ends_the_search_with_what_was_found(tmp_path: Path) -> Non
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background inherits "ignore"
     )
     deadline = time.monotonic() + 120
     while not _timed_something(cache / "timings.sqlite3") and process.poll() is None and time.monotonic() < deadline:
