@@ -19,7 +19,6 @@ from loopmorph.passes.analysis.register_block import (
     skipped_taps,
     spreads,
     trims_rows,
-    work_of,
 )
 from loopmorph.passes.analysis.window import windows
 from loopmorph.passes.base import Transformation
@@ -54,7 +53,9 @@ def transform_schedule(module: ir.Operation, address: str, machine: Machine) -> 
     yield Vectorize(address, lane.iterator, machine.lanes)
 
 
-def contraction_schedule(view: ContractionNest, layer: str, block: RegisterBlock, machine: Machine) -> list[Step]:
+def contraction_schedule(
+    view: ContractionNest, layer: str, work: Work, block: RegisterBlock, machine: Machine
+) -> list[Step]:
     """The steps that give a contraction nest, at the address `layer`, that register block."""
     steps: list[Step] = []
     order_outer: list[str] = []
@@ -85,7 +86,6 @@ def contraction_schedule(view: ContractionNest, layer: str, block: RegisterBlock
     if pixels:
         cut(pixels[-1], block.columns)
     jammed += channel_jam
-    work = work_of(view)
     taps = _blended_taps(view) if view.data_is_blended else _unrolled_taps(view, skipped_taps(work, block))
     steps += _weight_packing(view, layer, block, taps)
     summed = [loop for loop in _summed(view) if loop not in taps]

@@ -18,9 +18,9 @@ from typing import IO, Any
 import loopmorph
 from loopmorph.passes.analysis.machine import cpu_name
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
+from loopmorph.passes.lowering.default_schedule import ALGORITHM_CHOICES
 from loopmorph.pipelines.bench_contenders import PEERS
 from loopmorph.pipelines.bench_result import BenchResult, Request, ThreadResult
-from loopmorph.pipelines.direct_code import ALGORITHMS
 from loopmorph.pipelines.tune import check_seconds
 
 _MAIN = "loopmorph.pipelines.bench_worker"
@@ -62,8 +62,8 @@ def bench(
     check_arguments(threads, peers, rounds)
     if tune is not None:
         check_seconds(tune)
-    if algorithm not in ALGORITHMS:
-        raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHMS)}, got '{algorithm}'")
+    if algorithm not in ALGORITHM_CHOICES:
+        raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHM_CHOICES)}, got '{algorithm}'")
     results = []
     for count in threads:
         request = Request(model, count, tuple(peers), rounds, seed, layers, tune=tune, algorithm=algorithm)

@@ -9,10 +9,9 @@ from loopmorph.passes.analysis.choice import DIRECT
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.loop.choose import Choose
+from loopmorph.passes.lowering.default_schedule import ALGORITHM_CHOICES
 from loopmorph.passes.nest import nests
 from loopmorph.pipelines.program import Program
-
-ALGORITHMS = ("auto", DIRECT)
 
 
 def with_algorithm(program: Program, algorithm: str) -> Program:
@@ -21,8 +20,8 @@ def with_algorithm(program: Program, algorithm: str) -> Program:
     Raises:
         ArgumentError: another algorithm.
     """
-    if algorithm not in ALGORITHMS:
-        raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHMS)}, got '{algorithm}'")
+    if algorithm not in ALGORITHM_CHOICES:
+        raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHM_CHOICES)}, got '{algorithm}'")
     if algorithm == "auto":
         return program
     mains = [nest for nest in nests(program.module.operation) if nest.role == marks.MAIN and macs(nest)]

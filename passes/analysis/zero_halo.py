@@ -54,9 +54,9 @@ def outside(exprs: Sequence[ir.AffineExpr], limits: Sequence[int | None], box: B
         limits: for each loop the number that its iterator, at least 0, stays below; None where unknown.
         box: the box.
     """
+    if any(limit is None for limit in limits):
+        return False
     for axis, expr in enumerate(exprs):
-        if any(limit is None for limit in limits):
-            continue
         low, high = value_range(expr, [limit or 1 for limit in limits])
         if high < box.begin[axis] or low >= box.end[axis]:
             return True

@@ -110,3 +110,15 @@ def replace_access(op: ir.Operation, map_: ir.AffineMap, operands: Sequence[ir.V
             new = type(view)(view.value, view.memref, operands, map_)
     op.erase()
     return new.operation
+
+
+def replace_operands(op: ir.Operation, values: Mapping[ir.Value, ir.Value]) -> None:
+    """Replaces operands of an operation and all that it holds."""
+
+    def visit(each: ir.Operation) -> ir.WalkResult:
+        for k, value in enumerate(each.operands):
+            if value in values:
+                each.operands[k] = values[value]
+        return ir.WalkResult.ADVANCE
+
+    op.walk(visit)

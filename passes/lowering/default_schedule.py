@@ -128,11 +128,12 @@ class DefaultSchedule(Pass):
         view = view_contraction(find_nest(module, layer))
         outputs = addresses(module, layer, marks.OUTPUT_TRANSFORM)
         if view is not None and view.lane.extent == machine.lanes:
-            block = chosen_block(label, choice, register_blocks(work_of(view), machine))
+            work = work_of(view)
+            block = chosen_block(label, choice, register_blocks(work, machine))
             decided = Choose(layer, algorithm_name(tile), block_text(block))
             if str(decided) not in recorded_steps(module):
                 yield decided
-            yield from contraction_schedule(view, layer, block, machine)
+            yield from contraction_schedule(view, layer, work, block, machine)
         elif choice.block is None:
             yield from reduction_schedule(find_nest(module, layer), layer, machine)
         else:

@@ -10,7 +10,7 @@ from loopmorph.passes.analysis.access_index import is_local
 from loopmorph.passes.analysis.box import Box
 from loopmorph.passes.analysis.zero_halo import live_box
 from loopmorph.passes.base import Transformation, record, recorded_steps
-from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, replace_operands, store
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.lowering.dataflow import effects, parameter_work
 from loopmorph.passes.nest import Nest, layer_nests
@@ -104,7 +104,7 @@ def _build(source: func.FuncOp, roots: list[ir.Operation], nest: Nest, closed: b
         for m in given:
             _give_corners(m, passed[m], replacement[m])
         for root in roots:
-            _replace(root.clone(), replacement)
+            replace_operands(root.clone(), replacement)
         func.ReturnOp([])
     return result
 
@@ -179,15 +179,5 @@ def _copy_definition(value: ir.Value, replacement: dict[ir.Value, ir.Value]) -> 
     for operand in op.operands:
         _copy_definition(operand, replacement)
     clone = op.clone()
-    _replace(clone, replacement)
+    replace_operands(clone, replacement)
     replacement.update(zip(op.results, clone.results, strict=True))
-
-
-def _replace(op: ir.Operation, replacement: dict[ir.Value, ir.Value]) -> None:
-    def visit(each: ir.Operation) -> ir.WalkResult:
-        for position, operand in enumerate(each.operands):
-            if operand in replacement:
-                each.operands[position] = replacement[operand]
-        return ir.WalkResult.ADVANCE
-
-    op.walk(visit)

@@ -11,7 +11,7 @@ from torch_mlir.dialects import arith, func
 
 from loopmorph.passes.analysis.box import Box
 from loopmorph.passes.base import record
-from loopmorph.passes.building.nest_builder import NestHeader, build_nest, store
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, replace_operands, store
 from loopmorph.passes.lowering.layer_group import LayerGroup
 
 _RUN = "morph.run"
@@ -69,7 +69,7 @@ class LayerModule:
                 arith.ConstantOp(ir.IndexType.get(), 0).operation.attributes[_RUN] = ir.UnitAttr.get()
             for op in run.ops:
                 op.move_before(end)
-                _replace_operands(op, values)
+                replace_operands(op, values)
         record(module.operation, *recorded)
         return cls(module.operation)
 
@@ -137,15 +137,3 @@ def _fill(memref: ir.Value, box: Box) -> None:
     one = arith.ConstantOp(element, 1 if isinstance(element, ir.IntegerType) else 1.0).result
     header = NestHeader(tuple(f"i{d}" for d in range(rank)), box.shape, {})
     build_nest(header, lambda variables: store(one, memref, map_, variables), ir.Location.unknown())
-
-
-def _replace_operands(op: ir.Operation, values: dict[ir.Value, ir.Value]) -> None:
-    """Replaces operands of an operation and all that it holds."""
-
-    def visit(each: ir.Operation) -> ir.WalkResult:
-        for k, value in enumerate(each.operands):
-            if value in values:
-                each.operands[k] = values[value]
-        return ir.WalkResult.ADVANCE
-
-    op.walk(visit)
