@@ -25,7 +25,7 @@ from typing import Any
 
 import click
 from torch_mlir import ir
-from torch_mlir.dialects import torch as torch_dialect
+from torch_mlir._mlir_libs import _torchMlir as torch_dialect  # `dialects.torch` also builds a thousand classes
 from torch_mlir.passmanager import PassManager
 
 import loopmorph

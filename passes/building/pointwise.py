@@ -123,7 +123,7 @@ class Builder:
     def _apply(self, op: ir.Operation, values: Sequence[ir.Value]) -> ir.Value:
         wide = any(isinstance(v.type, ir.VectorType) for v in values)
         operands = tuple(self._as_vector(v) if wide else self._as_scalar(v, op) for v in values)
-        return self._once((op, operands), lambda: widen(op, operands, self.frame.width or 1))
+        return self._once((op, operands), lambda: widen(op, operands, self.frame.width or 1)[0])
 
     def _as_vector(self, value: ir.Value) -> ir.Value:
         return self._once(("vector", value), lambda: as_vector(value, self.frame.width or 1))
@@ -180,7 +180,16 @@ def instantiate(
     if inverse is None:
         raise IllegalTransform(body.nest.label, "an element does not determine the point that accesses it")
     axes = dict(enumerate(address))
-    point = {d: simplify(substitute(e, axes, len(axes)), frame.extents) for d, e in enumerate(inverse)}
+    return at_point(body, [substitute(e, axes, len(axes)) for e in inverse], frame)
+
+
+def at_point(body: Pointwise, iterators: Sequence[ir.AffineExpr], frame: Frame) -> Instance:
+    """The body at certain iterators of its own, given over the frame.
+
+    Raises:
+        IllegalTransform: an access whose lanes neither coincide nor lie next to each other.
+    """
+    point = {d: simplify(e, frame.extents) for d, e in enumerate(iterators)}
     loads = {a.op.results[0]: _place(a, point, frame, body) for a in body.nest.loads}
     return Instance(body, loads, _place(body.store, point, frame, body), _at(body.store, point, frame))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch_mlir import ir
@@ -12,6 +12,7 @@ from torch_mlir.dialects import arith, vector
 from loopmorph.passes.building.nest_builder import load, store, vector_load, vector_store
 from loopmorph.passes.building.rebuild import body_of
 from loopmorph.passes.building.vector_access import LaneAccess
+from loopmorph.passes.building.widen import as_vector, is_constant, vector_type, widen
 from loopmorph.passes.nest import Loop
 
 # The combination of all lanes, as `vector.reduction` spells it, for each operation that can reduce.
@@ -142,7 +143,7 @@ class BodyBuilder:
         first = reduction.combine.operands[0] == reduction.value
         accumulated = self.accumulators[number]
         operands = [value, accumulated] if first else [accumulated, value]
-        return _like(reduction.combine, operands, self._type)[0]
+        return widen(reduction.combine, operands, self.plan.width)[0]
 
     def _access(self, op: ir.Operation, access: LaneAccess) -> None:
         memref = access.access.memref
@@ -154,7 +155,7 @@ class BodyBuilder:
             elif access.form == "contiguous":
                 self.vectors[result] = vector_load(memref, self._map(access, 0), self.variables, width)
             else:
-                self.vectors[result] = self._gather(memref, access, self._type(result))
+                self.vectors[result] = self._gather(memref, access, vector_type(result.type, width))
             return
         value = self._wide(op.operands[0])
         if access.form == "contiguous":
@@ -182,7 +183,7 @@ class BodyBuilder:
 
     def _widen(self, op: ir.Operation) -> None:
         operands = [self._wide(v) for v in op.operands]
-        self.vectors.update(zip(op.results, _like(op, operands, self._type), strict=True))
+        self.vectors.update(zip(op.results, widen(op, operands, self.plan.width), strict=True))
 
     def _copy(self, op: ir.Operation) -> None:
         copy = op.clone()
@@ -202,22 +203,13 @@ class BodyBuilder:
         """The value for all lanes; one that no lane changes is broadcast once."""
         if value in self.vectors:
             return self.vectors[value]
-        type_ = self._type(value)
-        number = _constant(value)
-        if number is not None:
-            with self.outside:
-                splat = ir.DenseElementsAttr.get_splat(type_, number)
-                wide = arith.ConstantOp(type_, splat).result
-        elif value in self.inner:
-            wide = vector.BroadcastOp(type_, self._scalar(value)).result
+        if value in self.inner and not is_constant(value):
+            wide = as_vector(self._scalar(value), self.plan.width)
         else:
             with self.outside:
-                wide = vector.BroadcastOp(type_, value).result
+                wide = as_vector(value, self.plan.width)
         self.vectors[value] = wide
         return wide
-
-    def _type(self, value: ir.Value) -> ir.Type:
-        return ir.VectorType.get([self.plan.width], value.type)
 
 
 def _constant_mask(lanes: Sequence[bool]) -> ir.Value:
@@ -251,19 +243,6 @@ def finish(plan: VectorLoop, reduction: LaneReduction, partial: ir.Value, variab
         start = load(memref, indices, variables)
         total = vector.ReductionOp(reduction.value.type, kind, partial, acc=start, fastmath=flags).result
         store(total, memref, indices, variables)
-
-
-def _like(op: ir.Operation, operands: Sequence[ir.Value], type_of: Callable[[ir.Value], ir.Type]) -> list[ir.Value]:
-    attributes = {name: op.attributes[name] for name in op.attributes}
-    types = [type_of(r) for r in op.results]
-    return list(ir.Operation.create(op.name, results=types, operands=list(operands), attributes=attributes).results)
-
-
-def _constant(value: ir.Value) -> ir.Attribute | None:
-    owner = value.owner
-    if isinstance(owner, ir.Block) or owner.name != "arith.constant":
-        return None
-    return owner.attributes["value"]
 
 
 def _neutral_integer(kind: str, width: int) -> int:

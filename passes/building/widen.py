@@ -16,13 +16,13 @@ def vector_type(element: ir.Type, width: int) -> ir.VectorType:
 
 
 def is_elementwise(op: ir.Operation) -> bool:
-    """Whether `widen` knows the operation: one of `arith` or `math` on scalars, neither indices nor vectors."""
+    """Whether the operation is one of `arith` or `math` with one result on scalars, neither indices nor vectors."""
     if not op.name.startswith(_DIALECTS) or len(op.regions) or len(op.results) != 1:
         return False
     return all(_is_scalar(v.type) for v in (*op.operands, *op.results))
 
 
-def widen(op: ir.Operation, values: Sequence[ir.Value], width: int) -> ir.Value:
+def widen(op: ir.Operation, values: Sequence[ir.Value], width: int) -> list[ir.Value]:
     """Builds `op` on other operands at the current insertion point; its attributes (predicate, fastmath) are kept.
 
     Where all of `values` are scalars, so is the result: what is the same in every lane is computed once. Where some
@@ -32,16 +32,18 @@ def widen(op: ir.Operation, values: Sequence[ir.Value], width: int) -> ir.Value:
                                                 %r = arith.mulf %v, %w : vector<16xf32>
 
     Args:
-        op: an operation for which `is_elementwise` holds.
+        op: an operation of `arith` or `math` on scalars.
         values: its operands, each a scalar of the type that it has in `op`, or a vector of `width` such.
         width: number of lanes.
+
+    Returns:
+        Its results.
     """
-    element = op.results[0].type
     wide = any(isinstance(v.type, ir.VectorType) for v in values)
     operands = [as_vector(v, width) for v in values] if wide else list(values)
-    result = vector_type(element, width) if wide else element
+    types = [vector_type(r.type, width) if wide else r.type for r in op.results]
     attributes = {name: op.attributes[name] for name in op.attributes}
-    return ir.Operation.create(op.name, [result], operands, attributes, loc=op.location).results[0]
+    return list(ir.Operation.create(op.name, types, operands, attributes, loc=op.location).results)
 
 
 def as_vector(value: ir.Value, width: int) -> ir.Value:

@@ -33,20 +33,21 @@ class WinogradFiltering(Transformation[WinogradPlan]):
 
         affine.for %ci, %co { 9 loads of %w, G g G^T, 36 stores %u[p, %ci, %co] } {morph.role = "filter-transform"}
         affine.for %n, %ty, %tx, %ci {
-          36 loads %x[%n, %ci, %ty * 4 + i, %tx * 4 + j], B^T d B, 36 stores %v[%n * 64 + %ty * 8 + %tx, p, %ci]
+          36 loads %x[%n, %ci, %ty * 4 + i, %tx * 4 + j], B^T d B, 36 stores %v[p, %n * 64 + %ty * 8 + %tx, %ci]
         } {morph.role = "input-transform"}
         affine.for %t, %p, %co { affine.store %zero, %m[%t, %p, %co] } {morph.role = "init"}
-        affine.for %p, %t, %co, %ci { %m[%t, %p, %co] += %v[%t, %p, %ci] * %u[%p, %ci, %co] } {morph.role = "main"}
+        affine.for %p, %t, %co, %ci { %m[%t, %p, %co] += %v[%p, %t, %ci] * %u[%p, %ci, %co] } {morph.role = "main"}
         affine.for %n, %ty, %tx, %co {
           36 loads of %m, A^T m A, 16 stores %y[%n, %co, %ty * 4 + i, %tx * 4 + j] with %b[%co] added
         } {morph.role = "output-transform"}
 
     Where channels are split into digits (`co.0`, `co.1`; `ci.0`, `ci.1`), in memrefs of any layout, the new memrefs
-    have one axis per digit, the last digit innermost: %u[p, co.0, ci.0, ci.1, co.1], %v[ci.0, t, p, ci.1],
-    %m[co.0, t, p, co.1]. So what a transform reads and writes lies side by side, and is vectorised over a last digit.
+    have one axis per digit, the last digit innermost: %u[p, co.0, ci.0, ci.1, co.1], %v[p, ci.0, t, ci.1],
+    %m[co.0, t, p, co.1]. So what the products read for one p lies in one piece, what the output transform reads for one
+    tile side by side, and a transform is vectorised over a last digit. %v has room for an odd number of tiles.
 
     A grouped convolution, in which loops `g` index all three memrefs, keeps these as digits of the channels: %u[p, g,
-    ci, co], %v[g, t, p, ci], %m[g, t, p, co], with products over p, t, g, co, ci.
+    ci, co], %v[p, g, t, ci], %m[g, t, p, co], with products over p, t, g, co, ci.
 
     Extents that the tile does not divide take one more row and column of tiles, transformed by nests of their own that
     read and store only what exists.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch_mlir import ir
-from torch_mlir.dialects import linalg
 
 from loopmorph.passes import marks
 from loopmorph.passes.errors import ImportRefused
@@ -31,6 +30,8 @@ def describe(op: ir.Operation) -> str:
 
 
 def indexing_maps(op: ir.Operation) -> list[ir.AffineMap]:
+    from torch_mlir.dialects import linalg  # slow to import, and no other pass needs it
+
     maps = linalg.get_indexing_maps(op) if len(op.regions) == 1 and len(op.regions[0].blocks) == 1 else None
     if maps is None:
         raise ImportRefused(f"{describe(op)}: cannot be lowered to an affine nest")
@@ -61,10 +62,6 @@ def loop_order(output_map: ir.AffineMap, n_dims: int) -> list[int]:
         if isinstance(expr, ir.AffineDimExpr) and expr.position not in order:
             order.append(expr.position)
     return order + [d for d in range(n_dims) if d not in order]
-
-
-def reassociation(op: ir.Operation) -> list[list[int]]:
-    return [[ir.IntegerAttr(i).value for i in ir.ArrayAttr(g)] for g in ir.ArrayAttr(op.attributes["reassociation"])]
 
 
 def static(op: ir.Operation, name: str) -> list[int]:

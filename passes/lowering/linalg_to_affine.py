@@ -24,17 +24,16 @@ from loopmorph.passes.lowering.linalg_operations import (
     iteration_extents,
     loop_order,
     memref_type,
-    reassociation,
     replacing,
     static,
     static_shape,
 )
+from loopmorph.passes.lowering.rearrangements import REARRANGEMENTS, rearranged, reassociation
 from loopmorph.passes.lowering.tensor_views import (
     Filled,
     TensorValue,
     Uninitialised,
     View,
-    collapse_exprs,
     compose,
     expand_exprs,
     identity_view,
@@ -130,6 +129,8 @@ class _FunctionLowering:
         with op.location:
             if handler is not None:
                 handler(self, op)
+            elif op.name in REARRANGEMENTS:
+                self.tensors[op.results[0]] = rearranged(op, self.tensors[op.operands[0]])
             elif op.name.startswith("linalg."):
                 self._lower_structured(op)
             elif all(not is_tensor(v.type) for v in [*op.operands, *op.results]) and not len(op.regions):
@@ -276,37 +277,8 @@ class _FunctionLowering:
         value, shape = self.scalars[op.operands[0]], static_shape(op.results[0].type, op.location)
         self.tensors[op.results[0]] = Filled(value, shape)
 
-    def _expand(self, op: ir.Operation) -> None:
-        shape = static_shape(op.results[0].type, op.location)
-        exprs = expand_exprs(reassociation(op), shape) if reassociation(op) else []
-        self.tensors[op.results[0]] = reindex(self.tensors[op.operands[0]], exprs, shape)
-
-    def _collapse(self, op: ir.Operation) -> None:
-        shape = static_shape(op.results[0].type, op.location)
-        source = self.tensors[op.operands[0]]
-        self.tensors[op.results[0]] = reindex(source, collapse_exprs(reassociation(op), source.shape), shape)
-
-    def _transpose(self, op: ir.Operation) -> None:
-        permutation = list(ir.DenseI64ArrayAttr(op.attributes["permutation"]))
-        source = self.tensors[op.operands[0]]
-        exprs = [ir.AffineExpr.get_dim(permutation.index(axis)) for axis in range(len(permutation))]
-        self.tensors[op.results[0]] = reindex(source, exprs, static_shape(op.results[0].type, op.location))
-
-    def _broadcast(self, op: ir.Operation) -> None:
-        added = set(ir.DenseI64ArrayAttr(op.attributes["dimensions"]))
-        shape = static_shape(op.results[0].type, op.location)
-        exprs = [ir.AffineExpr.get_dim(d) for d in range(len(shape)) if d not in added]
-        self.tensors[op.results[0]] = reindex(self.tensors[op.operands[0]], exprs, shape)
-
     def _cast(self, op: ir.Operation) -> None:
         self.tensors[op.results[0]] = self.tensors[op.operands[0]]
-
-    def _extract_slice(self, op: ir.Operation) -> None:
-        offsets, strides = static(op, "static_offsets"), static(op, "static_strides")
-        sizes, shape = static(op, "static_sizes"), static_shape(op.results[0].type, op.location)
-        if tuple(sizes) != shape:
-            raise ImportRefused(f"{describe(op)}: a slice that drops axes")
-        self.tensors[op.results[0]] = reindex(self.tensors[op.operands[0]], slice_exprs(offsets, strides), shape)
 
     def _insert_slice(self, op: ir.Operation) -> None:
         view = self._allocate(op.results[0])
@@ -372,15 +344,10 @@ def _tell_helpers_from_main_nests(module: ir.Operation) -> None:
 _HANDLERS: dict[str, Callable[[_FunctionLowering, ir.Operation], None]] = {
     "arith.constant": _FunctionLowering._constant,
     "func.return": _FunctionLowering._return,
-    "linalg.broadcast": _FunctionLowering._broadcast,
     "linalg.fill": _FunctionLowering._fill,
-    "linalg.transpose": _FunctionLowering._transpose,
     "tensor.cast": _FunctionLowering._cast,
-    "tensor.collapse_shape": _FunctionLowering._collapse,
     "tensor.concat": _FunctionLowering._concat,
     "tensor.empty": _FunctionLowering._empty,
-    "tensor.expand_shape": _FunctionLowering._expand,
-    "tensor.extract_slice": _FunctionLowering._extract_slice,
     "tensor.insert_slice": _FunctionLowering._insert_slice,
     "tensor.pad": _FunctionLowering._pad,
 }

@@ -57,7 +57,7 @@ def build_winograd(plan: WinogradPlan) -> ir.Operation:
         products = _Builder(plan).build()
     root.erase()
     if plan.start is not None:
-        plan.start.nest.root.operation.erase()
+        plan.start.body.nest.root.operation.erase()
     return products
 
 
@@ -83,8 +83,9 @@ class _Builder:
         convolution, n = self.convolution, self.algorithm.reach**2
         kernels = self._allocate([n, *self._extents(self._kernel_channels)])
         self.arithmetic = Arithmetic(self.element, kernels.owner.operation)
-        data = self._allocate(_placed(n, self.n_tiles, self._extents(convolution.data_channels)))
-        products = self._allocate(_placed(n, self.n_tiles, self._extents(convolution.result_channels)))
+        odd = self.n_tiles | 1  # planes a power of two apart would displace one another from cache
+        data = self._allocate(_by_plane(n, odd, self._extents(convolution.data_channels)))
+        products = self._allocate(_by_tile(n, self.n_tiles, self._extents(convolution.result_channels)))
         self._transform_kernels(kernels)
         for rows in self.regions[0]:
             for columns in self.regions[1]:
@@ -124,7 +125,7 @@ class _Builder:
 
             tile, digits = self._tile(frame), [frame[p] for p in channels]
             reach = self.algorithm.reach
-            write = self._writer(target, lambda point: _placed(point, tile, digits), variables)
+            write = self._writer(target, lambda point: _by_plane(point, tile, digits), variables)
             sandwich(self.arithmetic, self.algorithm.data, read, write, (reach, reach))
 
         self._nest(self._tile_loops(channels), self._spans(rows, columns), marks.INPUT_TRANSFORM, body)
@@ -132,7 +133,7 @@ class _Builder:
     def _clear(self, target: ir.Value) -> None:
         shape = ir.MemRefType(target.type).shape
         outputs = [self.nest.iterators[p] for p in self.convolution.result_channels]
-        names = _placed(self.names["p"], self.names["t"], outputs)
+        names = _by_tile(self.names["p"], self.names["t"], outputs)
 
         def body(variables: list[ir.Value]) -> None:
             store(self.arithmetic.constant(0.0), target, ir.AffineMap.get_identity(len(shape)), variables)
@@ -146,8 +147,8 @@ class _Builder:
         extents = (self.algorithm.reach**2, self.n_tiles, *self._extents(channels))
         p, t, *rest = (ir.AffineExpr.get_dim(k) for k in range(len(names)))
         dims = dict(zip(channels, rest, strict=True))
-        of_target = ir.AffineMap.get(len(names), 0, _placed(p, t, [dims[c] for c in convolution.result_channels]))
-        of_data = ir.AffineMap.get(len(names), 0, _placed(p, t, [dims[c] for c in convolution.data_channels]))
+        of_target = ir.AffineMap.get(len(names), 0, _by_tile(p, t, [dims[c] for c in convolution.result_channels]))
+        of_data = ir.AffineMap.get(len(names), 0, _by_plane(p, t, [dims[c] for c in convolution.data_channels]))
         of_kernels = ir.AffineMap.get(len(names), 0, [p, *(dims[c] for c in self._kernel_channels)])
 
         def body(variables: list[ir.Value]) -> None:
@@ -163,13 +164,16 @@ class _Builder:
         convolution = self.convolution
         channels = convolution.result_channels
         reach = self.algorithm.reach
+        loops, spans = self._tile_loops(channels), self._spans(rows, columns)
 
         def body(variables: list[ir.Value], frame: Frame) -> None:
-            start = None if self.plan.start is None else StartValues(self.plan.start, variables)
+            start = None
+            if self.plan.start is not None:
+                start = StartValues(self.plan.start, variables, self._spanned(loops, spans))
             tile, digits = self._tile(frame), [frame[p] for p in channels]
 
             def read(i: int, j: int) -> Scalar:
-                index = _placed(_number(i * reach + j), tile, digits)
+                index = _by_tile(_number(i * reach + j), tile, digits)
                 return load(source, ir.AffineMap.get(len(variables), 0, index), variables)
 
             def write(r: int, s: int, value: Scalar) -> None:
@@ -183,7 +187,7 @@ class _Builder:
 
             sandwich(self.arithmetic, self.algorithm.result, read, write, (rows.outputs, columns.outputs))
 
-        self._nest(self._tile_loops(channels), self._spans(rows, columns), marks.OUTPUT_TRANSFORM, body)
+        self._nest(loops, spans, marks.OUTPUT_TRANSFORM, body)
 
     # -- what they share
 
@@ -206,7 +210,7 @@ class _Builder:
     ) -> None:
         """A nest over loops of the convolution; those in `spans` run over tiles and stand for the tile's number."""
         names = tuple(spans[p][0] if p in spans else self.nest.iterators[p] for p in loops)
-        extents = tuple(spans[p][1].count if p in spans else self.convolution.extent(p) for p in loops)
+        extents = self._spanned(loops, spans)
         frame = {p: ir.AffineExpr.get_dim(k) + (spans[p][1].first if p in spans else 0) for k, p in enumerate(loops)}
         if not loops:  # one kernel alone: a loop of one iteration makes a nest of it
             names, extents = (self.names["p"],), (1,)
@@ -216,6 +220,10 @@ class _Builder:
     def _spans(self, rows: Region, columns: Region) -> dict[int, tuple[str, Region]]:
         y, x = self.convolution.space
         return {y: (self.names["ty"], rows), x: (self.names["tx"], columns)}
+
+    def _spanned(self, loops: Sequence[int], spans: Mapping[int, tuple[str, Region]]) -> tuple[int, ...]:
+        """The extents of the loops of a nest, tiles in place of the elements of an axis."""
+        return tuple(spans[p][1].count if p in spans else self.convolution.extent(p) for p in loops)
 
     def _in_tile(self, frame: Frame, i: int, j: int) -> Frame:
         """The frame for the element in row i and column j of the tile."""
@@ -257,12 +265,15 @@ class _Builder:
         return {name: text for name, text in texts.items() if name in root.attributes} | {marks.ROLE: role}
 
 
-def _placed(point: T, tile: T, digits: Sequence[T]) -> list[T]:
-    """The order of the axes of what is multiplied, and of the products.
-
-    A transform touches all points of a tile, one after the other, so they lie next to each other in vectors as long as
-    the last digit. Planes of one point each would lie a power of two apart, where they displace one another from cache.
+def _by_plane(point: T, tile: T, digits: Sequence[T]) -> list[T]:
+    """The order of the axes of the transformed data: what the products read for one point lies in one piece, which
+    stays in the first-level cache for all channels of the result.
     """
+    return [point, *digits[:-1], tile, *digits[-1:]]
+
+
+def _by_tile(point: T, tile: T, digits: Sequence[T]) -> list[T]:
+    """The order of the axes of the products: what the last transform reads for one tile lies side by side."""
     return [*digits[:-1], tile, point, *digits[-1:]]
 
 

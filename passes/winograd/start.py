@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import linear_form, simplify, substitute, used_dims
 from loopmorph.passes.analysis.dependence import may_alias
-from loopmorph.passes.building.nest_builder import load
+from loopmorph.passes.analysis.index_maps import invert
+from loopmorph.passes.building.pointwise import Builder, Frame, Pointwise, at_point, pointwise
+from loopmorph.passes.building.widen import is_constant
+from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.lowering.dataflow import effects
-from loopmorph.passes.nest import Access, Nest, view_nest
+from loopmorph.passes.nest import Nest, view_nest
 from loopmorph.passes.winograd.arithmetic import Scalar
-from loopmorph.passes.winograd.match import Convolution, index_values, nest_operation
+from loopmorph.passes.winograd.match import Convolution, index_values
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,13 @@ class Start:
     """A nest that stores one value, computed point by point, to each element that an accumulation starts from.
 
     Attributes:
-        nest: the nest.
-        store: its store.
-        loops: for each loop of more than one iteration, its index where it writes the element that a point of the
-            accumulation adds to, over the loops of that.
+        body: the nest.
+        iterators: those of the nest where it writes the element that a point of the accumulation adds to, over the
+            loops of that.
     """
 
-    nest: Nest
-    store: Access
-    loops: Mapping[int, ir.AffineExpr]
+    body: Pointwise
+    iterators: tuple[ir.AffineExpr, ...]
 
 
 def find_start(convolution: Convolution) -> Start | None:
@@ -51,148 +52,82 @@ def find_start(convolution: Convolution) -> Start | None:
     else:
         return None
     start = _view_start(view_nest(op.opview), convolution) if isinstance(op.opview, affine.AffineForOp) else None
-    if start is None or _box(start) != _written(convolution):
+    if start is None:
         return None
-    changes = any(may_alias(a.memref, m) for a in start.nest.loads for m in changed)
+    nest = start.body.nest
+    box = _box(nest, start.body.store.exprs, nest.points)
+    if box is None or box != _written(convolution):
+        return None
+    changes = any(may_alias(a.memref, m) for a in nest.loads for m in changed)
     return None if changes else start
 
 
 def _view_start(nest: Nest, convolution: Convolution) -> Start | None:
+    """None too where finding the iterators takes a division that the loops of the accumulation do not spare."""
     memref = convolution.result.memref
-    if not nest.is_perfect or not nest.is_rectangular or len(nest.stores) != 1:
+    try:
+        body = pointwise(nest)
+    except IllegalTransform:
         return None
-    (store,) = nest.stores
-    if store.memref != memref or any(may_alias(a.memref, memref) for a in nest.loads):
+    inverse = invert(body.store.exprs, body.extents)
+    if inverse is None or body.store.memref != memref or any(may_alias(a.memref, memref) for a in nest.loads):
         return None
-    variables = {loop.variable for loop in nest.loops}
-    for op in nest.body:
-        if op.name not in ("affine.load", "affine.store") and (
-            not op.name.startswith(("arith.", "math.")) or any(v in variables for v in op.operands)
-        ):
-            return None
-    loops: dict[int, ir.AffineExpr] = {}
-    for written, wanted in zip(store.exprs, convolution.result.exprs, strict=True):
-        digits = _digits(nest, written, wanted, convolution.nest)
-        if digits is None or digits.keys() & loops.keys():
-            return None
-        loops |= digits
-    single = all(loop.extent == 1 for loop in nest.loops if loop.position not in loops)
-    return Start(nest, store, loops) if single else None
+    axes = dict(enumerate(convolution.result.exprs))
+    extents = [e or 0 for e in convolution.nest.extents]
+    iterators = tuple(simplify(substitute(e, axes, len(axes)), extents) for e in inverse)
+    return Start(body, iterators) if all(linear_form(e) is not None for e in iterators) else None
 
 
-def _digits(
-    nest: Nest, written: ir.AffineExpr, wanted: ir.AffineExpr, accumulation: Nest
-) -> dict[int, ir.AffineExpr] | None:
-    """Where the index `written`, `g * 4 + c` for example, of the nest is `wanted`: the loops' indices.
+def _box(nest: Nest, exprs: Sequence[ir.AffineExpr], elements: int) -> list[tuple[int, int]] | None:
+    """For each axis of a memref the first index that a nest writes, and the number of indices up to the last.
 
-    None where its loops of more than one iteration are not the digits of a number, each value of which they reach
-    once, or where that takes a division that the loops of the accumulation do not spare.
+    Args:
+        nest: the nest.
+        exprs: the index that it writes, over its loops.
+        elements: how many different elements it writes.
+
+    Returns:
+        None where it leaves elements between the first and the last out.
     """
-    form = linear_form(written)
-    if form is None:
-        return None
-    extents = [e or 0 for e in accumulation.extents]
-    places = sorted((c, p) for p, c in form.coefficients.items() if nest.extents[p] != 1)
-    digits: dict[int, ir.AffineExpr] = {}
-    step = 1
-    for coefficient, p in places:
-        if coefficient != step:
-            return None
-        value = wanted - form.constant
-        if len(places) > 1:
-            value = ir.AffineExpr.get_floor_div(value, step)
-            step *= nest.extents[p] or 0
-            if (coefficient, p) != places[-1]:
-                value = ir.AffineExpr.get_mod(value, nest.extents[p] or 1)
-            value = simplify(value, extents)
-            if linear_form(value) is None:
-                return None
-        digits[p] = value
-    return digits
-
-
-def _box(start: Start) -> list[tuple[int, int]]:
-    """For each axis of the result, the first index written and the number of them."""
     box = []
-    for expr in start.store.exprs:
-        form = linear_form(expr)
-        count = math.prod(start.nest.extents[p] or 0 for p in used_dims(expr))
-        box.append((form.constant if form is not None else 0, count))
-    return box
+    for expr in exprs:
+        index = index_values(nest, expr, sorted(used_dims(expr)))
+        low, high = int(index.min()), int(index.max())
+        box.append((low, high - low + 1))
+    return box if math.prod(n for _, n in box) == elements else None
 
 
 def _written(convolution: Convolution) -> list[tuple[int, int]] | None:
-    """The same of the convolution; None where it leaves elements between the first and the last out."""
-    nest, result = convolution.nest, convolution.result
-    box = []
-    points = 1
-    for expr in result.exprs:
-        loops = sorted(used_dims(expr))
-        index = index_values(nest, expr, loops)
-        low, high = int(index.min()), int(index.max())
-        box.append((low, high - low + 1))
-        points *= high - low + 1
-    written = 1
-    for p in (*convolution.samples, *convolution.result_channels, *convolution.space):
-        written *= convolution.extent(p)
-    return box if points == written else None
+    loops = (*convolution.samples, *convolution.result_channels, *convolution.space)
+    elements = math.prod(convolution.extent(p) for p in loops)
+    return _box(convolution.nest, convolution.result.exprs, elements)
 
 
-@dataclass
 class StartValues:
     """Builds start values at the current insertion point, equal loads and operations once.
 
-    Attributes:
+    Args:
         start: the nest to take them from.
         variables: the index values that are visible there.
+        extents: how many values 0, 1, ... each of them takes.
     """
 
-    start: Start
-    variables: Sequence[ir.Value]
-    _built: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
+    def __init__(self, start: Start, variables: Sequence[ir.Value], extents: Sequence[int]) -> None:
+        self._start = start
+        self._builder = Builder(Frame(tuple(variables), tuple(extents), None))
 
     def at(self, point: Mapping[int, ir.AffineExpr]) -> Scalar:
         """The start value at a point of the accumulation: for each of its loops an expression over the variables.
 
         None where it is the constant 0.
         """
-        n = 1 + max(point)
-        loops = {p: substitute(index, point, n) for p, index in self.start.loops.items()}
-        zero = ir.AffineExpr.get_constant(0)
-        loops |= {loop.position: zero for loop in self.start.nest.loops if loop.position not in loops}
-        return self._value(self.start.store.op.operands[0], loops)
-
-    def _value(self, value: ir.Value, loops: Mapping[int, ir.AffineExpr]) -> Scalar:
-        if _is_zero(value):
+        body = self._start.body
+        if _is_zero(body.store.op.operands[0]):
             return None
-        return self._copy(value, loops)
-
-    def _copy(self, value: ir.Value, loops: Mapping[int, ir.AffineExpr]) -> ir.Value:
-        op = nest_operation(value, self.start.nest)
-        if op is None:
-            return value
-        access = next((a for a in self.start.nest.loads if a.op == op), None)
-        if access is not None:
-            n = len(self.start.nest.loops)
-            exprs = [substitute(e, loops, n) for e in access.exprs]
-            map_ = ir.AffineMap.get(len(self.variables), 0, exprs)
-            key: tuple[object, ...] = (access.memref, str(map_))
-            if key not in self._built:
-                self._built[key] = load(access.memref, map_, self.variables)
-            return self._built[key]
-        operands = [self._copy(v, loops) for v in op.operands]
-        key = (op, *operands)
-        if key not in self._built:
-            copy = op.clone(ir.InsertionPoint.current).operation
-            for k, operand in enumerate(operands):
-                copy.operands[k] = operand
-            self._built[key] = copy.results[0]
-        return self._built[key]
+        iterators = [substitute(e, point, 1 + max(point)) for e in self._start.iterators]
+        return self._builder.compute(at_point(body, iterators, self._builder.frame), {})
 
 
 def _is_zero(value: ir.Value) -> bool:
-    owner = value.owner
-    if isinstance(owner, ir.Block) or owner.operation.name != "arith.constant":
-        return False
-    number = owner.operation.attributes["value"]
+    number = value.owner.operation.attributes["value"] if is_constant(value) else None
     return isinstance(number, ir.FloatAttr) and number.value == 0.0

@@ -28,11 +28,7 @@ from loopmorph.pipelines.program import import_model
 
 BOUND = {2: 1e-5, 4: 1e-4}  # relative to the largest output
 
-
-@pytest.fixture(autouse=True)
-def context():
-    with ir.Context(), ir.Location.unknown():
-        yield
+pytestmark = pytest.mark.usefixtures("context")
 
 
 def transformed(text: str, tile: int) -> ir.Module:
@@ -196,6 +192,17 @@ def test_a_start_nest_that_writes_more_stays():
     text = conv.text.replace("affine.for %oh = 0 to 8", "affine.for %oh = 0 to 4", 1)
     assert roles(transformed(conv.text, 4)).count("init") == 1
     assert roles(transformed(text, 4)).count("init") == 2
+
+
+def test_a_start_nest_that_writes_every_second_channel_stays():
+    conv = Conv(outputs=8, start="bias")
+    text = conv.text.replace("%co = 0 to 8", "%co = 0 to 4").replace("%y[%n, %co,", "%y[%n, %co * 2,", 1)
+    module = ir.Module.parse(text)
+    Split("net", "co", 2).apply(module.operation)
+    WinogradFiltering("net", 4).apply(module.operation)
+    assert roles(module).count("init") == 2
+    arrays = conv.arrays()
+    np.testing.assert_allclose(run_affine(module.operation, arrays)[3], run_affine(text, arrays)[3], rtol=0, atol=1e-3)
 
 
 def test_start_values_that_change_in_between_stay_as_they_were():

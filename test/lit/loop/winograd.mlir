@@ -6,7 +6,7 @@
 // CHECK-DAG: %[[HALF:.*]] = arith.constant 5.000000e-01 : f32
 // CHECK-DAG: %[[ZERO:.*]] = arith.constant 0.000000e+00 : f32
 // CHECK: %[[U:.*]] = memref.alloc() : memref<16x2x3xf32>
-// CHECK-NEXT: %[[V:.*]] = memref.alloc() : memref<4x16x2xf32>
+// CHECK-NEXT: %[[V:.*]] = memref.alloc() : memref<16x5x2xf32>
 // CHECK-NEXT: %[[M:.*]] = memref.alloc() : memref<4x16x3xf32>
 
 // Filter transform: the middle two of four rows are a sum and a difference of the same two parts.
@@ -31,7 +31,7 @@
 // CHECK-NEXT: affine.load %[[X]][%[[N]], %[[C]], %[[TY]] * 2, %[[TX]] * 2]
 // CHECK: affine.load %[[X]][%[[N]], %[[C]], %[[TY]] * 2 + 3, %[[TX]] * 2 + 3]
 // CHECK-NOT: arith.mulf
-// CHECK: affine.store %{{.*}}, %[[V]][(%[[N]] * 2 + %[[TY]]) * 2 + %[[TX]], 0, %[[C]]] : memref<4x16x2xf32>
+// CHECK: affine.store %{{.*}}, %[[V]][0, (%[[N]] * 2 + %[[TY]]) * 2 + %[[TX]], %[[C]]] : memref<16x5x2xf32>
 // CHECK: morph.iter = "n", morph.layer = "conv1", morph.node = "conv", morph.role = "input-transform"}
 
 // Products.
@@ -41,7 +41,7 @@
 // CHECK-NEXT: affine.for %[[T:.*]] = 0 to 4 {
 // CHECK-NEXT: affine.for %[[O:.*]] = 0 to 3 {
 // CHECK-NEXT: affine.for %[[I:.*]] = 0 to 2 {
-// CHECK-NEXT: %[[D:.*]] = affine.load %[[V]][%[[T]], %[[P]], %[[I]]]
+// CHECK-NEXT: %[[D:.*]] = affine.load %[[V]][%[[P]], %[[T]], %[[I]]]
 // CHECK-NEXT: %[[K:.*]] = affine.load %[[U]][%[[P]], %[[I]], %[[O]]]
 // CHECK-NEXT: %[[Q:.*]] = arith.mulf %[[D]], %[[K]]
 // CHECK-NEXT: %[[S:.*]] = affine.load %[[M]][%[[T]], %[[P]], %[[O]]]
@@ -94,7 +94,7 @@ func.func @f(%x: memref<1x2x6x6xf32>, %w: memref<3x2x3x3xf32> {morph.param = "w"
 // Two groups: their digit leads the axes of the channels, and the products run over it.
 // GROUPS-LABEL: func.func @grouped(
 // GROUPS: %[[U:.*]] = memref.alloc() : memref<16x2x3x2xf32>
-// GROUPS-NEXT: %[[V:.*]] = memref.alloc() : memref<2x4x16x3xf32>
+// GROUPS-NEXT: %[[V:.*]] = memref.alloc() : memref<16x2x5x3xf32>
 // GROUPS-NEXT: %[[M:.*]] = memref.alloc() : memref<2x4x16x2xf32>
 // GROUPS: morph.role = "input-transform"}
 // GROUPS: {morph.iter = "g", morph.layer = "conv2", morph.role = "init"}
@@ -103,7 +103,7 @@ func.func @f(%x: memref<1x2x6x6xf32>, %w: memref<3x2x3x3xf32> {morph.param = "w"
 // GROUPS-NEXT: affine.for %[[G:.*]] = 0 to 2 {
 // GROUPS-NEXT: affine.for %[[O:.*]] = 0 to 2 {
 // GROUPS-NEXT: affine.for %[[I:.*]] = 0 to 3 {
-// GROUPS-NEXT: affine.load %[[V]][%[[G]], %[[T]], %[[P]], %[[I]]]
+// GROUPS-NEXT: affine.load %[[V]][%[[P]], %[[G]], %[[T]], %[[I]]]
 // GROUPS-NEXT: affine.load %[[U]][%[[P]], %[[G]], %[[I]], %[[O]]]
 // GROUPS-NEXT: arith.mulf
 // GROUPS-NEXT: affine.load %[[M]][%[[G]], %[[T]], %[[P]], %[[O]]]
