@@ -17,7 +17,6 @@ from loopmorph.passes.analysis.register_block import (
     RegisterBlock,
     Work,
     skipped_taps,
-    spreads,
     trims_rows,
 )
 from loopmorph.passes.analysis.window import windows
@@ -26,7 +25,6 @@ from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.pack import Pack
 from loopmorph.passes.loop.prefetch import Prefetch
-from loopmorph.passes.loop.prefetch_next import PrefetchNext
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.skip_zeros import SkipZeros
 from loopmorph.passes.loop.split import Split
@@ -38,7 +36,7 @@ from loopmorph.passes.nest import Loop, find_nest
 
 Step = Transformation[Any]
 
-PREFETCH_BYTES = 8192  # of the weights' stream: what memory delivers while one request is under way
+PREFETCH_BYTES = 16384  # of the weights' stream: what memory delivers while one request is under way
 
 
 def transform_schedule(module: ir.Operation, address: str, machine: Machine) -> Iterator[Step]:
@@ -53,9 +51,7 @@ def transform_schedule(module: ir.Operation, address: str, machine: Machine) -> 
     yield Vectorize(address, lane.iterator, machine.lanes)
 
 
-def contraction_schedule(
-    view: ContractionNest, layer: str, work: Work, block: RegisterBlock, machine: Machine
-) -> list[Step]:
+def contraction_schedule(view: ContractionNest, layer: str, work: Work, block: RegisterBlock) -> list[Step]:
     """The steps that give a contraction nest, at the address `layer`, that register block."""
     steps: list[Step] = []
     order_outer: list[str] = []
@@ -98,13 +94,13 @@ def contraction_schedule(
     steps.append(Vectorize(layer, view.lane.iterator, view.lane.extent or 1))
     last = summed[-1] if summed else None
     if last is not None:
-        steps += _streaming(layer, last, work, block, machine)
+        steps += _streaming(layer, last, work, block)
     if trims_rows(work, block):
         steps.append(Trim(layer, windows(view, view.pixels[:2])[view.pixels[1]].tap.iterator))
     return [*steps, FuseEpilogue(layer)]
 
 
-def _streaming(layer: str, last: Loop, work: Work, block: RegisterBlock, machine: Machine) -> Iterator[Step]:
+def _streaming(layer: str, last: Loop, work: Work, block: RegisterBlock) -> Iterator[Step]:
     """The innermost reduction unrolled, accumulators in registers, and its weights asked for in time."""
     taps = skipped_taps(work, block)
     extent = last.extent or 1
@@ -112,11 +108,8 @@ def _streaming(layer: str, last: Loop, work: Work, block: RegisterBlock, machine
     if unrolled:
         yield Unroll(layer, last.iterator, UNROLL)
     yield Promote(layer)
-    if spreads(work, block, machine):
-        yield PrefetchNext(layer, last.iterator)
-    else:
-        vectors = block.blocks * (UNROLL if unrolled else max(1, taps))
-        yield Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // (vectors * work.lanes * 4)))
+    vectors = block.blocks * (UNROLL if unrolled else max(1, taps))
+    yield Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // (vectors * work.lanes * 4)))
 
 
 def _unrolled_taps(view: ContractionNest, count: int) -> list[Loop]:

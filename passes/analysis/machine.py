@@ -18,14 +18,12 @@ class Machine:
         registers: vector registers.
         cache_bytes: size of the second-level cache.
         macs_per_byte: f32 multiply-adds that one core does while it reads one byte that no cache holds.
-        prefetch_share: the share of the memory's bandwidth that prefetch instructions reach by themselves.
     """
 
     lanes: int = 16
     registers: int = 32
     cache_bytes: int = 1 << 20
     macs_per_byte: float = 2.9
-    prefetch_share: float = 0.4
 
 
 @cache

@@ -13,6 +13,7 @@ UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and a
 _LARGEST_BODY = 256  # multiply-adds in one body: more would not stay in the cache of decoded instructions
 _BYTES = 4  # of an f32
 _LATENCY = 8  # multiply-adds in flight that keep the units busy
+_SHARE = 4  # the part of the second-level cache that one block's weights may fill
 _PRESSURE = 1.1  # loads cost a little more than their share: some wait for the cache
 
 
@@ -138,32 +139,16 @@ def cost(work: Work, block: RegisterBlock, machine: Machine) -> float:
     Each step of the innermost reduction loads `blocks` vectors of weights and `rows * columns` scalars, and does their
     product of multiply-adds; a core loads as many values in a cycle as it does multiply-adds. The weights are read
     again for every block of pixels. A network has evicted them since its last image, so the first pass takes them from
-    memory, which overlaps with that pass's arithmetic alone, unless the passes before have asked for them; the others
-    find them in the second-level cache, if they fit there.
+    memory, which overlaps with that pass's arithmetic alone; the others find them in the second-level cache, if they
+    take up no more than their share of it: data, results and the weights to come lie there too.
     """
     passes = work.passes(block)
     busy = work.macs * _live(work, block) * max(1.0, _PRESSURE * _loads(work, block), _LATENCY / _hidden(block))
     reading = work.weights * _BYTES * machine.macs_per_byte
-    resident = work.depth * block.blocks * work.lanes * _BYTES <= machine.cache_bytes * 3 // 4
+    resident = work.depth * block.blocks * work.lanes * _BYTES <= machine.cache_bytes // _SHARE
     if not resident:
         return max(busy, reading * passes)
-    if spreads(work, block, machine):
-        return busy
     return max(busy / passes, reading) + busy * (passes - 1) / passes
-
-
-def spreads(work: Work, block: RegisterBlock, machine: Machine) -> bool:
-    """Whether it pays to share out the reading of the next block's weights among the passes over this one's: it has to
-    come out evenly, and to be slow enough, since prefetches alone keep fewer requests under way than a stream does.
-    """
-    passes = work.passes(block)
-    even = (
-        passes > 1
-        and not skipped_taps(work, block)
-        and work.depth % UNROLL == 0
-        and UNROLL * block.blocks % passes == 0
-    )
-    return even and work.weights * _BYTES * machine.macs_per_byte <= machine.prefetch_share * work.macs
 
 
 def skipped_taps(work: Work, block: RegisterBlock) -> int:

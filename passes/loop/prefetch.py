@@ -66,7 +66,7 @@ class Prefetch(Transformation[PrefetchPlan]):
         loop = nest.loop(self.iter)
         if self.distance < 1:
             raise ArgumentError("distance", f"expected at least 1 iteration, got {self.distance}")
-        loads = streamed(nest, loop)
+        loads = _streamed(nest, loop)
         if not loads:
             raise IllegalTransform(nest.label, f"loop '{self.iter}' holds no vector load that depends on it")
         return PrefetchPlan(nest, loads, loop.position)
@@ -76,11 +76,11 @@ class Prefetch(Transformation[PrefetchPlan]):
         ahead = ir.AffineExpr.get_dim(plan.position) + self.distance
         shift = {plan.position: ahead}
         for load in plan.loads:
-            prefetch(plan.nest, load, [substitute(e, shift, len(variables)) for e in load.exprs], _LOCALITY)
+            _prefetch(plan.nest, load, [substitute(e, shift, len(variables)) for e in load.exprs])
         return plan.nest.root.operation
 
 
-def prefetch(nest: Nest, load: Access, exprs: Sequence[ir.AffineExpr], locality: int) -> None:
+def _prefetch(nest: Nest, load: Access, exprs: Sequence[ir.AffineExpr]) -> None:
     """Asks, right before the load, for what stands at `exprs` (over the nest's loops) in the load's memref."""
     variables = [loop.variable for loop in nest.loops]
     map_, operands = compress(ir.AffineMap.get(len(variables), 0, list(exprs)), variables)
@@ -91,13 +91,13 @@ def prefetch(nest: Nest, load: Access, exprs: Sequence[ir.AffineExpr], locality:
             attributes={
                 "isWrite": ir.BoolAttr.get(False),
                 "isDataCache": ir.BoolAttr.get(True),
-                "localityHint": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), locality),
+                "localityHint": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), _LOCALITY),
                 "map": ir.AffineMapAttr.get(map_),
             },
         )
 
 
-def streamed(nest: Nest, loop: Loop) -> tuple[Access, ...]:
+def _streamed(nest: Nest, loop: Loop) -> tuple[Access, ...]:
     """One load for each vector that the loop reads and that moves with it."""
     inside = [a for a in nest.loads if a.lanes > 1 and a.loops[-1] == loop.position]
     moving = [a for a in inside if any(loop.position in used_dims(e) for e in a.exprs)]

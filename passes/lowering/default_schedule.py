@@ -37,7 +37,6 @@ from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.partition import Partition
 from loopmorph.passes.loop.prefetch import Prefetch
-from loopmorph.passes.loop.prefetch_next import PrefetchNext
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.skip_zeros import SkipZeros
 from loopmorph.passes.loop.trim import Trim
@@ -52,7 +51,7 @@ Step = Transformation[Any]
 
 _WORKING = (marks.MAIN, marks.MIX, marks.MIX_IN)
 _ELEMENTWISE = (marks.MAIN, marks.PAD, marks.COPY, marks.EPILOGUE, marks.EXPAND)
-_MAY_FIND_NOTHING = (FuseEpilogue, Interchange, Prefetch, PrefetchNext, Promote, SkipZeros, Trim)
+_MAY_FIND_NOTHING = (FuseEpilogue, Interchange, Prefetch, Promote, SkipZeros, Trim)
 ALGORITHM_CHOICES = ("auto", "direct")
 
 
@@ -133,7 +132,7 @@ class DefaultSchedule(Pass):
             decided = Choose(layer, algorithm_name(tile), block_text(block))
             if str(decided) not in recorded_steps(module):
                 yield decided
-            yield from contraction_schedule(view, layer, work, block, machine)
+            yield from contraction_schedule(view, layer, work, block)
         elif choice.block is None:
             yield from reduction_schedule(find_nest(module, layer), layer, machine)
         else:

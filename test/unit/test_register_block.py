@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopmorph.passes.analysis.machine import Machine
-from loopmorph.passes.analysis.register_block import Work, cost, least_cost, register_blocks, spreads
+from loopmorph.passes.analysis.register_block import Work, cost, least_cost, register_blocks
 
 MACHINE = Machine()
 WIDE = Work(columns=32, rows=32, samples=1, blocks=8, sets=1, depth=576, lanes=16)
@@ -33,11 +33,11 @@ def test_many_pixels_balance_the_loads() -> None:
     assert cost(WIDE, best, MACHINE) == pytest.approx(WIDE.macs, rel=0.02)
 
 
-def test_slow_reading_is_spread_over_the_passes() -> None:
-    pointwise = Work(columns=8, rows=8, samples=1, blocks=32, sets=1, depth=512, lanes=16)
-    best = register_blocks(pointwise, MACHINE)[0]
-    assert spreads(pointwise, best, MACHINE)
-    assert not spreads(replace(pointwise, depth=510), best, MACHINE)  # no whole bodies of the unrolled reduction
+def test_weights_that_fill_the_cache_are_not_read_once_for_every_row() -> None:
+    """A wide block would evict its own weights between two rows; one block of channels takes two rows at once."""
+    strided = Work(columns=8, rows=8, samples=1, blocks=16, sets=2, depth=2304, lanes=16)
+    best = register_blocks(strided, MACHINE)[0]
+    assert (best.rows * best.columns, best.blocks) == (16, 1)
 
 
 extents = st.integers(1, 40)

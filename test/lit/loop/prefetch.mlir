@@ -1,22 +1,13 @@
-// RUN: loopmorph-opt %s -p 'morph-prefetch{layer=conv1 iter=ci distance=8}' | FileCheck %s --check-prefix=AHEAD
-// RUN: loopmorph-opt %s -p 'morph-prefetch-next{layer=conv1 iter=ci}' | FileCheck %s --check-prefix=NEXT
+// RUN: loopmorph-opt %s -p 'morph-prefetch{layer=conv1 iter=ci distance=8}' | FileCheck %s
 
 // Eight iterations ahead of each vector.
-// AHEAD: affine.for %[[CO:.*]] = 0 to 4 {
-// AHEAD: affine.for %[[OW:.*]] = 0 to 2 {
-// AHEAD-NEXT: affine.for %[[CI:.*]] = 0 to 64 {
-// AHEAD-NEXT: affine.prefetch %[[W:.*]][%[[CO]], %[[CI]] + 8, 0], read, locality<3>, data : memref<4x64x32xf32>
-// AHEAD-NEXT: affine.vector_load %[[W]][%[[CO]], %[[CI]], 0]
-// AHEAD-NEXT: affine.prefetch %[[W]][%[[CO]], %[[CI]] + 8, 16], read, locality<3>, data : memref<4x64x32xf32>
-// AHEAD-NEXT: affine.vector_load %[[W]][%[[CO]], %[[CI]], 16]
-
-// The block of the next co, 2048 elements on; each pass over ow asks for its half: one of two lines in an iteration.
-// NEXT: affine.for %[[CO:.*]] = 0 to 4 {
-// NEXT-NEXT: affine.for %[[OW:.*]] = 0 to 2 {
-// NEXT-NEXT: affine.for %[[CI:.*]] = 0 to 64 {
-// NEXT-NEXT: affine.prefetch %[[W:.*]][%[[CO]], 0, %[[OW]] * 1024 + %[[CI]] * 16 + 2048], read, locality<2>, data
-// NEXT-NEXT: affine.vector_load %[[W]][%[[CO]], %[[CI]], 0]
-// NEXT-NOT: affine.prefetch
+// CHECK: affine.for %[[CO:.*]] = 0 to 4 {
+// CHECK: affine.for %[[OW:.*]] = 0 to 2 {
+// CHECK-NEXT: affine.for %[[CI:.*]] = 0 to 64 {
+// CHECK-NEXT: affine.prefetch %[[W:.*]][%[[CO]], %[[CI]] + 8, 0], read, locality<3>, data : memref<4x64x32xf32>
+// CHECK-NEXT: affine.vector_load %[[W]][%[[CO]], %[[CI]], 0]
+// CHECK-NEXT: affine.prefetch %[[W]][%[[CO]], %[[CI]] + 8, 16], read, locality<3>, data : memref<4x64x32xf32>
+// CHECK-NEXT: affine.vector_load %[[W]][%[[CO]], %[[CI]], 16]
 func.func @f(%w: memref<4x64x32xf32>, %x: memref<2x64xf32>, %y: memref<4x2x32xf32>) {
   affine.for %co = 0 to 4 {
     affine.for %ow = 0 to 2 {
