@@ -18,6 +18,7 @@ from loopmorph.passes.lowering.split_prepare import RUN, find_function, set_func
 
 SCRATCH = "morph.scratch"  # on an argument: working memory, whose contents mean nothing before and after
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+_ROUNDS = 50  # of placing all buffers again: a few milliseconds
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,47 @@ class PlanScratch(Pass):
 
 
 def assign_offsets(buffers: Sequence[Buffer]) -> list[int]:
-    """An offset in bytes for each buffer; two that live at once do not overlap. The largest are placed first."""
+    """An offset in bytes for each buffer; two that live at once do not overlap.
+
+    They are placed one after the other, each at the lowest offset that is free for its whole life: the longest-lived
+    first, and in every further round the one that reached highest in the round before is placed ahead of all. The best
+    round counts; none can need less than `live_bytes`.
+    """
+    order = sorted(range(len(buffers)), key=lambda k: (buffers[k].first - buffers[k].last, -buffers[k].size, k))
+    least = live_bytes(buffers)
+    best = offsets = _placed(buffers, order)
+    for _ in range(_ROUNDS):
+        if extent_of(buffers, best) <= least:
+            break
+        highest = max(order, key=lambda k: offsets[k] + buffers[k].size)
+        order = [highest, *(k for k in order if k != highest)]
+        offsets = _placed(buffers, order)
+        best = min(best, offsets, key=lambda found: extent_of(buffers, found))
+    return best
+
+
+def extent_of(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:
+    """The bytes that buffers at those offsets take up together."""
+    return max((_aligned(o + b.size) for o, b in zip(offsets, buffers, strict=True)), default=0)
+
+
+def live_bytes(buffers: Sequence[Buffer]) -> int:
+    """The largest sum of the sizes, rounded up to whole lines, of buffers that live at once."""
+    moments = {b.first for b in buffers}
+    return max((sum(_aligned(b.size) for b in buffers if b.first <= m <= b.last) for m in moments), default=0)
+
+
+def _placed(buffers: Sequence[Buffer], order: Sequence[int]) -> list[int]:
+    """The offsets when each buffer, in that order, takes the lowest place that those before it leave."""
     offsets = [0] * len(buffers)
-    placed: list[int] = []
-    for k in sorted(range(len(buffers)), key=lambda k: (-buffers[k].size, buffers[k].first, k)):
-        mine = buffers[k]
-        rivals = [j for j in placed if buffers[j].first <= mine.last and mine.first <= buffers[j].last]
-        offset = 0
+    for n, k in enumerate(order):
+        mine, offset = buffers[k], 0
+        rivals = [j for j in order[:n] if buffers[j].first <= mine.last and mine.first <= buffers[j].last]
         for j in sorted(rivals, key=lambda j: offsets[j]):
             if offset + mine.size <= offsets[j]:
                 break
             offset = max(offset, _aligned(offsets[j] + buffers[j].size))
         offsets[k] = offset
-        placed.append(k)
     return offsets
 
 
@@ -95,8 +124,7 @@ def _plan(function: func.FuncOp) -> None:
             use.operation.erase()
     buffers = [_lifetime(op, position) for op in allocations]
     offsets = assign_offsets(buffers)
-    total = max(_aligned(o + b.size) for o, b in zip(offsets, buffers, strict=True))
-    scratch = _add_argument(function, total)
+    scratch = _add_argument(function, extent_of(buffers, offsets))
     for op, offset in zip(allocations, offsets, strict=True):
         with ir.InsertionPoint(op), op.location:
             start = arith.ConstantOp(ir.IndexType.get(), offset).result

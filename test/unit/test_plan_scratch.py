@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch_mlir import ir
 
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.lowering.plan_scratch import ALIGNMENT, Buffer, PlanScratch, assign_offsets
+from loopmorph.passes.lowering.plan_scratch import ALIGNMENT, Buffer, PlanScratch, assign_offsets, extent_of, live_bytes
 
 
 @st.composite
@@ -26,6 +26,30 @@ def test_live_buffers_are_disjoint_and_aligned(given_buffers: list[Buffer]) -> N
     for moment in range(45):
         alive = sorted((o, o + b.size) for o, b in placed if b.first <= moment <= b.last)
         assert all(end <= start for (_, end), (start, _) in pairwise(alive))
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> list[Buffer]:
+    """Stages of residual blocks, each with smaller buffers than the one before; a block's input lives to its end."""
+    lives, size, now = [], draw(st.integers(16, 64)) * ALIGNMENT, 0
+    for _ in range(draw(st.integers(1, 4))):
+        for _ in range(draw(st.integers(1, 4))):
+            layers = draw(st.integers(1, 3))
+            lives += [Buffer(size, now, now + layers), *(Buffer(size, now + k, now + k + 1) for k in range(1, layers))]
+            now += layers
+        size //= 2
+    return lives
+
+
+@given(networks())
+def test_a_residual_network_needs_little_more_than_what_lives_at_once(lives: list[Buffer]) -> None:
+    assert live_bytes(lives) <= extent_of(lives, assign_offsets(lives)) <= 1.25 * live_bytes(lives)
+
+
+def test_a_residual_branch_is_no_obstacle() -> None:
+    """A long-lived buffer in the middle of memory would leave no room for two large ones on either side of it."""
+    given_buffers = [Buffer(640, 0, 2), Buffer(640, 1, 6), Buffer(1280, 4, 8), Buffer(640, 7, 9), Buffer(1280, 8, 9)]
+    assert extent_of(given_buffers, assign_offsets(given_buffers)) == live_bytes(given_buffers)
 
 
 def test_a_chain_needs_no_more_than_two_buffers() -> None:
