@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import click
@@ -126,32 +127,43 @@ def _print(result: OperatorsResult) -> None:
 
 
 def _print_layer(console: Console, layer: LayerOperators) -> None:
-    title = f"{layer.name}: {layer.shape}; {layer.macs / 1e6:.2f} M MACs, {layer.parameters:,} parameters, "
-    table = Table(title=escape(title + layer.algorithm), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    title = f"{layer.name}: {layer.shape}; {layer.macs / 1e6:.2f} M MACs, {layer.parameters:,} parameters"
+    console.print(f"\n{escape(title)}", soft_wrap=True)
+    console.print(_original(layer))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("operator", no_wrap=True)
-    for heading in ("MACs", "param.", "time", "ms", "ms new", "GFLOP/s", "new"):
+    for heading in ("MACs", "param.", "time", "us", "GFLOP/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("algorithm")
     for row in layer.rows:
         if row.outcome == "timed":
-            table.add_row(escape(row.operator), *_figures(row), f"{layer.algorithm} -> {row.algorithm}")
-    console.print(table)
+            table.add_row(escape(row.operator), *_figures(row), row.algorithm)
+    if table.row_count:
+        console.print(table)
     for row in layer.rows:
         if row.outcome != "timed":
             console.print(escape(f"  {row.operator}: {row.outcome}: {row.reason}"), soft_wrap=True)
 
 
+def _original(layer: LayerOperators) -> str:
+    """The original's time, which every operator was sampled in turns with: the median of these."""
+    timed = [row for row in layer.rows if row.ms_before is not None and row.gflops_before is not None]
+    if not timed:
+        return f"original: {layer.algorithm}"
+    ms = median(row.ms_before or 0.0 for row in timed)
+    gflops = median(row.gflops_before or 0.0 for row in timed)
+    return f"original: {_us(ms)} us, {gflops:.1f} GFLOP/s, {layer.algorithm}"
+
+
 def _figures(row: OperatorRow) -> list[str]:
-    formats = (
-        (row.mac_ratio, "{:.2f}"),
-        (row.parameter_ratio, "{:.2f}"),
-        (row.speedup, "{:.2f}"),
-        (row.ms_before, "{:.3g}"),
-        (row.ms_after, "{:.3g}"),
-        (row.gflops_before, "{:.1f}"),
-        (row.gflops_after, "{:.1f}"),
-    )
-    return [spelling.format(value) if value is not None else "-" for value, spelling in formats]
+    ratios = [row.mac_ratio, row.parameter_ratio, row.speedup]
+    time = "-" if row.ms_after is None else _us(row.ms_after)
+    rate = "-" if row.gflops_after is None else f"{row.gflops_after:.1f}"
+    return [*("-" if value is None else f"{value:.2f}" for value in ratios), time, rate]
+
+
+def _us(ms: float) -> str:
+    return f"{1e3 * ms:.2f}" if ms < 0.1 else f"{1e3 * ms:.0f}"
 
 
 def _print_paper(console: Console, result: OperatorsResult) -> None:
