@@ -1,23 +1,24 @@
-"""Group, depthwise and bottleneck on each kind of ResNet-18 layer: shapes, work, and compiled code against PyTorch."""
+"""Group, depthwise and bottleneck on each kind of residual layer: shapes, work, and compiled code against PyTorch."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from networks import Residual
 
 import loopmorph as lm
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.zoo import ZOO
 
 # One layer of each kind: same width, widening with stride, 1x1 shortcut.
-SAME, WIDENING, SHORTCUT = "layer2.1.conv1", "layer2.0.conv1", "layer2.0.shortcut.0"
+SAME, WIDENING, SHORTCUT = "block1.conv1", "block2.conv1", "block2.shortcut.0"
 
 
 @pytest.fixture(scope="module")
 def resnet() -> Program:
+    """The first two stages of ResNet-18, one block each."""
     torch.manual_seed(0)
-    model = ZOO["resnet18"].factory().eval()
-    return lm.import_model(model, (torch.randn(1, 3, 16, 16),))
+    return lm.import_model(Residual(64).eval(), (torch.randn(1, 3, 16, 16),))
 
 
 def check(before: Program, text: str) -> Program:
@@ -49,8 +50,8 @@ def test_group(resnet: Program, layer: str, factor: int) -> None:
 
 def test_depthwise(resnet: Program) -> None:
     after = check(resnet, f"morph-depthwise{{layer={SAME}}}")
-    assert after.parameters[f"{SAME}.weight"].shape == (128, 1, 3, 3)
-    assert macs(after, SAME) * 128 == macs(resnet, SAME)
+    assert after.parameters[f"{SAME}.weight"].shape == (64, 1, 3, 3)
+    assert macs(after, SAME) * 64 == macs(resnet, SAME)
 
 
 @pytest.mark.parametrize("layer", [WIDENING, SHORTCUT])
@@ -69,10 +70,13 @@ def test_bottleneck(resnet: Program, layer: str, iterator: str) -> None:
     assert macs(after, layer) * 2 == macs(resnet, layer)
 
 
-def test_neural_and_loop_transformations_together(resnet: Program) -> None:
+def test_neural_and_loop_transformations_together_on_resnet18() -> None:
+    torch.manual_seed(0)
+    resnet = lm.import_model(ZOO["resnet18"].factory().eval(), (torch.randn(1, 3, 16, 16),))
+    same, widening = "layer2.1.conv1", "layer2.0.conv1"
     check(
         resnet,
-        f"morph-group{{layer={SAME} iters=co,ci factor=4}},morph-bottleneck{{layer={WIDENING} iter=co factor=2}},"
-        f"morph-tile{{layer={SAME} iters=oh,ow sizes=4,4}},morph-unroll{{layer={WIDENING} iter=kw factor=3}},"
-        f"morph-interchange{{layer={SHORTCUT} order=ci,ow}},morph-fuse{{layer=layer3.0.conv1 iters=oh,ow}}",
+        f"morph-group{{layer={same} iters=co,ci factor=4}},morph-bottleneck{{layer={widening} iter=co factor=2}},"
+        f"morph-tile{{layer={same} iters=oh,ow sizes=4,4}},morph-unroll{{layer={widening} iter=kw factor=3}},"
+        "morph-interchange{layer=layer2.0.shortcut.0 order=ci,ow},morph-fuse{layer=layer3.0.conv1 iters=oh,ow}",
     )

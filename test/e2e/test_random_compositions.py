@@ -19,7 +19,7 @@ def runner() -> Iterator[Runner]:
         yield runner
 
 
-@settings(max_examples=25, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
+@settings(max_examples=16, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
 @given(seed=st.integers(0, 2**32))  # not `st.randoms`: its draws are mostly the simplest, which are refused
 def test_random_compositions_are_refused_or_compute_what_their_module_does(runner: Runner, seed: int) -> None:
     report = runner.run(seed)

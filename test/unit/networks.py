@@ -102,6 +102,29 @@ class Separable(nn.Module):
         return self.linear(self.pointwise(x).mean((2, 3)))
 
 
+class Twice(nn.Module):
+    """A convolution that runs twice, on the same weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.conv(x))
+
+
+class OwnParameter(nn.Module):
+    """A convolution of the module's own forward, with a parameter of its own; takes (N, 4, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 4, 3, 3))
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(functional.conv2d(x, self.weight, padding=1))
+
+
 def randomized(model: nn.Module, seed: int = 0) -> nn.Module:
     """The model in eval mode with BatchNorm statistics that are not trivial, so that folding them wrongly shows."""
     generator = torch.Generator().manual_seed(seed)

@@ -23,11 +23,7 @@ from loopmorph.passes.affine_expr import (
 
 EXTENTS = (4, 3, 6)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def context():
-    with ir.Context():
-        yield
+pytestmark = pytest.mark.usefixtures("context")
 
 
 def grid() -> list[np.ndarray]:

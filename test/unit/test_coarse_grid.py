@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import Plain, Residual, Separable, image, randomized
+from networks import Residual, image
 from torch import nn
 from torch.nn import functional
+from transformed import network
 
 import loopmorph as lm
 from loopmorph.passes import marks
@@ -34,14 +35,7 @@ def repeated(extent: int, factor: int, stride: int = 1) -> list[int]:
 @pytest.fixture(scope="module")
 def residual() -> Program:
     """Odd sizes that divide: maps of 6 x 6, and 3 x 3 after a stride of 2."""
-    torch.manual_seed(0)
-    return lm.import_model(randomized(Residual()), (image(2, 6),))
-
-
-@pytest.fixture(scope="module")
-def plain() -> Program:
-    torch.manual_seed(0)
-    return lm.import_model(randomized(Plain()), (image(),))
+    return network(Residual, 6, 2)
 
 
 def check(program: Program, text: str, reference: nn.Module) -> Program:
@@ -107,13 +101,11 @@ def test_start_values_with_a_bias_follow(plain: Program) -> None:
     check(plain, text, network)
 
 
-def test_grouped_and_depthwise_layers_too() -> None:
-    torch.manual_seed(0)
-    program = lm.import_model(randomized(Separable()), (image(),))
+def test_grouped_and_depthwise_layers_too(separable: Program) -> None:
     for layer in ("grouped", "depthwise"):
-        network = program.to_module().eval()
-        setattr(network, layer, Coarse(network.get_submodule(layer), list(range(4)), repeated(4, 2)))
-        check(program, f"morph-bottleneck{{layer={layer} iter=ow factor=2}}", network)
+        reference = separable.to_module().eval()
+        setattr(reference, layer, Coarse(reference.get_submodule(layer), list(range(4)), repeated(4, 2)))
+        check(separable, f"morph-bottleneck{{layer={layer} iter=ow factor=2}}", reference)
 
 
 def test_channels_and_groups_can_follow(residual: Program) -> None:

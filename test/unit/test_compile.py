@@ -79,12 +79,11 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", SMALL)
-def test_equals_pytorch(name: str, batch: int) -> None:
+def test_equals_pytorch(name: str) -> None:
     torch.manual_seed(0)
     model = seeded(SMALL[name]())
-    x = torch.randn(batch, 3, 10, 10)
+    x = torch.randn(3, 3, 10, 10)
     with torch.no_grad():
         expected = model(x)
     got = lm.compile(model, (x,))(x)

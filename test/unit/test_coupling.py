@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import Dense, Residual, Separable, image, randomized
 from torch import nn
 from torch.nn import functional
 from torch_mlir import ir
+from transformed import agrees, imported
 
 import loopmorph as lm
 from loopmorph.passes.analysis.classes import DimensionClass, dimension_classes
@@ -19,21 +19,6 @@ from loopmorph.passes.analysis.coupling import Coupling
 from loopmorph.passes.nest import find_nest
 from loopmorph.passes.neural.shrink import shrink
 from loopmorph.pipelines.program import Program, copy_module
-
-
-def imported(model: nn.Module) -> Program:
-    torch.manual_seed(0)
-    return lm.import_model(randomized(model), (image(),))
-
-
-@pytest.fixture(scope="module")
-def dense() -> Program:
-    return imported(Dense())
-
-
-@pytest.fixture(scope="module")
-def residual() -> Program:
-    return imported(Residual())
 
 
 class PaddedShortcut(nn.Module):
@@ -84,16 +69,6 @@ def kept_values(before: Program, after: Program, kept: dict[str, tuple[list[int]
         for axis, index in enumerate(kept.get(name, ())):
             expected = expected[(slice(None),) * axis + (index,)]
         assert torch.equal(after.parameters[name], expected), name
-
-
-def agrees(program: Program) -> None:
-    """The compiled program computes what its module does, and the module can be trained."""
-    module = program.to_module().eval()
-    expected = module(*program.example_inputs)
-    difference = (lm.compile(program)(*program.example_inputs) - expected).abs().max() / expected.abs().max()
-    assert difference < 1e-4
-    expected.sum().backward()
-    assert all(p.grad is not None for p in module.parameters())
 
 
 def norm(name: str, kept: list[int]) -> dict[str, tuple[list[int], ...]]:
@@ -226,10 +201,9 @@ def test_a_window_keeps_its_central_tap(residual: Program, layer: str) -> None:
     agrees(after)
 
 
-def test_a_window_of_a_grouped_layer() -> None:
-    program = imported(Separable())
-    after = program.apply("morph-bottleneck{layer=grouped iter=kw factor=3}")
-    kept_values(program, after, {"grouped.weight": (ALL, ALL, ALL, [1])})
+def test_a_window_of_a_grouped_layer(separable: Program) -> None:
+    after = separable.apply("morph-bottleneck{layer=grouped iter=kw factor=3}")
+    kept_values(separable, after, {"grouped.weight": (ALL, ALL, ALL, [1])})
     agrees(after)
 
 

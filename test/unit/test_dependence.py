@@ -6,6 +6,7 @@ import islpy as isl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loop_programs import KEPT
 from torch_mlir import ir
 
 from loopmorph.passes.analysis.dependence import (
@@ -19,14 +20,7 @@ from loopmorph.passes.analysis.dependence import (
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest, nests
 
-KEPT: list[ir.Module] = []  # a view dangles once its module is gone
-
-
-@pytest.fixture(autouse=True, scope="module")
-def context():
-    with ir.Context(), ir.Location.unknown():
-        yield
-        KEPT.clear()
+pytestmark = pytest.mark.usefixtures("context")
 
 
 def nest_of(body: str, arguments: str = "%a: memref<8x8xf32>, %b: memref<8x8xf32>, %c: memref<8xf32>") -> Nest:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from networks import Plain, Residual, image, randomized
+from networks import Plain, Residual
 from torch import nn
+from transformed import network
 
-import loopmorph as lm
 from loopmorph.pipelines.data import Batch
 from loopmorph.pipelines.evaluate import Evaluator
 from loopmorph.pipelines.measure import TimingCache
@@ -23,8 +24,14 @@ class Pooled(nn.Sequential):
         super().__init__(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
 
 
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker() as worker:
+        yield worker
+
+
 @pytest.mark.parametrize(
-    ("network", "step", "changed"),
+    ("model", "step", "changed"),
     [
         (Pooled, "morph-bottleneck{layer=0 iter=co factor=2}", ["0", "4"]),
         (Plain, "morph-bottleneck{layer=conv1 iter=co factor=2}", ["conv1", "conv2"]),
@@ -32,13 +39,11 @@ class Pooled(nn.Sequential):
     ],
 )
 def test_each_changed_layer_is_checked_and_timed(
-    network: type[nn.Module], step: str, changed: list[str], tmp_path: Path
+    worker: Worker, model: type[nn.Module], step: str, changed: list[str], tmp_path: Path
 ) -> None:
-    torch.manual_seed(0)
-    program = lm.import_model(randomized(network()), (image(),))
+    program = network(model)
     batch = Batch(torch.randn(8, 3, 8, 8), torch.arange(8) % 10, 10, "random")
-    with Worker() as worker:
-        evaluator = Evaluator(program, batch, 0, 1, worker, TimingCache(tmp_path))
-        times = evaluator.layer_times(program.apply(step))
+    evaluator = Evaluator(program, batch, 0, 1, worker, TimingCache(tmp_path))
+    times = evaluator.layer_times(program.apply(step))
     assert [time.name for time in times] == changed
     assert all(time.ms_before > 0 and time.ms_after > 0 and time.macs_after < time.macs_before for time in times)

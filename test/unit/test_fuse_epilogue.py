@@ -36,11 +36,7 @@ from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
 
-
-@pytest.fixture(autouse=True)
-def context():
-    with ir.Context(), ir.Location.unknown():
-        yield
+pytestmark = pytest.mark.usefixtures("context")
 
 
 def test_bias_and_relu_on_scalars():

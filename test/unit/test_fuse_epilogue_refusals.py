@@ -7,11 +7,7 @@ from torch_mlir import ir
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 
-
-@pytest.fixture(autouse=True)
-def context():
-    with ir.Context(), ir.Location.unknown():
-        yield
+pytestmark = pytest.mark.usefixtures("context")
 
 
 def test_accumulators_in_memory():

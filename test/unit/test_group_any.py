@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from networks import Residual, image, randomized
+from networks import Residual, Twice, image
 from torch import nn
 from torch.nn import functional
+from transformed import network
 
 import loopmorph as lm
 from loopmorph.passes.nest import find_nest
@@ -46,8 +47,7 @@ def slices(weight: torch.Tensor, bands: int) -> list[torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def program() -> Program:
-    torch.manual_seed(0)
-    return lm.import_model(randomized(Residual()), (image(2, 12),))
+    return network(Residual, 12, 2)
 
 
 def drawn_anew(program: Program, name: str) -> torch.Tensor:
@@ -181,17 +181,8 @@ def test_what_has_no_bands_is_refused(program: Program, options: str, message: s
 
 
 def test_a_shared_weight_gets_no_bands() -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 3, 1)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.conv(self.conv(x))
-
-    twice = lm.import_model(Twice().eval(), (image(),))
     with pytest.raises(lm.IllegalTransform, match=r"its weight 'conv\.weight' is read elsewhere as well"):
-        twice.apply("morph-group{layer=conv iters=oh factor=2}")
+        network(Twice).apply("morph-group{layer=conv iters=oh factor=2}")
 
 
 def test_one_or_two_different_iterators_are_wanted(program: Program) -> None:

@@ -25,11 +25,7 @@ MAPS = (
     "(0, d1)",
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def context():
-    with ir.Context(), ir.Location.unknown():
-        yield
+pytestmark = pytest.mark.usefixtures("context")
 
 
 def exprs(text: str) -> tuple[ir.AffineExpr, ...]:

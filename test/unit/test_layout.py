@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jit import run_affine
-from networks import Dense, Plain, Residual, Separable, image, randomized
+from networks import Dense, Plain, Residual, Separable
 from torch import nn
 from torch_mlir import ir
 from torch_mlir.passmanager import PassManager
+from transformed import network
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import simplify
@@ -23,7 +22,7 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.forward_copies import ForwardCopies
 from loopmorph.passes.loop.pack import Pack
 from loopmorph.passes.nest import Nest, functions, nests
-from loopmorph.pipelines.program import Program, copy_module, import_model
+from loopmorph.pipelines.program import Program, copy_module
 
 FOLD = "morph-fold-scale,morph-fuse-elementwise"
 FORWARD = f"{FOLD},morph-forward-copies"
@@ -58,12 +57,6 @@ class Dilated(nn.Module):
         return self.up(self.conv(x))
 
 
-@functools.cache
-def imported(model: type[nn.Module], size: int = 8, batch: int = 1) -> Program:
-    torch.manual_seed(0)
-    return import_model(randomized(model()), (image(batch, size),))
-
-
 def output(program: Program) -> np.ndarray:
     """What the program computes for its example input."""
     module = copy_module(program.module)
@@ -87,7 +80,7 @@ def _arguments(program: Program) -> list[np.ndarray]:
 
 def check(model: type[nn.Module], pipeline: str, size: int = 8, batch: int = 1) -> Program:
     """The program after the pipeline, which computes what the model does."""
-    program = imported(model, size, batch)
+    program = network(model, size, batch)
     changed = program.apply(pipeline)
     assert changed.module.operation.verify()
     with torch.no_grad():
@@ -128,7 +121,7 @@ def test_forwarding_leaves_no_copy_but_that_of_the_input(model, size):
 
 
 def test_a_dense_block_shares_one_memref():
-    before = imported(Dense, 7).apply(FOLD)
+    before = network(Dense, 7).apply(FOLD)
     after = check(Dense, FORWARD, 7)
     assert [n for n in views(before) if n.role == "copy"]
     assert not [n for n in views(after) if n.role == "copy"]
@@ -146,7 +139,7 @@ def test_a_concatenation_that_is_padded_is_computed_inside_the_padding():
 
 
 def test_every_second_element_of_a_filled_image():
-    before = imported(Dilated, 5).apply(FOLD)
+    before = network(Dilated, 5).apply(FOLD)
     after = check(Dilated, FORWARD, 5)
     assert (copies(before), copies(after)) == (5, 4)
 
@@ -257,7 +250,7 @@ def test_a_packed_parameter_is_a_copy_that_depends_on_parameters_alone():
     ],
 )
 def test_packing_is_refused_with_a_reason(transformation, error, match):
-    program = imported(Residual)
+    program = network(Residual)
     before = str(program)
     with pytest.raises(error, match=match):
         transformation.apply(program.module.operation)

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loop_programs import (
-    KEPT,
     Program,
     apply,
     check,
@@ -33,12 +32,7 @@ from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.nest import Nest
 
-
-@pytest.fixture(autouse=True)
-def context():
-    with ir.Context(), ir.Location.unknown():
-        yield
-        KEPT.clear()
+pytestmark = pytest.mark.usefixtures("context")
 
 
 # ---- interchange

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import transformed
-from networks import Dense, Residual, image
-from torch import nn
-from torch.nn import functional
-from transformed import check, imported
+from networks import Residual, Twice, image
+from transformed import check, imported, network, own_parameter
 
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
@@ -16,16 +13,6 @@ from loopmorph.pipelines.nest_module import NestModule
 from loopmorph.pipelines.program import Program
 
 LAYER = "block1.conv1"
-
-
-@pytest.fixture(scope="module")
-def residual() -> Program:
-    return transformed.residual()
-
-
-@pytest.fixture(scope="module")
-def plain() -> Program:
-    return transformed.plain()
 
 
 def mix(iterator: str, layer: str = LAYER) -> str:
@@ -108,10 +95,9 @@ def test_a_bias_follows_the_channels_between(plain: Program) -> None:
     }
 
 
-def test_a_layer_that_reads_a_concatenation() -> None:
-    program = imported(Dense())
-    check(program, mix("ci", "layer2.conv1"))
-    check(program, mix("co", "layer2.conv2"), compiled=True)
+def test_a_layer_that_reads_a_concatenation(dense: Program) -> None:
+    check(dense, mix("ci", "layer2.conv1"))
+    check(dense, mix("co", "layer2.conv2"), compiled=True)
 
 
 def test_the_module_holds_the_new_parameter(residual: Program) -> None:
@@ -148,19 +134,8 @@ def test_any_output_iterator_can_be_mixed(residual: Program) -> None:
     assert after.parameters[f"{LAYER}.mix"].shape == after.parameters[f"{LAYER}.mix_in"].shape == (8, 8)
 
 
-class Functional(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(8, 4, 3, 3))
-        self.head = nn.Conv2d(8, 2, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(functional.conv2d(x, self.weight, padding=1))
-
-
 def test_an_operation_of_the_forward_has_no_place_for_a_parameter() -> None:
-    program = imported(Functional(), torch.randn(1, 4, 6, 6))
-    layer = next(entry.name for entry in program.layers if entry.macs and entry.name != "head")
+    program, layer = own_parameter()
     after = program.apply(mix("co", layer))
     (x,) = after.example_inputs
     torch.testing.assert_close(lm.compile(after)(x), program.model(x), rtol=1e-4, atol=1e-5)
@@ -168,17 +143,8 @@ def test_an_operation_of_the_forward_has_no_place_for_a_parameter() -> None:
         after.to_module()
 
 
-class Twice(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(self.conv(x))
-
-
 def test_a_module_that_is_used_twice_is_not_extended() -> None:
-    after = imported(Twice()).apply(mix("co", "conv"))
+    after = network(Twice).apply(mix("co", "conv"))
     with pytest.raises(IllegalTransform, match="layer 'conv': it is used 2 times and no longer a known operation"):
         after.to_module()
 

@@ -4,40 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import Plain, Residual, Separable, image, randomized
+from networks import image
 from torch import nn
+from transformed import agrees
 
 import loopmorph as lm
 from loopmorph.pipelines.program import Program
-
-
-def imported(model: nn.Module) -> Program:
-    torch.manual_seed(0)
-    return lm.import_model(randomized(model), (image(),))
-
-
-@pytest.fixture(scope="module")
-def residual() -> Program:
-    return imported(Residual())
-
-
-@pytest.fixture(scope="module")
-def plain() -> Program:
-    return imported(Plain())
-
-
-@pytest.fixture(scope="module")
-def separable() -> Program:
-    return imported(Separable())
-
-
-def outputs_agree(program: Program) -> None:
-    module = program.to_module().eval()
-    expected = module(*program.example_inputs)
-    difference = (lm.compile(program)(*program.example_inputs) - expected).abs().max() / expected.abs().max()
-    assert difference < 1e-4
-    expected.sum().backward()
-    assert all(p.grad is not None for p in module.parameters())
 
 
 def macs(program: Program, layer: str) -> int:
@@ -66,7 +38,7 @@ def test_a_range_of_an_output_follows_to_norm_and_reader(residual: Program) -> N
     assert torch.equal(new["block1.conv1.weight"], old["block1.conv1.weight"][2:5])
     assert torch.equal(new["block1.bn1.running_var"], old["block1.bn1.running_var"][2:5])
     assert torch.equal(new["block1.conv2.weight"], old["block1.conv2.weight"][:, 2:5])
-    outputs_agree(after)
+    agrees(after)
 
 
 def test_narrow_from_0_is_what_bottleneck_does(residual: Program) -> None:
@@ -92,7 +64,7 @@ def test_a_part_of_a_split_reduction(residual: Program, part: str, kept: list[in
     begin = 1 if part == "ci.0" else 2
     after = split.apply(f"morph-narrow{{layer=block1.conv1 iter={part} begin={begin}}}")
     assert torch.equal(after.parameters["block1.conv1.weight"], residual.parameters["block1.conv1.weight"][:, kept])
-    outputs_agree(after)
+    agrees(after)
 
 
 def test_each_group_reads_the_same_range_of_its_channels(residual: Program) -> None:
@@ -107,13 +79,13 @@ def test_the_channels_of_every_group_follow_to_a_depthwise_reader(separable: Pro
     for name in ("grouped.weight", "grouped.bias", "depthwise.weight"):
         assert torch.equal(after.parameters[name], separable.parameters[name][kept])
     assert torch.equal(after.parameters["pointwise.weight"], separable.parameters["pointwise.weight"][:, kept])
-    outputs_agree(after)
+    agrees(after)
 
 
 def test_taps_of_a_window(residual: Program) -> None:
     after = residual.apply("morph-narrow{layer=block2.conv1 iter=kh begin=1}")
     assert torch.equal(after.parameters["block2.conv1.weight"], residual.parameters["block2.conv1.weight"][:, :, 1:])
-    outputs_agree(after)
+    agrees(after)
 
 
 def test_a_flattened_map_keeps_whole_channels(plain: Program) -> None:
@@ -125,7 +97,7 @@ def test_a_flattened_map_keeps_whole_channels(plain: Program) -> None:
 def test_a_linear_layer_reads_any_range_of_a_flattened_map(plain: Program) -> None:
     after = plain.apply("morph-narrow{layer=hidden iter=ci begin=6 extent=20}")
     assert torch.equal(after.parameters["hidden.weight"], plain.parameters["hidden.weight"][:, 6:26])
-    outputs_agree(after)
+    agrees(after)
 
 
 @pytest.mark.parametrize(

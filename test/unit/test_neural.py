@@ -4,36 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import Dense, Plain, Residual, Separable, image, randomized
 from torch import nn
+from transformed import imported
 
 import loopmorph as lm
 from loopmorph.pipelines.program import Program
-
-
-def imported(model: nn.Module) -> Program:
-    torch.manual_seed(0)
-    return lm.import_model(randomized(model), (image(),))
-
-
-@pytest.fixture(scope="module")
-def residual() -> Program:
-    return imported(Residual())
-
-
-@pytest.fixture(scope="module")
-def dense() -> Program:
-    return imported(Dense())
-
-
-@pytest.fixture(scope="module")
-def separable() -> Program:
-    return imported(Separable())
-
-
-@pytest.fixture(scope="module")
-def plain() -> Program:
-    return imported(Plain())
 
 
 def changed(before: Program, after: Program) -> dict[str, tuple[int, ...]]:

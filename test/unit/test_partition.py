@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-import transformed
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jit import run_affine
 from loop_programs import diagonal, expected, inputs, require_in_bounds, sources, triangle
 from loop_programs import program as small_program
-from networks import Plain, Residual, image
-from torch import nn
-from torch.nn import functional
+from networks import Plain, Twice, image
 from torch_mlir import ir
-from transformed import check, imported
+from transformed import check, imported, network, own_parameter
 
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
@@ -30,16 +29,6 @@ from loopmorph.pipelines.nest_module import NestModule
 from loopmorph.pipelines.program import Program
 
 LAYER = "block1.conv1"
-
-
-@pytest.fixture(scope="module")
-def residual() -> Program:
-    return transformed.residual()
-
-
-@pytest.fixture(scope="module")
-def plain() -> Program:
-    return transformed.plain()
 
 
 def layer_nests(program: Program, layer: str) -> dict[str, dict[str, int | None]]:
@@ -206,7 +195,7 @@ def test_inputs_and_outputs_stay_where_they_are_among_the_arguments(residual: Pr
 
 
 def test_the_module_holds_the_pieces_under_the_layers_name(residual: Program) -> None:
-    program = imported(Residual())
+    program = dataclasses.replace(residual, model=copy.deepcopy(residual.model))
     program.model.block1.conv1.weight.requires_grad_(False)
     module = program.apply(partition("co", "2,6")).to_module()
     assert isinstance(module.block1.conv1, NestModule)
@@ -248,32 +237,15 @@ def test_the_text_that_stands_for_all_such_layers_names_no_parameter(residual: P
     assert "morph-partition{layer=layer iter=co sizes=2,6}" in text
 
 
-class Functional(nn.Module):
-    """A convolution of the module's own forward, with its own parameter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(8, 4, 3, 3))
-        self.head = nn.Conv2d(8, 2, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(functional.conv2d(x, self.weight, padding=1))
-
-
-def functional_layer(program: Program) -> str:
-    return next(layer.name for layer in program.layers if layer.macs and layer.name != "head")
-
-
 def test_pieces_of_a_users_own_parameter_are_joined() -> None:
-    program = imported(Functional(), torch.randn(1, 4, 6, 6))
-    after = program.apply(partition("co", "2,6", functional_layer(program)))
+    program, layer = own_parameter()
+    after = program.apply(partition("co", "2,6", layer))
     (x,) = after.example_inputs
     assert torch.equal(after.to_module()(x), program.model(x))
 
 
 def test_pieces_of_a_users_own_parameter_that_differ_are_refused() -> None:
-    program = imported(Functional(), torch.randn(1, 4, 6, 6))
-    layer = functional_layer(program)
+    program, layer = own_parameter()
     after = program.apply(f"{partition('co', '4,4', layer)},morph-group{{layer={layer}#main.1 iters=co,ci factor=2}}")
     with pytest.raises(IllegalTransform, match="parameter 'weight': it was cut into pieces that differ now"):
         after.to_module()
@@ -282,17 +254,8 @@ def test_pieces_of_a_users_own_parameter_that_differ_are_refused() -> None:
 # ---- refusals
 
 
-class Twice(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(self.conv(x))
-
-
 def test_a_parameter_that_others_read_is_not_cut() -> None:
-    program = imported(Twice())
+    program = network(Twice)
     match = (
         "layer 'conv': its parameter 'conv.weight' is read elsewhere as well .by 'conv@1'.; it cannot be cut along 'co'"
     )

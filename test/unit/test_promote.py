@@ -16,12 +16,7 @@ from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
 
-
-@pytest.fixture(autouse=True)
-def context():
-    with ir.Context(), ir.Location.unknown():
-        yield
-        KEPT.clear()
+pytestmark = pytest.mark.usefixtures("context")
 
 
 def carried(module: ir.Module) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import pytest
@@ -36,13 +37,22 @@ class Chain(nn.Sequential):
         super().__init__(*blocks)
 
 
-def conv(kernel: int = 3, stride: int = 1, channels: int = 32) -> nn.Conv2d:
-    return nn.Conv2d(channels, channels, kernel, stride=stride, padding=kernel // 2)
+def conv(kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(32, 32, kernel, stride=stride, padding=kernel // 2)
 
 
-def laid_out(model: nn.Module, size: int = 16, channels: int = 32) -> ir.Module:
+PLAIN = (3, 1)  # kernel and stride
+
+
+@functools.cache
+def chain(*kernels: tuple[int, int]) -> ir.Module:
+    """`laid_out` of convolutions with these kernels and strides; for readers, or to be copied."""
+    return laid_out(Chain(*(conv(kernel, stride) for kernel, stride in kernels)))
+
+
+def laid_out(model: nn.Module) -> ir.Module:
     """The program just before the default schedule."""
-    module = copy_module(lm.import_model(model.eval(), (torch.randn(1, channels, size, size),)).module)
+    module = copy_module(lm.import_model(model.eval(), (torch.randn(1, 32, 16, 16),)).module)
     run_pipeline(module, LAYOUT)
     return module
 
@@ -69,8 +79,7 @@ def located(module: ir.Module) -> str:
 
 @pytest.mark.parametrize("kernel", [3, 1])
 def test_sharing_gives_the_module_that_the_steps_give(kernel: int) -> None:
-    model = Chain(conv(kernel), conv(kernel), conv(kernel), conv(kernel))
-    shared, single = laid_out(model), laid_out(model)
+    shared, single = (copy_module(chain(*4 * [(kernel, 1)])) for _ in range(2))
     DefaultSchedule().run(shared.operation)
     schedule_one_by_one(single)
     assert recorded_steps(shared.operation) == recorded_steps(single.operation)
@@ -79,7 +88,7 @@ def test_sharing_gives_the_module_that_the_steps_give(kernel: int) -> None:
 
 
 def test_every_layer_keeps_its_marks() -> None:
-    module = laid_out(Chain(conv(), conv(), conv(), conv()))
+    module = copy_module(chain(*4 * [PLAIN]))
     nodes = {name: {marks.get_text(n.root, marks.NODE) for n in layer_nests(module.operation, name)} for name in NAMES}
     DefaultSchedule().run(module.operation)
     for name in NAMES:
@@ -115,13 +124,13 @@ def group(module: ir.Module, layer: str) -> LayerGroup:
 
 
 def test_equal_layers_have_equal_texts() -> None:
-    module = laid_out(Chain(conv(), conv(), conv()))
+    module = chain(*4 * [PLAIN])
     assert group(module, "1.0").text == group(module, "2.0").text
 
 
-@pytest.mark.parametrize(("first", "second"), [(conv(3), conv(1)), (conv(3), conv(3, stride=2)), (conv(3), conv(5))])
-def test_layers_that_differ_have_different_texts(first: nn.Conv2d, second: nn.Conv2d) -> None:
-    module = laid_out(Chain(conv(), first, second))
+@pytest.mark.parametrize("other", [(1, 1), (3, 2), (5, 1)])
+def test_layers_that_differ_have_different_texts(other: tuple[int, int]) -> None:
+    module = chain(PLAIN, PLAIN, other)
     assert group(module, "1.0").text != group(module, "2.0").text
 
 
@@ -161,7 +170,7 @@ def test_what_layers_share_with_others_stays_right(model: nn.Module) -> None:
 
 
 def test_a_refused_step_leaves_the_layer_in_the_program() -> None:
-    module = laid_out(Chain(conv(), conv()))
+    module = copy_module(chain(*4 * [PLAIN]))
     before = str(module)
 
     def apply(part: ir.Operation, step: Step) -> None:
@@ -217,6 +226,6 @@ CONSTANTS = f"""
 
 
 def test_the_whole_lowering_accepts_shared_nests() -> None:
-    module = laid_out(Chain(conv(), conv()))
+    module = copy_module(chain(*4 * [PLAIN]))
     plan_functions(module)
     assert module.operation.verify()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -22,11 +21,7 @@ from loopmorph.passes.lowering.to_llvm import plan_functions
 from loopmorph.passes.nest import nests
 from loopmorph.pipelines.program import copy_module
 
-
-@pytest.fixture(autouse=True)
-def context() -> Iterator[ir.Context]:
-    with ir.Context() as context, ir.Location.unknown():
-        yield context
+pytestmark = pytest.mark.usefixtures("context")
 
 
 class Block(nn.Module):
@@ -48,20 +43,25 @@ class Block(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def block() -> tuple[nn.Module, torch.Tensor]:
+def block() -> lm.Program:
     torch.manual_seed(0)
     model = Block()
     model.bn.running_var.uniform_(0.5, 2)
     model.bn.running_mean.normal_()
-    return model.eval(), torch.randn(1, 3, 13, 11)
+    return lm.import_model(model.eval(), (torch.randn(1, 3, 13, 11),))
+
+
+@pytest.fixture(scope="module")
+def single(block: lm.Program) -> lm.Executable:
+    """The block on one thread."""
+    return lm.compile(block)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
-def test_equals_pytorch_and_one_thread(block: tuple[nn.Module, torch.Tensor], threads: int) -> None:
-    model, x = block
-    with torch.no_grad():
-        expected = model(x)
-    single, several = lm.compile(model, (x,)), lm.compile(model, (x,), threads=threads)
+def test_equals_pytorch_and_one_thread(block: lm.Program, single: lm.Executable, threads: int) -> None:
+    (x,) = block.example_inputs
+    expected = block.model(x).detach()
+    several = lm.compile(block, threads=threads)
     first = several(x)
     torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(first, single(x), rtol=1e-5, atol=1e-6)
@@ -75,25 +75,25 @@ def test_without_reductions_the_bits_are_those_of_one_thread() -> None:
             return nn.functional.max_pool2d(torch.tanh(y).transpose(1, 3), 3) * 3 + 1
 
     x = torch.randn(2, 5, 9, 7)
-    expected = lm.compile(Pointwise(), (x,))(x)
+    program = lm.import_model(Pointwise(), (x,))
+    expected = lm.compile(program)(x)
     for threads in (2, 3, 4):
-        assert torch.equal(lm.compile(Pointwise(), (x,), threads=threads)(x), expected)
+        assert torch.equal(lm.compile(program, threads=threads)(x), expected)
 
 
-def test_a_schedule_that_marks_loops(block: tuple[nn.Module, torch.Tensor]) -> None:
-    model, x = block
-    program = lm.import_model(model, (x,))
+def test_a_schedule_that_marks_loops(block: lm.Program) -> None:
+    program, (x,) = block, block.example_inputs
     for step in ("morph-parallelize{layer=a iter=oh}", "morph-split{layer=a iter=oh factor=4}"):
         program = program.apply(step)
     assert "morph.parallel" in str(program)
-    expected = model(x).detach()
+    expected = block.model(x).detach()
     for threads in (1, 3):
         torch.testing.assert_close(lm.compile(program, threads=threads)(x), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_child_process_may_call_what_its_parent_is_in(block: tuple[nn.Module, torch.Tensor]) -> None:
-    model, x = block
-    executable = lm.compile(model, (x,), threads=2)
+def test_a_child_process_may_call_what_its_parent_is_in(block: lm.Program) -> None:
+    (x,) = block.example_inputs
+    executable = lm.compile(block, threads=2)
     expected, stop = executable(x), threading.Event()
 
     def call() -> None:
@@ -126,22 +126,17 @@ def test_a_mark_on_a_single_iteration_counts_for_nothing() -> None:
     assert [loop.iterator for loop in view.loops if "morph.parallel" in loop.op.attributes] == ["i"]
 
 
-def test_one_thread_ignores_the_marks(block: tuple[nn.Module, torch.Tensor]) -> None:
+def test_one_thread_ignores_the_marks(block: lm.Program) -> None:
     def planned(program: lm.Program) -> str:
         module = copy_module(program.module)
         with module.context:
             plan_functions(module)
         return str(module).partition("{")[2]  # the module's own attributes hold the schedule
 
-    program = lm.import_model(*_as_arguments(block))
-    marked = planned(program.apply("morph-parallelize{layer=a iter=co}"))
+    marked = planned(block.apply("morph-parallelize{layer=a iter=co}"))
     assert "morph.thread" not in marked and "morph.barrier" not in marked
     plain = marked.replace(", morph.parallel", "")
-    assert _body(plain) == _body(planned(program))
-
-
-def _as_arguments(block: tuple[nn.Module, torch.Tensor]) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    return block[0], (block[1],)
+    assert _body(plain) == _body(planned(block))
 
 
 def _body(text: str) -> str:

@@ -1,0 +1,41 @@
+"""What many test files start from: programs that are imported once in a process, and an MLIR context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from loop_programs import KEPT
+from networks import Dense, Plain, Residual, Separable
+from torch_mlir import ir
+from transformed import network
+
+from loopmorph.pipelines.program import Program
+
+
+@pytest.fixture(scope="session")
+def residual() -> Program:
+    return network(Residual)
+
+
+@pytest.fixture(scope="session")
+def plain() -> Program:
+    return network(Plain)
+
+
+@pytest.fixture(scope="session")
+def dense() -> Program:
+    return network(Dense)
+
+
+@pytest.fixture(scope="session")
+def separable() -> Program:
+    return network(Separable)
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[ir.Context]:
+    """A context that is current in all tests of a file; `pytestmark` asks for it there."""
+    with ir.Context() as context, ir.Location.unknown():
+        yield context
+        KEPT.clear()
