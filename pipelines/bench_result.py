@@ -49,6 +49,8 @@ class Row:
         gflops: 1e9 operations a second, two for each multiply-accumulate of the network as it was given.
         share_of_peak: `gflops` over what was measured for this machine.
         build_s: seconds until the first calls were done.
+        build_cached: whether that time is one of looking up code that an earlier build left; None where that is not
+            known: peers have caches of their own.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Row:
     gflops: float
     share_of_peak: float
     build_s: float
+    build_cached: bool | None = None
 
 
 @dataclass(frozen=True)

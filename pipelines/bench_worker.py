@@ -172,6 +172,7 @@ def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak) -> tuple[li
                 gflops=gflops,
                 share_of_peak=gflops / peak.gflops,
                 build_s=field_.built[name],
+                build_cached=field_.executable.cached if name == OURS and field_.executable is not None else None,
             )
         )
     return rows, fastest

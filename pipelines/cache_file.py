@@ -1,4 +1,4 @@
-"""The file in which measurements are kept across runs."""
+"""The files in which measurements and code are kept across runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlite3
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import platformdirs
 
@@ -16,22 +16,28 @@ import loopmorph
 from loopmorph.passes.analysis.machine import cpu_name, native_machine
 
 CACHE_VARIABLE = "LOOPMORPH_CACHE"
-_FILE = "timings.sqlite3"
 
 
 class CacheFile:
-    """One table of the file. A file that is corrupt is replaced; one that cannot be used is done without. Both warn."""
+    """One table of a file. A file that is corrupt is replaced; one that cannot be used is done without. Both warn.
+
+    Attributes:
+        path: the file.
+    """
+
+    file: ClassVar[str] = "timings.sqlite3"
+    contents: ClassVar[str] = "times"  # what messages say that the file keeps
 
     def __init__(self, table: str, folder: Path | None = None) -> None:
         """Args:
         table: its name and columns, as after `CREATE TABLE`.
         folder: where the file lies; by default `$LOOPMORPH_CACHE`, else the user's cache folder.
         """
-        self.path = (folder or default_folder()) / _FILE
+        self.path = (folder or default_folder()) / self.file
         self._table = table
         self._connection = self._open()
 
-    def execute(self, statement: str, *values: str | float) -> list[tuple[Any, ...]]:
+    def execute(self, statement: str, *values: str | float | bytes) -> list[tuple[Any, ...]]:
         """The rows that a statement gives; none where the file cannot be used."""
         if self._connection is None:
             return []
@@ -55,7 +61,9 @@ class CacheFile:
         except (OSError, sqlite3.OperationalError) as error:
             self._give_up(error)
         except sqlite3.DatabaseError as error:
-            warnings.warn(f"the timing cache {self.path} is corrupt ({error}); it is begun anew", stacklevel=4)
+            warnings.warn(
+                f"the cache of {self.contents} {self.path} is corrupt ({error}); it is begun anew", stacklevel=4
+            )
             try:
                 self.path.unlink()
                 return self._connect()
@@ -74,7 +82,7 @@ class CacheFile:
         return connection
 
     def _give_up(self, error: Exception) -> None:
-        warnings.warn(f"times are not kept in {self.path}: {error}", stacklevel=5)
+        warnings.warn(f"{self.contents} are not kept in {self.path}: {error}", stacklevel=5)
         self._connection = None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 import time
@@ -12,13 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from loopmorph.dialects.morph import schedule_text
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.loop.choose import Choose
-from loopmorph.pipelines.engine import Argument, CompiledModule, allocate_for
-from loopmorph.pipelines.program import Program, copy_module, import_model
+from loopmorph.pipelines.collection import paused_collection
+from loopmorph.pipelines.compiled_code import CompiledCode, compiled_code
+from loopmorph.pipelines.engine import Argument, allocate_for
+from loopmorph.pipelines.importer import RETURNS_TUPLE
+from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.threads import check_threads
 from loopmorph.pipelines.tune import check_seconds, tuned
 
@@ -31,6 +32,7 @@ class Executable:
 
     Attributes:
         program: what was compiled.
+        cached: whether the code was found in the cache of compiled networks.
         compile_seconds: wall time of compilation and of the work on the parameters.
     """
 
@@ -43,7 +45,9 @@ class Executable:
         """
         started = time.perf_counter()
         self.program = program
-        compiled = CompiledModule(copy_module(program.module), threads)
+        with paused_collection():
+            compiled = compiled_code(program, threads)
+        self.cached = compiled.cached
         self._run = compiled.run
         self._steps = _replayable(program, compiled.steps)
         self._lock = threading.Lock()
@@ -55,7 +59,7 @@ class Executable:
         self._input_slots = tuple((k, int(a.key)) for k, a in arguments if a.role == "input")
         outputs = sorted((int(a.key), k, a) for k, a in arguments if a.role == "output")
         self._outputs = tuple((k, a.shape, _torch_dtype(a)) for _, k, a in outputs)
-        self._returns_tuple = len(outputs) != 1 or _returns_tuple(program)
+        self._returns_tuple = len(outputs) != 1 or RETURNS_TUPLE in program.module.operation.attributes
         self.compile_seconds = time.perf_counter() - started
 
     @property
@@ -131,10 +135,13 @@ def compile(
     check_threads(threads)
     if tune is not None:
         check_seconds(tune)
-    program = _program(model_or_program, example_inputs)
-    if schedule is not None:
-        program = program.apply(schedule)
-    return Executable(program if tune is None else tuned(program, tune, threads), threads)
+    with paused_collection():
+        program = _program(model_or_program, example_inputs)
+        if schedule is not None:
+            program = program.apply(schedule)
+    if tune is not None:
+        program = tuned(program, tune, threads)
+    return Executable(program, threads)
 
 
 def _program(model_or_program: nn.Module | Program, example_inputs: tuple[torch.Tensor, ...] | None) -> Program:
@@ -182,7 +189,7 @@ class _Expected:
         return ArgumentError("tensors", f"input {position}: expected {wanted}, got {got}")
 
 
-def _bind_memory(compiled: CompiledModule, program: Program) -> list[torch.Tensor | np.ndarray]:
+def _bind_memory(compiled: CompiledCode, program: Program) -> list[torch.Tensor | np.ndarray]:
     """Binds parameters, packed memrefs and scratch; returns what must stay alive."""
     parameters = program.parameters
     functions = (compiled.prepare, compiled.run)
@@ -206,10 +213,3 @@ def _parameter(parameters: dict[str, torch.Tensor], argument: Argument) -> torch
 
 def _torch_dtype(argument: Argument) -> torch.dtype:
     return getattr(torch, argument.dtype)
-
-
-def _returns_tuple(program: Program) -> bool:
-    """Whether the model wraps its only output in a tuple; found by a run that computes no values."""
-    model = copy.deepcopy(program.model).eval() if program.model.training else program.model
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        return isinstance(model(*program.example_inputs), tuple | list)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
+from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from torch import nn
 from torch.export.graph_signature import InputKind
 from torch_mlir import ir
 from torch_mlir.dialects import torch as torch_dialect
-from torch_mlir.extras import fx_importer
-from torch_mlir.extras.fx_decomp_util import get_decomposition_table
 from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError, ImportRefused
+from loopmorph.pipelines.collection import paused_collection
+from loopmorph.pipelines.core_graph import core_graph
+from loopmorph.pipelines.import_cache import find_import, import_key, keep_import
 from loopmorph.pipelines.quiet import quiet_torch
 
 _TO_LINALG = (
@@ -30,6 +32,9 @@ _TO_LINALG = (
     "torchdynamo-export-to-torch-backend-pipeline{extra-library=})",
     "builtin.module(torch-backend-to-linalg-on-tensors-backend-pipeline{allow-non-finites=true})",
 )
+
+
+RETURNS_TUPLE = "morph.returns_tuple"  # on the module: the network wraps its only output in a tuple or list
 
 
 @dataclass(frozen=True)
@@ -52,18 +57,54 @@ def import_to_linalg(model: nn.Module, example_inputs: tuple[torch.Tensor, ...])
         ImportRefused: `torch.export` or torch-mlir refuses the model; says which operation and where.
     """
     _check_arguments(model, example_inputs)
+    with paused_collection():
+        return _import(model, example_inputs)
+
+
+def _import(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> ImportedNetwork:
     model = copy.deepcopy(model).eval() if model.training else model
     exported = _export(model, example_inputs)
+    leaves = _leaf_layers(model)
     context = ir.Context()
     torch_dialect.register_dialect(context)
+    key = import_key(exported.graph, (repr(_signature(exported)), repr(sorted(leaves)), repr(_wraps_output(exported))))
+    module = find_import(key, context)
+    if module is None:
+        core, graph = _decompose(exported)
+        module = _lower(core, graph, leaves, context)
+        if _signature(core) == _signature(exported):
+            keep_import(key, module)
+        exported = core
+    return ImportedNetwork(module, _tensors(exported))
+
+
+def _lower(
+    exported: torch.export.ExportedProgram, graph: torch.fx.Graph, leaves: frozenset[str], context: ir.Context
+) -> ir.Module:
+    """The graph as linalg on tensors.
+
+    Raises:
+        ImportRefused: torch-mlir refuses an operation; says which and where.
+    """
+    from torch_mlir.extras import fx_importer
+
+    class LayerLocations(fx_importer.ContextCache):
+        """Locations `NameLoc("layer|fx node")` instead of call sites in Python files."""
+
+        def get_node_location(self, node: torch.fx.Node) -> ir.Location:
+            path = _module_path(node)
+            layer = path if re.sub(r"@\d+", "", path) in leaves else "|".join(filter(None, [path, node.name]))
+            return ir.Location.name(f"{layer}@{node.name}", context=self._c)
+
     importer = fx_importer.FxImporter(context=context)
-    importer._cc = _LayerLocations(context, py_attr_tracker=importer._py_attr_tracker)
-    importer._cc.leaves = _leaf_layers(model)
+    importer._cc = LayerLocations(context, py_attr_tracker=importer._py_attr_tracker)
     with _one_line_refusal("torch-mlir cannot import the model"):
-        importer.import_stateless_graph(exported.graph, func_name="main")
+        importer.import_stateless_graph(graph, func_name="main")
     module = importer.module
     _mark_arguments(module, exported)
     with context:
+        if _wraps_output(exported):
+            module.operation.attributes[RETURNS_TUPLE] = ir.UnitAttr.get()
         for pipeline in _TO_LINALG:
             try:
                 PassManager.parse(pipeline).run(module.operation)
@@ -72,18 +113,7 @@ def import_to_linalg(model: nn.Module, example_inputs: tuple[torch.Tensor, ...])
                     f"torch-mlir cannot lower the model to linalg: {_first_diagnostic(error)}"
                 ) from error
         _mark_operations(module)
-    return ImportedNetwork(module, _tensors(exported))
-
-
-class _LayerLocations(fx_importer.ContextCache):
-    """Locations `NameLoc("layer|fx node")` instead of call sites in Python files."""
-
-    leaves: frozenset[str] = frozenset()
-
-    def get_node_location(self, node: torch.fx.Node) -> ir.Location:
-        path = _module_path(node)
-        layer = path if re.sub(r"@\d+", "", path) in self.leaves else "|".join(filter(None, [path, node.name]))
-        return ir.Location.name(f"{layer}@{node.name}", context=self._c)
+    return module
 
 
 def _module_path(node: torch.fx.Node) -> str:
@@ -130,13 +160,35 @@ def _check_arguments(model: nn.Module, example_inputs: tuple[torch.Tensor, ...])
 
 
 def _export(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
-    table = get_decomposition_table()
+    with _foreign("torch.export refuses the model"):
+        return torch.export.export(model, example_inputs, strict=False)
+
+
+def _decompose(exported: torch.export.ExportedProgram) -> tuple[torch.export.ExportedProgram, torch.fx.Graph]:
+    """The program, perhaps with other arguments, and its graph in core operations."""
+    graph = core_graph(exported)
+    if graph is not None:
+        return exported, graph
+    from torch_mlir.extras.fx_decomp_util import get_decomposition_table
+
+    table = {**get_decomposition_table()}
     table[torch.ops.aten._native_batch_norm_legit_no_training.default] = _batch_norm_inference
-    refusal = _one_line_refusal("torch.export refuses the model")
-    with warnings.catch_warnings(), quiet_torch(), torch.no_grad(), refusal:
+    with _foreign("torch.export refuses the model"):
+        exported = exported.run_decompositions(table)
+    return exported, exported.graph
+
+
+def _signature(exported: torch.export.ExportedProgram) -> list[tuple[str, str | None]]:
+    """Kind and name of each of the graph's arguments."""
+    return [(spec.kind.name, spec.target) for spec in exported.graph_signature.input_specs]
+
+
+@contextmanager
+def _foreign(refusal: str) -> Iterator[None]:
+    """Lets PyTorch's exporter run without gradients and without a word."""
+    with warnings.catch_warnings(), quiet_torch(), torch.no_grad(), _one_line_refusal(refusal):
         warnings.simplefilter("ignore")
-        exported = torch.export.export(model, example_inputs, strict=False)
-        return exported.run_decompositions(table)
+        yield
 
 
 @contextmanager
@@ -154,6 +206,11 @@ def _one_line_refusal(what: str) -> Iterator[None]:
 def _first_diagnostic(error: ir.MLIRError) -> str:
     diagnostics = error.error_diagnostics
     return f"{diagnostics[0].message} ({diagnostics[0].location})" if diagnostics else str(error).splitlines()[0]
+
+
+def _wraps_output(exported: torch.export.ExportedProgram) -> bool:
+    spec = exported.call_spec.out_spec
+    return spec is not None and spec.num_leaves == 1 and spec.type in (tuple, list, namedtuple)
 
 
 def _mark_arguments(module: ir.Module, exported: torch.export.ExportedProgram) -> None:

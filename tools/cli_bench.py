@@ -175,6 +175,8 @@ def _print_contenders(console: Console, result: ThreadResult) -> None:
     if result.fastest_peer is not None:
         console.print(f"fastest peer: {result.fastest_peer}")
     for row in result.rows:
+        if row.build_cached:
+            console.print(f"{row.name}: built from the code of an earlier build; LOOPMORPH_CODE_CACHE=0 builds anew")
         if not row.relative_error <= _WRONG:
             console.print(f"{row.name}: outputs differ from eager's by {row.relative_error:.1e} of the largest value")
     for each in result.missing:

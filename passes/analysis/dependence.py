@@ -130,7 +130,16 @@ def _pairs(nest: Nest, combined: Mapping[int, Reduction] | None = None) -> list[
         for b, other, stores_too in numbered[k:]
         if (stores or stores_too) and overlapping[memref, other]
         if not _same_reduction(a, b, combined or {}) and not quick.never_meet(a, b)
+        if a is not b or not _touches_each_once(nest, a)
     ]
+
+
+def _touches_each_once(nest: Nest, access: Access) -> bool:
+    """Whether a quick test shows that no two instances of an access touch the same element."""
+    if access.lanes > 1:
+        return False
+    alone = {d for form in access.forms if form is not None and len(form.coefficients) == 1 for d in form.coefficients}
+    return all(p in alone for p in access.loops if nest.loops[p].extent != 1)
 
 
 def _dependences(nest: Nest, pairs: Sequence[tuple[Access, Access]]) -> tuple[Dependence, ...]:

@@ -102,8 +102,9 @@ def _axis_groups(reaches: Sequence[Reach], rank: int) -> list[tuple[int, ...]]:
     groups = [{k} for k in range(rank)]
     for reach in reaches:
         for exprs in reach.exprs:
-            for d in {d for e in exprs for d in used_dims(e)}:
-                touched = [g for g in groups if any(d in used_dims(exprs[k]) for k in g)]
+            dims = [used_dims(e) for e in exprs]
+            for d in set().union(*dims):
+                touched = [g for g in groups if any(d in dims[k] for k in g)]
                 groups = [g for g in groups if g not in touched] + [set().union(*touched)]
     return [tuple(sorted(g)) for g in groups]
 

@@ -119,10 +119,12 @@ def _is_identity(access: Access, n_loops: int) -> bool:
 def _overwritten_between(producer: Nest, consumer: Nest) -> bool:
     """Whether something that the producer reads changes before, or while, the consumer reads its result."""
     start, end = producer.root.operation, consumer.root.operation
-    after = [op.operation for op in start.block.operations]
-    between = after[after.index(start) + 1 : after.index(end) + 1]
-    read = effects(start).reads
-    return any(read & effects(op).writes for op in between)
+    for memref in effects(start).reads:
+        users = {_outermost(use.owner.operation) for use in memref.uses} - {start}
+        between = (op for op in users if start.is_before_in_block(op) and (op == end or op.is_before_in_block(end)))
+        if any(memref in effects(op).writes for op in between):
+            return True
+    return False
 
 
 def _merge(producer: Nest, consumer: Nest, loads: Sequence[Access]) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
+from loopmorph.passes.affine_expr import linear_form
 from loopmorph.passes.analysis.box import Box
 from loopmorph.passes.analysis.zero_halo import live_box
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.lowering.dataflow import effects, outermost
+
+_PLAIN = frozenset({"affine.load", "affine.store"})
+_ACCESSES = _PLAIN | {"affine.vector_load", "affine.vector_store", "affine.prefetch"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,19 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the results of a group begin: an offset that all of its accesses to them share.
+
+    Attributes:
+        memref: the memref of the results.
+        offset: a constant for each axis; 0 for the last, along which there may be vectors.
+    """
+
+    memref: ir.Value
+    offset: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class LayerGroup:
     """A layer's main nest, its start values, and the nests and allocations of local memrefs that it alone uses.
 
@@ -38,7 +55,8 @@ class LayerGroup:
         outside: the values from outside that they use, in the order of their first use.
         live: for each of these a box around all but zeros that the program writes to it, None where that is not known.
         nodes: the names of the FX nodes that they compute, in the order of their first mark.
-        text: equal for groups that differ in names and in the memrefs outside only.
+        place: where in the memref of the results, one from outside, the results lie.
+        text: equal for groups that differ in names, in the memrefs outside and in the place of the results only.
     """
 
     layer: str
@@ -46,6 +64,7 @@ class LayerGroup:
     outside: tuple[ir.Value, ...]
     live: tuple[Box | None, ...]
     nodes: tuple[str, ...]
+    place: Place | None
     text: str
 
     @property
@@ -75,15 +94,16 @@ def layer_group(layer: str, main: ir.Operation) -> LayerGroup | None:
     firsts = [k for k in places if k - 1 not in places]
     lasts = [k for k in places if k + 1 not in places]
     runs = tuple(Run(tuple(body[first : last + 1]), body[last + 1]) for first, last in zip(firsts, lasts, strict=True))
-    writer = _Writer()
+    place = _place(written, [op for run in runs for op in run.ops])
+    writer = _Writer(place)
     for run in runs:
         writer.lines.append("run")
         for op in run.ops:
             writer.write(op)
     if not writer.is_understood:
         return None
-    text = "\n".join(writer.lines)
-    return LayerGroup(layer, runs, tuple(writer.outside), tuple(writer.outside.values()), tuple(writer.nodes), text)
+    text, outside = "\n".join(writer.lines), tuple(writer.outside)
+    return LayerGroup(layer, runs, outside, tuple(writer.outside.values()), tuple(writer.nodes), place, text)
 
 
 def _members(layer: str, main: ir.Operation) -> set[ir.Operation]:
@@ -108,8 +128,54 @@ def _is_earlier_nest(op: ir.Operation, layer: str, main: ir.Operation) -> bool:
     )
 
 
+def move_accesses(memref: ir.Value, offset: Sequence[int]) -> None:
+    """Adds constants to the indices, one for each axis, of all accesses to a memref (see `is_movable`)."""
+    for op in [use.owner.operation for use in memref.uses]:
+        op.attributes["map"] = ir.AffineMapAttr.get(_moved(op, offset))
+
+
+def is_movable(memref: ir.Value) -> bool:
+    """Whether all uses of a memref are accesses of which the affine map says where they go."""
+    return all(use.owner.operation.name in _ACCESSES for use in memref.uses)
+
+
+def _place(written: frozenset[ir.Value], members: Sequence[ir.Operation]) -> Place | None:
+    """The place of the results where they go to one memref by plain accesses; None where that is not so."""
+    if len(written) != 1:
+        return None
+    (memref,) = written
+    inside, owner = set(members), memref.owner
+    users = [use.owner.operation for use in memref.uses]
+    accesses = [op for op in users if outermost(op) in inside]
+    is_local = not isinstance(owner, ir.Block) and owner.operation in inside
+    if is_local or not all(op.name in _PLAIN for op in accesses):
+        return None
+    offsets = {tuple(map(_constant, _map(op).results)) for op in accesses}
+    first = min(offsets)
+    rank = len(first)
+    return Place(
+        memref, tuple(first[k] if k < rank - 1 and len({o[k] for o in offsets}) == 1 else 0 for k in range(rank))
+    )
+
+
+def _constant(expr: ir.AffineExpr) -> int:
+    """The constant term of a linear expression, 0 for any other."""
+    form = linear_form(expr)
+    return 0 if form is None else form.constant
+
+
+def _map(op: ir.Operation) -> ir.AffineMap:
+    return ir.AffineMapAttr(op.attributes["map"]).value
+
+
+def _moved(op: ir.Operation, offset: Sequence[int]) -> ir.AffineMap:
+    """The map of an access with constants added."""
+    map_ = _map(op)
+    return ir.AffineMap.get(map_.n_dims, 0, [e + by for e, by in zip(map_.results, offset, strict=True)])
+
+
 class _Writer:
-    """Spells operations with all values numbered.
+    """Spells operations with all values numbered, the place of the results left out.
 
     Attributes:
         lines: the text so far.
@@ -119,7 +185,9 @@ class _Writer:
             which it is known who writes where.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place | None) -> None:
+        self._place = place
+        self._back = () if place is None else tuple(-k for k in place.offset)
         self.lines: list[str] = []
         self.outside: dict[ir.Value, Box | None] = {}
         self.nodes: dict[str, int] = {}
@@ -142,6 +210,8 @@ class _Writer:
     def _attribute(self, name: str, op: ir.Operation) -> str:
         if name == marks.NODE:
             return str(self.nodes.setdefault(marks.get_text(op, name), len(self.nodes)))
+        if name == "map" and any(self._back) and self._place is not None and self._place.memref in op.operands:
+            return str(ir.AffineMapAttr.get(_moved(op, self._back)))
         return str(op.attributes[name])
 
     def _define(self, values: Iterable[ir.Value]) -> str:

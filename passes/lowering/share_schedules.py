@@ -14,7 +14,7 @@ from loopmorph.passes.base import Transformation, record, recorded_steps
 from loopmorph.passes.loop.choose import Choose
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.pack import Pack
-from loopmorph.passes.lowering.layer_group import LayerGroup, layer_group
+from loopmorph.passes.lowering.layer_group import LayerGroup, is_movable, layer_group, move_accesses
 from loopmorph.passes.lowering.layer_module import LayerModule
 from loopmorph.passes.nest import find_nest
 from loopmorph.passes.pipeline import parse_pipeline
@@ -44,8 +44,9 @@ class _Template:
 class SharedSchedules:
     """Schedules the layers of a module: each in a small module of its own, equal ones by copying.
 
-    Layers are equal whose nests (see `LayerGroup`) differ in the names of layer and nodes and in the memrefs outside
-    only. The nests, marks and recorded steps are the same as if every layer's steps had run.
+    Layers are equal whose nests (see `LayerGroup`) differ in the names of layer and nodes, in the memrefs outside and
+    in the part of such a memref to which they write only (the layers of a dense block). The nests, marks and recorded
+    steps are the same as if every layer's steps had run.
 
         affine.for ... %x ... %y {morph.layer = "a"}            the schedule of "a" on %x and %y
         affine.for ... %z ... %u {morph.layer = "b"}    ->      its copy on %z and %u, marked "b"
@@ -80,7 +81,7 @@ class SharedSchedules:
         if group is None:
             for step in steps(self._module):
                 self._apply(self._module, step)
-        elif group.text in self._templates:
+        elif group.text in self._templates and _fits(self._templates[group.text], group):
             self._copy(self._templates[group.text], group)
         else:
             self._run(group, steps)
@@ -118,12 +119,32 @@ class SharedSchedules:
             for op in run:
                 _rename(op, names)
                 _relocate(op, places)
+        if group.place is not None and any(_distance(template, group)):
+            move_accesses(_results(nests, group), _distance(template, group))
         nests.put_back(group)
         for op in reversed(group.ops):
             op.erase()
         record(self._module, *(str(_for_layer(step, template.group.layer, group.layer)) for step in template.applied))
         for step in template.later:
             self._apply(self._module, _for_layer(step, template.group.layer, group.layer))
+
+
+def _results(nests: LayerModule, group: LayerGroup) -> ir.Value:
+    """What stands for the memref of a group's results."""
+    assert group.place is not None
+    return nests.stand_ins(group)[group.outside.index(group.place.memref)]
+
+
+def _distance(template: _Template, group: LayerGroup) -> tuple[int, ...]:
+    """How far from the template's results those of an equal group lie."""
+    places = (template.group.place, group.place)
+    old, new = (place.offset if place is not None else () for place in places)
+    return tuple(b - a for a, b in zip(old, new, strict=True))
+
+
+def _fits(template: _Template, group: LayerGroup) -> bool:
+    """Whether copies of the template's nests can store their results where an equal group does."""
+    return not any(_distance(template, group)) or is_movable(_results(template.nests, group))
 
 
 def _goes_beyond(step: Step, nests: LayerModule, group: LayerGroup) -> bool:
