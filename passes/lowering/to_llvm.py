@@ -20,6 +20,7 @@ from loopmorph.passes.lowering.fold_scale import FoldScale
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.local_borders import LocalBorders
 from loopmorph.passes.lowering.outline_nests import KERNEL, OutlineNests
+from loopmorph.passes.lowering.pad_channels import PadChannels
 from loopmorph.passes.lowering.plan_scratch import PlanScratch
 from loopmorph.passes.lowering.promote_accumulators import PromoteAccumulators
 from loopmorph.passes.lowering.split_prepare import RUN, SplitPrepare
@@ -75,6 +76,7 @@ def layout_passes() -> tuple[Pass, ...]:
         ForwardCopies(),
         LocalBorders(),
         DropUnitLoops(),
+        PadChannels(native_machine().lanes),
         AlignGroups(native_machine().lanes),
         BlockedLayout(native_machine().lanes),
     )
