@@ -5,26 +5,34 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from loopmorph.pipelines.program import Program
 
 
-def inherited_error(original: Program, program: Program, images: torch.Tensor) -> float:
+def inherited_error(original: Program, program: Program, *inputs: torch.Tensor) -> float:
     """The relative error of the outputs, ||rewritten - original|| / ||original|| over the whole batch, in eval mode.
 
-    Every transformation says where the new weights come from (`morph.inherit`): slices, blocks, the identity. This is
-    what that costs; 0 means that the network computes the same, 1 that nothing is left of its outputs.
+    Every transformation says where the new weights come from (`morph.inherit`): slices, blocks, means, the identity.
+    This is what that costs; 0 means that the network computes the same, 1 that nothing is left of its outputs.
 
     Args:
         original: the network as imported.
         program: the rewritten one.
-        images: (N, C, H, W).
+        inputs: the network's inputs; an image network's is (N, C, H, W).
 
     Raises:
         IllegalTransform: the network's own code cannot run with the new shapes.
     """
     with torch.no_grad():
-        expected = copy.deepcopy(original.model).eval()(images)
-        found = program.to_module().eval()(images)
+        expected = _flat(copy.deepcopy(original.model).eval()(*inputs))
+        found = _flat(program.to_module().eval()(*inputs))
         norm = torch.linalg.vector_norm(expected).clamp_min(torch.finfo(expected.dtype).tiny)
         return float(torch.linalg.vector_norm(found - expected) / norm)
+
+
+def _flat(outputs: object) -> torch.Tensor:
+    """All real outputs in one vector."""
+    return torch.cat(
+        [y.flatten() for y in tree_leaves(outputs) if isinstance(y, torch.Tensor) and y.is_floating_point()]
+    )

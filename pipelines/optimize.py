@@ -21,11 +21,13 @@ from loopmorph.pipelines.compile import Executable
 from loopmorph.pipelines.compile import compile as compile_program
 from loopmorph.pipelines.data import Batch, load_batch
 from loopmorph.pipelines.evaluate import Evaluator, LayerTime, total
+from loopmorph.pipelines.inherit import LEAST_ERROR, Inherited, check_inheritance, plain_step
+from loopmorph.pipelines.inherit import inherit as choose_inherited
 from loopmorph.pipelines.inherited_error import inherited_error
 from loopmorph.pipelines.interrupts import noted_interrupts
 from loopmorph.pipelines.measure import TimingCache
 from loopmorph.pipelines.program import Program, import_model, step_layer
-from loopmorph.pipelines.report import CandidateReport, LayerReport, Report
+from loopmorph.pipelines.report import CandidateReport, LayerReport, Report, padding
 from loopmorph.pipelines.search_space import Candidate, Step, draw_candidates
 from loopmorph.pipelines.threads import check_threads
 from loopmorph.pipelines.tune import check_seconds
@@ -84,6 +86,7 @@ def optimize(
     batch_size: int = 64,
     repeats: int = 1,
     tune: float | None = None,
+    inherit: str = LEAST_ERROR,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -108,17 +111,20 @@ def optimize(
         repeats: initialisations that a Fisher Potential is averaged over.
         tune: seconds in which to tune the result, and as many for the original that it is compared with (see
             `compile`); the choices become part of the schedule.
+        inherit: which of the old weights the result inherits where its bottlenecks leave a choice: "slice", "mean",
+            "salient", or "least-error" for the nearest outputs on the minibatch (see `loopmorph.pipelines.inherit`).
         name: the model's name in the report; its class's by default.
         progress: called with a stage's name, steps done and steps in all.
 
     Raises:
-        ArgumentError: a count below 1, a model that takes other than one image, wrong data.
+        ArgumentError: a count below 1, a model that takes other than one image, wrong data, another `inherit`.
         ImportRefused: the model cannot be imported.
         DataError: the data cannot be read.
         CompilationFailed: the original network cannot be compiled.
     """
     _check_counts(candidates=candidates, batch_size=batch_size, repeats=repeats)
     check_threads(threads)
+    check_inheritance(inherit)
     if tune is not None:
         check_seconds(tune)
     tell = progress or (lambda stage, done, of: None)
@@ -130,11 +136,12 @@ def optimize(
     with Worker(threads=threads) as worker, closing(TimingCache()) as cache:
         search = _Search(original, Evaluator(original, batch, seed, repeats, worker, cache), tell)
         search.draw(candidates, seed)
-        program, baseline = search.combine(), original
+        chosen = choose_inherited(original, search.combine(), inherit, [batch.images])
+        program, baseline = chosen.program, original
         if tune is not None:
             with closing(ChoiceCache()) as choices:
                 program, baseline = (tune_program(p, tune, worker, choices, tell) for p in (program, original))
-        report = search.report(program, baseline, name or type(model).__name__, threads, seed, started)
+        report = search.report(program, baseline, chosen, name or type(model).__name__, threads, seed, started)
     return Result(program, report)
 
 
@@ -155,8 +162,9 @@ def replay(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], schedule_
         model=type(model).__name__, threads=1, seed=0, data="none: a schedule was replayed", baseline_ms=None,
         optimized_ms=None, speedup=None, fisher_original=None, fisher_optimized=None, fisher_standard_error=None,
         legal=None, candidates=0, rejected_structure=0, rejected_fisher=0, failed=0, max_abs_error=None,
-        inherited_error=None, **counts,
+        inherited_error=None, inherit=None, inherited_errors={}, **counts,
         seconds_total=time.perf_counter() - started, interrupted=False, layers=layers, details=(),
+        padded_channels=padding(program.module),
     )  # fmt: skip
     return Result(program, report)
 
@@ -215,7 +223,9 @@ class _Search:
                 best, least = program, after / before
         return best
 
-    def report(self, program: Program, baseline: Program, name: str, threads: int, seed: int, started: float) -> Report:
+    def report(
+        self, program: Program, baseline: Program, chosen: Inherited, name: str, threads: int, seed: int, started: float
+    ) -> Report:
         """Compiles, checks and times the whole network, against `baseline`; everything in one report."""
         self.tell("check", 0, 2)
         error = self.evaluator.check_network(program)
@@ -235,7 +245,8 @@ class _Search:
             inherited_error=errors[""],
             **_counts(self.original, program), seconds_total=time.perf_counter() - started,
             interrupted=self.interrupted, layers=_layer_reports(self.original, program, times, errors),
-            details=tuple(self.details),
+            details=tuple(self.details), inherit=chosen.how, inherited_errors=dict(chosen.errors),
+            padded_channels=padding(program.module),
         )  # fmt: skip
 
     def _judge(self, candidate: Candidate) -> CandidateReport:
@@ -274,8 +285,11 @@ class _Search:
         return extended if legal else None
 
     def _fisher_of(self, program: Program) -> float:
-        """The potential of a combined program: that of its neural steps, since loop steps change no value."""
-        neural = [text for text in program.steps if text in self._neural_texts()]
+        """The potential of a combined program: that of its neural steps, since loop steps change no value.
+
+        It is measured at random initialisations, so that what is inherited does not matter.
+        """
+        neural = [text for text in map(plain_step, program.steps) if text in self._neural_texts()]
         return self.evaluator.fisher(self.original.apply(",".join(neural)) if neural else self.original).mean
 
     def _neural_texts(self) -> set[str]:

@@ -14,8 +14,9 @@ from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.analysis.inheritance import source_indices
+from loopmorph.passes.analysis.inheritance import Term, inherited_terms
 from loopmorph.passes.base import recorded_steps
+from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.linalg_to_affine import LinalgToAffine
 from loopmorph.passes.nest import Nest, functions, nests
@@ -74,8 +75,12 @@ class Program:
     def parameters(self) -> dict[str, torch.Tensor]:
         """Name -> tensor for every parameter, buffer and constant that the program reads, in its present shape.
 
-        A parameter whose shape a transformation changed inherits the imported values that its `morph.inherit` names;
-        one that is a piece of an imported parameter, that parameter's; a new one, those of an identity matrix.
+        A parameter whose shape a transformation changed inherits the imported values that its `morph.inherit` names,
+        or their mean or sum; one that is a piece of an imported parameter, that parameter's; a new one, those of an
+        identity matrix. Of integers, which have no mean, the first of the merged ones are inherited.
+
+        Raises:
+            ArgumentError: a `morph.inherit` that is malformed or does not fit; names the parameter.
         """
         return {name: self._present(name, type_, attributes) for name, type_, attributes in self._arguments()}
 
@@ -109,6 +114,25 @@ class Program:
             run_pipeline(module.operation, text)
         return replace(self, module=module)
 
+    def inherit(self, how: str = "least-error", images: torch.Tensor | None = None) -> Program:
+        """The same network with weights that are inherited otherwise; loops and shapes stay as they are.
+
+        The choice becomes part of the recorded steps, so that a schedule or a `.mlir` file tells where each weight is
+        from. The bottlenecks are decided anew, in order; all else inherits what it did. The network is imported again.
+
+        Args:
+            how: "slice", "mean", "salient" or "least-error" (see `loopmorph.pipelines.inherit`).
+            images: (N, C, H, W), on which "salient" and "least-error" are judged; the example inputs by default.
+
+        Raises:
+            ArgumentError: another `how`.
+            IllegalTransform: the recorded steps do not lead to this program.
+        """
+        from loopmorph.pipelines.inherit import inherit
+
+        original = import_model(self.model, self.example_inputs)
+        return inherit(original, self, how, self.example_inputs if images is None else (images,)).program
+
     def to_module(self) -> nn.Module:
         """The network as a trainable module: a copy of the imported one with the rewritten layers replaced.
 
@@ -129,7 +153,7 @@ class Program:
         The tensors, int64, have the shape of the piece and hold row-major positions.
         """
         return {
-            name: _inherited(_positions(self.imported[source]), type_, attributes)
+            name: _inherited(name, _positions(self.imported[source]), type_, attributes)
             for name, type_, attributes in self._arguments()
             if (source := _source(name, attributes)) not in (name, None)
         }
@@ -145,17 +169,40 @@ class Program:
     def _present(self, name: str, type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]) -> torch.Tensor:
         source = _source(name, attributes)
         if source is not None:
-            return _inherited(self.imported[source], type_, attributes)
+            return _inherited(name, self.imported[source], type_, attributes)
         device = next((tensor.device for tensor in self.imported.values()), None)
         size, dtype = ir.IntegerAttr(attributes[marks.IDENTITY]).value, _DTYPES[str(type_.element_type)]
-        return _inherited(torch.eye(size, dtype=dtype, device=device), type_, attributes)
+        return _inherited(name, torch.eye(size, dtype=dtype, device=device), type_, attributes)
 
 
-def _inherited(tensor: torch.Tensor, type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]) -> torch.Tensor:
+def _inherited(
+    name: str, tensor: torch.Tensor, type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]
+) -> torch.Tensor:
     if marks.INHERIT not in attributes:
         return tensor
-    indices = source_indices(attributes[marks.INHERIT], type_.shape)
-    return tensor[tuple(torch.from_numpy(index) for index in indices)].contiguous()
+    try:
+        terms = inherited_terms(attributes[marks.INHERIT], type_.shape)
+    except ArgumentError as error:
+        raise ArgumentError(error.argument, f"of parameter '{name}': {error.message}") from error
+    found = [_gathered(name, tensor, term) for term in terms]
+    if len(found) == 1 or not tensor.is_floating_point():
+        return found[0].contiguous()
+    exact = torch.promote_types(tensor.dtype, torch.float32)
+    weights = [torch.from_numpy(term.weight.copy()).to(tensor.device, exact) for term in terms]
+    parts = [w * part.to(exact) for w, part in zip(weights, found, strict=True)]
+    return torch.stack(parts).sum(0).to(tensor.dtype)
+
+
+def _gathered(name: str, tensor: torch.Tensor, term: Term) -> torch.Tensor:
+    inside = len(term.indices) == tensor.dim() and all(
+        not index.size or 0 <= index.min() <= index.max() < extent
+        for index, extent in zip(term.indices, tensor.shape, strict=True)
+    )
+    if not inside:
+        raise ArgumentError(
+            marks.INHERIT, f"of parameter '{name}': it leads out of the imported shape {tuple(tensor.shape)}"
+        )
+    return tensor[tuple(torch.from_numpy(index) for index in term.indices)]
 
 
 def _positions(tensor: torch.Tensor) -> torch.Tensor:

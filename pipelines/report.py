@@ -6,12 +6,16 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from torch_mlir import ir
+
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.lowering.pad_channels import PadChannels, padded_channels
+from loopmorph.passes.lowering.to_llvm import layout_passes
 
 FILES = ("report.json", "schedule.mlir", "optimized.mlir", "model.pt")
 
@@ -67,11 +71,15 @@ class Report:
         max_abs_error: largest difference between the compiled network and `.model`, as a share of the largest output.
         inherited_error: relative error of `.model`'s outputs, with inherited weights and before any fine-tuning, from
             the original's on the minibatch.
+        inherit: which of the old weights it inherits, "slice", "mean" or "salient" (see `loopmorph.pipelines.inherit`);
+            None where nothing was chosen.
+        inherited_errors: each way that was tried -> that error.
         macs_before, macs_after, parameters_before, parameters_after: of the whole network.
         seconds_total: wall time.
         interrupted: the search was stopped before it had drawn every candidate.
         layers: the layers that the schedule changes.
         details: every candidate drawn.
+        padded_channels: the channels that the code pads to the vector width: "layer3.0.conv1 co 100 -> 112".
     """
 
     model: str
@@ -99,10 +107,28 @@ class Report:
     interrupted: bool
     layers: tuple[LayerReport, ...]
     details: tuple[CandidateReport, ...]
+    padded_channels: tuple[str, ...] = ()
+    inherit: str | None = None
+    inherited_errors: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The report as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+
+def padding(module: ir.Module) -> tuple[str, ...]:
+    """The channels that compilation pads to the vector width (see `Report`); the module stays as it is.
+
+    Raises:
+        IllegalTransform: the module cannot be compiled.
+    """
+    with module.context:
+        copy = ir.Module.parse(str(module))
+    for step in layout_passes():
+        step.run(copy.operation)
+        if isinstance(step, PadChannels):
+            break
+    return tuple(str(channels) for channels in padded_channels(copy.operation))
 
 
 def prepare_folder(folder: Path) -> None:

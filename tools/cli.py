@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from loopmorph.pipelines.report import Report
 
 POSITIVE = click.IntRange(min=1)
+_LISTED = 6
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,6 +80,13 @@ def import_command(model: str, stage: str, output: Path | None, seed: int) -> No
 @click.option("--batch-size", type=POSITIVE, default=64, show_default=True, help="Images for Fisher Potential.")
 @click.option("--repeats", type=POSITIVE, default=1, show_default=True, help="Initialisations for Fisher Potential.")
 @click.option("--tune", type=float, metavar="SECONDS", help="Tune original and result, for so long each.")
+@click.option(
+    "--inherit",
+    type=click.Choice(["slice", "mean", "salient", "least-error"]),
+    default="least-error",
+    show_default=True,
+    help="Old weights where channels go: the first ones', their mean, the most salient ones', or the best of these.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report, schedule, IR and weights.")
 def optimize_command(
     model: str,
@@ -89,6 +97,7 @@ def optimize_command(
     batch_size: int,
     repeats: int,
     tune: float | None,
+    inherit: str,
     out: Path | None,
 ) -> None:
     """Search for a faster, Fisher-legal MODEL. Ctrl-C ends the search early and keeps what was found."""
@@ -110,6 +119,7 @@ def optimize_command(
             batch_size=batch_size,
             repeats=repeats,
             tune=tune,
+            inherit=inherit,
             name=model,
             progress=tell,
         )
@@ -195,6 +205,10 @@ def _print_report(report: Report, out: Path | None) -> None:
         )
     if report.inherited_error is not None:
         console.print(f"outputs with the inherited weights, before fine-tuning: {report.inherited_error:.1%} away")
+        tried = ", ".join(f"{way} {error:.1%}" for way, error in report.inherited_errors.items())
+        console.print(f"weights inherited by {report.inherit}; tried: {tried}", highlight=False)
+    if report.padded_channels:
+        console.print(f"channels padded to the vector width: {'; '.join(report.padded_channels)}", highlight=False)
     if out is not None:
         console.print(f"written to {out}: report.json schedule.mlir optimized.mlir model.pt", highlight=False)
 
@@ -202,7 +216,13 @@ def _print_report(report: Report, out: Path | None) -> None:
 def _short(step: str, layer: str) -> str:
     """A step without what the row says already: `morph-group{layer=conv1 factor=2}` as `group factor=2`."""
     name, _, options = step.removeprefix("morph-").removesuffix("}").partition("{")
-    return " ".join([name, *(o for o in options.split() if o != f"layer={layer}")])
+    return " ".join([name, *(_first_of(o) for o in options.split() if o != f"layer={layer}")])
+
+
+def _first_of(option: str) -> str:
+    """A long list by its beginning: `keep=0,3,4,...`."""
+    items = option.split(",")
+    return option if len(items) <= _LISTED else ",".join([*items[:_LISTED], "..."])
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 from torch_mlir import ir
 
 from loopmorph.passes.analysis.coupling import Coupling, Shrinkage
+from loopmorph.passes.analysis.merging import Merging, merge
 from loopmorph.passes.base import Kind, Transformation
-from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.nest import Nest, divisors, find_nest
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.nest import Loop, Nest, divisors, find_nest
 from loopmorph.passes.neural.coarse_grid import coarsen
 from loopmorph.passes.neural.coarse_plan import CoarsePlan, is_batch, is_grid, plan_coarse_grid
-from loopmorph.passes.neural.shrink import shrink
+from loopmorph.passes.neural.shrink import merge_parts, shrink
+
+INHERIT = ("slice", "mean")  # what weights can inherit
 
 
 @dataclass(frozen=True)
 class BottleneckPlan:
-    """The nest of the layer, and all that shrinks with its iterator."""
+    """The nest of the layer, and all that shrinks with its iterator, by keeping a part or by merging parts."""
 
     nest: Nest
-    shrinkage: Shrinkage
+    change: Shrinkage | Merging
 
 
 @dataclass(frozen=True)
@@ -76,16 +80,31 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
     With a part `oh.0` of a split `oh` whole bands are repeated (the expand nest reads
     `%oh floordiv 4 * 2 + %oh mod 2` for parts of 2), with `oh.1` rows within each band (`%oh floordiv 2`).
 
+    Which weights stay: in the first two cases the head, or what `keep` names, or with `inherit=mean` a mix of all parts
+    of the dimension. `morph-bottleneck{layer=a iter=co factor=2 inherit=mean}` leaves the same nests as the first
+    example, but each of the 32 channels takes the mean of two old ones, and its readers the sum of what they read them
+    with, so that nothing is lost where the two are equal:
+
+        %wa: memref<32x16xf32> {morph.inherit = [{mean = [affine_map<(d0, d1) -> (d0, d1)>,
+                                                          affine_map<(d0, d1) -> (d0 + 32, d1)>]}]}
+        %wb: memref<8x32xf32> {morph.inherit = [{sum = [affine_map<(d0, d1) -> (d0, d1)>,
+                                                        affine_map<(d0, d1) -> (d0, d1 + 32)>]}]}
+
     Requires: `factor` of at least 2 that divides the extent of every tied iterator. In the first two cases no tie to
     the network's input or output, and only accesses that `passes.analysis.coupling` can follow; parameters keep what
     the nests still read: the head of the dimension, or of each of its blocks where some tied nest is grouped. In the
-    third case a nest of scalars with constant bounds, an iterator that indexes one axis of the result directly and is
-    not the batch, and a result that no other layer writes; parameters keep their shapes.
+    third case, which takes neither `keep` nor `inherit`, a nest of scalars with constant bounds, an iterator that
+    indexes one axis of the result directly and is not the batch, and a result that no other layer writes; parameters
+    keep their shapes.
 
     Options:
         layer: qualified name of the layer.
         iter: the iterator.
         factor: the divisor of its extent.
+        keep: the indices that stay, ascending, as many as the factor leaves; the same ones in each block where some
+            tied nest is grouped, and evenly spaced ones of a reduction iterator.
+        inherit: `slice`, the weights of what is kept; or `mean`, the mean of the weights of all parts, and their sum
+            where they are summed over. Not of a window (`kh`), and not together with `keep`.
     """
 
     name: ClassVar[str] = "morph-bottleneck"
@@ -94,6 +113,17 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
     layer: str
     iter: str
     factor: int
+    keep: tuple[int, ...] | None = None
+    inherit: str = "slice"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inherit not in INHERIT:
+            raise ArgumentError("inherit", f"expected {' or '.join(INHERIT)}, got '{self.inherit}'")
+        if self.keep is not None and self.inherit != "slice":
+            raise ArgumentError("keep", f"it does not go with inherit={self.inherit}, which merges all indices")
+        if self.keep is not None and not (self.keep and all(a < b for a, b in pairwise((-1, *self.keep)))):
+            raise ArgumentError("keep", "expected ascending indices from 0 on")
 
     @classmethod
     def space(cls, nest: Nest) -> Sequence[Bottleneck]:
@@ -111,11 +141,37 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
         nest = find_nest(module, self.layer)
         loop = nest.loop(self.iter)
         if is_grid(nest, loop):
+            self._require_plain(loop)
             return plan_coarse_grid(module, nest, loop, self.factor)
-        return BottleneckPlan(nest, Coupling(module).shrink(nest, loop, self.factor))
+        coupling = Coupling(module)
+        if self.inherit == "mean":
+            return BottleneckPlan(nest, merge(coupling, nest, loop, self.factor))
+        if self.keep is None:
+            return BottleneckPlan(nest, coupling.shrink(nest, loop, self.factor))
+        return BottleneckPlan(nest, coupling.keep(nest, loop, self._kept(nest, loop)))
 
     def rewrite(self, plan: BottleneckPlan | CoarsePlan) -> ir.Operation:
         if isinstance(plan, CoarsePlan):
             return coarsen(plan)
-        shrink(plan.shrinkage)
+        if isinstance(plan.change, Merging):
+            merge_parts(plan.change)
+        else:
+            shrink(plan.change)
         return plan.nest.root.operation
+
+    def _require_plain(self, loop: Loop) -> None:
+        option = "keep" if self.keep is not None else "inherit" if self.inherit != "slice" else None
+        if option is not None:
+            reason = f"'{loop.iterator}' runs over the grid of the result and picks no weights"
+            raise ArgumentError(option, f"{reason}, so that there is nothing to inherit")
+
+    def _kept(self, nest: Nest, loop: Loop) -> list[tuple[int, int]]:
+        """What `keep` names, as intervals."""
+        keep, extent = self.keep or (), loop.extent or 0
+        if extent % self.factor:
+            reason = f"the extent {loop.extent} is not divisible by {self.factor}"
+            raise IllegalTransform(f"{nest.label}, iterator '{loop.iterator}'", reason)
+        if len(keep) != extent // self.factor or keep[-1] >= extent:
+            wanted = f"expected {extent // self.factor} indices from 0 to {extent - 1} of iterator '{loop.iterator}'"
+            raise ArgumentError("keep", f"{wanted}, got {len(keep)}, the last of which is {keep[-1]}")
+        return [(index, index + 1) for index in keep]

@@ -9,24 +9,33 @@ from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.coupling import Shrinkage
-from loopmorph.passes.analysis.inheritance import compose_inheritance, inherit_kept
-from loopmorph.passes.analysis.keep_set import KeepSet
+from loopmorph.passes.analysis.inheritance import compose_inheritance, inherit_kept, inherit_merged
+from loopmorph.passes.analysis.merging import Merging, kept_axes
 from loopmorph.passes.building.nest_builder import rewrite_access
 from loopmorph.passes.nest import Loop
 
 
 def shrink(plan: Shrinkage) -> None:
-    """Rewrites the program as the plan says; the module verifies afterwards."""
-    for change in plan.accesses:
-        rewrite_access(change.access.op, change.exprs, [loop.variable for loop in change.nest.loops])
-    for _, loop, kept in plan.loops:
-        set_extent(loop, kept.size)
-    keeps: dict[ir.Value, list[KeepSet]] = {}
-    for memref, axis, kept in plan.axes:
-        whole = [KeepSet.whole(extent) for extent in ir.MemRefType(memref.type).shape]
-        keeps.setdefault(memref, whole)[axis] = kept
-    for memref, kept_axes in keeps.items():
-        _keep(memref, kept_axes)
+    """Rewrites the program as the plan says; parameters inherit what is kept. The module verifies afterwards."""
+    _rewrite_nests(plan)
+    for memref, kept in kept_axes(plan).items():
+        mine = _set_shape(memref, [axis.size for axis in kept])
+        if mine is not None:
+            mine[marks.INHERIT] = inherit_kept(mine, kept)
+            _set_marks(memref, mine)
+
+
+def merge_parts(plan: Merging) -> None:
+    """Rewrites the program to its first part; parameters inherit from all parts. The module verifies afterwards."""
+    _rewrite_nests(plan.parts[0])
+    parts = [kept_axes(part) for part in plan.parts]
+    for memref, kept in parts[0].items():
+        mine = _set_shape(memref, [axis.size for axis in kept])
+        if mine is not None:
+            merged = list(zip(*(part[memref] for part in parts), strict=True))
+            summed = frozenset(axis for axis in range(len(merged)) if (memref, axis) in plan.summed)
+            mine[marks.INHERIT] = inherit_merged(mine, merged, summed)
+            _set_marks(memref, mine)
 
 
 def set_extent(loop: Loop, extent: int) -> None:
@@ -42,12 +51,11 @@ def retype(memref: ir.Value, shape: Sequence[int], inherited: Sequence[ir.Affine
         _set_marks(memref, mine)
 
 
-def _keep(memref: ir.Value, kept: Sequence[KeepSet]) -> None:
-    """Gives a memref the shape of what is kept of each axis; a parameter inherits that."""
-    mine = _set_shape(memref, [axis.size for axis in kept])
-    if mine is not None:
-        mine[marks.INHERIT] = inherit_kept(mine, kept)
-        _set_marks(memref, mine)
+def _rewrite_nests(plan: Shrinkage) -> None:
+    for change in plan.accesses:
+        rewrite_access(change.access.op, change.exprs, [loop.variable for loop in change.nest.loops])
+    for _, loop, kept in plan.loops:
+        set_extent(loop, kept.size)
 
 
 def _set_shape(memref: ir.Value, shape: Sequence[int]) -> dict[str, ir.Attribute] | None:
