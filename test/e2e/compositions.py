@@ -31,6 +31,7 @@ TOLERANCE = 1e-4  # of the largest output
 NEURAL_SHARE = 0.6
 FOCUS_SHARE = 0.6  # of the steps that go to the layer that the case is about, so that steps build on each other
 BAD_SHARE = 0.03
+WEIGHT_OPTIONS = ("keep", "inherit")
 COMPUTING = (marks.MAIN, marks.MIX, marks.MIX_IN)
 NEURAL_WEIGHTS = {"morph-bottleneck": 5, "morph-narrow": 2, "morph-group": 4, "morph-depthwise": 1, "morph-mix": 2}
 LOOP_WEIGHTS = {
@@ -140,7 +141,8 @@ def draw_step(rng: random.Random, module: ir.Operation, focus: str) -> Transform
     if cls.name == "morph-mix":
         values["layer"] = address.partition("#")[0]
     for name in cls.option_types():
-        if name != "layer" and (name in cls.required_options() or rng.random() < 0.8):
+        likely = 0.2 if name in WEIGHT_OPTIONS else 0.8
+        if name != "layer" and (name in cls.required_options() or rng.random() < likely):
             draw = _draw_neural if neural else functools.partial(draw_value, step=cls.name)
             values[name] = draw(rng, option=name, nest=nest, values=values)
     return cls(**values)
@@ -185,6 +187,11 @@ def _draw_neural(rng: random.Random, option: str, nest: Nest, values: dict[str, 
         return extent if bad else rng.randrange(extent)
     if option == "extent":
         return rng.randint(1, max(1, extent - int(str(values["begin"]))))
+    if option == "keep":
+        kept = max(1, extent // max(1, int(str(values["factor"]))))
+        return tuple(sorted(rng.sample(range(extent), kept)))
+    if option == "inherit":
+        return "slice" if "keep" in values else "mean"
     if "iters" in values:
         extent = min(extents.get(name) or 4 for name in values["iters"])  # type: ignore[union-attr]
     divisors = [d for d in (2, 2, 3, 4, 8) if extent % d == 0]
