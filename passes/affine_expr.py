@@ -91,9 +91,9 @@ def simplify(expr: ir.AffineExpr, extents: Sequence[int]) -> ir.AffineExpr:
         return expr
     lhs, rhs = simplify(expr.lhs, extents), simplify(expr.rhs, extents)
     if isinstance(expr, ir.AffineAddExpr):
-        return _shorter(lhs + rhs, len(extents))
+        return shorter(lhs + rhs, len(extents))
     if isinstance(expr, ir.AffineMulExpr):
-        return _shorter(lhs * rhs, len(extents))
+        return shorter(lhs * rhs, len(extents))
     divisor = ir.AffineConstantExpr(downcast(rhs)).value
     low, high = value_range(lhs, extents)
     if not isinstance(expr, ir.AffineCeilDivExpr) and 0 <= low and high < divisor:
@@ -164,7 +164,7 @@ def downcast(expr: ir.AffineExpr) -> ir.AffineExpr:
     return expr
 
 
-def _shorter(expr: ir.AffineExpr, n_dims: int) -> ir.AffineExpr:
+def shorter(expr: ir.AffineExpr, n_dims: int) -> ir.AffineExpr:
     """Upstream's simplification where it shortens; it also spells `a mod b` out as a difference, which does not."""
     simplified = ir.AffineExpr.simplify_affine_expr(expr, n_dims, 0)
     return simplified if simplified == expr or len(str(simplified)) <= len(str(expr)) else expr

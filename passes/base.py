@@ -126,8 +126,19 @@ class Transformation(Pass, Generic[PlanT]):
     def apply(self, module: ir.Operation) -> ir.Operation:
         """`analyze`, `rewrite`, and the record in `morph.schedule`; returns what `rewrite` returns."""
         with module.context, ir.Location.unknown():
-            nest = self.rewrite(self.analyze(module))
+            nest = self._rewrite(module, self.analyze(module))
             record(module, str(self))
+        return nest
+
+    def _rewrite(self, module: ir.Operation, plan: PlanT) -> ir.Operation:
+        """`rewrite`; a change of the network outdates what was chosen for the nests that it changes."""
+        if self.kind == "loop":
+            return self.rewrite(plan)
+        from loopmorph.passes.analysis.outdated_choices import chosen_nests, drop_outdated  # which need this module
+
+        before = chosen_nests(module)
+        nest = self.rewrite(plan)
+        drop_outdated(module, before)
         return nest
 
     def run(self, module: ir.Operation) -> None:

@@ -72,7 +72,8 @@ def check_supported(recipe: Recipe) -> None:
     """
     where = f"layer '{recipe.layer}'"
     for statement in recipe.statements:
-        if statement.guards:
+        found = accumulation(statement)
+        if statement.guards and (found is None or found[0] != "sum"):
             raise IllegalTransform(where, "a loop bound that depends on other loops in a way that cannot be undone")
         if len(statement.loops) > 50:
             raise IllegalTransform(where, f"a nest of {len(statement.loops)} loops; at most 50 can be executed")
@@ -137,8 +138,11 @@ class _Run:
         else:
             kind, terms = found
             for term in terms:
-                reduce = self._sum if kind == "sum" else self._extremum
-                self._write(statement.target, kept_loops, reduce(term, statement.loops, kept_loops, kind), kind)
+                if kind == "sum":
+                    array = self._sum(term, statement, kept_loops)
+                else:
+                    array = self._extremum(term, kept_loops, kind)
+                self._write(statement.target, kept_loops, array, kind)
 
     # -- values
 
@@ -168,7 +172,7 @@ class _Run:
         return _Array(flat[self._addresses(address, loops)], loops)
 
     def _addresses(self, address: Form, loops: tuple[int, ...]) -> torch.Tensor:
-        """The address at every point of `loops`, int64."""
+        """The address (or the value of any other form) at every point of `loops`, int64."""
         device = self.like.device
         grids = {
             n: torch.arange(self.extents[n], device=device).reshape([-1 if n == m else 1 for m in loops]) for n in loops
@@ -183,23 +187,27 @@ class _Run:
 
     # -- reductions
 
-    def _sum(self, term: Value, loops: tuple[int, ...], kept: tuple[int, ...], kind: Accumulation) -> _Array:
+    def _sum(self, term: Value, statement: Statement, kept: tuple[int, ...]) -> _Array:
         """A product of factors, each over the loops that it uses, summed over all loops that are not kept."""
-        del kind
         terms = flatten(term, "arith.mulf")
-        convolved = self._convolve(terms, kept)
+        convolved = self._convolve(terms, kept) if not statement.guards else None
         if convolved is not None:
             return convolved
-        factors = [self._evaluate(f) for f in terms]
+        factors = [*(self._evaluate(f) for f in terms), *(self._mask(guard) for guard in statement.guards)]
         used = {n for f in factors for n in f.loops}
         letters = {n: k for k, n in enumerate(sorted(used))}
         result = tuple(n for n in sorted(kept) if n in used)
         operands: list[torch.Tensor | list[int]] = []
         for factor in factors:
             operands += [factor.tensor, [letters[n] for n in factor.loops]]
-        repeats = math.prod(self.extents[n] for n in loops if n not in used and n not in kept)
+        repeats = math.prod(self.extents[n] for n in statement.loops if n not in used and n not in kept)
         total = torch.einsum(*operands, [letters[n] for n in result])
         return _Array(total * repeats if repeats != 1 else total, result)
+
+    def _mask(self, guard: Form) -> _Array:
+        """1 where the guard holds, 0 elsewhere."""
+        loops = tuple(sorted(forms.used_loops(guard)))
+        return _Array((self._addresses(guard, loops) >= 0).to(self.like.dtype), loops)
 
     def _convolve(self, terms: Sequence[Value], kept: tuple[int, ...]) -> _Array | None:
         """The sum of the product as a convolution; None where it is none."""
@@ -218,7 +226,7 @@ class _Run:
         order = sorted(range(len(view.loops)), key=view.loops.__getitem__)
         return _Array(result.permute(order), tuple(sorted(view.loops)))
 
-    def _extremum(self, term: Value, loops: tuple[int, ...], kept: tuple[int, ...], kind: Accumulation) -> _Array:
+    def _extremum(self, term: Value, kept: tuple[int, ...], kind: Accumulation) -> _Array:
         array = self._evaluate(term)
         axes = [k for k, n in enumerate(array.loops) if n not in kept]
         if not axes:

@@ -14,7 +14,8 @@ class SlicedConv2d(nn.Conv2d):
 
     Args:
         channels: the input's channels that are read, in the order of the weight's; None for all.
-        uneven_padding: zeros added (left, right, top, bottom), besides `padding`.
+        uneven_padding: zeros added (left, right, top, bottom), besides `padding`; a negative number leaves out so many
+            rows or columns.
         arguments: those of `nn.Conv2d`; `in_channels` counts the channels that are read.
     """
 

@@ -25,16 +25,20 @@ from torch_mlir import ir
 
 from loopmorph.passes.base import Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.nest import Nest, nests
-from loopmorph.passes.raising.nest_extract import parameter_name
+from loopmorph.passes.raising.nest_extract import extract, parameter_name
+from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, summands
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
 from loopmorph.passes.registry import all_passes
 from loopmorph.pipelines import surgery_layers as layers
 from loopmorph.pipelines.nest_module import NestModule
 from loopmorph.pipelines.program import Program, step_layer
-from loopmorph.pipelines.surgery_check import check_runs
+from loopmorph.pipelines.surgery_check import check_runs, fused_layers
+from loopmorph.pipelines.surgery_own_code import check_own_code
 
 _PACKED_ACTIVATION = re.compile(r"morph-pack\{.*\boperand=(?:input|output)\b")
+_REPLACED = (nn.Conv2d, nn.Linear)
 _STEP_NAME = re.compile(r"[\w-]+")
 
 
@@ -55,8 +59,10 @@ def to_module(program: Program) -> nn.Module:
         if new is not None:
             replacements[id(module)] = new
     surgery.check_all_taken()
+    own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
     model = _substitute(surgery.model, replacements)
     check_runs(program, model)
+    check_own_code(program, model, own_code)
     return model
 
 
@@ -147,6 +153,13 @@ class _Surgery:
                 )
                 raise IllegalTransform(f"layer '{layer}'", reason)
 
+    def in_own_code(self) -> list[str]:
+        """The layers that were rewritten, but are computed by code that no replacement of a module changes."""
+        modules = dict(self.model.named_modules(remove_duplicate=False))
+        own = [n for n in self.by_layer if n in self.rewritten and type(modules.get(_base(n))) not in _REPLACED]
+        roots = [n for n in own if type(self.model) in _REPLACED and n in self._layers_of("", self.model)]
+        return [n for n in own if n not in roots]
+
     # -- layers that are contractions
 
     def _contraction(self, path: str, module: nn.Conv2d | nn.Linear) -> nn.Module | None:
@@ -182,6 +195,7 @@ class _Surgery:
             if foreign:
                 raise IllegalTransform(f"layer '{path}'", f"its nests also read parameters of others: {foreign[0]}")
             self._require_plain_layout(path, names, 4 if isinstance(module, nn.Conv2d) else 2)
+            self._require_own_work(path, names)
             return self._in_place_of(self.nest_module(names, path), module)
         if not self._changed(module):
             return None
@@ -207,13 +221,27 @@ class _Surgery:
         IllegalTransform: an activation that the layer shares with others has more axes than a module gives and takes,
             since it lies in blocks.
         """
-        packed = {step_layer(step) or "" for step in self.program.steps if _PACKED_ACTIVATION.match(step)}
-        for layer in self.by_layer:
-            theirs = {a.memref for nest in self.by_layer[layer] for a in nest.accesses} if layer in packed else set()
-            ours = {a.memref for name in names for nest in self.by_layer[name] for a in nest.accesses}
-            if any(ir.MemRefType(memref.type).rank > rank for memref in theirs & ours):
+        if not any(_PACKED_ACTIVATION.match(step) for step in self.program.steps):
+            return
+        ours = {a.memref for name in names for nest in self.by_layer[name] for a in nest.accesses}
+        blocked = {memref for memref in ours if ir.MemRefType(memref.type).rank > rank}
+        for layer in [name for name in self.by_layer if name not in names]:
+            if any(a.memref in blocked for nest in self.by_layer[layer] for a in nest.accesses):
                 reason = f"morph-pack has laid out an activation that it shares with '{layer}' in blocks"
                 raise IllegalTransform(f"layer '{path}'", f"{reason}, and no module gives and takes those")
+
+    def _require_own_work(self, path: str, names: list[str]) -> None:
+        """Raises:
+        IllegalTransform: the layer's nests also compute what comes after it, which the model's code computes anyway.
+        """
+        fused = fused_layers(self.program)
+        for name in [n for n in names if n in fused]:
+            recipe = extract(self.by_layer[name]).recipe
+            values = [s.value for s in recipe.statements if accumulation(s) is None]
+            terms = [term for value in values for term in summands(value)]
+            if len(recipe.numbers("input")) > 1 or not all(isinstance(term, Load | Constant) for term in terms):
+                reason = f"{FuseEpilogue.name} has put into its nests what comes after it"
+                raise IllegalTransform(f"layer '{path}'", f"{reason}, which the model's own code computes, too")
 
     def _layers_of(self, path: str, module: nn.Module) -> list[str]:
         """The layers that are calls of this module; the network itself, if it is one, is found by its parameters."""

@@ -16,9 +16,10 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.nest import functions, nests
 from loopmorph.pipelines.nest_module import NestModule
-from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.program import Program, step_layer
 
 _CHECKED_LAYERS = (nn.Conv2d, nn.Linear, _NormBase, NestModule)
 
@@ -33,7 +34,7 @@ def check_runs(program: Program, model: nn.Module) -> None:
     sizes = _layer_sizes(program)
     path: list[str] = []
     wrong: list[str] = []
-    with _eval_mode(model), torch.no_grad(), _watched(model, path, wrong, sizes):
+    with eval_mode(model), torch.no_grad(), _watched(model, path, wrong, sizes):
         try:
             outputs = model(*program.example_inputs)
         except Exception as error:  # the user's own forward: whatever it raises is about the new shapes
@@ -50,10 +51,20 @@ def check_runs(program: Program, model: nn.Module) -> None:
         raise IllegalTransform("model", f"its output has shape {shapes}, the rewritten program's is {expected}")
 
 
+def fused_layers(program: Program) -> frozenset[str]:
+    """The layers whose nests may compute what comes after them, too, as an epilogue was fused."""
+    steps = [step for step in program.steps if step.startswith(f"{FuseEpilogue.name}{{")]
+    return frozenset(filter(None, map(step_layer, steps)))
+
+
 def _layer_sizes(program: Program) -> dict[str, set[int]]:
-    """Module name -> the numbers of elements that its calls store, by the last buffer that each call's nests write."""
+    """Module name -> the numbers of elements that its calls store, by the last buffer that each call's nests write.
+
+    Layers with a fused epilogue are left out: that buffer is another layer's.
+    """
     last: dict[str, int] = {}
-    for nest in nests(program.module.operation):
+    fused = fused_layers(program)
+    for nest in [n for n in nests(program.module.operation) if n.layer not in fused]:
         for store in nest.stores:
             last[nest.layer] = math.prod(ir.MemRefType(store.memref.type).shape)
     sizes: dict[str, set[int]] = {}
@@ -74,7 +85,8 @@ def _output_shapes(program: Program) -> list[tuple[int, ...]]:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """All modules in eval mode for a while."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -34,7 +34,7 @@ def padding_of(module: nn.Conv2d) -> tuple[Pair, Pair]:
 def build_convolution(module: nn.Conv2d, raised: Convolution) -> nn.Conv2d:
     """The raised convolution as a module without values (on the meta device)."""
     stride = [_stride(module, raised, axis) for axis in range(2)]
-    even = all(low == high for low, high in raised.padding)
+    even = all(low == high >= 0 for low, high in raised.padding)
     options: dict[str, Any] = {
         "kernel_size": raised.kernel,
         "stride": tuple(stride),

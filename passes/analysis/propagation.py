@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
-from loopmorph.passes.affine_expr import LinearForm, from_linear, substitute
+from loopmorph.passes.affine_expr import LinearForm, from_linear, shorter, substitute
 from loopmorph.passes.analysis.keep_set import KeepSet, product
 from loopmorph.passes.analysis.pins import pin_of_access, pin_of_loop, pin_of_memref, pin_of_nest
 from loopmorph.passes.analysis.program_accesses import AxisKey, ProgramAccesses
+from loopmorph.passes.analysis.tied_loops import tied_loops
 from loopmorph.passes.analysis.ties import Tie, index_text, is_reduction, parameter_name, span
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
@@ -218,7 +219,7 @@ class Propagation:
             if old is None:
                 raise self._conflict(self._unreached(nest, access, axis, self._kept(nest.loops[position])))
             replacement[position] = old
-        return substitute(access.exprs[axis], replacement, len(nest.loops))
+        return shorter(substitute(access.exprs[axis], replacement, len(nest.loops)), len(nest.loops))
 
     def _kept(self, loop: Loop) -> KeepSet:
         op = loop.op.operation
@@ -228,7 +229,8 @@ class Propagation:
 
     def _conflict(self, reason: str) -> IllegalTransform:
         """The refusal; where the dimension is that of several layers, some of them are named."""
-        members = dict.fromkeys(f"{n.layer} {loop.iterator}" for n, loop, _ in self.loops.values() if n.layer)
+        tied = tied_loops(self.program, self.nest, self.loop)
+        members = dict.fromkeys(f"{nest.layer} {loop.iterator}" for nest, loop in tied if nest.layer)
         layers = {member.split()[0] for member in members}
         if len(layers) > 1:
             named = ", ".join(list(members)[:_NAMED_MEMBERS])

@@ -8,11 +8,12 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.choice import check_algorithm, check_block
+from loopmorph.passes.analysis.choice import WINOGRAD_TILES, check_algorithm, check_block
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Nest, find_nest
+from loopmorph.passes.loop.winograd import WinogradFiltering
+from loopmorph.passes.nest import Nest, find_nest, layer_nests
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class Choose(Transformation[ChoosePlan]):
                                                    morph.layer = "conv1"}
 
     Nothing is computed differently until `morph-default-schedule` follows the choice; there, a choice that the nest
-    does not admit is an error. A layer that other loop transformations have scheduled does not heed it. What is not
-    given stays as it was, or is left to the model.
+    does not admit, as it is by then and in the layout that it has there, is an error. A layer that other loop
+    transformations have scheduled does not heed it. What is not given stays as it was, or is left to the model. A
+    transformation of the network takes back what it makes impossible (see `passes/analysis/outdated_choices`).
 
-    Requires a layer whose main nest accumulates products.
+    Requires a layer whose main nest accumulates products; for a winograd algorithm, one to which `morph-winograd` can
+    be applied, or has been.
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.
@@ -66,8 +69,22 @@ class Choose(Transformation[ChoosePlan]):
             nest = find_nest(module, self.layer)
             if not macs(nest):
                 raise IllegalTransform(nest.label, "it accumulates no products, so there is nothing to choose")
+            self._require_possible(module, nest)
             texts = {marks.ALGORITHM: self.algorithm, marks.BLOCK: self.block}
             return ChoosePlan(nest, {name: text for name, text in texts.items() if text is not None})
+
+    def _require_possible(self, module: ir.Operation, nest: Nest) -> None:
+        """Raises:
+        IllegalTransform: the nest does not admit the algorithm.
+        """
+        tile = WINOGRAD_TILES.get(self.algorithm or "")
+        if tile is None or any(other.role == marks.OUTPUT_TRANSFORM for other in layer_nests(module, nest.layer)):
+            return
+        try:
+            WinogradFiltering(self.layer, tile).analyze(module)
+        except IllegalTransform as refusal:
+            reason = f"the algorithm '{self.algorithm}' is not possible: {refusal.reason}; 'direct' is accepted"
+            raise IllegalTransform(nest.label, reason) from refusal
 
     def rewrite(self, plan: ChoosePlan) -> ir.Operation:
         with plan.nest.root.context:

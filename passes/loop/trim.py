@@ -42,7 +42,7 @@ class Trim(Transformation[TrimPlan]):
     Requires a loop from 0 to a constant with step 1 that carries accumulators in registers (`morph-promote`) and
     stores nothing, all of whose sums add products with loads of one local memref, at one and the same index along an
     axis, linear in this loop and those around it, that leaves the part of the memref where the program writes more
-    than zeros.
+    than zeros, all lanes of a vector at once.
 
     Attributes:
         layer: the nest (see `loopmorph.passes.nest.find_nest`).
@@ -77,7 +77,11 @@ class Trim(Transformation[TrimPlan]):
 
 
 def _live_range(nest: Nest, loop: Loop, factors: tuple[Access, ...]) -> tuple[LinearForm, int, int]:
-    """The one index of all the factors along an axis that the loop moves into padding, and the live indices."""
+    """The one index of all the factors along an axis that the loop moves into padding, and where it meets live data.
+
+    Returns:
+        The index, of a vector that of its first lane; and the range of it in which any lane is live.
+    """
     box = live_box(factors[0].memref)
     inner = {other.position for other in nest.loops if loop.position in nest.around(other.position)}
     limits = limits_of(nest)
@@ -87,11 +91,13 @@ def _live_range(nest: Nest, loop: Loop, factors: tuple[Access, ...]) -> tuple[Li
             continue
         if form.coefficients.get(loop.position, 0) <= 0 or any(limits[p] is None for p in form.coefficients):
             continue
+        lanes = max(f.lanes for f in factors) if axis == len(factors[0].forms) - 1 else 1
+        begin = box.begin[axis] - (lanes - 1)
         reach = [(c * ((limits[p] or 1) - 1)) for p, c in form.coefficients.items()]
         low = form.constant + sum(min(0, r) for r in reach)
         high = form.constant + sum(max(0, r) for r in reach)
-        if low < box.begin[axis] or high >= box.end[axis]:
-            return form, box.begin[axis], box.end[axis]
+        if low < begin or high >= box.end[axis]:
+            return form, begin, box.end[axis]
     reason = f"loop '{loop.iterator}' does not move all of its products' factors into padding by one index"
     raise IllegalTransform(nest.label, reason)
 

@@ -123,6 +123,7 @@ class ChannelTies:
                 self._extents[loop.op.operation] = loop.extent or 1
                 if pin_of_loop(nest, loop) is not None or not _indexes_all_stores(nest, loop):
                     self.pinned.add(loop.op.operation)
+        sums = accumulates(nest)
         for site in entry.sites:
             if self._is_foreign(site) and not borders:
                 self.pinned |= {nest.loops[d].op.operation for e in site.access.exprs for d in used_dims(e)}
@@ -133,7 +134,7 @@ class ChannelTies:
                     self._parameter(site, axis)
                 elif site.access.memref in self._activations:
                     self._extents[site.access.memref, axis] = extent
-                    self._activation(site, axis, stored, borders)
+                    self._activation(site, axis, stored, borders, sums)
 
     def _border_loops(self, entry: Entry, stored: Collection[int]) -> set[int]:
         """The loops that index an argument; only of element-wise nests, which can be cut."""
@@ -162,7 +163,7 @@ class ChannelTies:
             return
         self.pinned |= {loops[p].op.operation for p in used_dims(expr) if loops[p].extent != 1}
 
-    def _activation(self, site: Site, axis: int, stored: Collection[int], borders: Collection[int]) -> None:
+    def _activation(self, site: Site, axis: int, stored: Collection[int], borders: Collection[int], sums: bool) -> None:
         nest, access = site.entry.nest, site.access
         key = (access.memref, axis)
         relation = tie(nest, access, axis)
@@ -177,7 +178,7 @@ class ChannelTies:
         elif single and relation.kind == "slice" and loops[0] not in borders:
             loop = nest.loops[loops[0]]
             self._slices.append(_Slice(loop.op.operation, key, relation.offset, loop.extent or 1))
-        elif reductions and access.kind == "load" and accumulates(nest):
+        elif reductions and access.kind == "load" and sums:
             self.reads.append(Read(site, axis, relation))
             self.pinned |= {nest.loops[p].op.operation for p in loops if p not in reductions}
         else:

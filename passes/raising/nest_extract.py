@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine
@@ -14,27 +13,30 @@ from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.index_forms import Form
+from loopmorph.passes.raising.nest_cells import apart, chain, destination, is_free_between, sole_cell
 from loopmorph.passes.raising.nest_normal import normalise
 from loopmorph.passes.raising.nest_order import Instance, check_distribution
-from loopmorph.passes.raising.nest_recipe import Buffer, BufferKind, Call, Constant, Load, Recipe, Statement, Value
+from loopmorph.passes.raising.nest_partial import without_partial_sums
+from loopmorph.passes.raising.nest_recipe import Buffer, BufferKind, Call, Load, Recipe, Statement, Value
+from loopmorph.passes.raising.nest_values import Held, Values, at_lane, combination, is_arithmetic, refuse, width_of
 
-SCALAR_DIALECTS = ("arith.", "math.")
-# Casts between float types: the executor computes everything in one type.
-_FLOAT_CASTS = ("arith.truncf", "arith.extf")
-_CMPF_PREDICATES = (
-    *("false", "oeq", "ogt", "oge", "olt", "ole", "one", "ord"),
-    *("ueq", "ugt", "uge", "ult", "ule", "une", "uno", "true"),
+_LOADS = ("affine.load", "affine.vector_load")
+_STORES = ("affine.store", "affine.vector_store")
+# What changes no memory, or is looked at where it is used.
+_PASSIVE = frozenset(
+    {
+        *("affine.yield", "affine.apply", "affine.prefetch", "memref.alloc", "memref.dealloc", "memref.alloca"),
+        *("vector.broadcast", "vector.extract", "vector.from_elements"),
+    }
 )
-# A maximum or minimum written as comparison and selection: predicate -> operation on `a` and `b` of a ? b : b
-_SELECTIONS = {
-    **dict.fromkeys(("ogt", "oge", "ugt", "uge"), "arith.maximumf"),
-    **dict.fromkeys(("olt", "ole", "ult", "ule"), "arith.minimumf"),
-}
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """A recipe, and the memref that each of its buffers stands for (valid as long as the IR stays as it is)."""
+    """A recipe, and what each of its buffers stands for (valid as long as the IR stays as it is).
+
+    That is a memref, or for values that a loop carries in registers the loop's result.
+    """
 
     recipe: Recipe
     memrefs: tuple[ir.Value, ...]
@@ -43,11 +45,15 @@ class Extraction:
 def extract(nests: Sequence[Nest]) -> Extraction:
     """The statements of one layer's nests, normalised: loops coalesced, un-fused, those of extent 1 dropped.
 
+    How the nests are scheduled does not show, as far as that can be undone: the lanes of vectors become iterations of
+    a loop, values that loops carry in registers go back to the memory that they end up in, or else to a buffer that
+    has an element for each iteration of the loops around.
+
     Args:
         nests: all nests of the layer, in program order.
 
     Raises:
-        IllegalTransform: an operation that is neither a load, a store nor scalar arithmetic, a loop-carried value, or
+        IllegalTransform: an operation that is neither a load, a store nor scalar arithmetic, lane by lane; or
             statements of one nest whose order matters.
     """
     if not nests:
@@ -56,88 +62,192 @@ def extract(nests: Sequence[Nest]) -> Extraction:
         return _Extractor(nests).run()
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where statements of a nest stand.
+
+    Attributes:
+        nest: the nest.
+        around: the loops around, outermost first.
+        guards: what their bounds demand beyond their extents.
+    """
+
+    nest: Nest
+    around: tuple[int, ...] = ()
+    guards: tuple[Form, ...] = ()
+
+
 @dataclass
 class _Extractor:
     nests: Sequence[Nest]
     memrefs: dict[ir.Value, int] = field(default_factory=dict)
+    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
     loops: dict[ir.Value, Form] = field(default_factory=dict)
     extents: dict[int, int] = field(default_factory=dict)
-    loads: dict[ir.Value, tuple[Load, tuple[int, ...], int]] = field(default_factory=dict)
+    values: Values = field(default_factory=Values)
+    cells: dict[ir.Value, Held] = field(default_factory=dict)
+    instances: list[Instance] = field(default_factory=list)
     clock: int = 0
 
     def run(self) -> Extraction:
         statements: list[Statement] = []
         for nest in self.nests:
-            instances: list[Instance] = []
-            self._loop(nest, nest.root, (), (), instances)
-            check_distribution(nest.label, instances)
-            statements += [s for i in instances if (s := normalise(i.statement)) is not None]
+            self.instances = []
+            self._loop(nest.root, _Place(nest))
+            check_distribution(nest.label, self.instances)
+            merged = without_partial_sums([i.statement for i in self.instances], frozenset(self.shapes))
+            statements += [s for each in merged if (s := normalise(each)) is not None]
         memrefs = tuple(self.memrefs)
         buffers = tuple(self._buffer(m, k) for k, m in enumerate(memrefs))
         return Extraction(Recipe(self.nests[0].layer, buffers, tuple(statements)), memrefs)
 
     # -- control
 
-    def _loop(
-        self,
-        nest: Nest,
-        op: affine.AffineForOp,
-        around: tuple[int, ...],
-        guards: tuple[Form, ...],
-        instances: list[Instance],
-    ) -> None:
-        if len(op.operation.results):
-            self._refuse(nest, op.operation, "a loop that carries values")
-        number = len(self.extents)
-        guards = (*guards, *self._bind(nest, op, number))
-        around = (*around, number)
-        for inner in op.body.operations:
+    def _loop(self, op: affine.AffineForOp, place: _Place) -> None:
+        carried = [self._cell(op.operation.results[k], v, op.operation, place) for k, v in enumerate(op.inits)]
+        number = self._new_loop(0)
+        guards = self._bind(place.nest, op, number)
+        inner = _Place(place.nest, (*place.around, number), (*place.guards, *guards))
+        for cell, value in zip(carried, op.inner_iter_args, strict=True):
+            self._hold(value, cell, inner)
+        for each in op.body.operations:
             self.clock += 1
-            name = inner.operation.name
-            if isinstance(inner, affine.AffineForOp):
-                self._loop(nest, inner, around, guards, instances)
-            elif name == "affine.load":
-                access = self._access(inner.operation, inner.memref, list(inner.indices), nest)
-                self.loads[inner.result] = (access, around, self.clock)
-            elif name == "affine.store":
-                instances.append(self._store(inner, nest, around, guards))
-            elif name not in ("affine.yield", "affine.apply", "memref.alloc", "memref.dealloc", "memref.alloca") and (
-                not name.startswith(SCALAR_DIALECTS)
-            ):
-                self._refuse(nest, inner.operation, "no case for it in PyTorch")
+            self._operation(each, inner)
+        yielded = op.body.operations[len(op.body.operations) - 1].operands
+        for cell, value in zip(carried, yielded, strict=True):
+            self._assign(cell, value, inner)
+        for cell, value in zip(carried, op.operation.results, strict=True):
+            self._hold(value, cell, place)
+
+    def _operation(self, op: ir.OpView, place: _Place) -> None:
+        name = op.operation.name
+        if isinstance(op, affine.AffineForOp):
+            self._loop(op, place)
+        elif name in _LOADS:
+            load = self._access(op.operation, place.nest)
+            self.values.held[op.operation.results[0]] = Held(load, place.around, self.clock)
+        elif name in _STORES:
+            self._assign(self._access(op.operation, place.nest), op.operation.operands[0], place)
+        elif name == "vector.reduction":
+            self._reduction(op.operation, place)
+        elif name not in _PASSIVE and not is_arithmetic(op.operation):
+            refuse(place.nest.label, op.operation, "no case for it in PyTorch")
+
+    def _new_loop(self, extent: int) -> int:
+        number = len(self.extents)
+        self.extents[number] = extent
+        return number
 
     def _bind(self, nest: Nest, op: affine.AffineForOp, number: int) -> tuple[Form, ...]:
         """Numbers the loop from 0 with step 1; returns what its bounds demand beyond the extent."""
         step = ir.IntegerAttr(op.attributes["step"]).value
         lower = self._bound(nest, op, "lowerBoundMap", list(op.lowerBoundOperands))
         uppers = self._bound(nest, op, "upperBoundMap", list(op.upperBoundOperands))
+        start: Form = lower[0]
+        least: tuple[Form, ...] = ()
         if len(lower) != 1:
-            self._refuse(nest, op.operation, "a lower bound that is a maximum")
-        lengths = [forms.add(u, forms.scale(lower[0], -1)) for u in uppers]
+            if step != 1:
+                refuse(nest.label, op.operation, "a lower bound that is a maximum, in steps of more than 1")
+            start = forms.constant(max(forms.bounds(low, self.extents)[0] for low in lower))
+            least = tuple(forms.add(start, forms.scale(low, -1), forms.loop(number)) for low in lower)
+        lengths = [forms.add(u, forms.scale(start, -1)) for u in uppers]
         self.extents[number] = max(0, min(-(-forms.bounds(n, self.extents)[1] // step) for n in lengths))
-        self.loops[op.induction_variable] = forms.add(lower[0], forms.loop(number, step))
+        self.loops[op.induction_variable] = forms.add(start, forms.loop(number, step))
         passed = forms.add(forms.loop(number, -step), forms.constant(-1))
-        return tuple(forms.add(n, passed) for n in lengths if n.terms)
+        return (*least, *(forms.add(n, passed) for n in lengths if n.terms))
 
     def _bound(self, nest: Nest, op: affine.AffineForOp, name: str, operands: list[ir.Value]) -> list[Form]:
         map_ = ir.AffineMapAttr(op.attributes[name]).value
         values = [self._index(v, nest) for v in operands]
         return [forms.from_expr(e, values, self.extents) for e in map_.results]
 
+    # -- values in registers
+
+    def _cell(self, result: ir.Value, init: ir.Value, op: ir.Operation, place: _Place) -> Load:
+        """Where a value that an operation makes from a start value, step by step, is kept meanwhile: first element.
+
+        That is where the start value is kept already; or where the result will be stored; or a new buffer.
+        """
+        known = sole_cell(init, self.cells, place.around)
+        cell = known or self._final_place(result, op, place) or self._new_cell(result, place)
+        self._assign(cell, init, place)
+        return cell
+
+    def _final_place(self, result: ir.Value, op: ir.Operation, place: _Place) -> Load | None:
+        store = destination(result, op)
+        if store is None or not is_free_between(op, store, lambda access: self._access(access, place.nest).index):
+            return None
+        return self._access(store, place.nest)
+
+    def _new_cell(self, result: ir.Value, place: _Place) -> Load:
+        number = self.memrefs.setdefault(result, len(self.memrefs))
+        width = width_of(result)
+        lanes = () if width is None else (width,)
+        self.shapes[number] = (*(self.extents[n] for n in place.around), *lanes)
+        return Load(number, (*map(forms.loop, place.around), *(Form() for _ in lanes)))
+
+    def _hold(self, value: ir.Value, cell: Load, place: _Place) -> None:
+        self.clock += 1
+        self.cells[value] = self.values.held[value] = Held(cell, place.around, self.clock)
+
+    def _reduction(self, op: ir.Operation, place: _Place) -> None:
+        """The lanes of a vector combined with a start value."""
+        combine = combination(op, place.nest.label)
+        if len(op.operands) != 2:
+            refuse(place.nest.label, op, "no start value")
+        cell = self._cell(op.results[0], op.operands[1], op, place)
+        self._store(cell, op.operands[0], place, combine, across=True)
+        self._hold(op.results[0], cell, place)
+
+    # -- statements
+
+    def _assign(self, target: Load, value: ir.Value, place: _Place) -> None:
+        """The statements that put a value, all lanes of a vector, to its place; none where it is there already."""
+        self.clock += 1
+        held = self.values.held.get(value)
+        steps = chain(value, target, self.cells)
+        if steps is not None:
+            for term in steps[1]:
+                self.clock += 1
+                self._store(target, term, place, steps[0])
+        elif held is None or (held.load, held.around) != (target, place.around) or self._is_stale(held):
+            self._store(target, value, place)
+        self.written.add(target.buffer)
+
+    def _is_stale(self, held: Held) -> bool:
+        """Whether the element may have changed since it was read."""
+        later = [i.statement.target for i in self.instances if i.time > held.time]
+        return any(t.buffer == held.load.buffer and not apart(t.index, held.load.index) for t in later)
+
+    def _store(self, target: Load, value: ir.Value, place: _Place, combine: str = "", across: bool = False) -> None:
+        """`target = value`, or `target = combine(target, value)`; lane by lane, `across` all into one element."""
+        width = width_of(value)
+        lanes: list[Form | None] = [None]
+        loops: tuple[int, ...] = ()
+        if width is not None and self.values.is_even(value):
+            loops = (self._new_loop(width),)
+            lanes = [forms.loop(loops[0])]
+        elif width is not None:
+            lanes = [forms.constant(k) for k in range(width)]
+        around = (*place.around, *loops)
+        extents = tuple(self.extents[n] for n in around)
+        for lane in lanes:
+            read: list[Held] = []
+            result: Value = self.values.of(value, lane, place.nest.label, read)
+            element = target if across or lane is None else at_lane(target, lane)
+            if combine:
+                result = Call(combine, (element, result))
+                read.append(Held(element, place.around, self.clock))
+            statement = Statement(around, extents, element, result, place.guards, place.nest.role)
+            seen = tuple((r.load, (*r.around, *loops), r.time) for r in read)
+            self.instances.append(Instance(statement, seen, self.clock))
+
     # -- accesses
 
-    def _store(
-        self, op: affine.AffineStoreOp, nest: Nest, around: tuple[int, ...], guards: tuple[Form, ...]
-    ) -> Instance:
-        target = self._access(op.operation, op.memref, list(op.indices), nest)
-        self.written.add(target.buffer)
-        read: list[tuple[Load, tuple[int, ...], int]] = []
-        value = self._value(op.value, nest, read)
-        extents = tuple(self.extents[n] for n in around)
-        return Instance(Statement(around, extents, target, value, guards, nest.role), tuple(read), self.clock)
-
-    def _access(self, op: ir.Operation, memref: ir.Value, indices: list[ir.Value], nest: Nest) -> Load:
+    def _access(self, op: ir.Operation, nest: Nest) -> Load:
+        """The element that a load or store touches, of a vector the first one."""
+        memref, *indices = list(op.operands)[1 if op.name in _STORES else 0 :]
         map_ = ir.AffineMapAttr(op.attributes["map"]).value
         operands = [self._index(v, nest) for v in indices]
         index = tuple(forms.from_expr(e, operands, self.extents) for e in map_.results)
@@ -156,30 +266,11 @@ class _Extractor:
                 return forms.constant(ir.IntegerAttr(view.attributes["value"]).value)
         raise IllegalTransform(nest.label, "an index is no affine function of the iterators")
 
-    # -- values
-
-    def _value(self, value: ir.Value, nest: Nest, read: list[tuple[Load, tuple[int, ...], int]]) -> Value:
-        if value in self.loads:
-            read.append(self.loads[value])
-            return self.loads[value][0]
-        owner = value.owner
-        if isinstance(owner, ir.Block):
-            raise IllegalTransform(nest.label, "it computes with an iterator's value or with a scalar argument")
-        op = owner if isinstance(owner, ir.Operation) else owner.operation
-        if op.name == "arith.constant":
-            attribute = op.attributes["value"]
-            if isinstance(attribute, ir.FloatAttr):
-                return Constant(ir.FloatAttr(attribute).value)
-            if isinstance(attribute, ir.BoolAttr | ir.IntegerAttr):
-                return Constant(float(attribute.value))
-        if not op.name.startswith(SCALAR_DIALECTS) or op.name == "arith.constant":
-            self._refuse(nest, op, "no case for it in PyTorch")
-        args = tuple(self._value(v, nest, read) for v in op.operands)
-        return _call(op, args)
-
     # -- buffers
 
     def _buffer(self, memref: ir.Value, number: int) -> Buffer:
+        if number in self.shapes:
+            return Buffer("temporary", self.shapes[number])
         shape = tuple(ir.MemRefType(memref.type).shape)
         parameter = parameter_name(memref)
         if parameter is not None:
@@ -198,9 +289,6 @@ class _Extractor:
             for use in memref.uses
         )
 
-    def _refuse(self, nest: Nest, op: ir.Operation, why: str) -> NoReturn:
-        raise IllegalTransform(nest.label, f"'{op.name}' ({op.location}): {why}")
-
 
 def parameter_name(memref: ir.Value) -> str | None:
     """The qualified name of the parameter that is passed as this function argument; None for any other memref."""
@@ -209,22 +297,6 @@ def parameter_name(memref: ir.Value) -> str | None:
         return None
     attributes = marks.argument_marks(owner.owner)[ir.BlockArgument(memref).arg_number]
     return ir.StringAttr(attributes[marks.PARAM]).value if marks.PARAM in attributes else None
-
-
-def _call(op: ir.Operation, args: tuple[Value, ...]) -> Value:
-    if op.name in _FLOAT_CASTS:
-        return args[0]
-    if op.name == "math.fma":
-        return Call("arith.addf", (Call("arith.mulf", args[:2]), args[2]))
-    if op.name in ("arith.maxnumf", "arith.minnumf"):
-        return Call(op.name.replace("num", "imum"), args)
-    if op.name == "arith.cmpf":
-        return Call(op.name, args, _CMPF_PREDICATES[ir.IntegerAttr(op.attributes["predicate"]).value])
-    if op.name == "arith.select" and isinstance(args[0], Call) and args[0].args == args[1:]:
-        selection = _SELECTIONS.get(args[0].predicate)
-        if selection is not None:
-            return Call(selection, args[1:])
-    return Call(op.name, args)
 
 
 def _outermost(op: ir.Operation | ir.OpView) -> ir.Operation:

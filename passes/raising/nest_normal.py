@@ -68,10 +68,11 @@ def _tighten(statement: Statement) -> Statement:
 
 
 def _drop_idle(statement: Statement) -> Statement:
-    """A plain store that is repeated unchanged needs no loop for it."""
+    """A plain store that is repeated unchanged, as nothing that it reads has changed, needs no loop for it."""
     used = frozenset().union(*(forms.used_loops(f) for f in all_forms(statement)))
     idle = set(statement.loops) - used
-    if not idle or accumulation(statement) is not None:
+    changing = any(load.buffer == statement.target.buffer for load in loads(statement.value))
+    if not idle or changing or accumulation(statement) is not None:
         return statement
     return with_loops(statement, {n: e for n, e in statement.extent_of.items() if n not in idle}, {})
 

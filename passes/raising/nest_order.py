@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import islpy
 
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.raising.index_forms import isl_text
+from loopmorph.passes.raising.index_forms import Form, isl_text
+from loopmorph.passes.raising.nest_cells import apart
 from loopmorph.passes.raising.nest_normal import normalise
 from loopmorph.passes.raising.nest_recipe import Load, Statement, accumulation, loads
 
@@ -50,7 +52,7 @@ def _check_values_are_fresh(label: str, instance: Instance, instances: Sequence[
             target = other.statement.target
             if target.buffer != load.buffer:
                 continue
-            between = time < other.time < instance.time and not _surely_apart(target, load)
+            between = time < other.time < instance.time and not apart(target.index, load.index)
             if between or deeper & set(other.statement.loops):
                 raise IllegalTransform(label, "it keeps a value in a register while the memory that it is from changes")
 
@@ -88,11 +90,6 @@ def _same_accumulation(first: Statement, second: Statement) -> bool:
     return a is not None and b is not None and a[0] == b[0]
 
 
-def _surely_apart(a: Load, b: Load) -> bool:
-    """Same point, other element: the indices differ by a constant other than 0 on some axis."""
-    return any(x.terms == y.terms and x.constant != y.constant for x, y in zip(a.index, b.index, strict=True))
-
-
 def _is_plainly_injective(statement: Statement) -> bool:
     """Every loop is, alone and with factor 1, the index on some axis (the usual case, told without isl)."""
     lone = {f.terms[0][0] for f in statement.target.index if len(f.terms) == 1}
@@ -104,6 +101,8 @@ def _is_empty(first: Statement, second: Statement, a: Load, b: Load, order: str)
 
     `order` ">" is the lexicographic order, "!=" wants i and j to differ.
     """
+    if any(_never_equal(x, y) for x, y in zip(a.index, b.index, strict=True)):
+        return True
     names_i = {n: f"i{n}" for n in first.loops}
     names_j = {n: f"j{n}" for n in second.loops}
     conditions = [*_domain(first, names_i), *_domain(second, names_j)]
@@ -116,6 +115,13 @@ def _is_empty(first: Statement, second: Statement, a: Load, b: Load, order: str)
         if not islpy.Set(f"{{ [{variables}] : {text} }}").is_empty():
             return False
     return True
+
+
+def _never_equal(x: Form, y: Form) -> bool:
+    """Sufficient, whatever the loops are: the constants differ by what no multiples of the coefficients make up for."""
+    step = math.gcd(*(c for form in (x, y) for _, c in form.terms))
+    difference = x.constant - y.constant
+    return difference % step != 0 if step else difference != 0
 
 
 def _domain(statement: Statement, names: dict[int, str]) -> list[str]:

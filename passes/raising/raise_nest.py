@@ -30,7 +30,7 @@ class Convolution:
     Attributes:
         kernel, stride, dilation: height, width. A stride that one output row (column) leaves open is the smallest
             that gives no second one; a dilation that a kernel of 1 leaves open is 1.
-        padding: zeros added ((top, bottom), (left, right)).
+        padding: zeros added ((top, bottom), (left, right)); a negative number leaves that many rows (columns) out.
         groups, in_channels, out_channels: as in `nn.Conv2d`; `in_channels` counts the channels that are read.
         input_size, output_size: height, width of one sample.
         channels: the input's channels that are read, in order, where these are not all; else None.
@@ -94,6 +94,15 @@ def raise_linear(nests_of_layer: Sequence[Nest]) -> Linear | None:
     """The linear layer that a layer's nests compute; None if they do not."""
     found = _contraction(nests_of_layer)
     return None if found is None else _linear(found)
+
+
+def multiplies_parameters(nests_of_layer: Sequence[Nest]) -> bool:
+    """Whether a layer adds up products with parameters, or might, as its nests are none that can be raised."""
+    try:
+        recipe = extract(nests_of_layer).recipe
+    except IllegalTransform:
+        return True
+    return any(_products(recipe, statement) for statement in recipe.statements)
 
 
 def output_extent(extent: int, kernel: int, stride: int, dilation: int, padding: Pair) -> int:
@@ -222,7 +231,7 @@ def _from_iterators(
         and c.shape(c.source)[0] == count("n")
         and all(found[name][2][4:] == step for name, step in _weight_steps(per_group).items() if name in found)
         and not any(base[4:])
-        and (base[0], base[2], base[3]) == (0, 0, 0)
+        and base[0] == 0
         and ("n" not in found or found["n"][3] == 1)
     )
     padded = _padding(c) if consistent else None
@@ -234,20 +243,21 @@ def _from_iterators(
         found["ci"][3] if "ci" in found else 1,
     )
     reads = [first + g * group_step + i * channel_step for g in range(count("g")) for i in range(count("ci"))]
-    buffer, padding, channel_offset, sizes = padded
+    buffer, around, channel_offset, sizes = padded
     channels = tuple(r + channel_offset for r in reads)
     available = c.recipe.buffers[buffer].shape[1]
     kernel = (count("kh"), count("kw"))
     dilation = tuple(found[k][3] if k in found else 1 for k in ("kh", "kw"))
-    stride = tuple(
-        found[name][3] if name in found else max(1, size + sum(pad) - d * (k - 1))
-        for name, size, pad, d, k in zip(("oh", "ow"), sizes, padding, dilation, kernel, strict=True)
+    known = [found[name][3] if name in found else None for name in ("oh", "ow")]
+    reaches = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    rows, columns = (
+        _steps(sizes[k], reaches[k], (height, width)[k], known[k], around[k], base[2 + k]) for k in range(2)
     )
     result = Convolution(
         kernel=kernel,
-        stride=(stride[0], stride[1]),
+        stride=(rows[0], columns[0]),
         dilation=(dilation[0], dilation[1]),
-        padding=padding,
+        padding=(rows[1], columns[1]),
         groups=count("g"),
         in_channels=len(channels),
         out_channels=out_channels,
@@ -259,7 +269,28 @@ def _from_iterators(
         input=c.extraction.memrefs[buffer],
         output=c.extraction.memrefs[c.output],
     )
-    return result if result.equals(result.stride, result.dilation, padding) else None
+    return result if result.equals(result.stride, result.dilation, result.padding) else None
+
+
+def _steps(size: int, reach: int, count: int, stride: int | None, around: Pair, first: int) -> tuple[int, Pair]:
+    """The stride along an axis, and the zeros to add so that there are just as many windows.
+
+    Args:
+        size: rows of the input.
+        reach: rows that a window spans.
+        count: the number of windows.
+        stride: rows from one to the next; None where there is just one.
+        around: zeros around the input.
+        first: where the first window begins, counted from the first of these zeros.
+    """
+    before = around[0] - first
+    if stride is None:
+        stride = max(1, size + sum(around) - first - reach + 1)
+    least = stride * (count - 1) + reach - size - before
+    if first == 0 and least <= around[1] < least + stride:
+        return stride, around
+    after = next((n for n in (before, 0) if least <= n < least + stride), least if least > 0 else least + stride - 1)
+    return stride, (before, after)
 
 
 def _weight_steps(per_group: int) -> dict[str, Vector]:
