@@ -15,6 +15,7 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.disjoint_sets import DisjointSets
 from loopmorph.passes.analysis.pins import pin_of_loop, pin_of_memref, pin_of_nest
 from loopmorph.passes.analysis.program_accesses import AxisKey, ProgramAccesses
 from loopmorph.passes.analysis.ties import index_text, is_reduction, memref_marks, span
@@ -61,11 +62,11 @@ class _Group:
 
 
 class _Classes:
-    """Union-find over loops and axes."""
+    """Collects what is tied to each loop and axis."""
 
     def __init__(self, program: ProgramAccesses) -> None:
         self.program = program
-        self.parent: dict[_Member, _Member] = {}
+        self.sets: DisjointSets[_Member] = DisjointSets()
         self.groups: dict[_Member, _Group] = {}
 
     def collect(self) -> list[DimensionClass]:
@@ -84,14 +85,6 @@ class _Classes:
         every = [(n, access, axis) for n in nests for access in n.accesses for axis in range(len(access.exprs))]
         return [(nest, access, axis) for nest, access, axis in every if _extent(access, axis) != 1]
 
-    def _find(self, member: _Member) -> _Member:
-        root = member
-        while self.parent.get(root, root) != root:
-            root = self.parent[root]
-        while self.parent.get(member, member) != root:
-            self.parent[member], member = root, self.parent.get(member, member)
-        return root
-
     def _join(self, nest: Nest, access: Access, axis: int) -> None:
         relation = self.program.tie(nest, access, axis)
         members: list[_Member] = [nest.loops[p].op.operation for p in _moving(nest, relation.loops)]
@@ -100,15 +93,15 @@ class _Classes:
         elif relation.kind != "slice":
             return
         for member in members[1:]:
-            self.parent[self._find(member)] = self._find(members[0])
+            self.sets.join(members[0], member)
 
     def _group(self, member: _Member) -> _Group:
-        return self.groups.setdefault(self._find(member), _Group())
+        return self.groups.setdefault(self.sets.find(member), _Group())
 
     def _note_loops(self, nest: Nest) -> None:
         together: dict[_Member, list[int]] = {}
         for position in _moving(nest, range(len(nest.loops))):
-            together.setdefault(self._find(nest.loops[position].op.operation), []).append(position)
+            together.setdefault(self.sets.find(nest.loops[position].op.operation), []).append(position)
         where = nest.layer if nest.role == marks.MAIN else f"{nest.layer}#{nest.role}"
         for key, positions in together.items():
             group = self._group(key)
@@ -132,7 +125,7 @@ class _Classes:
             end = relation.offset + span(nest, relation.loops)
             for position in _moving(nest, relation.loops)[:1]:
                 part = self._group(nest.loops[position].op.operation)
-                part.slices[self._find((memref, axis)), relation.offset, end] = None
+                part.slices[self.sets.find((memref, axis)), relation.offset, end] = None
         elif relation.kind == "other":
             text = f"{nest.layer} '{index_text(access, axis, nest.iterators)}'"
             group.windows[text] = None

@@ -15,6 +15,7 @@ from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import downcast, used_dims
 from loopmorph.passes.analysis.access_index import AccessIndex, Entry, Site, is_local
+from loopmorph.passes.analysis.disjoint_sets import DisjointSets
 from loopmorph.passes.analysis.pins import pin_of_loop, pin_of_nest
 from loopmorph.passes.analysis.program_accesses import AxisKey
 from loopmorph.passes.analysis.ties import Tie, tie
@@ -88,20 +89,20 @@ class ChannelTies:
         self.entries = [e for e in index.entries if any(s.access.memref not in parameters for s in e.sites)]
         self._extents: dict[Member, int] = {}
         self._slices: list[_Slice] = []
-        self._parent: dict[Member, Member] = {}
+        self._sets: DisjointSets[Member] = DisjointSets()
         for entry in self.entries:
             self._collect(entry)
         self.members: dict[Member, list[Member]] = {}
         for member in self._extents:
-            self.members.setdefault(self._find(member), []).append(member)
+            self.members.setdefault(self._sets.find(member), []).append(member)
 
     def root(self, member: Member) -> Member:
         """What stands for all dimensions tied to this one."""
-        return self._find(member)
+        return self._sets.find(member)
 
     def families(self, wanted: Collection[Member]) -> Iterator[Family]:
         """The families that hold one of the wanted classes and nothing pinned, with the segments of each."""
-        pinned = {self._find(member) for member in self.pinned}
+        pinned = {self._sets.find(member) for member in self.pinned}
         for roots in self._connected():
             if any(root in wanted for root in roots) and not any(root in pinned for root in roots):
                 extents = {root: self._extents[self.members[root][0]] for root in roots}
@@ -174,7 +175,7 @@ class ChannelTies:
             self.reads.append(Read(site, axis, relation))
             return
         if single and relation.kind == "digits":
-            self._join(nest.loops[loops[0]].op.operation, key)
+            self._sets.join(nest.loops[loops[0]].op.operation, key)
         elif single and relation.kind == "slice" and loops[0] not in borders:
             loop = nest.loops[loops[0]]
             self._slices.append(_Slice(loop.op.operation, key, relation.offset, loop.extent or 1))
@@ -187,22 +188,11 @@ class ChannelTies:
 
     # -- classes
 
-    def _find(self, member: Member) -> Member:
-        root = member
-        while self._parent.get(root, root) != root:
-            root = self._parent[root]
-        while self._parent.get(member, member) != root:
-            self._parent[member], member = root, self._parent.get(member, member)
-        return root
-
-    def _join(self, a: Member, b: Member) -> None:
-        self._parent[self._find(b)] = self._find(a)
-
     def _connected(self) -> list[list[Member]]:
         """The classes that slices connect."""
         group: dict[Member, list[Member]] = {root: [root] for root in self.members}
         for edge in self._slices:
-            a, b = group[self._find(edge.part)], group[self._find(edge.whole)]
+            a, b = group[self._sets.find(edge.part)], group[self._sets.find(edge.whole)]
             if a is not b:
                 a += b
                 for root in b:
@@ -212,12 +202,12 @@ class ChannelTies:
     def _cuts(self, roots: Sequence[Member]) -> dict[Member, set[int]]:
         """Where slices cut the dimensions, each carried over to those that it is a slice of, and back."""
         cuts: dict[Member, set[int]] = {root: set() for root in roots}
-        edges = [edge for edge in self._slices if self._find(edge.whole) in cuts]
+        edges = [edge for edge in self._slices if self._sets.find(edge.whole) in cuts]
         changed = True
         while changed:
             changed = False
             for edge in edges:
-                part, whole = cuts[self._find(edge.part)], cuts[self._find(edge.whole)]
+                part, whole = cuts[self._sets.find(edge.part)], cuts[self._sets.find(edge.whole)]
                 end = edge.offset + edge.length
                 n_known = len(part) + len(whole)
                 whole |= {edge.offset, end, *(edge.offset + cut for cut in part)}
