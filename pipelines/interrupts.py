@@ -13,9 +13,10 @@ from types import FrameType
 def noted_interrupts() -> Iterator[Callable[[], None]]:
     """Within it an interrupt raises `KeyboardInterrupt` as ever, and is remembered as well.
 
-    An exception that is raised while a callback or a finaliser runs goes no further; a long loop would then run on.
-    Yields a function that raises `KeyboardInterrupt` if there has been an interrupt, for the loop to call. Outside of
-    the main thread, or where interrupts are not Python's default, nothing changes.
+    An exception that is raised while a finaliser runs goes no further, and a long loop would then run on; one that is
+    raised while MLIR calls back comes out as a `RuntimeError`, and is made an interrupt again here. Yields a function
+    that raises `KeyboardInterrupt` if there has been an interrupt, for the loop to call. Outside of the main thread,
+    or where interrupts are not Python's default, nothing changes.
     """
     noted = threading.Event()
 
@@ -34,5 +35,9 @@ def noted_interrupts() -> Iterator[Callable[[], None]]:
     signal.signal(signal.SIGINT, note)
     try:
         yield check
+    except RuntimeError as error:
+        if noted.is_set():
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
