@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import sqlite3
@@ -13,6 +14,9 @@ from typing import Any, ClassVar
 import platformdirs
 
 import loopmorph
+import loopmorph.dialects
+import loopmorph.passes
+import loopmorph.pipelines
 from loopmorph.passes.analysis.machine import cpu_name, native_machine
 
 CACHE_VARIABLE = "LOOPMORPH_CACHE"
@@ -98,3 +102,14 @@ def computer() -> str:
     machine = native_machine()
     versions = f"loopmorph {loopmorph.__version__}, torch-mlir {importlib.metadata.version('torch-mlir')}"
     return f"{cpu_name()}, {machine.registers} registers of {machine.lanes} lanes, {versions}"
+
+
+@cache
+def sources() -> str:
+    """A hash of loopmorph's source files: a version number says little about a checkout that is worked on."""
+    found = hashlib.sha256()
+    for package in (loopmorph.dialects, loopmorph.passes, loopmorph.pipelines):
+        folder = Path(package.__path__[0])
+        for path in sorted(folder.rglob("*.py")):
+            found.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()

@@ -17,10 +17,7 @@ from typing import Any, ClassVar
 
 import torch
 
-import loopmorph.dialects
-import loopmorph.passes
-import loopmorph.pipelines
-from loopmorph.pipelines.cache_file import CacheFile, computer
+from loopmorph.pipelines.cache_file import CacheFile, computer, sources
 
 CODE_CACHE_VARIABLE = "LOOPMORPH_CODE_CACHE"
 LIMIT = 256 << 20  # bytes of all entries together
@@ -113,7 +110,7 @@ def key_of(*parts: str) -> str:
 
 @functools.cache
 def _versions() -> tuple[str, ...]:
-    return computer(), _processor_features(), torch.__version__, _sources()
+    return computer(), _processor_features(), torch.__version__, sources()
 
 
 def _processor_features() -> str:
@@ -123,16 +120,6 @@ def _processor_features() -> str:
     except OSError:
         return ""
     return next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
-
-
-def _sources() -> str:
-    """A hash of loopmorph's source files: a version number says little about a checkout that is worked on."""
-    found = hashlib.sha256()
-    for package in (loopmorph.dialects, loopmorph.passes, loopmorph.pipelines):
-        folder = Path(package.__path__[0])
-        for path in sorted(folder.rglob("*.py")):
-            found.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return found.hexdigest()
 
 
 def _checksum(about: str, content: bytes) -> str:

@@ -15,7 +15,7 @@ from loopmorph.passes.base import SCHEDULE_ATTRIBUTE, Transformation, recorded_s
 from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.nest import functions
 from loopmorph.passes.pipeline import parse_pipeline
-from loopmorph.pipelines.cache_file import CacheFile, computer
+from loopmorph.pipelines.cache_file import CacheFile, computer, sources
 from loopmorph.pipelines.worker import Worker
 from loopmorph.pipelines.worker_protocol import TimeJob
 
@@ -175,5 +175,5 @@ def _anonymous(position: int, attributes: dict[str, ir.Attribute]) -> dict[str, 
 
 
 def _key(texts: tuple[str, ...], threads: int) -> str:
-    parts = [*texts, str(threads), computer()]
+    parts = [*texts, str(threads), computer(), sources()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
