@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from torch_mlir.execution_engine import ExecutionEngine
@@ -61,14 +59,6 @@ def compiled_code(program: Program, threads: int) -> CompiledCode:
         return found
 
 
-def object_file(code: CompiledCode) -> bytes:
-    """The object file of code that was compiled in this process, not looked up."""
-    engine: ExecutionEngine = code.run._engine
-    with tempfile.NamedTemporaryFile(suffix=".o") as file:
-        engine.dump_to_object_file(file.name)
-        return Path(file.name).read_bytes()
-
-
 def _compiled(program: Program, threads: int) -> CompiledCode:
     module = CompiledModule(copy_module(program.module), threads)
     return CompiledCode(module.prepare, module.run, module.steps, cached=False)
@@ -94,7 +84,7 @@ def _found(cache: CodeCache, key: str, threads: int) -> CompiledCode | None:
 
 def _keep(cache: CodeCache, key: str, code: CompiledCode) -> None:
     """Stores code that can be loaded again; on some processors none can."""
-    content = object_file(code)
+    content = code.run.object_file()
     try:
         ObjectCode(content)
     except ObjectFileError:

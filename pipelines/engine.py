@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import math
 import mmap
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -84,6 +86,12 @@ class NativeFunction:
         self._values = (ctypes.c_void_p * n_slots)()
         slots = range(ctypes.addressof(self._values), ctypes.addressof(self._values) + 8 * n_slots, 8)
         self._packed = (ctypes.c_void_p * n_slots)(*slots)
+
+    def object_file(self) -> bytes:
+        """The object file of all functions of its engine; only of code that was compiled in this process."""
+        with tempfile.NamedTemporaryFile(suffix=".o") as file:
+            self._engine.dump_to_object_file(file.name)
+            return Path(file.name).read_bytes()
 
     def bind(self, position: int, address: int) -> None:
         """Passes the memory at `address` as the argument at `position` in all calls from now on."""

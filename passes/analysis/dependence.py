@@ -28,6 +28,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import isl_text
+from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.analysis.known_operations import VIEWS, require_known_operations
 from loopmorph.passes.analysis.quick_conflict import QuickTest, meet_in_one_iteration
 from loopmorph.passes.nest import Access, LoadOp, Loop, Nest, StoreOp
@@ -329,11 +330,11 @@ def _same_reduction(a: Access, b: Access, combined: Mapping[int, Reduction]) -> 
 
 
 def _reduction(nest: Nest, loads: Mapping[ir.Operation, Access], store: Access) -> Reduction | None:
-    combination = _definition(store.op.operands[0])
+    combination = definition(store.op.operands[0])
     if combination is None or combination.name not in COMBINERS or not _used_once(combination.result):
         return None
     for value in combination.operands:
-        load = None if isinstance(value.owner, ir.Block) else loads.get(value.owner.operation)
+        load = loads.get(op) if (op := definition(value)) is not None else None
         if load is None or load.loops != store.loops or not _used_once(value):
             continue
         same = (load.memref, load.exprs, load.lanes) == (store.memref, store.exprs, store.lanes)
@@ -352,19 +353,14 @@ def _used_once(value: ir.Value) -> bool:
 
 
 def _base(memref: ir.Value) -> ir.Value:
-    op = _definition(memref)
+    op = definition(memref)
     return _base(op.operands[0]) if op is not None and op.name in VIEWS else memref
 
 
 def _is_buffer(base: ir.Value) -> bool:
     """Whether the memref is known to be a buffer of its own: an allocation or a function's argument."""
-    op = _definition(base)
+    op = definition(base)
     return base.owner.owner.operation.name == "func.func" if op is None else op.name in _BUFFERS
-
-
-def _definition(value: ir.Value) -> ir.Operation | None:
-    """The operation that computes the value; None for an argument of a block."""
-    return None if isinstance(value.owner, ir.Block) else value.owner.operation
 
 
 def _times(nest: Nest) -> list[tuple[str, ...]]:

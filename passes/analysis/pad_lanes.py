@@ -14,6 +14,7 @@ from typing import TypeAlias
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.nest import Access, Nest
 
 _LARGEST = 3.4028234e38  # of an f32
@@ -86,7 +87,7 @@ def adds_nothing(nest: Nest, position: int, parameters: Collection[ir.Value], st
     """
     (store,) = nest.stores
     loads = {a.op.results[0]: a for a in nest.loads}
-    addition = _defining(store.op.operands[0])
+    addition = definition(store.op.operands[0])
     if addition is None or addition.name != "arith.addf":
         return False
     known: State = {m: FINITE if v is not None and v.is_finite else None for m, v in state.items()}
@@ -119,7 +120,7 @@ class _Evaluation:
 
     def is_known(self, value: ir.Value) -> bool:
         """Whether something has been said of all that the value is computed from."""
-        op = _defining(value)
+        op = definition(value)
         if op is None:
             return True
         access = self._loads.get(op)
@@ -129,7 +130,7 @@ class _Evaluation:
 
     def of(self, value: ir.Value) -> Lanes:
         """What the value can be."""
-        op = _defining(value)
+        op = definition(value)
         if op is None:
             return None
         if op not in self._known:
@@ -183,7 +184,7 @@ def _without_start(lanes: Lanes) -> Lanes:
 
 def _is_maximum(nest: Nest, store: Access) -> bool:
     """Whether the store accumulates a maximum."""
-    op = _defining(store.op.operands[0])
+    op = definition(store.op.operands[0])
     loads = {a.op.results[0] for a in nest.loads if (a.memref, a.exprs) == (store.memref, store.exprs)}
     return op is not None and op.name == "arith.maximumf" and any(v in loads for v in op.operands)
 
@@ -268,7 +269,3 @@ _RULES: dict[str, _Rule] = {
     "math.log": _increasing(math.log, 0.0, open_=True),
     "math.rsqrt": _rsqrt,
 }
-
-
-def _defining(value: ir.Value) -> ir.Operation | None:
-    return None if isinstance(value.owner, ir.Block) else value.owner.operation

@@ -17,7 +17,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, simplify, substitute, used_dims
 from loopmorph.passes.building.nest_builder import compress, replace_access
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import LoadOp, Loop, Nest, StoreOp
+from loopmorph.passes.nest import LoadOp, Loop, Nest, StoreOp, view_nest
 
 NEST_MARKS = (marks.LAYER, marks.NODE, marks.ROLE, marks.ALGORITHM, marks.BLOCK)
 _Indices: TypeAlias = tuple[Any, ...]  # the attribute of an operation's map, and its operands
@@ -180,6 +180,20 @@ def constants(exprs: Sequence[ir.AffineExpr]) -> list[int]:
     """The values of those of the expressions that are constants."""
     narrow = [downcast(e) for e in exprs]
     return [e.value for e in narrow if isinstance(e, ir.AffineConstantExpr)]
+
+
+def set_extent(loop: Loop, extent: int) -> None:
+    """Makes a loop run from 0 to `extent`."""
+    loop.op.attributes["upperBoundMap"] = ir.AffineMapAttr.get(ir.AffineMap.get_constant(extent))
+
+
+def keep_range(root: affine.AffineForOp, position: int, begin: int, size: int) -> None:
+    """Makes a nest run over `size` iterations of one of its loops, from `begin` on, counted from 0."""
+    loop = view_nest(root).loops[position]
+    set_extent(loop, size)
+    if begin:
+        shifted = {loop.variable: ir.AffineExpr.get_dim(0) + begin}
+        substitute_variables(body_of(loop.op), shifted, [loop.variable], known_limits(view_nest(root)))
 
 
 def move_nest_marks(old: affine.AffineForOp, new: affine.AffineForOp) -> None:

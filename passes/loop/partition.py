@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import islpy as isl
 from torch_mlir import ir
-from torch_mlir.dialects import affine, func
+from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import LinearForm, from_linear, used_dims
@@ -21,7 +21,7 @@ from loopmorph.passes.analysis.inheritance import compose_inheritance
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.building.arguments import add_argument, arrange_arguments
 from loopmorph.passes.building.nest_builder import rewrite_access
-from loopmorph.passes.building.rebuild import body_of, known_limits, require_no_results, substitute_variables
+from loopmorph.passes.building.rebuild import body_of, keep_range, require_no_results
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.arrange import require_normal
 from loopmorph.passes.nest import Access, Loop, Nest, find_nest, require_scalar, view_nest
@@ -127,7 +127,7 @@ class Partition(Transformation[PartitionPlan]):
         pieces = {p.value: _add_pieces(function, plan, p) for p in plan.parameters}
         begins = itertools.accumulate(plan.sizes, initial=0)
         for k, (root, begin) in enumerate(zip(roots, begins, strict=False)):
-            _restrict(root.opview, plan, begin, plan.sizes[k])
+            keep_range(root.opview, plan.loop.position, begin, plan.sizes[k])
             for parameter in plan.parameters:
                 _read_piece(view_nest(root.opview), plan, parameter, pieces[parameter.value][k], plan.sizes[k])
         _put_in_place(function, pieces)
@@ -216,15 +216,6 @@ def _reader(op: ir.Operation) -> str:
         at = at.parent.operation
     layer = marks.get_text(at, marks.LAYER)
     return f"by '{layer}'" if layer else f"at {op.operation.location}"
-
-
-def _restrict(root: affine.AffineForOp, plan: PartitionPlan, begin: int, size: int) -> None:
-    """Makes the nest run over `size` iterations from `begin` on, counted from 0."""
-    loop = view_nest(root).loops[plan.loop.position]
-    loop.op.attributes["upperBoundMap"] = ir.AffineMapAttr.get(ir.AffineMap.get_constant(size))
-    if begin:
-        shifted = {loop.variable: ir.AffineExpr.get_dim(0) + begin}
-        substitute_variables(body_of(loop.op), shifted, [loop.variable], known_limits(view_nest(root)))
 
 
 def _add_pieces(function: func.FuncOp, plan: PartitionPlan, parameter: SplitParameter) -> list[ir.Value]:

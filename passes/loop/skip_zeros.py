@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
+from loopmorph.passes.analysis.definitions import is_defined_by
 from loopmorph.passes.analysis.zero_halo import limits_of, live_box, outside
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import IllegalTransform
@@ -88,10 +89,10 @@ def _statement(accesses: Mapping[ir.Operation, Access], zero: Access) -> tuple[i
     write = None if total is None else _only_user(total, "affine.store")
     if product is None or total is None or write is None or write.operands[0].owner.operation != total:
         return None
-    read = next((v.owner.operation for v in total.operands if _defined_by(v, "affine.load")), None)
+    read = next((v.owner.operation for v in total.operands if is_defined_by(v, "affine.load")), None)
     if read is None or not _same_element(accesses[read], accesses[write]) or len(list(read.results[0].uses)) != 1:
         return None
-    other = [v.owner.operation for v in product.operands if _defined_by(v, "affine.load")]
+    other = [v.owner.operation for v in product.operands if is_defined_by(v, "affine.load")]
     unused = [op for op in other if op != zero.op and len(list(op.results[0].uses)) == 1]
     return (write, total, read, product, zero.op, *unused)
 
@@ -99,10 +100,6 @@ def _statement(accesses: Mapping[ir.Operation, Access], zero: Access) -> tuple[i
 def _only_user(op: ir.Operation, name: str) -> ir.Operation | None:
     uses = [use.owner.operation for use in op.results[0].uses]
     return uses[0] if len(uses) == 1 and uses[0].name == name else None
-
-
-def _defined_by(value: ir.Value, name: str) -> bool:
-    return not isinstance(value.owner, ir.Block) and value.owner.name == name
 
 
 def _same_element(read: Access, write: Access) -> bool:

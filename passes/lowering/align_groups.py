@@ -11,7 +11,7 @@ from torch_mlir import ir
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import linear_form
 from loopmorph.passes.base import Pass
-from loopmorph.passes.building.rebuild import NEST_MARKS, NewLoop, Rebuild, rebuild
+from loopmorph.passes.building.rebuild import NewLoop, Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.nest import Loop, Nest, nest_roots, view_nest
 from loopmorph.passes.reduction_schedules import accumulates
@@ -97,9 +97,6 @@ def _cut(groups: _Groups, width: int) -> None:
     root = groups.nest.root
     for begin, end in _ranges(groups, width):
         copy = root.operation.clone(ir.InsertionPoint(root))
-        for name in NEST_MARKS:
-            if name in root.attributes:
-                copy.attributes[name] = root.attributes[name]
         rebuild(_range(view_nest(copy.opview), groups, begin, end))
     root.operation.erase()
 

@@ -16,10 +16,10 @@ from loopmorph.passes.analysis.access_index import Entry, Site
 from loopmorph.passes.analysis.keep_set import KeepSet
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, rewrite_access, store
-from loopmorph.passes.building.rebuild import NEST_MARKS, NewLoop, Rebuild, rebuild
+from loopmorph.passes.building.rebuild import keep_range, set_extent
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.lowering.padding_plan import ChannelPadding, PaddedLoop, plan_padding
-from loopmorph.passes.nest import Nest, functions, view_nest
+from loopmorph.passes.nest import functions
 
 PADDED = "morph.padded"  # on the module: what was padded, as texts "LAYER ITERATOR EXTENT -> EXTENT"
 _TEXT = re.compile(r"(.*) (\S+) (\d+) -> (\d+)")
@@ -118,7 +118,7 @@ def _apply(plan: ChannelPadding, width: int) -> None:
     for site, exprs in plan.accesses:
         rewrite_access(site.access.op, exprs, site.entry.variables)
     for each in plan.loops:
-        each.loop.op.attributes["upperBoundMap"] = ir.AffineMapAttr.get(ir.AffineMap.get_constant(each.keep.extent))
+        set_extent(each.loop, each.keep.extent)
     for value, axis, keep in plan.axes:
         type_ = ir.MemRefType(value.type)
         shape = [keep.extent if k == axis else extent for k, extent in enumerate(type_.shape)]
@@ -183,22 +183,5 @@ def _cut(entry: Entry, position: int, width: int) -> None:
         return
     for begin, end in ((0, vectors), (vectors, extent)):
         copy = root.operation.clone(ir.InsertionPoint(root))
-        for name in NEST_MARKS:
-            if name in root.attributes:
-                copy.attributes[name] = root.attributes[name]
-        rebuild(_range(view_nest(copy.opview), position, begin, end))
+        keep_range(copy.opview, position, begin, end - begin)
     root.operation.erase()
-
-
-def _range(nest: Nest, position: int, begin: int, end: int) -> Rebuild:
-    """The nest with the iterations begin .. end-1 of one of its loops."""
-    zero = (ir.AffineExpr.get_constant(0),)
-    loops: list[NewLoop] = []
-    old: dict[int, ir.AffineExpr] = {}
-    for loop in nest.loops:
-        dim = ir.AffineExpr.get_dim(loop.position)
-        mine = loop.position == position
-        extent = end - begin if mine else loop.extent or 1
-        loops.append(NewLoop(loop.iterator, loop.position, zero, (ir.AffineExpr.get_constant(extent),)))
-        old[loop.position] = dim + begin if mine else dim
-    return Rebuild(nest, tuple(range(len(nest.loops))), tuple(loops), old)

@@ -15,9 +15,9 @@ from loopmorph.passes.affine_expr import LinearForm, downcast, from_linear, simp
 from loopmorph.passes.analysis.access_index import redirect
 from loopmorph.passes.analysis.coupling import tie
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, rewrite_access, store
+from loopmorph.passes.building.rebuild import set_extent
 from loopmorph.passes.nest import Access, Nest
 from loopmorph.passes.neural.coarse_plan import CoarsePlan, Thinned
-from loopmorph.passes.neural.shrink import set_extent
 
 
 def coarsen(plan: CoarsePlan) -> ir.Operation:

@@ -12,7 +12,7 @@ from loopmorph.passes.analysis.coupling import Shrinkage
 from loopmorph.passes.analysis.inheritance import compose_inheritance, inherit_kept, inherit_merged
 from loopmorph.passes.analysis.merging import Merging, kept_axes
 from loopmorph.passes.building.nest_builder import rewrite_access
-from loopmorph.passes.nest import Loop
+from loopmorph.passes.building.rebuild import set_extent
 
 
 def shrink(plan: Shrinkage) -> None:
@@ -36,11 +36,6 @@ def merge_parts(plan: Merging) -> None:
             summed = frozenset(axis for axis in range(len(merged)) if (memref, axis) in plan.summed)
             mine[marks.INHERIT] = inherit_merged(mine, merged, summed)
             _set_marks(memref, mine)
-
-
-def set_extent(loop: Loop, extent: int) -> None:
-    """Makes a loop run from 0 to `extent`."""
-    loop.op.attributes["upperBoundMap"] = ir.AffineMapAttr.get(ir.AffineMap.get_constant(extent))
 
 
 def retype(memref: ir.Value, shape: Sequence[int], inherited: Sequence[ir.AffineExpr]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from torch_mlir import ir
 
+from loopmorph.passes.analysis.definitions import is_defined_by
 from loopmorph.passes.raising.index_forms import Form
 from loopmorph.passes.raising.nest_recipe import Load
 from loopmorph.passes.raising.nest_values import Held, is_arithmetic, width_of
@@ -83,11 +84,11 @@ def chain(value: ir.Value, cell: Load, cells: Mapping[ir.Value, Held]) -> tuple[
         return None
     terms: list[ir.Value] = []
     while not (value in cells and cells[value].load == cell):
-        if isinstance(value.owner, ir.Block) or value.owner.operation.name != name:
+        if not is_defined_by(value, name):
             return None
         operands = list(value.owner.operation.operands)
         inner = [k for k, v in enumerate(operands) if v in cells and cells[v].load == cell]
-        inner = inner or [k for k, v in enumerate(operands) if _is_made_by(v, name)]
+        inner = inner or [k for k, v in enumerate(operands) if is_defined_by(v, name)]
         if len(inner) != 1:
             return None
         value = operands[inner[0]]
@@ -121,10 +122,6 @@ def _in_block(op: ir.Operation, positions: Mapping[ir.Operation, int]) -> ir.Ope
             return None
         op = op.parent.operation
     return op
-
-
-def _is_made_by(value: ir.Value, name: str) -> bool:
-    return not isinstance(value.owner, ir.Block) and value.owner.operation.name == name
 
 
 def _lanes(op: ir.Operation) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, evaluate, linear_form, substitute, used_dims
+from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.analysis.dependence import may_alias
 from loopmorph.passes.building.rebuild import require_no_results
 from loopmorph.passes.errors import IllegalTransform
@@ -128,8 +129,7 @@ def _operands(nest: Nest) -> tuple[Operand, Operand, Operand]:
 
 def nest_operation(value: ir.Value, nest: Nest) -> ir.Operation | None:
     """The operation of the nest's body that defines the value, if one does."""
-    owner = value.owner
-    op = None if isinstance(owner, ir.Block) else owner.operation
+    op = definition(value)
     return op if op in nest.body else None
 
 

@@ -17,7 +17,7 @@ from torch import nn
 import loopmorph as lm
 from loopmorph.pipelines import code_cache as module
 from loopmorph.pipelines.code_cache import CodeCache, Entry, key_of
-from loopmorph.pipelines.compiled_code import compiled_code, object_file
+from loopmorph.pipelines.compiled_code import compiled_code
 from loopmorph.pipelines.object_code import ObjectCode, ObjectFileError
 
 SHAPE = (1, 3, 4, 4)
@@ -84,7 +84,7 @@ def test_the_code_that_is_kept_is_the_code_that_is_compiled(folder: Path) -> Non
     cache = CodeCache()
     entry = cache.get(key_of("code", "1", str(program.module)))
     cache.close()
-    assert entry is not None and entry.content == object_file(compiled)
+    assert entry is not None and entry.content == compiled.run.object_file()
 
 
 def test_other_weights_use_the_same_code(folder: Path) -> None:
@@ -202,7 +202,7 @@ def test_an_object_file_that_is_cut_off_is_refused() -> None:
     program = lm.import_model(nn.Linear(4, 4).eval(), (torch.zeros(1, 4),))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOPMORPH_CODE_CACHE", "0")
-        whole = object_file(compiled_code(program, 1))
+        whole = compiled_code(program, 1).run.object_file()
     for size in range(0, len(whole), max(1, len(whole) // 20)):
         with pytest.raises(ObjectFileError):
             ObjectCode(whole[:size])
