@@ -36,6 +36,7 @@ from loopmorph.passes.nest import Loop, find_nest
 
 Step = Transformation[Any]
 
+_PREPARING = (marks.PACK, marks.PROLOGUE, marks.FILTER_TRANSFORM)  # roles of nests that make a weight of parameters
 PREFETCH_BYTES = 16384  # of the weights' stream: what memory delivers while one request is under way
 
 
@@ -129,7 +130,7 @@ def _blended_taps(view: ContractionNest) -> list[Loop]:
 
 def _weight_packing(view: ContractionNest, layer: str, block: RegisterBlock, taps: Sequence[Loop]) -> list[Step]:
     """Lays the weight out in the order in which the register block reads it, so that memory streams into the core."""
-    if (block.blocks == 1 and not taps) or not _is_packed_parameter(view.weight.memref):
+    if (block.blocks == 1 and not taps) or not _is_prepared(view.weight.memref):
         return []
     if sum(use.owner.name.endswith("load") for use in view.weight.memref.uses) > 1:
         return []  # another nest reads it in its own order
@@ -144,12 +145,12 @@ def _weight_packing(view: ContractionNest, layer: str, block: RegisterBlock, tap
     return [Pack(layer, "weight", tuple(a for a in axes if a is not None), (*factors, view.lane.extent or 1))]
 
 
-def _is_packed_parameter(memref: ir.Value) -> bool:
-    """Whether a memref is local and filled by nests of role `pack` alone: no activation that other nests compute."""
+def _is_prepared(memref: ir.Value) -> bool:
+    """Whether a memref is local and filled by nests that prepare a weight: no activation that other nests compute."""
     if not is_local(memref):
         return False
     stores = [use.owner.operation for use in memref.uses if use.owner.operation.name.endswith("store")]
-    return all(_role(op) == marks.PACK for op in stores)
+    return all(_role(op) in _PREPARING for op in stores)
 
 
 def _role(op: ir.Operation) -> str:
@@ -160,6 +161,6 @@ def _role(op: ir.Operation) -> str:
 
 
 def _summed(view: ContractionNest) -> Sequence[Loop]:
-    """The reductions, the one that walks along the weight's lanes innermost: ci.0, kh, kw, ci.1."""
-    inner = [loop for loop in view.reductions if loop.iterator.endswith(".1")]
-    return [loop for loop in view.reductions if loop not in inner] + inner
+    """The reductions in the order in which the weight lies in memory: ci.0, kh, kw, ci.1."""
+    axes = {loop: view.weight_axis(loop) for loop in view.reductions}
+    return sorted(view.reductions, key=lambda loop: -1 if axes[loop] is None else axes[loop])

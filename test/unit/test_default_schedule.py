@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
+from loopmorph.passes.affine_expr import evaluate
 from loopmorph.passes.base import SCHEDULE_ATTRIBUTE, recorded_steps
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.loop.forward_copies import ForwardCopies
 from loopmorph.passes.lowering.blocked_layout import BlockedLayout
 from loopmorph.passes.lowering.default_schedule import DefaultSchedule
 from loopmorph.passes.lowering.local_borders import LocalBorders
-from loopmorph.passes.nest import find_nest, layer_nests
+from loopmorph.passes.lowering.to_llvm import layout_passes
+from loopmorph.passes.nest import Access, Nest, find_nest, layer_nests
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.pipelines.program import Program, copy_module
 
@@ -107,6 +110,41 @@ def test_what_no_nest_takes_in_is_vectorised_along_its_channels() -> None:
 
 def test_weights_that_every_row_reads_again_are_asked_for_ahead() -> None:
     assert "morph-prefetch" in stepped(scheduled(blocked(nn.Conv2d(512, 64, 1), (1, 512, 8, 8))))
+
+
+@pytest.mark.parametrize(
+    ("layers", "choice"),
+    [
+        ([nn.Conv2d(32, 32, 3)], "algorithm=direct block=1x8x2"),
+        ([nn.Conv2d(16, 32, 3)], "algorithm=direct block=1x8x2"),
+        ([nn.Conv2d(32, 32, 3), nn.BatchNorm2d(32)], "algorithm=direct block=1x8x2"),
+        ([nn.Conv2d(32, 64, 3), nn.BatchNorm2d(64)], "algorithm=winograd2 block=1x4x4"),
+    ],
+    ids=["as-imported", "one-block-of-inputs", "scaled", "transformed"],
+)
+def test_weights_lie_in_the_order_in_which_they_are_read(layers: list[nn.Module], choice: str) -> None:
+    """Whatever nests prepare them: so one stream goes from memory to the core."""
+    program = lm.import_model(nn.Sequential(*layers).eval(), (torch.randn(1, layers[0].in_channels, 10, 10),))
+    module = copy_module(program.apply(f"morph-choose{{layer=0 {choice}}}").module)
+    for step in layout_passes():
+        step.run(module.operation)
+    after = scheduled(module)  # the nest does not keep it alive
+    nest = find_nest(after.operation, "0")
+    deepest = max(load.loops[-1] for load in nest.loads)
+    streamed = [load for load in nest.loads if load.lanes > 1 and load.loops[-1] == deepest]
+    order = np.concatenate([np.unique(places) for places in zip(*(places_of(nest, w) for w in streamed), strict=True)])
+    assert (np.diff(order) == WIDTH).all()
+
+
+def places_of(nest: Nest, access: Access) -> np.ndarray:
+    """Where in its memref an access goes in each iteration of the reductions, those of the first output block."""
+    reductions = [loop for loop in nest.loops if len(loop.op.operation.results)]
+    at = np.indices([loop.extent or 1 for loop in reductions]).reshape(len(reductions), -1)
+    values = [np.zeros(1, np.int64) for _ in nest.loops]
+    for loop, each in zip(reductions, at, strict=True):
+        values[loop.position] = each
+    index = [np.broadcast_to(evaluate(e, values), at.shape[1]) for e in access.exprs]
+    return np.ravel_multi_index(index, ir.MemRefType(access.memref.type).shape)
 
 
 @pytest.mark.parametrize(
