@@ -49,7 +49,7 @@ def bench(
         threads: numbers of threads; each gets a process of its own.
         peers: names from `eager, inductor, onnxruntime, openvino`.
         rounds: rounds of calls.
-        layers: whether to time each layer of the compiled program alone.
+        layers: whether to time each layer within the compiled program.
         seed: of weights, statistics and inputs.
         tune: seconds in which loopmorph may tune, for each number of threads (see `compile`).
         algorithm: "auto", or "direct" to compile the network without Winograd.

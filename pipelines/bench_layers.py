@@ -1,76 +1,75 @@
-"""Each layer of a compiled program, timed alone, so that a slow one shows."""
+"""Each layer of a compiled program, timed within the network, so that a slow one shows."""
 
 from __future__ import annotations
 
 import math
 import re
-import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.errors import ArgumentError, CompilationFailed
+from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.nest import Nest, functions, nests
 from loopmorph.pipelines.bench_result import LayerRow
-from loopmorph.pipelines.program import Layer, Program
-from loopmorph.pipelines.worker import Worker
-from loopmorph.pipelines.worker_protocol import TimeJob
+from loopmorph.pipelines.layer_times import layer_times
+from loopmorph.pipelines.program import Program
 
-_ROUNDS = 20
-_BUDGET = 0.5  # seconds of samples for a layer
-_LIMIT = 120.0  # seconds after which a layer's compilation and timing is given up
+_FUSED = "it is computed in the nests of other layers"
 
 
 def time_layers(
-    program: Program, peak_gflops: float, worker: Worker, progress: Callable[[int, int], None]
+    program: Program, threads: int, peak_gflops: float, progress: Callable[[int, int], None]
 ) -> tuple[LayerRow, ...]:
-    """Times the layers that are contractions or other reductions (pooling, means).
+    """Times the layers that are contractions or other reductions (pooling, means) within the network.
 
     Layers that compute element by element are left out: they run as part of others' nests.
 
     Args:
         program: the program that was compiled.
-        peak_gflops: 1e9 f32 operations a second that the machine can do.
-        worker: compiles and times.
+        threads: number of threads.
+        peak_gflops: 1e9 f32 operations a second that the machine can do with them.
         progress: called with the number of layers done and of all.
 
     Returns:
-        One row a layer, in program order. Layers with the same code are timed once.
+        One row a layer, in program order.
+
+    Raises:
+        CompilationFailed: an operation that cannot be lowered.
     """
     module = program.module.operation
     reducing = {nest.layer for nest in nests(module) if nest.role == marks.MAIN and _reduces(nest)}
     layers = [layer for layer in program.layers if layer.name in reducing]
-    known: dict[str, LayerRow] = {}
+    progress(0, len(layers))
+    seconds = layer_times(program, threads).seconds
+    first: dict[str, str] = {}  # code without names -> the first layer with it
     rows = []
     for done, layer in enumerate(layers):
         progress(done, len(layers))
-        rows.append(_time_layer(module, layer, peak_gflops, worker, known))
+        row = _described(module, LayerRow(layer.name, dict(layer.extents), layer.macs, 0), first)
+        rows.append(_timed(row, seconds.get(layer.name), peak_gflops))
     progress(len(layers), len(layers))
     return tuple(rows)
 
 
-def _time_layer(
-    module: ir.Operation, layer: Layer, peak_gflops: float, worker: Worker, known: dict[str, LayerRow]
-) -> LayerRow:
-    row = LayerRow(layer.name, dict(layer.extents), layer.macs, 0)
+def _described(module: ir.Operation, row: LayerRow, first: dict[str, str]) -> LayerRow:
+    """The row with what is known of the layer without timing it."""
     try:
-        alone = extract_layer(module, layer.name)
-        text = str(alone)
-        row = replace(row, bytes=_traffic(alone))
-        key = _without_names(text)
-        if key in known:
-            same = known[key]
-            return replace(same, name=layer.name, same_as=same.name)
-        seconds = statistics.median(worker.run(TimeJob((text,), _ROUNDS, budget=_BUDGET), limit=_LIMIT).seconds[0])
-    except (ArgumentError, CompilationFailed) as error:
-        return replace(row, note=str(error))
-    gflops = 2 * layer.macs / seconds / 1e9 if layer.macs else None
+        alone = extract_layer(module, row.name)
+    except ArgumentError:  # nests in several functions, or sums that others write to as well
+        return row
+    name = first.setdefault(_without_names(str(alone)), row.name)
+    return replace(row, bytes=_traffic(alone), same_as=name if name != row.name else None)
+
+
+def _timed(row: LayerRow, seconds: float | None, peak_gflops: float) -> LayerRow:
+    if seconds is None:
+        return replace(row, note=_FUSED)
+    gflops = 2 * row.macs / seconds / 1e9 if row.macs else None
     share = gflops / peak_gflops if gflops is not None else None
-    known[key] = replace(row, ms=seconds * 1e3, gflops=gflops, share_of_peak=share)
-    return known[key]
+    return replace(row, ms=seconds * 1e3, gflops=gflops, share_of_peak=share)
 
 
 def _reduces(nest: Nest) -> bool:

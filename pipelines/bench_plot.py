@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.bench_result import BenchResult, LayerRow, ThreadResult
+from loopmorph.pipelines.bench_result import BenchResult, EqualLayers, ThreadResult
 from loopmorph.pipelines.peak import Peak
 
 _INCHES = (9.0, 6.0)  # of one panel
@@ -75,7 +75,7 @@ def _draw(axes: Any, panel: ThreadResult, model: str) -> None:
     _label(axes, points)
     _label_slope(axes, peak, left, ridge)
     threads = f"{panel.threads} thread{'s' if panel.threads > 1 else ''}"
-    axes.set_title(f"{model}, {threads}: layers timed alone")
+    axes.set_title(f"{model}, {threads}: layers within the network")
     axes.set_xlabel("arithmetic intensity: operations per byte that a layer has to read or write")
     axes.set_ylabel("GFLOP/s")
     axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
@@ -141,13 +141,12 @@ def _extent(text: Any) -> tuple[float, float, float]:
 def _points(panel: ThreadResult) -> list[tuple[float, float, str]]:
     """Intensity, GFLOP/s and label of each distinct layer; first those that take the most time in all.
 
-    The label says how many layers have the same code.
+    The label says how many layers compute the same; their speed is that of their mean time.
     """
-    timed: list[LayerRow] = [row for row in panel.layers if row.gflops is not None and row.same_as is None]
-    count = {row.name: 1 for row in timed}
-    for row in panel.layers:
-        if row.same_as in count:
-            count[row.same_as] += 1
-    labels = {name: f"{name} (x{times})" if times > 1 else name for name, times in count.items()}
-    slowest = sorted(timed, key=lambda row: -(row.ms or 0.0) * count[row.name])
-    return [(row.intensity, row.gflops, labels[row.name]) for row in slowest if row.gflops is not None]
+    timed = [each for each in panel.distinct_layers if each.gflops is not None]
+    slowest = sorted(timed, key=lambda each: -(each.ms or 0.0) * each.count)
+    return [(each.first.intensity, each.gflops or 0.0, _label_of(each)) for each in slowest]
+
+
+def _label_of(each: EqualLayers) -> str:
+    return f"{each.first.name} (x{each.count})" if each.count > 1 else each.first.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ class Request:
         peers: names of peers.
         rounds: rounds of calls.
         seed: of weights, statistics and inputs.
-        layers: whether to time each layer alone.
+        layers: whether to time each layer, too.
         crashed: contender -> why it is left out: it ended an earlier process.
         tune: seconds in which to tune the compiled network; None for not at all.
         algorithm: "auto", or "direct" for no Winograd in the compiled network.
@@ -74,17 +75,17 @@ class Missing:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer of the compiled program, timed alone.
+    """One layer of the compiled program, timed within it.
 
     Attributes:
         name: its qualified name.
         extents: iterator -> extent of its main nest.
         macs: multiply-accumulate operations.
         bytes: memory that it has to read and write at least once: parameters, inputs and outputs.
-        ms: median milliseconds; None where it cannot run alone.
+        ms: median milliseconds of its nests in one call; None where it has none.
         gflops: 1e9 operations a second; None where it has no multiply-accumulates.
         share_of_peak: `gflops` over what was measured for this machine.
-        same_as: name of an earlier layer with the same code, whose times are repeated here.
+        same_as: name of an earlier layer that computes the same on other data.
         note: why there are no times.
     """
 
@@ -102,6 +103,35 @@ class LayerRow:
     def intensity(self) -> float:
         """Arithmetic intensity: operations for each byte of `bytes`."""
         return 2 * self.macs / self.bytes if self.bytes else 0.0
+
+
+@dataclass(frozen=True)
+class EqualLayers:
+    """Layers that compute the same on other data.
+
+    Attributes:
+        first: the first of them.
+        count: how many there are.
+        ms: mean of their milliseconds; None where none has a time.
+        gflops: 1e9 operations a second at that mean; None where they have no time or no multiply-accumulates.
+        share_of_peak: `gflops` over what was measured for this machine.
+    """
+
+    first: LayerRow
+    count: int
+    ms: float | None
+    gflops: float | None
+    share_of_peak: float | None
+
+
+def _together(group: Sequence[LayerRow]) -> EqualLayers:
+    timed = [row for row in group if row.ms is not None]
+    if not timed:
+        return EqualLayers(group[0], len(group), None, None, None)
+    ms = statistics.mean(row.ms or 0.0 for row in timed)
+    scale = (timed[0].ms or 0.0) / ms  # all have the same work
+    speeds = [None if speed is None else speed * scale for speed in (timed[0].gflops, timed[0].share_of_peak)]
+    return EqualLayers(group[0], len(group), ms, *speeds)
 
 
 @dataclass(frozen=True)
@@ -127,6 +157,14 @@ class ThreadResult:
     rows: tuple[Row, ...]
     missing: tuple[Missing, ...]
     layers: tuple[LayerRow, ...] = ()
+
+    @property
+    def distinct_layers(self) -> list[EqualLayers]:
+        """The layers, those that compute the same together, in the order of their first ones."""
+        groups: dict[str, list[LayerRow]] = {}
+        for row in self.layers:
+            groups.setdefault(row.same_as or row.name, []).append(row)
+        return [_together(group) for group in groups.values()]
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ThreadResult:

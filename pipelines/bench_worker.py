@@ -8,6 +8,7 @@ standard output that the parent opened. What the contenders themselves print is 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -27,7 +28,6 @@ from loopmorph.pipelines.bench_result import LayerRow, Missing, Request, Row, Th
 from loopmorph.pipelines.compile import Executable
 from loopmorph.pipelines.models import resolve_model
 from loopmorph.pipelines.peak import Peak, measure_peak
-from loopmorph.pipelines.worker import Worker
 
 _WARM_UP = 4
 _CALLS = 8  # of one contender in one round; the first two do not count: caches still hold the one before
@@ -82,9 +82,9 @@ def perform(request: Request, parent: _Parent) -> ThreadResult:
     rows, fastest = _rows(field_, times, peak)
     layers: tuple[LayerRow, ...] = ()
     if request.layers and field_.executable is not None:
-        with Worker(threads=request.threads) as worker:
-            program = field_.executable.program
-            layers = time_layers(program, peak.gflops, worker, lambda k, n: parent.stage("timing layers", k, n))
+        program = field_.executable.program
+        progress = functools.partial(parent.stage, "timing layers")
+        layers = time_layers(program, request.threads, peak.gflops, progress)
     absent = tuple(Missing(name, reason) for name, reason in field_.absent.items())
     return ThreadResult(request.threads, peak.gflops, peak.bandwidth, field_.macs, fastest, tuple(rows), absent, layers)
 

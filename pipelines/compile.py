@@ -8,7 +8,6 @@ import time
 import weakref
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,8 +15,8 @@ from loopmorph.dialects.morph import schedule_text
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.loop.choose import Choose
 from loopmorph.pipelines.collection import paused_collection
-from loopmorph.pipelines.compiled_code import CompiledCode, compiled_code
-from loopmorph.pipelines.engine import Argument, allocate_for
+from loopmorph.pipelines.compiled_code import bind_memory, compiled_code
+from loopmorph.pipelines.engine import Argument
 from loopmorph.pipelines.importer import RETURNS_TUPLE
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.threads import check_threads
@@ -52,7 +51,7 @@ class Executable:
         self._steps = _replayable(program, compiled.steps)
         self._lock = threading.Lock()
         _executables.add(self)
-        self._memory = _bind_memory(compiled, program)
+        self._memory = bind_memory(compiled, program)
         compiled.prepare()
         self._inputs = tuple(_Expected(tuple(x.shape), x.dtype) for x in program.example_inputs)
         arguments = list(enumerate(compiled.run.arguments))
@@ -187,28 +186,6 @@ class _Expected:
     def _wrong(self, position: int, got: str) -> ArgumentError:
         wanted = f"a dense CPU tensor {self.shape} {self.dtype}"
         return ArgumentError("tensors", f"input {position}: expected {wanted}, got {got}")
-
-
-def _bind_memory(compiled: CompiledCode, program: Program) -> list[torch.Tensor | np.ndarray]:
-    """Binds parameters, packed memrefs and scratch; returns what must stay alive."""
-    parameters = program.parameters
-    functions = (compiled.prepare, compiled.run)
-    kept: dict[tuple[str, str | int], torch.Tensor | np.ndarray] = {**allocate_for(functions, ("packed", "scratch"))}
-    for function in functions:
-        for position, argument in enumerate(function.arguments):
-            if argument.role in ("input", "output"):
-                continue
-            name = (argument.role, argument.key)
-            if name not in kept:
-                kept[name] = _parameter(parameters, argument)
-            memory = kept[name]
-            function.bind(position, memory.data_ptr() if isinstance(memory, torch.Tensor) else memory.ctypes.data)
-    return list(kept.values())
-
-
-def _parameter(parameters: dict[str, torch.Tensor], argument: Argument) -> torch.Tensor:
-    tensor = parameters[str(argument.key)].detach()
-    return tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _torch_dtype(argument: Argument) -> torch.dtype:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+import torch
 from torch_mlir.execution_engine import ExecutionEngine
 
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.lowering.split_prepare import PREPARE, RUN
 from loopmorph.pipelines.code_cache import CodeCache, Entry, code_cache, key_of
-from loopmorph.pipelines.engine import Argument, CompiledModule, NativeFunction, TeamFunction
+from loopmorph.pipelines.engine import Argument, CompiledModule, NativeFunction, TeamFunction, allocate_for
 from loopmorph.pipelines.object_code import ObjectCode, ObjectFileError
 from loopmorph.pipelines.program import Program, copy_module
 from loopmorph.pipelines.threads import check_threads
@@ -57,6 +59,28 @@ def compiled_code(program: Program, threads: int) -> CompiledCode:
             found = _compiled(program, threads)
             _keep(cache, key, found)
         return found
+
+
+def bind_memory(code: CompiledCode, program: Program) -> list[torch.Tensor | np.ndarray]:
+    """Binds the program's parameters and new packed memrefs and scratch; returns what must stay alive."""
+    parameters = program.parameters
+    functions = (code.prepare, code.run)
+    kept: dict[tuple[str, str | int], torch.Tensor | np.ndarray] = {**allocate_for(functions, ("packed", "scratch"))}
+    for function in functions:
+        for position, argument in enumerate(function.arguments):
+            if argument.role in ("input", "output", "clock"):
+                continue
+            name = (argument.role, argument.key)
+            if name not in kept:
+                kept[name] = _parameter(parameters, argument)
+            memory = kept[name]
+            function.bind(position, memory.data_ptr() if isinstance(memory, torch.Tensor) else memory.ctypes.data)
+    return list(kept.values())
+
+
+def _parameter(parameters: dict[str, torch.Tensor], argument: Argument) -> torch.Tensor:
+    tensor = parameters[str(argument.key)].detach()
+    return tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _compiled(program: Program, threads: int) -> CompiledCode:

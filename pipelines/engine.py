@@ -23,18 +23,20 @@ from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.lowering.plan_scratch import ALIGNMENT, SCRATCH
 from loopmorph.passes.lowering.split_prepare import PACKED, PREPARE, RUN, find_function
 from loopmorph.passes.lowering.spmd import TEAM, THREAD
+from loopmorph.passes.lowering.time_layers import CLOCK, timed_layers
 from loopmorph.passes.lowering.to_llvm import lower_to_llvm, plan_functions
 from loopmorph.pipelines.threads import check_threads, shared_pool
 
 HUGE_PAGE = 2 << 20  # bytes
 
-Role = Literal["input", "param", "packed", "scratch", "output"]
+Role = Literal["input", "param", "packed", "scratch", "output", "clock"]
 _ROLES: dict[str, Role] = {
     marks.INPUT: "input",
     marks.PARAM: "param",
     PACKED: "packed",
     SCRATCH: "scratch",
     marks.OUTPUT: "output",
+    CLOCK: "clock",
 }
 _DTYPES = {
     "f64": "float64",
@@ -134,14 +136,16 @@ class CompiledModule:
         prepare: to be called once, when the parameters and the packed memrefs are bound.
         run: computes the outputs.
         steps: the transformations that made the code from the imported network, as pass texts, in order.
+        layers: if `run` is timed: the layers that the elements of its argument "clock" belong to, but for the last.
     """
 
-    def __init__(self, module: ir.Module, threads: int = 1) -> None:
+    def __init__(self, module: ir.Module, threads: int = 1, *, timed: bool = False) -> None:
         """Compiles a module of affine nests with one function `@main`; the module is lowered in place.
 
         Args:
             module: the module.
             threads: number of threads that `run` uses.
+            timed: whether `run` notes when each layer begins (see `morph-time-layers`).
 
         Raises:
             ArgumentError: a number of threads that this computer does not admit.
@@ -149,8 +153,9 @@ class CompiledModule:
             CompilationFailed: an operation cannot be lowered, or LLVM refuses the result.
         """
         check_threads(threads)
-        plan_functions(module, threads)
+        plan_functions(module, threads, timed=timed)
         self.steps = tuple(recorded_steps(module.operation))
+        self.layers = timed_layers(module.operation)
         signatures = {name: _signature(find_function(module.operation, name)) for name in (PREPARE, RUN)}
         lower_to_llvm(module)
         try:

@@ -43,7 +43,7 @@ _WRONG = 1e-3  # a relative error that rounding does not explain
     show_default=True,
     help="auto: Winograd where it is faster by the model; direct: never.",
 )
-@click.option("--layers", is_flag=True, help="Time each layer of the compiled network alone, too.")
+@click.option("--layers", is_flag=True, help="Time each layer of the compiled network, too.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a roofline picture of the layers here (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results here.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, statistics and inputs.")
@@ -185,27 +185,28 @@ def _print_contenders(console: Console, result: ThreadResult) -> None:
 
 
 def _print_layers(console: Console, result: ThreadResult) -> None:
-    """The layers, those with the same code in one row."""
-    table = _table(f"{_threads(result)}: layers timed alone")
+    """The layers, those that compute the same in one row."""
+    table = _table(f"{_threads(result)}: layers within the network")
     table.add_column("layer", no_wrap=True)
     table.add_column("extents")
-    for heading in ("x", "M MACs", "ms", "GFLOP/s", "% of peak"):
+    for heading in ("x", "M MACs", "mean ms", "GFLOP/s", "% of peak"):
         table.add_column(heading, justify="right", no_wrap=True)
-    distinct = [row for row in result.layers if row.same_as is None]
-    for row in distinct:
+    distinct = result.distinct_layers
+    for each in distinct:
+        row = each.first
         table.add_row(
             escape(row.name),
             " ".join(f"{name}={'?' if extent is None else extent}" for name, extent in row.extents.items()),
-            str(1 + sum(other.same_as == row.name for other in result.layers)),
+            str(each.count),
             f"{row.macs / 1e6:.3f}" if row.macs else "-",
-            "-" if row.ms is None else f"{row.ms:.4f}",
-            "-" if row.gflops is None else f"{row.gflops:.1f}",
-            "-" if row.share_of_peak is None else f"{100 * row.share_of_peak:.1f}",
+            "-" if each.ms is None else f"{each.ms:.4f}",
+            "-" if each.gflops is None else f"{each.gflops:.1f}",
+            "-" if each.share_of_peak is None else f"{100 * each.share_of_peak:.1f}",
         )
     console.print(table)
     total = sum(row.ms for row in result.layers if row.ms is not None)
     console.print(f"{len(result.layers)} layers, {len(distinct)} of them distinct: {total:.3f} ms in sum")
-    for row in distinct:
+    for row in result.layers:
         if row.note:
             console.print(f"{escape(row.name)}: not timed: {escape(row.note)}", soft_wrap=True)
 

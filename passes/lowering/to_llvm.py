@@ -26,6 +26,7 @@ from loopmorph.passes.lowering.promote_accumulators import PromoteAccumulators
 from loopmorph.passes.lowering.split_prepare import RUN, SplitPrepare
 from loopmorph.passes.lowering.spmd import Spmd
 from loopmorph.passes.lowering.spmd_mark import ParallelizeAll
+from loopmorph.passes.lowering.time_layers import TimeLayers
 
 # What each operation becomes may hold operations for a later pass, so the order matters.
 _TO_LLVM = (
@@ -56,15 +57,16 @@ _FAST_MATH = "#arith.fastmath<reassoc,contract>"
 _FAST_OPERATIONS = frozenset({"arith.addf", "arith.subf", "arith.mulf"})
 
 
-def plan_functions(module: ir.Module, threads: int = 1) -> None:
+def plan_functions(module: ir.Module, threads: int = 1, *, timed: bool = False) -> None:
     """Turns the affine `@main` into `@prepare` and `@run` with folded scales, merged element-wise steps and scratch.
 
-    With several threads, each of them has to execute `@run` (see `morph-spmd`).
+    With several threads, each of them has to execute `@run` (see `morph-spmd`). If `timed`, it notes when each layer
+    begins (see `morph-time-layers`).
 
     Raises:
         IllegalTransform: the module has no `@main`, or one that returns values; a loop marked as parallel is not.
     """
-    for step in _plan(threads):
+    for step in (*_plan(threads), *([TimeLayers()] if timed else [])):
         step.run(module.operation)
 
 
