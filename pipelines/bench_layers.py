@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from torch_mlir import ir
+from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError
@@ -60,8 +61,9 @@ def _described(module: ir.Operation, row: LayerRow, first: dict[str, str]) -> La
         alone = extract_layer(module, row.name)
     except ArgumentError:  # nests in several functions, or sums that others write to as well
         return row
-    name = first.setdefault(_without_names(str(alone)), row.name)
-    return replace(row, bytes=_traffic(alone), same_as=name if name != row.name else None)
+    (function,) = functions(alone.operation)
+    name = first.setdefault(_without_names(str(function)), row.name)
+    return replace(row, bytes=_traffic(function), same_as=name if name != row.name else None)
 
 
 def _timed(row: LayerRow, seconds: float | None, peak_gflops: float) -> LayerRow:
@@ -78,9 +80,8 @@ def _reduces(nest: Nest) -> bool:
     return any(load.memref in stored for load in nest.loads)
 
 
-def _traffic(module: ir.Module) -> int:
+def _traffic(function: func.FuncOp) -> int:
     """Bytes of all memrefs that go in and out."""
-    (function,) = functions(module.operation)
     return sum(_nbytes(argument.type) for argument in function.entry_block.arguments)
 
 

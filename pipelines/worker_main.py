@@ -58,12 +58,13 @@ def _compile(text: str | bytes, threads: int | None) -> CompiledModule:
 def _run(job: RunJob) -> list[np.ndarray]:
     compiled = _compile(job.module, job.threads)
     memory = _bind(compiled)
-    for name, array in job.parameters.items():
-        if ("param", name) in memory:
-            _fill(memory["param", name], array)
-    for position, array in enumerate(job.inputs):
-        if ("input", position) in memory:
-            _fill(memory["input", position], array)
+    given = {("param", name): array for name, array in job.parameters.items()}
+    given |= {("input", position): array for position, array in enumerate(job.inputs)}
+    for (role, key), content in memory.items():
+        if (role, key) in given:
+            _fill(content, given[role, key])
+        elif role in ("param", "input"):
+            raise LoopmorphError(f"nothing was given for the module's {role} '{key}'")
     compiled.prepare()
     compiled.run()
     outputs = sorted((int(a.key), a) for a in compiled.run.arguments if a.role == "output")

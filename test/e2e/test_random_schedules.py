@@ -7,6 +7,7 @@ Many more cases than the suite has time for, with a table of what became of them
 
 from __future__ import annotations
 
+import dataclasses
 import faulthandler
 import functools
 import random
@@ -310,7 +311,8 @@ def require_equal(network: Network, module: ir.Module, steps: Sequence[str], wor
         CompilationFailed: there is no code, or it crashes.
     """
     subject = imported(network)
-    parameters = {name: tensor.detach().numpy() for name, tensor in subject.program.parameters.items()}
+    program = dataclasses.replace(subject.program, module=module)
+    parameters = {name: tensor.detach().numpy() for name, tensor in program.parameters.items()}
     job = RunJob(str(module), parameters, [x.numpy() for x in subject.inputs], threads)
     try:
         (output,) = worker.run(job, limit=LIMIT).outputs

@@ -94,6 +94,11 @@ def test_arrays_of_a_wrong_size_are_refused(worker: Worker) -> None:
         worker.run(RunJob(DOUBLE, {"w": W}, [X[:4]]))
 
 
+def test_a_parameter_that_is_not_given_is_refused(worker: Worker) -> None:
+    with pytest.raises(CompilationFailed, match="nothing was given for the module's param 'w'"):
+        worker.run(RunJob(DOUBLE, {"v": W}, [X]))
+
+
 def test_lack_of_memory_fails_its_job_only() -> None:
     huge = DOUBLE.replace("func.func @main(", "func.func @main(%big: memref<40000000000xf32> {morph.input = 1}, ")
     huge = huge.replace(
