@@ -216,13 +216,17 @@ def nest_roots(module: ir.Operation) -> list[affine.AffineForOp]:
     return [op for f in functions(module) for op in f.entry_block.operations if isinstance(op, affine.AffineForOp)]
 
 
-def view_nest(root: affine.AffineForOp) -> Nest:
+def view_nest(root: affine.AffineForOp, memref: ir.Value | None = None) -> Nest:
     """The view of one nest; wants its context to be entered.
+
+    Args:
+        root: its outermost loop.
+        memref: where given, the accesses of all others are left out, which saves much where bodies are unrolled.
 
     Raises:
         IllegalTransform: an index that is no affine function of the nest's iterators.
     """
-    view = _View()
+    view = _View(memref)
     view.collect(root, None, (), {})
     return Nest(root, tuple(view.loops), tuple(view.accesses))
 
@@ -310,7 +314,8 @@ def walk_loops(root: affine.AffineForOp) -> Iterator[affine.AffineForOp]:
 class _View:
     """Collects the loops and accesses of a nest."""
 
-    def __init__(self) -> None:
+    def __init__(self, memref: ir.Value | None) -> None:
+        self._only = memref
         self.loops: list[Loop] = []
         self.accesses: list[Access] = []
         # The expressions of each map on each list of operands: the copies of an unrolled body share many.
@@ -332,6 +337,8 @@ class _View:
     def _access(self, op: LoadOp | StoreOp, around: tuple[int, ...], frame: _Frame) -> None:
         is_load = isinstance(op, _LOADS)
         operation = op.operation
+        if self._only is not None and operation.operands[0 if is_load else 1] != self._only:
+            return
         values = list(operation.operands)
         memref, indices = (values[0], values[1:]) if is_load else (values[1], values[2:])
         map_ = operation.attributes["map"]

@@ -34,9 +34,9 @@ def live_box(memref: ir.Value) -> Box | None:
             return None
         roots.setdefault(root.operation, root)
     for root in roots.values():
-        nest = view_nest(root)
+        nest = view_nest(root, memref)
         limits = limits_of(nest)
-        written = [a for a in nest.stores if a.memref == memref and not _is_zero(a.op.operands[0])]
+        written = [a for a in nest.stores if not _is_zero(a.op.operands[0])]
         boxes += [_touched(access, limits, shape) for access in written]
     if not boxes:
         return None
