@@ -162,5 +162,5 @@ def _role(op: ir.Operation) -> str:
 
 def _summed(view: ContractionNest) -> Sequence[Loop]:
     """The reductions in the order in which the weight lies in memory: ci.0, kh, kw, ci.1."""
-    axes = {loop: view.weight_axis(loop) for loop in view.reductions}
-    return sorted(view.reductions, key=lambda loop: -1 if axes[loop] is None else axes[loop])
+    axes = [(-1 if axis is None else axis, loop) for loop in view.reductions for axis in [view.weight_axis(loop)]]
+    return [loop for _, loop in sorted(axes, key=lambda pair: pair[0])]

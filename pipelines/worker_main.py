@@ -58,8 +58,8 @@ def _compile(text: str | bytes, threads: int | None) -> CompiledModule:
 def _run(job: RunJob) -> list[np.ndarray]:
     compiled = _compile(job.module, job.threads)
     memory = _bind(compiled)
-    given = {("param", name): array for name, array in job.parameters.items()}
-    given |= {("input", position): array for position, array in enumerate(job.inputs)}
+    given: Memory = {("param", name): array for name, array in job.parameters.items()}
+    given.update((("input", position), array) for position, array in enumerate(job.inputs))
     for (role, key), content in memory.items():
         if (role, key) in given:
             _fill(content, given[role, key])
