@@ -56,7 +56,7 @@ def layer_times(program: Program, threads: int = 1, *, calls: int = 40) -> Layer
         if (name := (argument.role, argument.key)) in own:
             code.run.bind(position, own[name].ctypes.data)
             if argument.role == "input":
-                values = program.example_inputs[int(argument.key)].contiguous().numpy()
+                values = program.example_inputs[int(argument.key)].numpy(force=True)
                 own[name][:] = values.reshape(-1).view(np.uint8)
     code.prepare()
     ticks, seconds = _run(code, own["clock", 0].view(np.int64), calls)

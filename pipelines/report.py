@@ -16,7 +16,6 @@ from torch_mlir import ir
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.lowering.pad_channels import PadChannels, padded_channels
 from loopmorph.passes.lowering.to_llvm import layout_passes
-from loopmorph.pipelines.program import copy_module
 
 FILES = ("report.json", "schedule.mlir", "optimized.mlir", "model.pt")
 
@@ -123,7 +122,8 @@ def padding(module: ir.Module) -> tuple[str, ...]:
     Raises:
         IllegalTransform: the module cannot be compiled.
     """
-    copy = copy_module(module)
+    with module.context:
+        copy = ir.Module.parse(str(module))  # `copy_module` would bring torch into `loopmorph-opt`
     for step in layout_passes():
         step.run(copy.operation)
         if isinstance(step, PadChannels):

@@ -205,7 +205,8 @@ def _print_report(report: Report, out: Path | None) -> None:
         )
     if report.inherited_error is not None:
         console.print(f"outputs with the inherited weights, before fine-tuning: {report.inherited_error:.1%} away")
-    if len(set(report.inherited_errors.values())) > 1:  # otherwise there was nothing to choose
+    errors = list(report.inherited_errors.values())
+    if len(errors) == 1 or len(set(errors)) > 1:  # otherwise it makes no difference
         tried = ", ".join(f"{way} {error:.1%}" for way, error in report.inherited_errors.items())
         console.print(f"weights inherited by {report.inherit}; tried: {tried}", highlight=False)
     if report.padded_channels:
