@@ -227,6 +227,20 @@ def with_layers(*layers: LayerRow) -> BenchResult:
     return BenchResult("net", 0, 1, "cpu", (result,))
 
 
+def test_layers_that_compute_the_same_are_shown_at_their_mean_time() -> None:
+    rows = (
+        LayerRow("a", {}, 5000, 0, ms=1.0, gflops=12.0, share_of_peak=0.12),
+        LayerRow("pool", {}, 0, 0, ms=0.5),
+        LayerRow("b", {}, 5000, 0, ms=3.0, gflops=4.0, share_of_peak=0.04, same_as="a"),
+        LayerRow("gone", {}, 10, 0, note="it is computed in the nests of other layers"),
+    )
+    same, pool, gone = with_layers(*rows).results[0].distinct_layers
+    assert (same.first.name, same.count, same.ms) == ("a", 2, 2.0)
+    assert (same.gflops, same.share_of_peak) == (pytest.approx(6.0), pytest.approx(0.06))
+    assert (pool.first.name, pool.count, pool.ms, pool.gflops) == ("pool", 1, 0.5, None)
+    assert (gone.first.name, gone.ms) == ("gone", None)
+
+
 def test_picture_is_a_png_with_a_panel_for_each_thread_count() -> None:
     pytest.importorskip("matplotlib")
     one = with_layers(layer("conv1", 50.0), layer("conv2", 50.0, same_as="conv1"), layer("conv3", 2.0, 30))
