@@ -32,6 +32,7 @@ from loopmorph.passes.loop.trim import Trim
 from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
+from loopmorph.passes.lowering.dataflow import outermost
 from loopmorph.passes.nest import Loop, find_nest
 
 Step = Transformation[Any]
@@ -150,17 +151,14 @@ def _is_prepared(memref: ir.Value) -> bool:
     if not is_local(memref):
         return False
     stores = [use.owner.operation for use in memref.uses if use.owner.operation.name.endswith("store")]
-    return all(_role(op) in _PREPARING for op in stores)
-
-
-def _role(op: ir.Operation) -> str:
-    """The role of the nest that an operation belongs to."""
-    while op.parent is not None and op.parent.name == "affine.for":
-        op = op.parent.operation
-    return marks.get_text(op, marks.ROLE, marks.MAIN)
+    return all(marks.get_text(outermost(op), marks.ROLE, marks.MAIN) in _PREPARING for op in stores)
 
 
 def _summed(view: ContractionNest) -> Sequence[Loop]:
     """The reductions in the order in which the weight lies in memory: ci.0, kh, kw, ci.1."""
-    axes = [(-1 if axis is None else axis, loop) for loop in view.reductions for axis in [view.weight_axis(loop)]]
-    return [loop for _, loop in sorted(axes, key=lambda pair: pair[0])]
+
+    def axis(loop: Loop) -> int:
+        found = view.weight_axis(loop)
+        return -1 if found is None else found
+
+    return sorted(view.reductions, key=axis)

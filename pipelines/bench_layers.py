@@ -47,11 +47,10 @@ def time_layers(
     seconds = layer_times(program, threads).seconds
     first: dict[str, str] = {}  # code without names -> the first layer with it
     rows = []
-    for done, layer in enumerate(layers):
-        progress(done, len(layers))
+    for done, layer in enumerate(layers, start=1):
         row = _described(module, LayerRow(layer.name, dict(layer.extents), layer.macs, 0), first)
         rows.append(_timed(row, seconds.get(layer.name), peak_gflops))
-    progress(len(layers), len(layers))
+        progress(done, len(layers))
     return tuple(rows)
 
 

@@ -9,6 +9,7 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import value_range
 from loopmorph.passes.analysis.box import Box, hull
+from loopmorph.passes.analysis.definitions import is_defined_by
 from loopmorph.passes.building.rebuild import known_limits
 from loopmorph.passes.nest import Access, Nest, view_nest
 
@@ -18,7 +19,7 @@ _WRITES = frozenset({"affine.store", "affine.vector_store"})
 
 def live_box(memref: ir.Value) -> Box | None:
     """A box around everything but zeros that the program writes to a local memref; None where that is not known."""
-    if isinstance(memref.owner, ir.Block) or memref.owner.name != "memref.alloc":
+    if not is_defined_by(memref, "memref.alloc"):
         return None
     roots: dict[ir.Operation, affine.AffineForOp] = {}
     boxes: list[Box] = []
@@ -76,7 +77,7 @@ def _touched(access: Access, limits: Sequence[int | None], shape: Sequence[int])
 
 
 def _is_zero(value: ir.Value) -> bool:
-    if isinstance(value.owner, ir.Block) or value.owner.name != "arith.constant":
+    if not is_defined_by(value, "arith.constant"):
         return False
     attribute = value.owner.attributes["value"]
     if isinstance(attribute, ir.DenseElementsAttr) and attribute.is_splat:

@@ -69,25 +69,33 @@ class Choose(Transformation[ChoosePlan]):
             nest = find_nest(module, self.layer)
             if not macs(nest):
                 raise IllegalTransform(nest.label, "it accumulates no products, so there is nothing to choose")
-            self._require_possible(module, nest)
+            algorithm = self.algorithm or ""
+            if algorithm in WINOGRAD_TILES and not _is_transformed(module, nest):
+                filtering = WinogradFiltering(self.layer, WINOGRAD_TILES[algorithm])
+                require_possible(module, filtering, nest.label, algorithm)
             texts = {marks.ALGORITHM: self.algorithm, marks.BLOCK: self.block}
             return ChoosePlan(nest, {name: text for name, text in texts.items() if text is not None})
-
-    def _require_possible(self, module: ir.Operation, nest: Nest) -> None:
-        """Raises:
-        IllegalTransform: the nest does not admit the algorithm.
-        """
-        tile = WINOGRAD_TILES.get(self.algorithm or "")
-        if tile is None or any(other.role == marks.OUTPUT_TRANSFORM for other in layer_nests(module, nest.layer)):
-            return
-        try:
-            WinogradFiltering(self.layer, tile).analyze(module)
-        except IllegalTransform as refusal:
-            reason = f"the algorithm '{self.algorithm}' is not possible: {refusal.reason}; 'direct' is accepted"
-            raise IllegalTransform(nest.label, reason) from refusal
 
     def rewrite(self, plan: ChoosePlan) -> ir.Operation:
         with plan.nest.root.context:
             for name, text in plan.texts.items():
                 plan.nest.root.attributes[name] = ir.StringAttr.get(text)
             return plan.nest.root.operation
+
+
+def _is_transformed(module: ir.Operation, nest: Nest) -> bool:
+    """Whether Winograd's transforms stand around the nest already."""
+    return any(other.role == marks.OUTPUT_TRANSFORM for other in layer_nests(module, nest.layer))
+
+
+def require_possible(module: ir.Operation, step: WinogradFiltering, label: str, algorithm: str) -> None:
+    """Makes sure that a nest admits the algorithm that is chosen for it, of which `step` is the first step.
+
+    Raises:
+        IllegalTransform: it does not; says what is accepted.
+    """
+    try:
+        step.analyze(module)
+    except IllegalTransform as refusal:
+        reason = f"the algorithm '{algorithm}' is not possible: {refusal.reason}; 'direct' is accepted"
+        raise IllegalTransform(label, reason) from refusal

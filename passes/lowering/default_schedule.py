@@ -31,7 +31,7 @@ from loopmorph.passes.analysis.register_block import (
 from loopmorph.passes.base import Pass, Transformation, recorded_steps
 from loopmorph.passes.contraction_schedules import contraction_schedule, transform_schedule
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.loop.choose import Choose
+from loopmorph.passes.loop.choose import Choose, require_possible
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
@@ -116,7 +116,7 @@ class DefaultSchedule(Pass):
         if tile is not None:
             filtering = WinogradFiltering(layer, tile)
             if choice.algorithm is not None:
-                _require_possible(module, filtering, label, choice.algorithm)
+                require_possible(module, filtering, label, choice.algorithm)
             yield filtering
             for role in (marks.INPUT_TRANSFORM, marks.OUTPUT_TRANSFORM):
                 for address in addresses(module, layer, role):
@@ -192,17 +192,6 @@ def _elementwise(module: ir.Operation, by_hand: set[str]) -> list[tuple[str, aff
             found.append((f"{layer}#{role}.{known[layer, role]}", root))
         known[layer, role] += 1
     return found
-
-
-def _require_possible(module: ir.Operation, step: Step, label: str, algorithm: str) -> None:
-    """Raises:
-    IllegalTransform: the nest asks for an algorithm that it does not admit.
-    """
-    try:
-        step.analyze(module)
-    except IllegalTransform as refusal:
-        reason = f"the algorithm '{algorithm}' is not possible: {refusal.reason}; 'direct' is accepted"
-        raise IllegalTransform(label, reason) from refusal
 
 
 def addresses(module: ir.Operation, layer: str, role: str) -> list[str]:

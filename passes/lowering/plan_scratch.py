@@ -12,9 +12,8 @@ from torch_mlir.dialects import arith, func, memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
-from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.lowering.dataflow import outermost
-from loopmorph.passes.lowering.split_prepare import RUN, find_function, set_function
+from loopmorph.passes.lowering.split_prepare import require_run, set_function
 
 SCRATCH = "morph.scratch"  # on an argument: working memory, whose contents mean nothing before and after
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -55,9 +54,7 @@ class PlanScratch(Pass):
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():
-            function = find_function(module, RUN)
-            if function is None:
-                raise IllegalTransform("module", f"{self.name} needs a function @{RUN}; morph-split-prepare makes it")
+            function = require_run(module, self.name)
             _plan(function)
 
 

@@ -62,6 +62,18 @@ def find_function(module: ir.Operation, name: str) -> func.FuncOp | None:
     return next((f for f in functions(module) if f.name.value == name), None)
 
 
+def require_run(module: ir.Operation, name: str) -> func.FuncOp:
+    """The function `@run`, for the pass of that name.
+
+    Raises:
+        IllegalTransform: there is none.
+    """
+    function = find_function(module, RUN)
+    if function is None:
+        raise IllegalTransform("module", f"{name} needs a function @{RUN}; morph-split-prepare makes it")
+    return function
+
+
 def _split(main: func.FuncOp) -> None:
     body = [op.operation for op in main.entry_block.operations]
     own = set(parameter_work(main).ops)

@@ -17,7 +17,7 @@ from loopmorph.passes.building.rebuild import constants
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.parallelize import parallel_loop, require_parallel_shape
 from loopmorph.passes.lowering.dataflow import effects
-from loopmorph.passes.lowering.split_prepare import RUN, find_function, set_function
+from loopmorph.passes.lowering.split_prepare import require_run, set_function
 from loopmorph.passes.lowering.spmd_conflicts import FIRST, Touch, in_conflict, nest_touches, region
 from loopmorph.passes.lowering.spmd_runtime import BARRIER, barrier_text
 from loopmorph.passes.nest import Loop, view_nest
@@ -69,9 +69,7 @@ class Spmd(Pass):
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():
-            function = find_function(module, RUN)
-            if function is None:
-                raise IllegalTransform("module", f"{self.name} needs a function @{RUN}; morph-split-prepare makes it")
+            function = require_run(module, self.name)
             steps = _steps(function, self.threads)
             thread, team = _add_arguments(function)
             _Builder(function, thread, team, self.threads).build(steps)

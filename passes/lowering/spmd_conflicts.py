@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
+from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.analysis.known_operations import VIEWS
 from loopmorph.passes.lowering.plan_scratch import element_bytes
 from loopmorph.passes.lowering.spmd_slabs import Slabs, by_memref, slabs
@@ -50,7 +51,7 @@ class Touch:
 
 def region(memref: ir.Value) -> Region:
     """Where a memref lies. Buffers that are different values do not overlap, parts of the scratch may."""
-    op = None if isinstance(memref.owner, ir.Block) else memref.owner.operation
+    op = definition(memref)
     if op is None or op.name not in VIEWS:
         return Region(memref)
     inner = region(op.operands[0])

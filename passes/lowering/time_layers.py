@@ -11,8 +11,7 @@ from torch_mlir.dialects import affine, arith, func, scf
 
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
-from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.lowering.split_prepare import RUN, find_function, set_function
+from loopmorph.passes.lowering.split_prepare import RUN, find_function, require_run, set_function
 from loopmorph.passes.lowering.spmd import THREAD
 
 CLOCK = "morph.clock"  # on an argument: the layers whose beginnings are stored there, in order; then the end
@@ -52,9 +51,7 @@ class TimeLayers(Pass):
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():
-            function = find_function(module, RUN)
-            if function is None:
-                raise IllegalTransform("module", f"{self.name} needs a function @{RUN}; morph-split-prepare makes it")
+            function = require_run(module, self.name)
             begins = _begins(function)
             clock = _add_clock(function, [layer for layer, _ in begins])
             *_, end = function.entry_block.operations

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from torch_mlir import ir
 
-from loopmorph.passes.analysis.definitions import is_defined_by
+from loopmorph.passes.analysis.definitions import definition, is_defined_by
 from loopmorph.passes.raising.index_forms import Form
 from loopmorph.passes.raising.nest_recipe import Load
 from loopmorph.passes.raising.nest_values import Held, is_arithmetic, width_of
@@ -79,9 +79,10 @@ def chain(value: ir.Value, cell: Load, cells: Mapping[ir.Value, Held]) -> tuple[
     Returns:
         The operation and the values, in program order; None where the value is made in another way.
     """
-    name = "" if isinstance(value.owner, ir.Block) else value.owner.operation.name
-    if name not in _CHAINED:
+    op = definition(value)
+    if op is None or op.name not in _CHAINED:
         return None
+    name = op.name
     terms: list[ir.Value] = []
     while not (value in cells and cells[value].load == cell):
         if not is_defined_by(value, name):
@@ -111,8 +112,8 @@ def _leaves(value: ir.Value, cells: Mapping[ir.Value, Held]) -> Iterator[ir.Valu
         each = pending.pop()
         if each in cells:
             yield each if len(list(each.uses)) == 1 else None
-        elif not isinstance(each.owner, ir.Block) and is_arithmetic(each.owner.operation):
-            pending += each.owner.operation.operands
+        elif (op := definition(each)) is not None and is_arithmetic(op):
+            pending += op.operands
 
 
 def _in_block(op: ir.Operation, positions: Mapping[ir.Operation, int]) -> ir.Operation | None:

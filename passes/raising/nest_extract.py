@@ -10,6 +10,7 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.lowering.dataflow import outermost
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.index_forms import Form
@@ -284,10 +285,8 @@ class _Extractor:
         if isinstance(memref.owner, ir.Block):
             return True
         roots = [nest.root.operation for nest in self.nests]
-        return any(
-            use.owner.operation.name not in ("memref.alloc", "memref.dealloc") and _outermost(use.owner) not in roots
-            for use in memref.uses
-        )
+        users = [use.owner.operation for use in memref.uses]
+        return any(op.name not in ("memref.alloc", "memref.dealloc") and outermost(op) not in roots for op in users)
 
 
 def parameter_name(memref: ir.Value) -> str | None:
@@ -297,11 +296,3 @@ def parameter_name(memref: ir.Value) -> str | None:
         return None
     attributes = marks.argument_marks(owner.owner)[ir.BlockArgument(memref).arg_number]
     return ir.StringAttr(attributes[marks.PARAM]).value if marks.PARAM in attributes else None
-
-
-def _outermost(op: ir.Operation | ir.OpView) -> ir.Operation:
-    """The operation of the function's own body that holds `op`."""
-    at = op.operation
-    while at.parent is not None and at.parent.operation.name != "func.func":
-        at = at.parent.operation
-    return at
