@@ -27,12 +27,12 @@ _HOME = {
     "import_model": "loopmorph.pipelines.program",
     "Executable": "loopmorph.pipelines.compile",
     "compile": "loopmorph.pipelines.compile",
-    "FisherScore": "loopmorph.pipelines.fisher",
-    "fisher_potential": "loopmorph.pipelines.fisher",
-    "load_model": "loopmorph.pipelines.saved_model",
-    "Result": "loopmorph.pipelines.optimize",
-    "optimize": "loopmorph.pipelines.optimize",
-    "replay": "loopmorph.pipelines.optimize",
+    "FisherScore": "loopmorph.pipelines.legality.fisher",
+    "fisher_potential": "loopmorph.pipelines.legality.fisher",
+    "load_model": "loopmorph.pipelines.search.saved_model",
+    "Result": "loopmorph.pipelines.search.optimize",
+    "optimize": "loopmorph.pipelines.search.optimize",
+    "replay": "loopmorph.pipelines.search.optimize",
     "load_schedule": "loopmorph.pipelines.schedules",
 }
 
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
         LoopmorphError,
     )
     from loopmorph.pipelines.compile import Executable, compile
-    from loopmorph.pipelines.fisher import FisherScore, fisher_potential
-    from loopmorph.pipelines.optimize import Result, optimize, replay
+    from loopmorph.pipelines.legality.fisher import FisherScore, fisher_potential
     from loopmorph.pipelines.program import Program, import_model
-    from loopmorph.pipelines.saved_model import load_model
     from loopmorph.pipelines.schedules import load_schedule
+    from loopmorph.pipelines.search.optimize import Result, optimize, replay
+    from loopmorph.pipelines.search.saved_model import load_model
 
 
 def __getattr__(name: str) -> Any:

@@ -134,7 +134,7 @@ class Transformation(Pass, Generic[PlanT]):
         """`rewrite`; a change of the network outdates what was chosen for the nests that it changes."""
         if self.kind == "loop":
             return self.rewrite(plan)
-        from loopmorph.passes.analysis.outdated_choices import chosen_nests, drop_outdated  # which need this module
+        from loopmorph.passes.outdated_choices import chosen_nests, drop_outdated  # which need this module
 
         before = chosen_nests(module)
         nest = self.rewrite(plan)

@@ -19,7 +19,7 @@ On at most one loop of a nest:
 On function arguments:
   `morph.param`    qualified name of the parameter, buffer or constant that is passed there
   `morph.inherit`  affine map from an element of the parameter to the element of the imported one that it inherits,
-                   or an array of steps to there (see `loopmorph.passes.analysis.inheritance`)
+                   or an array of steps to there (see `loopmorph.passes.analysis.coupling.inheritance`)
   `morph.source`   qualified name of the imported parameter that it inherits from, where its own name is another
   `morph.identity` N: it is new, and inherits from the N x N identity matrix instead of an imported parameter
   `morph.input`    position of the network's input that is passed there

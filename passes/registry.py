@@ -27,7 +27,9 @@ from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError
 
 ENTRY_POINT_GROUP = "loopmorph.passes"
-OWN_PACKAGES = ("loopmorph.passes.loop", "loopmorph.passes.neural", "loopmorph.passes.lowering")
+OWN_PACKAGES = tuple(
+    f"loopmorph.passes.{room}" for room in ("ingress", "layout", "loop", "lowering", "neural", "scheduling", "spmd")
+)
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _OPTION_TYPES = (int, str, bool, tuple[int, ...], tuple[str, ...])

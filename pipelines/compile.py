@@ -13,14 +13,14 @@ from torch import nn
 
 from loopmorph.dialects.morph import schedule_text
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.loop.choose import Choose
-from loopmorph.pipelines.collection import paused_collection
-from loopmorph.pipelines.compiled_code import bind_memory, compiled_code
-from loopmorph.pipelines.engine import Argument
-from loopmorph.pipelines.importer import RETURNS_TUPLE
+from loopmorph.passes.scheduling.choose import Choose
+from loopmorph.pipelines.codegen.compiled_code import bind_memory, compiled_code
+from loopmorph.pipelines.codegen.engine import Argument
+from loopmorph.pipelines.codegen.threads import check_threads
+from loopmorph.pipelines.ingress.importer import RETURNS_TUPLE
 from loopmorph.pipelines.program import Program, import_model
-from loopmorph.pipelines.threads import check_threads
-from loopmorph.pipelines.tune import check_seconds, tuned
+from loopmorph.pipelines.support.collection import paused_collection
+from loopmorph.pipelines.tuning.tune import check_seconds, tuned
 
 
 class Executable:
@@ -122,8 +122,8 @@ def compile(
         threads: number of threads that the code uses, the calling one included.
         schedule: transformations to apply first, as `Program.apply` takes them.
         tune: seconds of wall time in which to measure which algorithm and register block is fastest for each
-            contraction for which nothing is scheduled or chosen (see `loopmorph.pipelines.tune`). What is found is
-            kept, so that the next time begins where this one ended. Without it, models decide.
+            contraction for which nothing is scheduled or chosen (see `loopmorph.pipelines.tuning.tune`). What is
+            found is kept, so that the next time begins where this one ended. Without it, models decide.
 
     Raises:
         ArgumentError: an argument of the wrong type or range, example inputs missing or superfluous.

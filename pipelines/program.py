@@ -14,13 +14,13 @@ from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.analysis.inheritance import Term, inherited_terms
+from loopmorph.passes.analysis.coupling.inheritance import Term, inherited_terms
 from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.ingress.linalg_to_affine import LinalgToAffine
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
-from loopmorph.passes.lowering.linalg_to_affine import LinalgToAffine
 from loopmorph.passes.nest import Nest, functions, nests
-from loopmorph.pipelines.importer import import_to_linalg
+from loopmorph.pipelines.ingress.importer import import_to_linalg
 
 _STEP_LAYER = re.compile(r"""[\w-]+\{(?:.*?\s)?layer=(?P<layer>'[^']*'|"[^"]*"|[^\s}]+)""")
 _COMPUTING = (marks.MAIN, marks.MIX, marks.MIX_IN)
@@ -121,14 +121,14 @@ class Program:
         from. The bottlenecks are decided anew, in order; all else inherits what it did. The network is imported again.
 
         Args:
-            how: "slice", "mean", "salient" or "least-error" (see `loopmorph.pipelines.inherit`).
+            how: "slice", "mean", "salient" or "least-error" (see `loopmorph.pipelines.oracle.inherit`).
             images: (N, C, H, W), on which "salient" and "least-error" are judged; the example inputs by default.
 
         Raises:
             ArgumentError: another `how`.
             IllegalTransform: the recorded steps do not lead to this program.
         """
-        from loopmorph.pipelines.inherit import inherit
+        from loopmorph.pipelines.oracle.inherit import inherit
 
         original = import_model(self.model, self.example_inputs)
         return inherit(original, self, how, self.example_inputs if images is None else (images,)).program
@@ -139,7 +139,7 @@ class Program:
         Raises:
             IllegalTransform: the imported module's own code cannot run with the new shapes.
         """
-        from loopmorph.pipelines.surgery import to_module
+        from loopmorph.pipelines.oracle.surgery import to_module
 
         return to_module(self)
 

@@ -30,10 +30,10 @@ from loopmorph.tools.cli_catalogue import catalogue_command
 from loopmorph.tools.cli_operators import operators_command
 
 if TYPE_CHECKING:
-    from loopmorph.pipelines.models import LoadedModel
-    from loopmorph.pipelines.optimize import Progress as Tell
-    from loopmorph.pipelines.optimize import Result
-    from loopmorph.pipelines.report import Report
+    from loopmorph.pipelines.ingress.models import LoadedModel
+    from loopmorph.pipelines.search.optimize import Progress as Tell
+    from loopmorph.pipelines.search.optimize import Result
+    from loopmorph.pipelines.search.report import Report
 
 POSITIVE = click.IntRange(min=1)
 _LISTED = 6
@@ -55,10 +55,10 @@ def cli() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights.")
 def import_command(model: str, stage: str, output: Path | None, seed: int) -> None:
     """Print MODEL as MLIR; the weights stay outside, as named arguments."""
-    from loopmorph.pipelines.importer import import_to_linalg
-    from loopmorph.pipelines.models import resolve_model
+    from loopmorph.pipelines.ingress.importer import import_to_linalg
+    from loopmorph.pipelines.ingress.models import resolve_model
     from loopmorph.pipelines.program import import_model
-    from loopmorph.pipelines.report import write_atomically
+    from loopmorph.pipelines.search.report import write_atomically
 
     loaded = resolve_model(model, seed=seed)
     if stage == "linalg":
@@ -101,9 +101,9 @@ def optimize_command(
     out: Path | None,
 ) -> None:
     """Search for a faster, Fisher-legal MODEL. Ctrl-C ends the search early and keeps what was found."""
-    from loopmorph.pipelines.models import resolve_model
-    from loopmorph.pipelines.optimize import optimize
-    from loopmorph.pipelines.report import prepare_folder
+    from loopmorph.pipelines.ingress.models import resolve_model
+    from loopmorph.pipelines.search.optimize import optimize
+    from loopmorph.pipelines.search.report import prepare_folder
 
     if out is not None:
         prepare_folder(out)
@@ -161,8 +161,8 @@ def _progress() -> Iterator[Tell]:
 
 
 def _write_results(out: Path, result: Result, loaded: LoadedModel, seed: int) -> None:
-    from loopmorph.pipelines.report import write_atomically
-    from loopmorph.pipelines.saved_model import save_model
+    from loopmorph.pipelines.search.report import write_atomically
+    from loopmorph.pipelines.search.saved_model import save_model
 
     schedule = result.schedule
     write_atomically(out / "report.json", lambda file: file.write(result.report.to_json().encode()))

@@ -19,8 +19,8 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.tools.bars import showing
 
 if TYPE_CHECKING:
-    from loopmorph.pipelines.bench import Progress as Tell
-    from loopmorph.pipelines.bench_result import BenchResult, ThreadResult
+    from loopmorph.pipelines.bench.bench import Progress as Tell
+    from loopmorph.pipelines.bench.result import BenchResult, ThreadResult
 
 _WRONG = 1e-3  # a relative error that rounding does not explain
 
@@ -67,11 +67,11 @@ def bench_command(
     check_writable("plot", plot)
     check_writable("json", json_path)
     counts, names = _counts(threads), _names(peers)
-    from loopmorph.pipelines.bench import bench, check_arguments
+    from loopmorph.pipelines.bench.bench import bench, check_arguments
 
     check_arguments(counts, names, rounds)
     if plot is not None:
-        from loopmorph.pipelines.bench_plot import require_matplotlib
+        from loopmorph.pipelines.bench.roofline import require_matplotlib
 
         require_matplotlib()
     with _progress() as tell:
@@ -129,12 +129,12 @@ def _progress() -> Iterator[Tell]:
 
 
 def _write(result: BenchResult, json_path: Path | None, plot: Path | None) -> None:
-    from loopmorph.pipelines.report import write_atomically
+    from loopmorph.pipelines.search.report import write_atomically
 
     if json_path is not None:
         write_atomically(json_path, lambda file: file.write(result.to_json().encode()))
     if plot is not None:
-        from loopmorph.pipelines.bench_plot import roofline
+        from loopmorph.pipelines.bench.roofline import roofline
 
         picture = roofline(result)
         write_atomically(plot, lambda file: file.write(picture))

@@ -18,8 +18,8 @@ def catalogue_command(output: Path | None) -> None:
     can no longer be applied.
     """
     check_writable("output", output)
-    from loopmorph.pipelines.catalogue import catalogue
-    from loopmorph.pipelines.report import write_atomically
+    from loopmorph.pipelines.catalogue.page import catalogue
+    from loopmorph.pipelines.search.report import write_atomically
 
     page = catalogue()
     if output is None:

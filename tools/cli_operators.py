@@ -20,8 +20,8 @@ from loopmorph.tools.bars import showing
 from loopmorph.tools.cli_bench import check_writable
 
 if TYPE_CHECKING:
-    from loopmorph.pipelines.operators import Progress as Tell
-    from loopmorph.pipelines.operators_result import LayerOperators, OperatorRow, OperatorsResult
+    from loopmorph.pipelines.bench.operators import Progress as Tell
+    from loopmorph.pipelines.bench.operators_result import LayerOperators, OperatorRow, OperatorsResult
 
 
 @click.command("operators")
@@ -60,13 +60,13 @@ def operators_command(
     """
     check_writable("json", json_path)
     check_writable("plot", plot)
-    from loopmorph.pipelines.operator_list import operators, parse_operators
-    from loopmorph.pipelines.operators import compare_operators
+    from loopmorph.pipelines.bench.operator_list import operators, parse_operators
+    from loopmorph.pipelines.bench.operators import compare_operators
 
     chosen = parse_operators(schedules) if schedules is not None else list(operators().values())
     names = [name for name in re.split(r"\s*,\s*", (layers or "").strip()) if name]
     if plot is not None:
-        from loopmorph.pipelines.bench_plot import require_matplotlib
+        from loopmorph.pipelines.bench.roofline import require_matplotlib
 
         require_matplotlib()
     with _progress() as tell:
@@ -99,12 +99,12 @@ def _progress() -> Iterator[Tell]:
 
 
 def _write(result: OperatorsResult, json_path: Path | None, plot: Path | None) -> None:
-    from loopmorph.pipelines.report import write_atomically
+    from loopmorph.pipelines.search.report import write_atomically
 
     if json_path is not None:
         write_atomically(json_path, lambda file: file.write(result.to_json().encode()), argument="json")
     if plot is not None:
-        from loopmorph.pipelines.operators_plot import speedups
+        from loopmorph.pipelines.bench.operators_plot import speedups
 
         picture = speedups(result)
         write_atomically(plot, lambda file: file.write(picture), argument="plot")

@@ -35,8 +35,8 @@ from loopmorph.passes.errors import ArgumentError, DataError, LoopmorphError
 from loopmorph.passes.pipeline import Pipeline, parse_pipeline, run_pipeline
 from loopmorph.passes.registry import all_passes
 from loopmorph.passes.text.pipeline_options import describe_options
-from loopmorph.pipelines.report import current_umask
 from loopmorph.pipelines.schedules import fill, find_schedule, read_schedule, schedules
+from loopmorph.pipelines.search.report import current_umask
 from loopmorph.tools.opt_diagnostics import Report, compare, from_diagnostic, from_error
 from loopmorph.tools.opt_input import STDIN, Part, parse, read_text, split
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, linear_form, used_dims, value_range
-from loopmorph.passes.analysis.dependence import may_alias, show_access
-from loopmorph.passes.analysis.known_operations import require_known_operations
+from loopmorph.passes.analysis.dependence.dependence import may_alias, show_access
+from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
 from loopmorph.passes.building.rebuild import body_of, known_limits
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.register_block import RegisterBlock
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
+from loopmorph.passes.scheduling.register_block import RegisterBlock
 
 DIRECT = "direct"
 WINOGRAD_TILES = {"winograd2": 2, "winograd4": 4}

@@ -13,12 +13,12 @@ from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import simplify, used_dims
 from loopmorph.passes.analysis.access_index import is_local, redirect
 from loopmorph.passes.analysis.contraction_nest import view_contraction
+from loopmorph.passes.analysis.dataflow import outermost
 from loopmorph.passes.analysis.operands import find_operands
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.building.layout import Blocking, block_in_place, blocked_copy
 from loopmorph.passes.building.rebuild import known_limits
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.lowering.dataflow import outermost
 from loopmorph.passes.nest import Access, Nest, find_nest, nest_roots, view_nest
 
 OPERANDS = ("output", "input", "weight")

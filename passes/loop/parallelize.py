@@ -10,11 +10,11 @@ import islpy as isl
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.dependence import Dependence, dependences, may_alias, show_access
-from loopmorph.passes.analysis.known_operations import require_known_operations
+from loopmorph.passes.analysis.dependence.dependence import Dependence, dependences, may_alias, show_access
+from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
+from loopmorph.passes.analysis.slabs import by_memref, spread
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.lowering.spmd_slabs import by_memref, spread
 from loopmorph.passes.nest import Loop, Nest, find_nest
 
 

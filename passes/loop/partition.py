@@ -15,15 +15,15 @@ from torch_mlir.dialects import func
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import LinearForm, from_linear, used_dims
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.analysis.coupling import parameter_name, tie
-from loopmorph.passes.analysis.dependence import reordering_violation, schedule
-from loopmorph.passes.analysis.inheritance import compose_inheritance
+from loopmorph.passes.analysis.coupling.coupling import parameter_name, tie
+from loopmorph.passes.analysis.coupling.inheritance import compose_inheritance
+from loopmorph.passes.analysis.dependence.dependence import reordering_violation, schedule
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.building.arguments import add_argument, arrange_arguments
+from loopmorph.passes.building.arrange import require_normal
 from loopmorph.passes.building.nest_builder import rewrite_access
 from loopmorph.passes.building.rebuild import body_of, keep_range, require_no_results
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.loop.arrange import require_normal
 from loopmorph.passes.nest import Access, Loop, Nest, find_nest, require_scalar, view_nest
 
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.building.arrange import arrange, cut, require_factor, whole
 from loopmorph.passes.building.rebuild import Rebuild, perfect_band, rebuild
-from loopmorph.passes.loop.arrange import arrange, cut, require_factor, whole
 from loopmorph.passes.nest import Nest, divisors, find_nest
 
 

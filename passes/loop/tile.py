@@ -9,9 +9,17 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.building.arrange import (
+    arrange,
+    band_with,
+    cut,
+    find_loops,
+    require_factor,
+    require_order_kept,
+    whole,
+)
 from loopmorph.passes.building.rebuild import Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.loop.arrange import arrange, band_with, cut, find_loops, require_factor, require_order_kept, whole
 from loopmorph.passes.nest import Nest, divisors, find_nest
 
 

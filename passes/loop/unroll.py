@@ -11,8 +11,8 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.building.rebuild import body_of
+from loopmorph.passes.building.replicate import inner_names, replicate, require_divisor
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.loop.replicate import inner_names, replicate, require_divisor
 from loopmorph.passes.nest import Loop, Nest, divisors, find_nest
 
 

@@ -11,8 +11,9 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.dependence import carried, reductions
+from loopmorph.passes.analysis.dependence.dependence import carried, reductions
 from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.building.arrange import require_normal
 from loopmorph.passes.building.rebuild import body_of, copy_marks, require_no_results, wrap
 from loopmorph.passes.building.vector_access import LaneAccess, lane_accesses
 from loopmorph.passes.building.vector_body import (
@@ -24,7 +25,6 @@ from loopmorph.passes.building.vector_body import (
     neutral,
 )
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.loop.arrange import require_normal
 from loopmorph.passes.nest import Loop, Nest, find_nest
 
 _UNIFORM = frozenset({"affine.apply", "affine.min", "affine.max"})

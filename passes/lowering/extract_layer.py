@@ -8,11 +8,11 @@ from torch_mlir.dialects import func
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.access_index import is_local
 from loopmorph.passes.analysis.box import Box
+from loopmorph.passes.analysis.dataflow import effects, parameter_work
 from loopmorph.passes.analysis.zero_halo import live_box
 from loopmorph.passes.base import Transformation, record, recorded_steps
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, replace_operands, store
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.lowering.dataflow import effects, parameter_work
 from loopmorph.passes.nest import Nest, layer_nests
 from loopmorph.passes.pipeline import parse_pipeline
 

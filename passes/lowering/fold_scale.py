@@ -9,9 +9,9 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine, func
 
 from loopmorph.passes.affine_expr import downcast, used_dims
+from loopmorph.passes.analysis.dataflow import hoist, outermost, parameter_work
 from loopmorph.passes.base import Pass
 from loopmorph.passes.lowering.contraction import Weight, channel_of_element, stays_within, weights
-from loopmorph.passes.lowering.dataflow import hoist, outermost, parameter_work
 from loopmorph.passes.lowering.fold_parameters import FoldStep, fold_parameters
 from loopmorph.passes.lowering.linear_term import Linear, Number, definition, leaves, linear_in
 from loopmorph.passes.nest import Access, Nest, functions, view_nest

@@ -11,8 +11,8 @@ from torch_mlir import ir
 from torch_mlir.dialects import arith, func, memref
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.dataflow import outermost
 from loopmorph.passes.base import Pass
-from loopmorph.passes.lowering.dataflow import outermost
 from loopmorph.passes.lowering.split_prepare import require_run, set_function
 
 SCRATCH = "morph.scratch"  # on an argument: working memory, whose contents mean nothing before and after

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.analysis.classes import DimensionClass, dimension_classes
+from loopmorph.passes.analysis.coupling.classes import DimensionClass, dimension_classes
 from loopmorph.passes.base import Pass
 
 _WIDTH = 120

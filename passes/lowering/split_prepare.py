@@ -10,9 +10,9 @@ from torch_mlir import ir
 from torch_mlir.dialects import func, memref
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.dataflow import parameter_work
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.lowering.dataflow import parameter_work
 from loopmorph.passes.nest import functions
 
 PREPARE = "prepare"

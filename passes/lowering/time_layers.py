@@ -12,7 +12,7 @@ from torch_mlir.dialects import affine, arith, func, scf
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
 from loopmorph.passes.lowering.split_prepare import RUN, find_function, require_run, set_function
-from loopmorph.passes.lowering.spmd import THREAD
+from loopmorph.passes.spmd.spmd import THREAD
 
 CLOCK = "morph.clock"  # on an argument: the layers whose beginnings are stored there, in order; then the end
 

@@ -7,26 +7,26 @@ import re
 from torch_mlir import ir
 from torch_mlir.passmanager import PassManager
 
-from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import CompilationFailed
-from loopmorph.passes.loop.forward_copies import ForwardCopies
-from loopmorph.passes.lowering.align_groups import AlignGroups
-from loopmorph.passes.lowering.blocked_layout import BlockedLayout
-from loopmorph.passes.lowering.contiguous_innermost import ContiguousInnermost
-from loopmorph.passes.lowering.default_schedule import DefaultSchedule
-from loopmorph.passes.lowering.drop_unit_loops import DropUnitLoops
+from loopmorph.passes.layout.align_groups import AlignGroups
+from loopmorph.passes.layout.blocked_layout import BlockedLayout
+from loopmorph.passes.layout.contiguous_innermost import ContiguousInnermost
+from loopmorph.passes.layout.drop_unit_loops import DropUnitLoops
+from loopmorph.passes.layout.forward_copies import ForwardCopies
+from loopmorph.passes.layout.local_borders import LocalBorders
+from loopmorph.passes.layout.pad_channels import PadChannels
 from loopmorph.passes.lowering.fold_scale import FoldScale
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
-from loopmorph.passes.lowering.local_borders import LocalBorders
 from loopmorph.passes.lowering.outline_nests import KERNEL, OutlineNests
-from loopmorph.passes.lowering.pad_channels import PadChannels
 from loopmorph.passes.lowering.plan_scratch import PlanScratch
 from loopmorph.passes.lowering.promote_accumulators import PromoteAccumulators
 from loopmorph.passes.lowering.split_prepare import RUN, SplitPrepare
-from loopmorph.passes.lowering.spmd import Spmd
-from loopmorph.passes.lowering.spmd_mark import ParallelizeAll
 from loopmorph.passes.lowering.time_layers import TimeLayers
+from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
+from loopmorph.passes.spmd.mark import ParallelizeAll
+from loopmorph.passes.spmd.spmd import Spmd
+from loopmorph.passes.target.machine import native_machine
 
 # What each operation becomes may hold operations for a later pass, so the order matters.
 _TO_LLVM = (

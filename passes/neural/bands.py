@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.coupling import is_reduction, parameter_name
+from loopmorph.passes.analysis.coupling.coupling import is_reduction, parameter_name
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
 from loopmorph.passes.neural.coarse_plan import is_batch, is_grid

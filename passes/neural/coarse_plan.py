@@ -9,7 +9,7 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import linear_form, used_dims
-from loopmorph.passes.analysis.coupling import is_reduction, parameter_name, tie
+from loopmorph.passes.analysis.coupling.coupling import is_reduction, parameter_name, tie
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest, nests, require_scalar
 

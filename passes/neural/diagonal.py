@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.coupling import is_reduction, parameter_name, tie
+from loopmorph.passes.analysis.coupling.coupling import is_reduction, parameter_name, tie
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
 from loopmorph.passes.neural.strips import GroupPlan, Regrouped, require_own, require_strips, strip_mined

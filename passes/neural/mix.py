@@ -11,7 +11,7 @@ from torch_mlir.dialects import arith, func, memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.coupling import is_reduction, parameter_name
+from loopmorph.passes.analysis.coupling.coupling import is_reduction, parameter_name
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.building.arguments import add_argument, arrange_arguments
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store

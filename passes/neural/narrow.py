@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.analysis.coupling import Coupling, Shrinkage
+from loopmorph.passes.analysis.coupling.coupling import Coupling, Shrinkage
 from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, Nest, find_nest

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, from_linear
-from loopmorph.passes.analysis.coupling import parameter_name, tie
+from loopmorph.passes.analysis.coupling.coupling import parameter_name, tie
 from loopmorph.passes.building.nest_builder import rewrite_access
 from loopmorph.passes.building.rebuild import NewLoop, Rebuild, rebuild
 from loopmorph.passes.errors import IllegalTransform

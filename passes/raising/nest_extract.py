@@ -9,8 +9,8 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.dataflow import outermost
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.lowering.dataflow import outermost
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.index_forms import Form

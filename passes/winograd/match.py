@@ -12,7 +12,7 @@ from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, evaluate, linear_form, substitute, used_dims
 from loopmorph.passes.analysis.definitions import definition
-from loopmorph.passes.analysis.dependence import may_alias
+from loopmorph.passes.analysis.dependence.dependence import may_alias
 from loopmorph.passes.building.rebuild import require_no_results
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Nest, require_perfect, require_scalar

@@ -17,13 +17,13 @@ from torch_mlir import ir
 
 from loopmorph.dialects.morph import schedule_text
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.coupling import is_reduction
+from loopmorph.passes.analysis.coupling.coupling import is_reduction
 from loopmorph.passes.base import OptionValue, Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Nest, find_nest, nests
 from loopmorph.passes.registry import all_passes
 from loopmorph.pipelines.compile import Executable
-from loopmorph.pipelines.nest_module import NestModule
+from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.program import Program, copy_module, import_model
 
 FEWEST_STEPS, MOST_STEPS = 2, 8

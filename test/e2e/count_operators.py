@@ -37,7 +37,7 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import from_linear, linear_form, substitute, used_dims
-from loopmorph.passes.analysis.coupling import is_reduction, parameter_name
+from loopmorph.passes.analysis.coupling.coupling import is_reduction, parameter_name
 from loopmorph.passes.base import Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.interchange import Interchange

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from loopmorph.pipelines.dynamo import FallbackWarning, loopmorph
+from loopmorph.pipelines.codegen.dynamo import FallbackWarning, loopmorph
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test" / "unit"))

@@ -8,11 +8,11 @@ from networks import randomized
 from torch import nn
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.base import recorded_steps
-from loopmorph.passes.lowering.default_schedule import DefaultSchedule
 from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.nest import nest_roots
+from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
+from loopmorph.passes.target.machine import native_machine
 from loopmorph.pipelines.compile import compile
 from loopmorph.pipelines.program import Program, copy_module, import_model
 from loopmorph.pipelines.zoo import ZOO

@@ -21,7 +21,7 @@ import torch
 from networks import Residual, image, randomized
 
 import loopmorph as lm
-from loopmorph.pipelines.data import Batch
+from loopmorph.pipelines.data.batches import Batch
 from loopmorph.tools.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]

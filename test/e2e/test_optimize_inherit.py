@@ -10,8 +10,8 @@ import torch
 from networks import Residual, image, randomized
 
 import loopmorph as lm
-from loopmorph.pipelines.data import Batch
-from loopmorph.pipelines.inherit import CHOICES
+from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.oracle.inherit import CHOICES
 from loopmorph.tools.cli import main
 
 UNIT = Path(__file__).resolve().parents[1] / "unit"

@@ -32,9 +32,9 @@ from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTra
 from loopmorph.passes.lowering.to_llvm import plan_functions
 from loopmorph.passes.nest import Nest, find_nest, nests
 from loopmorph.passes.registry import all_passes
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.measure.worker_protocol import RunJob
 from loopmorph.pipelines.program import Program, copy_module, import_model
-from loopmorph.pipelines.worker import Worker
-from loopmorph.pipelines.worker_protocol import RunJob
 
 MOST_STEPS = 6
 TOLERANCE = 1e-4  # of the largest output

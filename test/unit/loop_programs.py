@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jit import run_affine
 from torch_mlir import ir
 
-from loopmorph.passes.analysis.dependence import access_relation, domain
+from loopmorph.passes.analysis.dependence.dependence import access_relation, domain
 from loopmorph.passes.base import Transformation, recorded_steps
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.passes.nest import Nest, find_nest, nests

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.bench import bench
-from loopmorph.pipelines.bench_contenders import missing, relative_error
-from loopmorph.pipelines.bench_plot import roofline
-from loopmorph.pipelines.bench_result import BenchResult, LayerRow, Missing, Row, ThreadResult
-from loopmorph.pipelines.bench_worker import randomise_statistics
+from loopmorph.pipelines.bench.bench import bench
+from loopmorph.pipelines.bench.bench_worker import randomise_statistics
+from loopmorph.pipelines.bench.contenders import missing, relative_error
+from loopmorph.pipelines.bench.direct_code import with_algorithm
+from loopmorph.pipelines.bench.result import BenchResult, LayerRow, Missing, Row, ThreadResult
+from loopmorph.pipelines.bench.roofline import roofline
 from loopmorph.pipelines.compile import compile
-from loopmorph.pipelines.direct_code import with_algorithm
 from loopmorph.pipelines.program import import_model
 from loopmorph.tools.cli import main
 

@@ -14,8 +14,8 @@ from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.neural.depthwise import Depthwise
 from loopmorph.passes.registry import OWN_PACKAGES, all_passes
-from loopmorph.pipelines.catalogue import catalogue
-from loopmorph.pipelines.docstrings import describe, require_complete
+from loopmorph.pipelines.catalogue.docstrings import describe, require_complete
+from loopmorph.pipelines.catalogue.page import catalogue
 from loopmorph.pipelines.schedules import read_schedule, schedules
 from loopmorph.tools.cli import main
 

@@ -8,10 +8,10 @@ from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
-from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.base import recorded_steps
-from loopmorph.passes.lowering.default_schedule import DefaultSchedule
 from loopmorph.passes.lowering.to_llvm import layout_passes
+from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
+from loopmorph.passes.target.machine import native_machine
 from loopmorph.pipelines.program import copy_module
 
 LANES = native_machine().lanes

@@ -14,8 +14,8 @@ from torch_mlir import ir
 from transformed import agrees, imported
 
 import loopmorph as lm
-from loopmorph.passes.analysis.classes import DimensionClass, dimension_classes
-from loopmorph.passes.analysis.coupling import Coupling
+from loopmorph.passes.analysis.coupling.classes import DimensionClass, dimension_classes
+from loopmorph.passes.analysis.coupling.coupling import Coupling
 from loopmorph.passes.nest import find_nest
 from loopmorph.passes.neural.shrink import shrink
 from loopmorph.pipelines.program import Program, copy_module

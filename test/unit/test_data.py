@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from loopmorph.passes.errors import ArgumentError, DataError
-from loopmorph.pipelines.data import CIFAR_MEAN, CIFAR_STD, Batch, load_batch
-from loopmorph.pipelines.safe_pickle import load_batch_pickle
+from loopmorph.pipelines.data.batches import CIFAR_MEAN, CIFAR_STD, Batch, load_batch
+from loopmorph.pipelines.data.safe_pickle import load_batch_pickle
 
 CIFAR = (3, 32, 32)
 

@@ -12,13 +12,13 @@ import loopmorph as lm
 from loopmorph.passes.affine_expr import evaluate
 from loopmorph.passes.base import SCHEDULE_ATTRIBUTE, recorded_steps
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.loop.forward_copies import ForwardCopies
-from loopmorph.passes.lowering.blocked_layout import BlockedLayout
-from loopmorph.passes.lowering.default_schedule import DefaultSchedule
-from loopmorph.passes.lowering.local_borders import LocalBorders
+from loopmorph.passes.layout.blocked_layout import BlockedLayout
+from loopmorph.passes.layout.forward_copies import ForwardCopies
+from loopmorph.passes.layout.local_borders import LocalBorders
 from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.nest import Access, Nest, find_nest, layer_nests
 from loopmorph.passes.pipeline import run_pipeline
+from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
 from loopmorph.pipelines.program import Program, copy_module
 
 WIDTH = 16

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from loop_programs import KEPT
 from torch_mlir import ir
 
-from loopmorph.passes.analysis.dependence import (
+from loopmorph.passes.analysis.dependence.dependence import (
     band_schedule,
     carried,
     dependences,

@@ -11,10 +11,10 @@ from networks import Plain, Residual
 from torch import nn
 from transformed import network
 
-from loopmorph.pipelines.data import Batch
-from loopmorph.pipelines.evaluate import Evaluator
-from loopmorph.pipelines.measure import TimingCache
-from loopmorph.pipelines.worker import Worker
+from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.measure.pair_times import TimingCache
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.search.evaluate import Evaluator
 
 
 class Pooled(nn.Sequential):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.fisher import FisherScore, fisher_potential, reinitialize
+from loopmorph.pipelines.legality.fisher import FisherScore, fisher_potential, reinitialize
 from loopmorph.pipelines.zoo.densenet import DenseNet
 from loopmorph.pipelines.zoo.resnet import BasicBlock
 

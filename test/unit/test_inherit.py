@@ -13,7 +13,7 @@ from torch_mlir import ir
 
 import loopmorph as lm
 from loopmorph.dialects.morph import schedule_text
-from loopmorph.pipelines.inherit import CHOICES, Inherited, inherit
+from loopmorph.pipelines.oracle.inherit import CHOICES, Inherited, inherit
 from loopmorph.pipelines.program import Program
 
 EXACT = 1e-5

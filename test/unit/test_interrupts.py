@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 from torch_mlir import ir
 
-from loopmorph.pipelines.interrupts import noted_interrupts
+from loopmorph.pipelines.support.interrupts import noted_interrupts
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import evaluate
-from loopmorph.passes.analysis.inheritance import compose_inheritance, inherit_kept, source_indices
-from loopmorph.passes.analysis.keep_set import KeepSet, cut_shares, product
+from loopmorph.passes.analysis.coupling.inheritance import compose_inheritance, inherit_kept, source_indices
+from loopmorph.passes.analysis.coupling.keep_set import KeepSet, cut_shares, product
 
 EXTENTS = st.integers(1, 24)
 

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 import loopmorph as lm
-from loopmorph.pipelines import code_cache as module
-from loopmorph.pipelines.code_cache import CodeCache, Entry, key_of
-from loopmorph.pipelines.compiled_code import compiled_code
-from loopmorph.pipelines.object_code import ObjectCode, ObjectFileError
+from loopmorph.pipelines.codegen.compiled_code import compiled_code
+from loopmorph.pipelines.codegen.object_code import ObjectCode, ObjectFileError
+from loopmorph.pipelines.store import code_cache as module
+from loopmorph.pipelines.store.code_cache import CodeCache, Entry, key_of
 
 SHAPE = (1, 3, 4, 4)
 BUILD = """

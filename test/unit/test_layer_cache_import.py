@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 import loopmorph as lm
-from loopmorph.pipelines import importer
-from loopmorph.pipelines.core_graph import core_graph
+from loopmorph.pipelines.ingress import importer
+from loopmorph.pipelines.ingress.core_graph import core_graph
 from loopmorph.pipelines.zoo import ZOO
 
 

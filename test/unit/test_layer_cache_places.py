@@ -8,11 +8,11 @@ from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
-from loopmorph.passes.analysis.machine import native_machine
-from loopmorph.passes.lowering import layer_group as groups
-from loopmorph.passes.lowering.default_schedule import DefaultSchedule
 from loopmorph.passes.lowering.to_llvm import layout_passes, plan_functions
 from loopmorph.passes.nest import find_nest
+from loopmorph.passes.scheduling import layer_group as groups
+from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
+from loopmorph.passes.target.machine import native_machine
 from loopmorph.pipelines.program import copy_module
 
 LANES = native_machine().lanes

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.layer_times import layer_times
+from loopmorph.pipelines.measure.profile import layer_times
 from loopmorph.pipelines.program import import_model
 
 

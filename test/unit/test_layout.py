@@ -19,7 +19,7 @@ from loopmorph.passes.affine_expr import simplify
 from loopmorph.passes.analysis.box import Box, remainder, whole
 from loopmorph.passes.building.layout import Blocking, cuts_for
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.loop.forward_copies import ForwardCopies
+from loopmorph.passes.layout.forward_copies import ForwardCopies
 from loopmorph.passes.loop.pack import Pack
 from loopmorph.passes.nest import Nest, functions, nests
 from loopmorph.pipelines.program import Program, copy_module

@@ -12,7 +12,6 @@ from torch import nn
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.lowering.extract_layer import extract_layer
@@ -20,11 +19,12 @@ from loopmorph.passes.lowering.plan_scratch import SCRATCH
 from loopmorph.passes.lowering.split_prepare import PACKED
 from loopmorph.passes.lowering.to_llvm import layout_passes, plan_functions
 from loopmorph.passes.nest import find_nest, functions, nests
-from loopmorph.pipelines.cache_file import default_folder
-from loopmorph.pipelines.measure import TimingCache, anonymous_text, layer_times
+from loopmorph.passes.target.machine import native_machine
+from loopmorph.pipelines.measure.pair_times import TimingCache, anonymous_text, layer_times
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.measure.worker_protocol import RunJob
 from loopmorph.pipelines.program import Program, import_model
-from loopmorph.pipelines.worker import Worker
-from loopmorph.pipelines.worker_protocol import RunJob
+from loopmorph.pipelines.store.cache_file import default_folder
 
 
 @pytest.fixture(scope="module")

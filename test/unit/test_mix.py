@@ -9,7 +9,7 @@ from transformed import check, imported, network, own_parameter
 
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.pipelines.nest_module import NestModule
+from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.program import Program
 
 LAYER = "block1.conv1"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.models import resolve_model
+from loopmorph.pipelines.ingress.models import resolve_model
 
 FACTORIES = """
 import torch

@@ -15,7 +15,7 @@ from torch_mlir import ir
 
 import loopmorph as lm
 from loopmorph.passes.nest import layer_nests, nests
-from loopmorph.pipelines.nest_module import NestModule
+from loopmorph.pipelines.oracle.nest_module import NestModule
 
 
 def module_of(p: lm.Program, layer: str = "0") -> NestModule:

@@ -16,14 +16,14 @@ from torch import nn
 
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.check_layer import check_layer
-from loopmorph.pipelines.operator_list import operators, parse_operators
-from loopmorph.pipelines.operators import compare_operators
-from loopmorph.pipelines.operators_plot import speedups
-from loopmorph.pipelines.operators_result import LayerOperators, OperatorRow, OperatorsResult
-from loopmorph.pipelines.paper_figures import FIG6, FIG6_LAYERS, beside_fig6
+from loopmorph.pipelines.bench.operator_list import operators, parse_operators
+from loopmorph.pipelines.bench.operators import compare_operators
+from loopmorph.pipelines.bench.operators_plot import speedups
+from loopmorph.pipelines.bench.operators_result import LayerOperators, OperatorRow, OperatorsResult
+from loopmorph.pipelines.bench.paper_figures import FIG6, FIG6_LAYERS, beside_fig6
+from loopmorph.pipelines.measure.check_layer import check_layer
+from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.schedules import schedules
-from loopmorph.pipelines.worker import Worker
 from loopmorph.tools.cli import main
 
 NETWORK = """

@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional
 
 import loopmorph as lm
-from loopmorph.passes.analysis.growth import Growth
-from loopmorph.passes.analysis.ties import is_reduction
+from loopmorph.passes.analysis.coupling.growth import Growth
+from loopmorph.passes.analysis.coupling.ties import is_reduction
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.lowering.pad_channels import PadChannels, padded_channels
+from loopmorph.passes.layout.pad_channels import PadChannels, padded_channels
 from loopmorph.passes.nest import nests
 from loopmorph.pipelines.program import Program, copy_module, import_model
 

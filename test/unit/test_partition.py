@@ -24,8 +24,8 @@ from loopmorph.passes.loop.partition import Partition
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.vectorize import Vectorize
 from loopmorph.passes.nest import nests
-from loopmorph.pipelines.measure import anonymous_text
-from loopmorph.pipelines.nest_module import NestModule
+from loopmorph.pipelines.measure.pair_times import anonymous_text
+from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.program import Program
 
 LAYER = "block1.conv1"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loopmorph.passes.analysis.machine import Machine, native_machine
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
-from loopmorph.pipelines.peak import Kernel, Peak, fma_kernel, measure_peak, triad_kernel
+from loopmorph.passes.target.machine import Machine, native_machine
+from loopmorph.pipelines.measure.peak import Kernel, Peak, fma_kernel, measure_peak, triad_kernel
 
 UNITS = [Machine(4, 16), Machine(8, 16), native_machine()]
 

@@ -10,7 +10,7 @@ from torch_mlir import ir
 import loopmorph as lm
 from loopmorph.passes.nest import layer_nests, nests
 from loopmorph.passes.raising.raise_nest import raise_convolution, raise_linear
-from loopmorph.pipelines.nest_module import NestModule
+from loopmorph.pipelines.oracle.nest_module import NestModule
 
 
 def program(*layers: nn.Module, shape: tuple[int, ...]) -> lm.Program:

@@ -15,7 +15,7 @@ from loopmorph.dialects.morph import parse_schedule
 from loopmorph.passes.base import Pass, Transformation
 from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.registry import OWN_PACKAGES, all_passes
-from loopmorph.pipelines import dynamo
+from loopmorph.pipelines.codegen import dynamo
 from loopmorph.pipelines.zoo import ZOO
 from loopmorph.tools.cli import cli
 from loopmorph.tools.opt import OptTool, make_command

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopmorph.passes.analysis.machine import Machine
-from loopmorph.passes.analysis.register_block import Work, cost, least_cost, register_blocks
+from loopmorph.passes.scheduling.register_block import Work, cost, least_cost, register_blocks
+from loopmorph.passes.target.machine import Machine
 
 MACHINE = Machine()
 WIDE = Work(columns=32, rows=32, samples=1, blocks=8, sets=1, depth=576, lanes=16)

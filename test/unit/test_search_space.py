@@ -12,7 +12,7 @@ import loopmorph as lm
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.passes.neural.group import Group
 from loopmorph.pipelines.program import Program
-from loopmorph.pipelines.search_space import Candidate, candidate_layers, draw_candidates, fills_vectors
+from loopmorph.pipelines.search.search_space import Candidate, candidate_layers, draw_candidates, fills_vectors
 
 
 def draw(program: Program, seed: int, count: int = 20) -> list[Candidate]:

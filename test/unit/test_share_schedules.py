@@ -12,18 +12,18 @@ from torch_mlir import ir
 
 import loopmorph as lm
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.machine import Machine
 from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.split import Split
-from loopmorph.passes.lowering.default_schedule import DefaultSchedule, vectorize_rest
-from loopmorph.passes.lowering.layer_group import LayerGroup, layer_group
-from loopmorph.passes.lowering.share_schedules import SharedSchedules, Step
 from loopmorph.passes.lowering.to_llvm import plan_functions
 from loopmorph.passes.nest import find_nest, layer_nests, nest_roots
 from loopmorph.passes.pipeline import run_pipeline
+from loopmorph.passes.scheduling.default_schedule import DefaultSchedule, vectorize_rest
+from loopmorph.passes.scheduling.layer_group import LayerGroup, layer_group
+from loopmorph.passes.scheduling.share_schedules import SharedSchedules, Step
+from loopmorph.passes.target.machine import Machine
 from loopmorph.pipelines.program import copy_module
 
 LAYOUT = "morph-fold-scale,morph-fuse-elementwise{scope=function},morph-forward-copies,morph-blocked-layout"

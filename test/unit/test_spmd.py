@@ -12,13 +12,13 @@ from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
+from loopmorph.passes.analysis.slabs import Slabs, chunk_ends
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.parallelize import parallel_loop
-from loopmorph.passes.lowering.spmd import Spmd
-from loopmorph.passes.lowering.spmd_mark import ParallelizeAll
-from loopmorph.passes.lowering.spmd_slabs import Slabs, chunk_ends
 from loopmorph.passes.lowering.to_llvm import plan_functions
 from loopmorph.passes.nest import nests
+from loopmorph.passes.spmd.mark import ParallelizeAll
+from loopmorph.passes.spmd.spmd import Spmd
 from loopmorph.pipelines.program import copy_module
 
 pytestmark = pytest.mark.usefixtures("context")

@@ -14,9 +14,9 @@ from torch_mlir import ir
 
 import loopmorph as lm
 from loopmorph.passes.nest import layer_nests
-from loopmorph.pipelines.nest_module import NestModule
-from loopmorph.pipelines.rewritten_layers import SlicedConv2d
-from loopmorph.pipelines.surgery import raise_layer, to_module
+from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.oracle.rewritten_layers import SlicedConv2d
+from loopmorph.pipelines.oracle.surgery import raise_layer, to_module
 
 
 class Block(nn.Module):

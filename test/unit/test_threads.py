@@ -12,10 +12,10 @@ import pytest
 from torch_mlir import ir
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.engine import CompiledModule
-from loopmorph.pipelines.threads import ThreadPool, check_threads, shared_pool, stop_pools
-from loopmorph.pipelines.worker import Worker
-from loopmorph.pipelines.worker_protocol import RunJob, TimeJob
+from loopmorph.pipelines.codegen.engine import CompiledModule
+from loopmorph.pipelines.codegen.threads import ThreadPool, check_threads, shared_pool, stop_pools
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.measure.worker_protocol import RunJob, TimeJob
 
 N = 37
 STEPS = 6

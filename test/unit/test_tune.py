@@ -13,14 +13,14 @@ from torch import nn
 
 import loopmorph as lm
 from loopmorph.passes.analysis.choice import Choice
-from loopmorph.passes.analysis.machine import native_machine
 from loopmorph.passes.lowering.extract_layer import extract_layer
-from loopmorph.pipelines.cache_file import computer
-from loopmorph.pipelines.choice_cache import ChoiceCache, Found
-from loopmorph.pipelines.measure import anonymous_text
-from loopmorph.pipelines.race import Alternatives, Race, alternatives
-from loopmorph.pipelines.tune import tune
-from loopmorph.pipelines.worker import Worker
+from loopmorph.passes.target.machine import native_machine
+from loopmorph.pipelines.measure.pair_times import anonymous_text
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.store.cache_file import computer
+from loopmorph.pipelines.tuning.choice_cache import ChoiceCache, Found
+from loopmorph.pipelines.tuning.race import Alternatives, Race, alternatives
+from loopmorph.pipelines.tuning.tune import tune
 from loopmorph.tools.cli import main
 
 LANES = native_machine().lanes

@@ -15,8 +15,8 @@ import pytest
 
 import loopmorph
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
-from loopmorph.pipelines.worker import Worker
-from loopmorph.pipelines.worker_protocol import RunJob, TimeJob
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.measure.worker_protocol import RunJob, TimeJob
 
 DOUBLE = """
 func.func @main(%w: memref<8xf32> {morph.param = "w"}, %x: memref<8xf32> {morph.input = 0},
@@ -142,7 +142,7 @@ def test_wrong_arguments(worker: Worker) -> None:
 
 
 def test_the_worker_imports_no_torch() -> None:
-    code = "import sys, loopmorph.pipelines.worker_main; sys.exit('torch' in sys.modules)"
+    code = "import sys, loopmorph.pipelines.measure.worker_main; sys.exit('torch' in sys.modules)"
     package = Path(loopmorph.__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=package, check=False).returncode == 0
 
@@ -150,8 +150,8 @@ def test_the_worker_imports_no_torch() -> None:
 def test_the_worker_ends_with_its_parent() -> None:
     code = (
         "import os, sys, numpy\n"
-        "from loopmorph.pipelines.worker import Worker\n"
-        "from loopmorph.pipelines.worker_protocol import RunJob\n"
+        "from loopmorph.pipelines.measure.worker import Worker\n"
+        "from loopmorph.pipelines.measure.worker_protocol import RunJob\n"
         f"worker = Worker(); worker.run(RunJob({DOUBLE!r}, {{'w': numpy.zeros(8, 'f')}}, [numpy.zeros(8, 'f')]))\n"
         "print(worker.pid, flush=True); os.kill(os.getpid(), 9)\n"
     )

@@ -1,0 +1,261 @@
+"""Following a dimension that keeps a part of its indices: a closure over the ties, then a check of each of them.
+
+Sets only ever lose indices, and an index is lost only where every tie demands it, so the order of the walk does not
+matter. At the end each access must reach exactly what its axis keeps; where it cannot, that is the conflict.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from torch_mlir import ir
+
+from loopmorph.passes.affine_expr import LinearForm, from_linear, shorter, substitute
+from loopmorph.passes.analysis.coupling.keep_set import KeepSet, product
+from loopmorph.passes.analysis.coupling.pins import pin_of_access, pin_of_loop, pin_of_memref, pin_of_nest
+from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
+from loopmorph.passes.analysis.coupling.tied_loops import tied_loops
+from loopmorph.passes.analysis.coupling.ties import Tie, index_text, is_reduction, parameter_name, span
+from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.nest import Access, Loop, Nest
+
+_NAMED_MEMBERS = 3
+
+
+@dataclass(frozen=True)
+class Renumbering:
+    """An access whose index changes: over the same loops, `exprs` is the new one."""
+
+    nest: Nest
+    access: Access
+    exprs: tuple[ir.AffineExpr, ...]
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """What has to change for one dimension to keep a part of its indices, consistently through the whole program.
+
+    Attributes:
+        loops: the loops that shrink, with their nests and what each keeps.
+        axes: the memref axes that shrink, and what each keeps.
+        accesses: the accesses whose index is another over the new ranges.
+    """
+
+    loops: tuple[tuple[Nest, Loop, KeepSet], ...]
+    axes: tuple[tuple[ir.Value, int, KeepSet], ...]
+    accesses: tuple[Renumbering, ...]
+
+
+class Propagation:
+    """What the loops and axes tied to one loop keep; `follow` computes it once.
+
+    Args:
+        program: its accesses.
+        nest: the nest.
+        loop: the loop that the walk starts from. Where it is a reduction, only parameters follow it.
+    """
+
+    def __init__(self, program: ProgramAccesses, nest: Nest, loop: Loop) -> None:
+        self.program = program
+        self.nest = nest
+        self.loop = loop
+        self.sliced = is_reduction(nest, loop.position)
+        self.loops: dict[ir.Operation, tuple[Nest, Loop, KeepSet]] = {}
+        self.axes: dict[AxisKey, KeepSet] = {}
+        self.pending_loops: deque[tuple[Nest, Loop]] = deque()
+        self.pending_axes: deque[AxisKey] = deque()
+
+    def follow(self, keep: KeepSet) -> Shrinkage:
+        """What has to change for the loop to keep `keep`.
+
+        Raises:
+            IllegalTransform: the first conflict.
+        """
+        self._keep_of_loop(self.nest, self.loop, keep)
+        while self.pending_loops or self.pending_axes:
+            if self.pending_loops:
+                self._from_loop(*self.pending_loops.popleft())
+            else:
+                self._from_axis(*self.pending_axes.popleft())
+        left = self._kept(self.loop)
+        if left != keep:
+            raise self._conflict(f"it is tied to itself at another place: of {keep} only {left} would be left")
+        loops = tuple(self.loops.values())
+        axes = tuple((memref, axis, kept) for (memref, axis), kept in self.axes.items())
+        return Shrinkage(loops, axes, tuple(self._renumberings()))
+
+    # -- the closure
+
+    def _keep_of_loop(self, nest: Nest, loop: Loop, keep: KeepSet) -> None:
+        if keep.is_whole:
+            return
+        op = loop.op.operation
+        if op not in self.loops:
+            pin = pin_of_nest(nest)
+            if pin is not None:
+                raise self._conflict(f"iterator '{loop.iterator}' of {nest.label}: {pin}")
+            pin = pin_of_loop(nest, loop)
+            if pin is not None:
+                raise self._conflict(pin)
+        known = self._kept(loop)
+        both = known & keep
+        if not both.size:
+            raise self._conflict(f"nothing would be left of iterator '{loop.iterator}' of {nest.label}")
+        if both != known:
+            self.loops[op] = (nest, loop, both)
+            self.pending_loops.append((nest, loop))
+
+    def _keep_of_axis(self, memref: ir.Value, axis: int, keep: KeepSet, via: Nest) -> None:
+        if keep.is_whole:
+            return
+        if (memref, axis) not in self.axes:
+            pin = pin_of_memref(memref, self.program.accesses, via)
+            if pin is not None:
+                raise self._conflict(pin)
+        known = self.axes.get((memref, axis), KeepSet.whole(keep.extent))
+        both = known & keep
+        if both != known:
+            self.axes[memref, axis] = both
+            self.pending_axes.append((memref, axis))
+
+    def _from_loop(self, nest: Nest, loop: Loop) -> None:
+        for access, axis in self._followed_uses(nest, loop):
+            relation = self.program.tie(nest, access, axis)
+            extent = _extent(access, axis)
+            if relation.kind == "other":
+                raise self._conflict(pin_of_access(nest, access, axis))
+            if relation.kind in ("digits", "slice"):
+                reached = product([self._kept(nest.loops[p]) for p in relation.loops])
+                self._keep_of_axis(access.memref, axis, reached.placed(relation.offset, extent), nest)
+            elif relation.kind == "leading":
+                leading, _ = self._kept(loop).projections((extent, (loop.extent or 1) // extent))
+                self._keep_of_axis(access.memref, axis, leading, nest)
+
+    def _from_axis(self, memref: ir.Value, axis: int) -> None:
+        keep = self.axes[memref, axis]
+        for nest, access in self.program.accesses[memref]:
+            relation = self.program.tie(nest, access, axis)
+            if relation.kind in ("digits", "slice"):
+                extents = [nest.loops[p].extent or 1 for p in relation.loops]
+                part = keep.part(relation.offset, relation.offset + span(nest, relation.loops))
+                for position, digit in zip(relation.loops, part.projections(extents), strict=True):
+                    self._keep_of_loop(nest, nest.loops[position], digit)
+            elif relation.kind == "leading":
+                loop = nest.loops[relation.loops[0]]
+                self._keep_of_loop(nest, loop, keep.repeated((loop.extent or 1) // keep.extent))
+            else:
+                raise self._conflict(pin_of_access(nest, access, axis))
+
+    def _followed_uses(self, nest: Nest, loop: Loop) -> list[tuple[Access, int]]:
+        start = loop.op.operation == self.loop.op.operation
+        return self.program.uses_of(nest, loop, parameters_only=start and self.sliced)
+
+    # -- the check and the new indices
+
+    def _renumberings(self) -> list[Renumbering]:
+        affected = {nest.root.operation: nest for nest, _, _ in self.loops.values()}
+        uses = self.program.accesses
+        affected.update({nest.root.operation: nest for memref, _ in self.axes for nest, _ in uses[memref]})
+        found = []
+        for nest in affected.values():
+            pin = pin_of_nest(nest)
+            if pin is not None:
+                raise self._conflict(f"{nest.label}: {pin}")
+            for access in nest.accesses:
+                exprs = tuple(self._renumbered(nest, access, axis) for axis in range(len(access.exprs)))
+                if exprs != access.exprs:
+                    found.append(Renumbering(nest, access, exprs))
+        return found
+
+    def _renumbered(self, nest: Nest, access: Access, axis: int) -> ir.AffineExpr:
+        """The index over the new ranges.
+
+        Raises:
+            IllegalTransform: what the access reaches is not what the axis keeps.
+        """
+        relation = self.program.tie(nest, access, axis)
+        changed = [p for p in relation.loops if not self._kept(nest.loops[p]).is_whole]
+        keep = self.axes.get((access.memref, axis))
+        if keep is None and not changed:
+            return access.exprs[axis]
+        if keep is None and self._is_slice_read(nest, access, changed):
+            return self._read_at_old_index(nest, access, axis, changed)
+        if relation.kind in ("digits", "slice"):
+            return self._renumbered_digits(nest, access, axis, relation, changed)
+        kept = self._kept(nest.loops[relation.loops[0]]) if relation.loops else None
+        if kept is None or not _is_kept_by_digit(relation, kept, keep, _extent(access, axis)):
+            raise self._conflict(self._unreached(nest, access, axis, keep))
+        return access.exprs[axis]
+
+    def _renumbered_digits(
+        self, nest: Nest, access: Access, axis: int, relation: Tie, changed: list[int]
+    ) -> ir.AffineExpr:
+        extent = _extent(access, axis)
+        keep = self.axes.get((access.memref, axis), KeepSet.whole(extent))
+        if len(changed) > 1:
+            names = " and ".join(nest.loops[p].iterator for p in changed)
+            raise self._conflict(f"the iterators {names} of {nest.label} would both have to shrink")
+        reached = product([self._kept(nest.loops[p]) for p in relation.loops])
+        if reached != keep.part(relation.offset, relation.offset + reached.extent):
+            raise self._conflict(self._unreached(nest, access, axis, keep))
+        coefficients: dict[int, int] = {}
+        weight = 1
+        for position in reversed(relation.loops):
+            coefficients[position] = weight
+            weight *= self._kept(nest.loops[position]).size
+        single = len(relation.loops) == 1 and relation.kind == "digits"
+        return access.exprs[axis] if single else from_linear(LinearForm(coefficients, keep.below(relation.offset)))
+
+    def _is_slice_read(self, nest: Nest, access: Access, changed: list[int]) -> bool:
+        """Whether the loop that the walk started from reads a slice of an activation here."""
+        start = any(nest.loops[p].op.operation == self.loop.op.operation for p in changed)
+        return self.sliced and start and parameter_name(access.memref) is None
+
+    def _read_at_old_index(self, nest: Nest, access: Access, axis: int, changed: list[int]) -> ir.AffineExpr:
+        replacement: dict[int, ir.AffineExpr] = {}
+        for position in changed:
+            old = self._kept(nest.loops[position]).expression(ir.AffineExpr.get_dim(position))
+            if old is None:
+                raise self._conflict(self._unreached(nest, access, axis, self._kept(nest.loops[position])))
+            replacement[position] = old
+        return shorter(substitute(access.exprs[axis], replacement, len(nest.loops)), len(nest.loops))
+
+    def _kept(self, loop: Loop) -> KeepSet:
+        op = loop.op.operation
+        return self.loops[op][2] if op in self.loops else KeepSet.whole(loop.extent or 0)
+
+    # -- what is said of a conflict
+
+    def _conflict(self, reason: str) -> IllegalTransform:
+        """The refusal; where the dimension is that of several layers, some of them are named."""
+        tied = tied_loops(self.program, self.nest, self.loop)
+        members = dict.fromkeys(f"{nest.layer} {loop.iterator}" for nest, loop in tied if nest.layer)
+        layers = {member.split()[0] for member in members}
+        if len(layers) > 1:
+            named = ", ".join(list(members)[:_NAMED_MEMBERS])
+            more = len(members) - _NAMED_MEMBERS
+            reason += f" (the dimension of {named}{f' and {more} more' if more > 0 else ''})"
+        return IllegalTransform(f"{self.nest.label}, iterator '{self.loop.iterator}'", reason)
+
+    def _unreached(self, nest: Nest, access: Access, axis: int, keep: KeepSet | None) -> str:
+        text = index_text(access, axis, nest.iterators)
+        verb = "writes" if access.kind == "store" else "reads"
+        whole = keep if keep is not None else KeepSet.whole(_extent(access, axis))
+        return f"{nest.label} {verb} the tied dimension of extent {whole.extent} at '{text}' and cannot keep {whole}"
+
+
+def _extent(access: Access, axis: int) -> int:
+    return ir.MemRefType(access.memref.type).shape[axis]
+
+
+def _is_kept_by_digit(relation: Tie, loop: KeepSet, axis: KeepSet | None, extent: int) -> bool:
+    """Whether an iterator that keeps `loop` reaches, by its leading or trailing digit, what the axis keeps."""
+    digit = axis if axis is not None else KeepSet.whole(extent)
+    other = loop.extent // extent
+    if relation.kind == "leading":
+        return loop == digit.repeated(other)
+    if relation.kind != "trailing" or not digit.is_whole or loop.extent % extent:
+        return False
+    leading, _ = loop.projections((other, extent))
+    return loop == leading.repeated(extent)

@@ -1,0 +1,1 @@
+"""Dependence analysis: which iterations touch the same elements."""

@@ -1,0 +1,403 @@
+"""Exact dependence analysis of a nest, with isl.
+
+A statement is one access (`affine.load`, `affine.store` or one of their vector forms); an instance of it is the vector
+of the values of the iterators around it, outermost first, anonymous in isl: `[i0, i2, i3]`, where `i2` is the nest's
+loop 2. Two accesses depend on each other when they touch the same element, at least one stores, and the nest runs one
+before the other.
+
+Which memrefs can overlap: results of `memref.alloc` and arguments of the function are distinct buffers; views
+(`memref.subview`, casts, reshapes) overlap everything that has the same base; any other memref overlaps everything.
+
+Reductions: `x[..] = combine(x[..], v)` with an associative, commutative `combine`. Its dependences on itself and on
+other reductions into the same memref by the same operation are marked `reduction`. Such instances may be reordered as
+long as each stays in one piece (floating-point results may round differently), but must not run in parallel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import islpy as isl
+from torch_mlir import ir
+from torch_mlir.dialects import affine
+
+from loopmorph.passes.affine_expr import isl_text
+from loopmorph.passes.analysis.definitions import definition
+from loopmorph.passes.analysis.dependence.known_operations import VIEWS, require_known_operations
+from loopmorph.passes.analysis.dependence.quick_conflict import QuickTest, meet_in_one_iteration
+from loopmorph.passes.nest import Access, LoadOp, Loop, Nest, StoreOp
+
+DependenceKind = Literal["flow", "anti", "output"]
+
+COMBINERS = frozenset(
+    {
+        *("arith.addf", "arith.mulf", "arith.maximumf", "arith.minimumf", "arith.maxnumf", "arith.minnumf"),
+        *("arith.addi", "arith.muli", "arith.andi", "arith.ori", "arith.xori"),
+        *("arith.maxsi", "arith.maxui", "arith.minsi", "arith.minui"),
+    }
+)
+_BUFFERS = frozenset({"memref.alloc", "memref.alloca"})
+
+
+@dataclass(frozen=True, eq=False)
+class Dependence:
+    """`sink` has to run after `source`.
+
+    Attributes:
+        kind: "flow" (store, then load), "anti" (load, then store) or "output" (two stores).
+        source: the access that runs first.
+        sink: the access that runs later.
+        relation: isl map from the instances of `source` to the instances of `sink` that depend on them.
+        common: positions of the loops around both accesses, outermost first.
+        reduction: whether both belong to a reduction that admits any order of its instances.
+        exact: False where the accesses go through different views, so that overlap is assumed, not known.
+    """
+
+    kind: DependenceKind
+    source: Access
+    sink: Access
+    relation: isl.Map
+    common: tuple[int, ...]
+    reduction: bool
+    exact: bool
+
+    @cached_property
+    def distances(self) -> isl.Set:
+        """Sink minus source, over the common loops, outermost first."""
+        relation, depth = self.relation, len(self.common)
+        for side in (isl.dim_type.in_, isl.dim_type.out):
+            relation = relation.project_out(side, depth, relation.dim(side) - depth)
+        return relation.deltas()
+
+    @property
+    def distance(self) -> tuple[int, ...]:
+        """The lexicographically smallest of the distances."""
+        point = self.distances.lexmin().sample_point()
+        return tuple(point.get_coordinate_val(isl.dim_type.set, k).to_python() for k in range(len(self.common)))
+
+    def describe(self, nest: Nest) -> str:
+        """The dependence in words, with the iterator that carries it and one distance."""
+        distance = self.distance
+        names = [nest.iterators[p] for p in self.common]
+        text = f"the {self.kind} dependence from {show_access(nest, self.source)} to {show_access(nest, self.sink)}"
+        steps = ", ".join(f"{name}={step}" for name, step in zip(names, distance, strict=True))
+        carrier = next((name for name, step in zip(names, distance, strict=True) if step), None)
+        return f"{text}, carried by '{carrier}' at distance ({steps})" if carrier else f"{text} within one iteration"
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A store that combines a value into an element in place.
+
+    Attributes:
+        load: `order` of the load of the element.
+        store: `order` of the store.
+        combiner: name of the operation, one of `COMBINERS`.
+    """
+
+    load: int
+    store: int
+    combiner: str
+
+
+def dependences(nest: Nest) -> tuple[Dependence, ...]:
+    """All dependences of a nest.
+
+    Where instances of a reduction depend on each other, those between iterations are marked `reduction`; those within
+    one iteration (the load before its store) are listed apart and are not.
+
+    Raises:
+        IllegalTransform: the nest holds an operation whose accesses are unknown, or an index or bound that is no
+            affine function of the iterators.
+    """
+    return _dependences(nest, _pairs(nest))
+
+
+def _pairs(nest: Nest, combined: Mapping[int, Reduction] | None = None) -> list[tuple[Access, Access]]:
+    """The accesses that may depend on each other, the earlier in the text first, but for those of one reduction."""
+    quick = QuickTest(nest.accesses)
+    numbers = {a.memref: k for k, a in enumerate(nest.accesses)}
+    overlapping = {(k, j): may_alias(a, b) for a, k in numbers.items() for b, j in numbers.items()}
+    numbered = [(a, numbers[a.memref], a.kind == "store") for a in nest.accesses]
+    return [
+        (a, b)
+        for k, (a, memref, stores) in enumerate(numbered)
+        for b, other, stores_too in numbered[k:]
+        if (stores or stores_too) and overlapping[memref, other]
+        if not _same_reduction(a, b, combined or {}) and not quick.never_meet(a, b)
+        if a is not b or not _touches_each_once(nest, a)
+    ]
+
+
+def _touches_each_once(nest: Nest, access: Access) -> bool:
+    """Whether a quick test shows that no two instances of an access touch the same element."""
+    if access.lanes > 1:
+        return False
+    alone = {d for form in access.forms if form is not None and len(form.coefficients) == 1 for d in form.coefficients}
+    return all(p in alone for p in access.loops if nest.loops[p].extent != 1)
+
+
+def _dependences(nest: Nest, pairs: Sequence[tuple[Access, Access]]) -> tuple[Dependence, ...]:
+    require_known_operations(nest)
+    if not pairs:
+        return ()
+    order = schedule(nest)
+    involved = {a.order: a for pair in pairs for a in pair}
+    touched = {k: access_relation(a).intersect_domain(domain(nest, a)) for k, a in involved.items()}
+    combined = _combined(nest)
+    found: list[Dependence] = []
+    for a, b in pairs:
+        conflict = _conflict(a, b, touched)
+        if conflict.is_empty():
+            continue
+        reorderable = _same_reduction(a, b, combined)
+        found += _directed(nest, a, b, conflict, order, reorderable)
+        if a is not b:
+            found += _directed(nest, b, a, conflict.reverse(), order, reorderable)
+    return tuple(found)
+
+
+def carried(nest: Nest, loop: Loop) -> tuple[Dependence, ...]:
+    """The dependences between different iterations of `loop` (the loops around it at the same iteration).
+
+    The relation of each is restricted to those instances. Includes reductions: a loop that carries one can be
+    reordered but not run in parallel. Raises as `dependences` does.
+    """
+    found = []
+    pairs = [(a, b) for a, b in _pairs(nest) if not meet_in_one_iteration(nest, loop, a, b)]
+    for dependence in _dependences(nest, pairs):
+        if loop.position not in dependence.common:
+            continue
+        relation = dependence.relation
+        depth = dependence.common.index(loop.position)
+        for k in range(depth):
+            relation = relation.equate(isl.dim_type.in_, k, isl.dim_type.out, k)
+        relation = relation.order_lt(isl.dim_type.in_, depth, isl.dim_type.out, depth)
+        if not relation.is_empty():
+            found.append(dataclasses.replace(dependence, relation=relation))
+    return tuple(found)
+
+
+def reordering_violation(nest: Nest, new: Sequence[int] | Sequence[isl.Map]) -> Dependence | None:
+    """The first dependence, reductions aside, that a new execution order does not keep; None where all are kept.
+
+    Args:
+        nest: the nest in its present order.
+        new: either the positions of a perfect nest's loops in their new order, or one schedule for each access (as
+            `schedule` and `band_schedule` give): an isl map from its instances to points in time, which run in
+            lexicographic order.
+
+    Returns:
+        The dependence, restricted to the instances whose order the new one reverses. Raises as `dependences` does.
+    """
+    positions = [p for p in new if isinstance(p, int)]
+    if positions:
+        return band_violation(nest, sorted(positions), [f"i{p}" for p in positions])
+    return _violation(dependences(nest), [m for m in new if isinstance(m, isl.Map)])
+
+
+def band_violation(nest: Nest, band: Sequence[int], times: Sequence[str]) -> Dependence | None:
+    """The same for other loops in the place of those of a perfect band; takes the arguments of `band_schedule`.
+
+    The accesses of one reduction need no look: within an iteration the order is that of the text, as before.
+    """
+    found = _dependences(nest, _pairs(nest, _combined(nest)))
+    return _violation(found, band_schedule(nest, band, times)) if found else None
+
+
+def _violation(found: Sequence[Dependence], new: Sequence[isl.Map]) -> Dependence | None:
+    for dependence in (d for d in found if not d.reduction):
+        late = new[dependence.source.order].lex_ge_map(new[dependence.sink.order])
+        reversed_ = dependence.relation.intersect(late)
+        if not reversed_.is_empty():
+            return dataclasses.replace(dependence, relation=reversed_)
+    return None
+
+
+def schedule(nest: Nest) -> tuple[isl.Map, ...]:
+    """For each access the present execution order: iterators and places in the text, alternating, as points in time."""
+    return _schedule_maps(nest, _times(nest))
+
+
+def band_schedule(nest: Nest, band: Sequence[int], times: Sequence[str]) -> tuple[isl.Map, ...]:
+    """The execution order after the loops of a perfect band were replaced by others.
+
+    Args:
+        nest: the nest.
+        band: positions of the loops, outermost first; each but the last holds nothing but the next.
+        times: what the new loops count, outermost first: isl expressions over the iterators `i<position>`.
+
+    Returns:
+        One isl map for each access, as `schedule` gives.
+    """
+    first, last = f"i{band[0]}", f"i{band[-1]}"
+
+    def replace(old: tuple[str, ...]) -> tuple[str, ...]:
+        if first not in old:
+            return old
+        return (*old[: old.index(first)], *times, *old[old.index(last) + 1 :])
+
+    return _schedule_maps(nest, [replace(t) for t in _times(nest)])
+
+
+def domain(nest: Nest, access: Access) -> isl.Set:
+    """The instances of an access: the values that the iterators around it take.
+
+    Raises:
+        IllegalTransform: a bound is no affine function of the iterators.
+    """
+    names = [f"i{p}" for p in range(len(nest.loops))]
+    constraints = [c for p in access.loops for c in _loop_constraints(nest, nest.loops[p], names)]
+    return isl.Set(f"{{ [{_dims(access)}] : {' and '.join(constraints) or 'true'} }}")
+
+
+def access_relation(access: Access) -> isl.Map:
+    """From the values of the iterators around an access to the element (several: of a vector) that it touches."""
+    names = [f"i{p}" for p in range(max(access.loops, default=-1) + 1)]
+    element = [isl_text(e, names) for e in access.exprs]
+    if access.lanes == 1:
+        return isl.Map(f"{{ [{_dims(access)}] -> [{', '.join(element)}] }}")
+    element[-1] += " + lane"
+    lanes = f"exists lane : 0 <= lane < {access.lanes}"
+    axes = [f"a{k}" for k in range(len(element))]
+    equal = " and ".join(f"{a} = {e}" for a, e in zip(axes, element, strict=True))
+    return isl.Map(f"{{ [{_dims(access)}] -> [{', '.join(axes)}] : {lanes} and {equal} }}")
+
+
+def reductions(nest: Nest) -> tuple[Reduction, ...]:
+    """The reductions of a nest: load, combination and store in one block, used by nothing else and undisturbed."""
+    loads = {load.op: load for load in nest.loads}
+    found = (_reduction(nest, loads, store) for store in nest.stores)
+    return tuple(r for r in found if r is not None)
+
+
+def may_alias(a: ir.Value, b: ir.Value) -> bool:
+    """Whether two memrefs can overlap."""
+    base_a, base_b = _base(a), _base(b)
+    return base_a == base_b or not (_is_buffer(base_a) and _is_buffer(base_b))
+
+
+def show_access(nest: Nest, access: Access) -> str:
+    """The access as messages name it: `store %arg0[i, j - 1]`."""
+    names = nest.iterators
+    indices = ", ".join(re.sub(r"d(\d+)", lambda m: names[int(m[1])], str(e)) for e in access.exprs)
+    return f"{access.kind} {access.memref.get_name()}[{indices}]"
+
+
+def _conflict(a: Access, b: Access, touched: dict[int, isl.Map]) -> isl.Map:
+    """Instances of `a` and `b` that (may) touch the same element; `touched` gives the elements by instance."""
+    to_a, to_b = touched[a.order], touched[b.order]
+    same = a.memref == b.memref
+    return to_a.apply_range(to_b.reverse()) if same else isl.Map.from_domain_and_range(to_a.domain(), to_b.domain())
+
+
+def _directed(
+    nest: Nest, source: Access, sink: Access, conflict: isl.Map, order: Sequence[isl.Map], reorderable: bool
+) -> Iterator[Dependence]:
+    """The dependences from `source` to `sink`: one, or two where only those between iterations are reorderable."""
+    relation = conflict.intersect(order[source.order].lex_lt_map(order[sink.order]))
+    if relation.is_empty():
+        return
+    kind: DependenceKind = "output" if source.kind == sink.kind else "anti" if source.kind == "load" else "flow"
+    common = tuple(p for p, q in zip(source.loops, sink.loops, strict=False) if p == q)
+    exact = source.memref == sink.memref
+    parts = [(relation, False)]
+    if reorderable and source.loops != sink.loops:
+        parts = [(relation, True)]
+    elif reorderable:
+        same = isl.Map.identity(relation.get_space())
+        parts = [(relation.intersect(same), False), (relation.subtract(same), True)]
+    for part, reduction in parts:
+        if not part.is_empty():
+            yield Dependence(kind, source, sink, part, common, reduction, exact)
+
+
+def _combined(nest: Nest) -> dict[int, Reduction]:
+    """The reductions by the `order` of their accesses."""
+    return {order: r for r in reductions(nest) for order in (r.load, r.store)}
+
+
+def _same_reduction(a: Access, b: Access, combined: Mapping[int, Reduction]) -> bool:
+    """Whether both belong to reductions, and these commute: one operation into one memref."""
+    one, two = combined.get(a.order), combined.get(b.order)
+    return one is not None and two is not None and a.memref == b.memref and one.combiner == two.combiner
+
+
+def _reduction(nest: Nest, loads: Mapping[ir.Operation, Access], store: Access) -> Reduction | None:
+    combination = definition(store.op.operands[0])
+    if combination is None or combination.name not in COMBINERS or not _used_once(combination.result):
+        return None
+    for value in combination.operands:
+        load = loads.get(op) if (op := definition(value)) is not None else None
+        if load is None or load.loops != store.loops or not _used_once(value):
+            continue
+        same = (load.memref, load.exprs, load.lanes) == (store.memref, store.exprs, store.lanes)
+        if same and _undisturbed(nest, load, store):
+            return Reduction(load.order, store.order, combination.name)
+    return None
+
+
+def _undisturbed(nest: Nest, load: Access, store: Access) -> bool:
+    between = nest.accesses[load.order + 1 : store.order]
+    return not any(a.kind == "store" and may_alias(a.memref, store.memref) for a in between)
+
+
+def _used_once(value: ir.Value) -> bool:
+    return len(list(value.uses)) == 1
+
+
+def _base(memref: ir.Value) -> ir.Value:
+    op = definition(memref)
+    return _base(op.operands[0]) if op is not None and op.name in VIEWS else memref
+
+
+def _is_buffer(base: ir.Value) -> bool:
+    """Whether the memref is known to be a buffer of its own: an allocation or a function's argument."""
+    op = definition(base)
+    return base.owner.owner.operation.name == "func.func" if op is None else op.name in _BUFFERS
+
+
+def _times(nest: Nest) -> list[tuple[str, ...]]:
+    """For each access its point in time: (iterator, place in its loop's text, next iterator, ...)."""
+    times: list[tuple[str, ...]] = []
+    n_loops = 0
+
+    def visit(op: affine.AffineForOp, prefix: tuple[str, ...]) -> None:
+        nonlocal n_loops
+        prefix = (*prefix, f"i{n_loops}")
+        n_loops += 1
+        for place, inner in enumerate(op.body.operations):
+            if isinstance(inner, affine.AffineForOp):
+                visit(inner, (*prefix, str(place)))
+            elif isinstance(inner, LoadOp | StoreOp):
+                times.append((*prefix, str(place)))
+
+    visit(nest.root, ())
+    return times
+
+
+def _schedule_maps(nest: Nest, times: Sequence[tuple[str, ...]]) -> tuple[isl.Map, ...]:
+    length = max((len(t) for t in times), default=0)
+    padded = [(*t, *["0"] * (length - len(t))) for t in times]
+    pairs = zip(nest.accesses, padded, strict=True)
+    return tuple(isl.Map(f"{{ [{_dims(a)}] -> [{', '.join(t)}] }}") for a, t in pairs)
+
+
+def _loop_constraints(nest: Nest, loop: Loop, names: Sequence[str]) -> Iterator[str]:
+    bounds, name = nest.bounds(loop), names[loop.position]
+    lower = [isl_text(e, names) for e in bounds.lower]
+    yield from (f"{name} >= {e}" for e in lower)
+    yield from (f"{name} < {isl_text(e, names)}" for e in bounds.upper)
+    if bounds.step > 1:
+        start = functools.reduce(lambda a, b: f"max({a}, {b})", lower)
+        yield f"({name} - ({start})) mod {bounds.step} = 0"
+
+
+def _dims(access: Access) -> str:
+    return ", ".join(f"i{p}" for p in access.loops)

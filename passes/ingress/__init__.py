@@ -1,0 +1,1 @@
+"""From linalg on tensors to affine nests over memrefs."""

@@ -1,0 +1,1 @@
+"""Passes that choose how activations and weights lie in memory."""

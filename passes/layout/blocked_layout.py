@@ -1,0 +1,206 @@
+"""`morph-blocked-layout`: channels in blocks of the vector width, through the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch_mlir import ir
+
+from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.access_index import AccessIndex, Entry, Site, is_local
+from loopmorph.passes.analysis.operands import Operands, find_operands
+from loopmorph.passes.base import Pass
+from loopmorph.passes.building.layout import Blocking, block_in_place, blocked_copy, cuts_for
+from loopmorph.passes.building.rebuild import NewLoop, Rebuild, perfect_band, rebuild
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.nest import Loop, functions
+from loopmorph.passes.scheduling.reduction_schedules import accumulates
+
+CHANNEL_AXIS = 1  # of activations: N, C, H, W
+
+
+@dataclass(frozen=True)
+class BlockedLayout(Pass):
+    """Lays activations out as [N, C/width, H, W, width] and weights so that `width` output channels are contiguous.
+
+    Before (width=16):
+
+        %y = memref.alloc() : memref<1x64x8x8xf32>
+        affine.for %co = 0 to 64 { ... affine.for %ci = 0 to 32 { ...
+          affine.load %w[%co, %ci, %kh, %kw] ... affine.store %v, %y[%n, %co, %oh, %ow] ... } {morph.iter = "co"}
+
+    After:
+
+        %y = memref.alloc() : memref<1x4x8x8x16xf32>   %p = memref.alloc() : memref<4x2x3x3x16x16xf32>
+        affine.for ... { ... %p from %w ... } {morph.role = "pack"}
+        affine.for %a = 0 to 4 { affine.for %b = 0 to 16 { ... affine.for %c = 0 to 2 { affine.for %d = 0 to 16 { ...
+          affine.load %p[%a, %c, %kh, %kw, %d, %b] ... affine.store %v, %y[%n, %a, %oh, %ow, %b]
+          ... } {morph.iter = "co.1"} } {morph.iter = "co.0"}
+
+    A memref is packed if it is local, `width` divides the extent of the axis, and all loops that run over the axis
+    can be split so that every index stays free of `floordiv` and `mod`, but for those by which a sum reads; the others
+    stay as they are, and nests that read one and write the other convert. Activations are memrefs of rank 4 that
+    depend on the inputs. Weights are those of contractions (see `find_operands`): the output channel's axis is cut,
+    and with it the input channel's where it can be; a parameter gets a packed copy, for each layer that reads it.
+
+    Options:
+        width: elements in a block: the lanes of a vector, at least 2.
+    """
+
+    name: ClassVar[str] = "morph-blocked-layout"
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width < 2:
+            raise ArgumentError("width", f"expected at least 2 elements in a block, got {self.width}")
+
+    def run(self, module: ir.Operation) -> None:
+        with module.context, ir.Location.unknown():
+            for function in functions(module):
+                index = AccessIndex(function)
+                layout = _Layout(index, self.width)
+                layout.add_activations()
+                layout.add_weights()
+                layout.apply()
+
+
+class _Layout:
+    """The memrefs to pack and the loops to split for it; grows memref by memref, then is carried out at once."""
+
+    def __init__(self, index: AccessIndex, width: int) -> None:
+        self.index = index
+        self.width = width
+        self.cuts: dict[Entry, dict[int, int]] = {}
+        self.packings: list[tuple[ir.Value, Blocking, Sequence[Site]]] = []
+
+    def add_activations(self) -> None:
+        """Decides for the local memrefs of rank 4 that depend on the inputs."""
+        for memref in _dependent(self.index):
+            if is_local(memref) and len(ir.MemRefType(memref.type).shape) == 4 and self.index.is_known(memref):
+                self._add(memref, self.index.sites[memref], (CHANNEL_AXIS,))
+
+    def add_weights(self) -> None:
+        """Decides for the weights of contractions."""
+        done: set[tuple[ir.Value, str]] = {(memref, "") for memref, _, _ in self.packings}
+        for entry in self.index.entries:
+            operands = find_operands([site.access for site in entry.sites])
+            if operands is None:
+                continue
+            weight, local = operands.weight.memref, is_local(operands.weight.memref)
+            layer = "" if local else entry.nest.layer  # each layer has its own copy of a parameter
+            if (weight, layer) in done or not (local or weight in self.index.parameters):
+                continue
+            done.add((weight, layer))
+            if self.index.is_known(weight):
+                sites = self.index.sites[weight]
+                self._add_weight(operands, sites if local else [s for s in sites if s.entry.nest.layer == layer])
+
+    def apply(self) -> None:
+        """Packs and splits."""
+        for memref, blocking, sites in self.packings:
+            if is_local(memref):
+                packed = block_in_place(memref, blocking)
+            else:
+                packed = blocked_copy(memref, blocking, sites[0].entry.nest)
+            for site in sites:
+                site.redirect(packed, blocking.exprs(site.access.exprs))
+            if is_local(memref):
+                memref.owner.erase()
+        for entry, cuts in self.cuts.items():
+            if cuts:
+                _split(entry, cuts)
+
+    def _add_weight(self, operands: Operands, sites: Sequence[Site]) -> None:
+        exprs = operands.weight.exprs
+        outputs = [axis for axis, e in enumerate(exprs) if used_dims(e) & operands.channels]
+        inputs = [axis for axis, e in enumerate(exprs) if used_dims(e) & operands.reduced]
+        if len(outputs) != 1:
+            return
+        both = len(inputs) == 1 and self._add(operands.weight.memref, sites, (*inputs, *outputs))
+        if not both:
+            self._add(operands.weight.memref, sites, (*outputs,))
+
+    def _add(self, memref: ir.Value, sites: Sequence[Site], axes: tuple[int, ...]) -> bool:
+        """Adds a memref, unless that would leave `floordiv` or `mod` in an index; says whether it did."""
+        shape = ir.MemRefType(memref.type).shape
+        if any(shape[axis] % self.width for axis in axes):
+            return False
+        added: dict[Entry, dict[int, int]] = {}
+        for site in sites:
+            cuts = added.setdefault(site.entry, dict(self.cuts.get(site.entry, {})))
+            for axis in axes:
+                wanted = cuts_for(site.access.exprs[axis], _extents(site.entry), self.width)
+                if wanted is None and _is_summed(site):
+                    wanted = {}
+                if wanted is None or any(cuts.get(d, f) != f for d, f in wanted.items()):
+                    return False
+                cuts |= wanted
+        if not all(_can_split(entry, cuts) for entry, cuts in added.items()):
+            return False
+        self.cuts |= added
+        self.packings.append((memref, Blocking(axes, (self.width,) * len(axes)), tuple(sites)))
+        return True
+
+
+def _is_summed(site: Site) -> bool:
+    """Whether it reads what a nest sums up: a `floordiv` in its index costs little beside what is done with it."""
+    nest = site.entry.nest
+    if site.access.kind != "load" or not accumulates(nest):
+        return False
+    stored = {d for store in nest.stores for e in store.exprs for d in used_dims(e)}
+    return not used_dims(site.access.exprs[CHANNEL_AXIS]) <= stored
+
+
+def _dependent(index: AccessIndex) -> list[ir.Value]:
+    """The memrefs whose contents depend on the function's inputs, in the order of their first access."""
+    dependent = set(index.function.entry_block.arguments) - index.parameters
+    for entry in index.entries:
+        if any(site.access.kind == "load" and site.access.memref in dependent for site in entry.sites):
+            dependent |= {site.access.memref for site in entry.sites if site.access.kind == "store"}
+    return [memref for memref in index.sites if memref in dependent]
+
+
+def _extents(entry: Entry) -> list[int | None]:
+    """Extents of the loops that run from 0 to a constant by 1, None for the others."""
+    return [
+        loop.extent if loop.extent == limit else None
+        for loop, limit in zip(entry.nest.loops, entry.limits, strict=True)
+    ]
+
+
+def _can_split(entry: Entry, cuts: Mapping[int, int]) -> bool:
+    """Whether the loops stand in a perfect band of loops that run from 0 to a constant by 1."""
+    if not cuts:
+        return True
+    nest, n_loops = entry.nest, max(cuts) + 1
+    taken = {f"{nest.iterators[d]}.{part}" for d in cuts for part in (0, 1)} & set(nest.iterators)
+    if taken or None in _extents(entry)[:n_loops]:
+        return False
+    try:
+        return len(perfect_band(nest, 0)) >= n_loops
+    except IllegalTransform:  # a loop carries values in registers
+        return False
+
+
+def _split(entry: Entry, cuts: Mapping[int, int]) -> None:
+    """Splits loops of a nest where they stand; all others keep their order."""
+    new: list[NewLoop] = []
+    old: dict[int, ir.AffineExpr] = {}
+    band = entry.nest.loops[: max(cuts) + 1]
+    for loop in band:
+        extent, inner, dim = loop.extent or 0, cuts.get(loop.position), ir.AffineExpr.get_dim(len(new))
+        if inner is None:
+            new.append(_loop(loop.iterator, loop, extent))
+            old[loop.position] = dim
+        else:
+            new += [_loop(f"{loop.iterator}.0", loop, extent // inner), _loop(f"{loop.iterator}.1", loop, inner)]
+            old[loop.position] = dim * inner + ir.AffineExpr.get_dim(len(new) - 1)
+    rebuild(Rebuild(entry.nest, tuple(loop.position for loop in band), tuple(new), old))
+
+
+def _loop(iterator: str, source: Loop, extent: int) -> NewLoop:
+    zero, end = ir.AffineExpr.get_constant(0), ir.AffineExpr.get_constant(extent)
+    return NewLoop(iterator, source.position, (zero,), (end,))

@@ -1,0 +1,1 @@
+"""The compiler's own schedules: cost models, choices, and the steps that they lead to."""

@@ -1,0 +1,135 @@
+"""Schedules of main nests that reduce but are no contraction with a contiguous lane: dot products, pooling, means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.contraction_nest import result_lane
+from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.coupling.coupling import is_reduction
+from loopmorph.passes.base import Transformation
+from loopmorph.passes.loop.fuse import Fuse
+from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
+from loopmorph.passes.loop.interchange import Interchange
+from loopmorph.passes.loop.promote import Promote
+from loopmorph.passes.loop.split import Split
+from loopmorph.passes.loop.unroll import Unroll
+from loopmorph.passes.loop.unroll_jam import UnrollJam
+from loopmorph.passes.loop.vectorize import Vectorize
+from loopmorph.passes.nest import Loop, Nest
+from loopmorph.passes.target.machine import Machine
+
+Step = Transformation[Any]
+
+MOST_ACCUMULATORS = 8  # side by side: as many as hide an addition's latency
+
+
+def accumulates(nest: Nest) -> bool:
+    """Whether the nest, perfect and rectangular, reads what it stores."""
+    if not nest.is_perfect or not nest.is_rectangular or nest.is_vectorised or len(nest.stores) != 1:
+        return False
+    return any(load.memref == nest.stores[0].memref for load in nest.loads)
+
+
+def reduction_schedule(nest: Nest, layer: str, machine: Machine) -> list[Step]:
+    """The steps for an accumulating nest; none where it has no iterator of vector width in a useful place.
+
+    Args:
+        nest: the nest.
+        layer: its address.
+        machine: the processor.
+    """
+    if not accumulates(nest):
+        return []
+    lane = result_lane(nest)
+    if lane is not None and lane.extent == machine.lanes:
+        return _across_lanes(nest, layer, lane)
+    return _dot_product(nest, layer, machine)
+
+
+def elementwise_schedule(nest: Nest, layer: str, machine: Machine) -> list[Step]:
+    """The steps for a nest that computes each element by itself, in vectors of channels; none where it has no lane.
+
+    Args:
+        nest: the nest.
+        layer: its address.
+        machine: the processor.
+    """
+    lane = result_lane(nest)
+    if not nest.is_perfect or not nest.is_rectangular or nest.is_vectorised or len(nest.stores) != 1 or lane is None:
+        return []
+    others = [loop for loop in nest.loops if loop != lane]
+    if lane.extent != machine.lanes or not others or accumulates(nest) or macs(nest):
+        return []
+    steps: list[Step] = []
+    if lane.position != len(nest.loops) - 1:
+        steps.append(Interchange(layer, (*(loop.iterator for loop in others), lane.iterator)))
+    steps.append(Vectorize(layer, lane.iterator, machine.lanes))
+    pixel = others[-1]
+    factor = _largest_divisor(pixel.extent, 4)
+    if 1 < factor < (pixel.extent or 1):
+        steps.append(Unroll(layer, pixel.iterator, factor))
+    return steps
+
+
+def _across_lanes(nest: Nest, layer: str, lane: Loop) -> list[Step]:
+    """Pooling: each lane reduces for itself; several pixels side by side.
+
+    n, c.0, oh, ow.0 | kh, kw | ow.1, lane; the pixels jammed, the lane vectorised, the accumulators in registers.
+    """
+    kept = [loop for loop in nest.loops if loop != lane and not is_reduction(nest, loop.position)]
+    reduced = [loop for loop in nest.loops if is_reduction(nest, loop.position)]
+    if not reduced or not kept:
+        return []
+    pixel = kept[-1]
+    factor = _largest_divisor(pixel.extent)
+    steps: list[Step] = []
+    outer, jammed = [loop.iterator for loop in kept], pixel.iterator
+    if 1 < factor < (pixel.extent or 1):
+        steps.append(Split(layer, pixel.iterator, factor))
+        outer[-1], jammed = f"{pixel.iterator}.0", f"{pixel.iterator}.1"
+    elif factor > 1:
+        outer.pop()
+    order = [*outer, *(loop.iterator for loop in reduced), *([jammed] if factor > 1 else []), lane.iterator]
+    steps.append(Interchange(layer, tuple(order)))
+    if factor > 1:
+        steps.append(UnrollJam(layer, jammed, factor))
+    return [*steps, Vectorize(layer, lane.iterator, lane.extent or 1), Promote(layer), FuseEpilogue(layer)]
+
+
+def _dot_product(nest: Nest, layer: str, machine: Machine) -> list[Step]:
+    """A linear layer whose weight is stored row by row: several rows at once, each in lanes along the row.
+
+    n, co.0 | co.1, ci; `co.1` jammed, `ci` (its digits fused) vectorised, which leaves one sum over lanes at the end.
+    """
+    reduced = [loop for loop in nest.loops if is_reduction(nest, loop.position)]
+    kept = [loop for loop in nest.loops if loop not in reduced]
+    neighbours = [loop.position for loop in reduced] == list(range(len(kept), len(nest.loops)))
+    if not reduced or not kept or not neighbours or len(reduced) > 2:
+        return []
+    length = 1
+    for loop in reduced:
+        length *= loop.extent or 1
+    moving = (
+        {d for load in nest.loads for d in used_dims(load.exprs[-1])} if all(a.exprs for a in nest.loads) else set()
+    )
+    if length % machine.lanes or reduced[-1].position not in moving:
+        return []
+    steps: list[Step] = []
+    along = reduced[-1].iterator
+    if len(reduced) == 2:
+        steps.append(Fuse(layer, tuple(loop.iterator for loop in reduced)))
+        along = "_".join(loop.iterator for loop in reduced)
+    row = kept[-1]
+    factor = _largest_divisor(row.extent)
+    if 1 < factor < (row.extent or 1):
+        steps += [Split(layer, row.iterator, factor), UnrollJam(layer, f"{row.iterator}.1", factor)]
+    elif factor > 1:
+        steps.append(UnrollJam(layer, row.iterator, factor))
+    return [*steps, Vectorize(layer, along, machine.lanes)]
+
+
+def _largest_divisor(extent: int | None, limit: int = MOST_ACCUMULATORS) -> int:
+    whole = extent or 1
+    return max(f for f in range(1, limit + 1) if whole % f == 0)

@@ -1,0 +1,194 @@
+"""An analytic model of the register block: how many pixels and channel blocks one innermost body computes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from loopmorph.passes.analysis.contraction_nest import ContractionNest
+from loopmorph.passes.analysis.window import windows
+from loopmorph.passes.target.machine import Machine
+
+UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and address computations
+_LARGEST_BODY = 256  # multiply-adds in one body: more would not stay in the cache of decoded instructions
+_BYTES = 4  # of an f32
+_LATENCY = 8  # multiply-adds in flight that keep the units busy
+_SHARE = 4  # the part of the second-level cache that one block's weights may fill
+_PRESSURE = 1.1  # loads cost a little more than their share: some wait for the cache
+
+
+@dataclass(frozen=True)
+class RegisterBlock:
+    """Factors by which a schedule unrolls and jams.
+
+    Attributes:
+        rows: of the second pixel iterator (1 where there is none).
+        columns: of the innermost pixel iterator.
+        blocks: of the last block iterator (vectors of output channels).
+    """
+
+    rows: int
+    columns: int
+    blocks: int
+
+    @property
+    def accumulators(self) -> int:
+        return self.rows * self.columns * self.blocks
+
+    @property
+    def registers(self) -> int:
+        """Vector registers that the body takes. LLVM loads an operand that several multiply-adds share ahead of all of
+        them; one that a single multiply-add uses it reads from memory.
+        """
+        pixels = self.rows * self.columns
+        operands = pixels + self.blocks if min(pixels, self.blocks) > 1 else 2
+        return self.accumulators + operands
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a contraction asks of a core, whatever nest computes it.
+
+    Attributes:
+        columns: extent of the innermost pixel iterator, 1 where there is none.
+        rows: extent of the second pixel iterator, 1 where there is none.
+        samples: product of the extents of the other pixel iterators.
+        blocks: extent of the iterator over vectors of output channels that the register block jams.
+        sets: product of the extents of the other iterators that the weight depends on (planes, groups).
+        depth: product of the extents of the reductions.
+        lanes: f32 values in a vector of weights.
+        shared: whether the blocks of a register block read the same data.
+        column_taps: extent of the window along the columns, 1 where there is none or it meets no padding.
+        row_taps: the same along the rows.
+        live_columns: share of the pairs of a column and a tap that meet no padding.
+        live_rows: the same of the rows.
+    """
+
+    columns: int
+    rows: int
+    samples: int
+    blocks: int
+    sets: int
+    depth: int
+    lanes: int
+    shared: bool = True
+    column_taps: int = 1
+    row_taps: int = 1
+    live_columns: float = 1.0
+    live_rows: float = 1.0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one lane."""
+        return self.columns * self.rows * self.samples * self.weights
+
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        return self.blocks * self.sets * self.depth * self.lanes
+
+    def passes(self, block: RegisterBlock) -> int:
+        """How often the weights of a register block are read."""
+        return self.rows * self.columns * self.samples // (block.rows * block.columns)
+
+
+def work_of(view: ContractionNest) -> Work:
+    """The work of a nest."""
+    pixels = [loop.extent or 1 for loop in view.pixels]
+    padded = windows(view, view.pixels[:2])
+    columns, rows = ([padded[loop] for loop in view.pixels[k : k + 1] if loop in padded] for k in range(2))
+    blocks = [loop.extent or 1 for loop in view.blocks]
+    return Work(
+        columns=pixels[0] if pixels else 1,
+        rows=pixels[1] if len(pixels) > 1 else 1,
+        samples=math.prod(pixels[2:]),
+        blocks=blocks[-1] if blocks else 1,
+        sets=math.prod(blocks[:-1]),
+        depth=math.prod(loop.extent or 1 for loop in view.reductions),
+        lanes=view.lane.extent or 1,
+        shared=view.data_is_shared,
+        column_taps=columns[0].tap.extent or 1 if columns else 1,
+        row_taps=rows[0].tap.extent or 1 if rows else 1,
+        live_columns=columns[0].live if columns else 1.0,
+        live_rows=rows[0].live if rows else 1.0,
+    )
+
+
+def register_blocks(work: Work, machine: Machine) -> list[RegisterBlock]:
+    """All blocks that fit in the registers, best first: the least time by `cost`, then the least loads; then the most
+    accumulators, up to what hides the latency; then the fewest.
+    """
+    candidates = [
+        RegisterBlock(r, c, b)
+        for b in _factors(work.blocks)
+        for c in _factors(work.columns)
+        for r in _factors(work.rows)
+        if (r == 1 or c == work.columns) and RegisterBlock(r, c, b).registers <= machine.registers
+    ]
+    return sorted(candidates, key=lambda block: _rank(work, block, machine))
+
+
+def least_cost(work: Work, machine: Machine) -> float:
+    """The cost of the work with its best register block, in multiply-adds of one lane."""
+    return min(cost(work, block, machine) for block in register_blocks(work, machine))
+
+
+def cost(work: Work, block: RegisterBlock, machine: Machine) -> float:
+    """The time of the work with that block, in multiply-adds of one lane at full speed.
+
+    Each step of the innermost reduction loads `blocks` vectors of weights and `rows * columns` scalars, and does their
+    product of multiply-adds; a core loads as many values in a cycle as it does multiply-adds. The weights are read
+    again for every block of pixels. A network has evicted them since its last image, so the first pass takes them from
+    memory, which overlaps with that pass's arithmetic alone; the others find them in the second-level cache, if they
+    take up no more than their share of it: data, results and the weights to come lie there too.
+    """
+    passes = work.passes(block)
+    busy = work.macs * _live(work, block) * max(1.0, _PRESSURE * _loads(work, block), _LATENCY / _hidden(block))
+    reading = work.weights * _BYTES * machine.macs_per_byte
+    resident = work.depth * block.blocks * work.lanes * _BYTES <= machine.cache_bytes // _SHARE
+    if not resident:
+        return max(busy, reading * passes)
+    return max(busy / passes, reading) + busy * (passes - 1) / passes
+
+
+def skipped_taps(work: Work, block: RegisterBlock) -> int:
+    """How many taps to unroll into the body so that its products with padding can be left out; 0: none.
+
+    A body that holds whole rows shows which columns meet the padding, one that holds the whole image also which rows.
+    """
+    if block.columns != work.columns or work.live_columns == 1:
+        return 0
+    taps = work.column_taps * (work.row_taps if block.rows == work.rows else 1)
+    return taps if taps * block.accumulators <= _LARGEST_BODY else 0
+
+
+def trims_rows(work: Work, block: RegisterBlock) -> bool:
+    """Whether to bound the taps along the rows, for the one row of the block, by where they meet no padding."""
+    return block.rows == 1 and work.live_rows < 1 and not skipped_taps(work, block) > work.column_taps
+
+
+def _live(work: Work, block: RegisterBlock) -> float:
+    """The share of the multiply-adds that is left where those with padding are left out."""
+    taps = skipped_taps(work, block)
+    rows = trims_rows(work, block) or taps > work.column_taps
+    return (work.live_columns if taps else 1.0) * (work.live_rows if rows else 1.0)
+
+
+def _rank(work: Work, block: RegisterBlock, machine: Machine) -> tuple[float, float, int, int]:
+    loads = round(_loads(work, block), 3)
+    return (round(cost(work, block, machine)), loads, -_hidden(block), block.accumulators)
+
+
+def _loads(work: Work, block: RegisterBlock) -> float:
+    """Loads for each multiply-add of vectors."""
+    pixels = block.rows * block.columns
+    data = pixels if work.shared else pixels * block.blocks
+    return (data + block.blocks) / (pixels * block.blocks)
+
+
+def _hidden(block: RegisterBlock) -> int:
+    return min(block.accumulators, _LATENCY)
+
+
+def _factors(extent: int) -> list[int]:
+    return [f for f in range(1, extent + 1) if extent % f == 0]

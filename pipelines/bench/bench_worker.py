@@ -1,0 +1,205 @@
+"""The process in which the contenders of a benchmark run in turns, at one number of threads.
+
+Started as `python -m loopmorph.pipelines.bench.bench_worker` with `OMP_NUM_THREADS` set, which has to happen before
+torch is imported. The request is one line of JSON on the standard input; progress and the result go out as lines of
+JSON on the standard output that the parent opened. What the contenders themselves print is sent to the standard error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import sys
+import time
+import warnings
+from typing import IO
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from loopmorph.passes.errors import ArgumentError, LoopmorphError
+from loopmorph.pipelines.bench.contenders import OURS, PEERS, Run, Subject, compiled_network, missing, relative_error
+from loopmorph.pipelines.bench.layers import time_layers
+from loopmorph.pipelines.bench.result import LayerRow, Missing, Request, Row, ThreadResult
+from loopmorph.pipelines.compile import Executable
+from loopmorph.pipelines.ingress.models import resolve_model
+from loopmorph.pipelines.measure.peak import Peak, measure_peak
+
+_WARM_UP = 4
+_CALLS = 8  # of one contender in one round; the first two do not count: caches still hold the one before
+_SETTLING = 2
+_PAUSE = 0.05  # seconds in which the worker threads of the one before go to sleep
+
+
+class _Parent:
+    """The process that reads what this one says."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def tell(self, kind: str, **content: object) -> None:
+        self._stream.write(json.dumps({"kind": kind, **content}) + "\n")
+        self._stream.flush()
+
+    def stage(self, text: str, done: int, of: int, contender: str | None = None) -> None:
+        self.tell("stage", text=text, done=done, of=of, contender=contender)
+
+
+def randomise_statistics(model: nn.Module, seed: int) -> None:
+    """Gives BatchNorm statistics that are not trivial, in place, so that folding them wrongly shows."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+                if module.running_mean is not None and module.running_var is not None:
+                    module.running_mean.normal_(0, 0.1, generator=generator)
+                    module.running_var.uniform_(0.5, 1.5, generator=generator)
+                if module.affine:
+                    module.weight.uniform_(0.5, 1.5, generator=generator)
+                    module.bias.normal_(0, 0.1, generator=generator)
+
+
+def perform(request: Request, parent: _Parent) -> ThreadResult:
+    """Measures all contenders.
+
+    Raises:
+        ArgumentError: the model cannot be resolved.
+    """
+    torch.set_num_threads(request.threads)
+    parent.stage("loading the model", 0, 1)
+    loaded = resolve_model(request.model, seed=request.seed)
+    randomise_statistics(loaded.model, request.seed)
+    subject = Subject(loaded.model, loaded.example_inputs, request.threads, request.tune, request.algorithm)
+    parent.stage("measuring the machine's peak", 0, 1)
+    peak = measure_peak(request.threads)
+    field_ = _Field(subject, request, parent)
+    field_.build()
+    times = field_.race()
+    rows, fastest = _rows(field_, times, peak)
+    layers: tuple[LayerRow, ...] = ()
+    if request.layers and field_.executable is not None:
+        program = field_.executable.program
+        progress = functools.partial(parent.stage, "timing layers")
+        layers = time_layers(program, request.threads, peak.gflops, progress)
+    absent = tuple(Missing(name, reason) for name, reason in field_.absent.items())
+    return ThreadResult(request.threads, peak.gflops, peak.bandwidth, field_.macs, fastest, tuple(rows), absent, layers)
+
+
+class _Field:
+    """The contenders: those that run, and those that do not.
+
+    Attributes:
+        runs: name -> a call.
+        errors: name -> relative error of its outputs.
+        built: name -> seconds until the first calls were done.
+        absent: name -> why it does not run.
+        executable: the network compiled by loopmorph, None where that failed.
+        macs: multiply-accumulate operations of the network.
+    """
+
+    def __init__(self, subject: Subject, request: Request, parent: _Parent) -> None:
+        self._subject, self._request, self._parent = subject, request, parent
+        self.runs: dict[str, Run] = {}
+        self.errors: dict[str, float] = {}
+        self.built: dict[str, float] = {}
+        self.absent = dict(request.crashed)
+        self.executable: Executable | None = None
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            subject.model(*subject.inputs)
+        self.macs = counter.get_total_flops() // 2
+
+    def build(self) -> None:
+        """Prepares each contender and compares its outputs with eager PyTorch's."""
+        expected = tuple(a.copy() for a in PEERS["eager"](self._subject)())
+        names = [name for name in (OURS, *self._request.peers) if name not in self.absent]
+        for position, name in enumerate(names):
+            self._parent.stage(f"building {name}", position, len(names), name)
+            reason = missing(name)
+            if reason is not None:
+                self.absent[name] = reason
+                continue
+            started = time.perf_counter()
+            try:
+                run = self._contender(name)
+                self.errors[name] = relative_error(run(), expected)
+                for _ in range(_WARM_UP):
+                    run()
+            except Exception as error:  # foreign code, which may raise anything: reported, and the others go on
+                self.absent[name] = _one_line(error)
+                continue
+            self.runs[name], self.built[name] = run, time.perf_counter() - started
+
+    def race(self) -> dict[str, list[float]]:
+        """Seconds of each contender's calls, the contenders taking turns."""
+        seconds: dict[str, list[float]] = {name: [] for name in self.runs}
+        for done in range(self._request.rounds):
+            self._parent.stage("measuring", done, self._request.rounds)
+            for name, run in self.runs.items():
+                time.sleep(_PAUSE)
+                for call in range(_CALLS):
+                    started = time.perf_counter()
+                    run()
+                    elapsed = time.perf_counter() - started
+                    if call >= _SETTLING:
+                        seconds[name].append(elapsed)
+        return seconds
+
+    def _contender(self, name: str) -> Run:
+        if name != OURS:
+            return PEERS[name](self._subject)
+        run, self.executable = compiled_network(self._subject)
+        return run
+
+
+def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak) -> tuple[list[Row], str | None]:
+    medians = {name: float(np.median(samples)) for name, samples in times.items()}
+    peers = {name: median for name, median in medians.items() if name != OURS}
+    fastest = min(peers, key=lambda name: peers[name]) if peers else None
+    rows = []
+    for name, median in sorted(medians.items(), key=lambda item: item[1]):
+        gflops = 2 * field_.macs / median / 1e9
+        rows.append(
+            Row(
+                name=name,
+                median_ms=median * 1e3,
+                min_ms=min(times[name]) * 1e3,
+                fastest_peer_over_this=peers[fastest] / median if fastest is not None else None,
+                relative_error=field_.errors[name],
+                gflops=gflops,
+                share_of_peak=gflops / peak.gflops,
+                build_s=field_.built[name],
+                build_cached=field_.executable.cached if name == OURS and field_.executable is not None else None,
+            )
+        )
+    return rows, fastest
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else ""
+    return text if isinstance(error, LoopmorphError) else f"{type(error).__name__}: {text[:200]}"
+
+
+def main() -> None:
+    """Reads one request, performs it, says what came out."""
+    stream = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    parent = _Parent(stream)
+    warnings.filterwarnings("ignore")
+    request = Request(**json.loads(sys.stdin.readline()))
+    try:
+        result = perform(request, parent)
+    except LoopmorphError as error:
+        argument = error.argument if isinstance(error, ArgumentError) else None
+        message = error.message if isinstance(error, ArgumentError) else str(error)
+        parent.tell("error", argument=argument, message=message)
+    else:
+        parent.tell("result", result=dataclasses.asdict(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Who takes part in `loopmorph bench`: the compiled network, and what a user would pick instead."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from loopmorph.pipelines.bench.direct_code import with_algorithm
+from loopmorph.pipelines.compile import Executable, compile
+from loopmorph.pipelines.program import import_model
+
+OURS = "loopmorph"
+Run = Callable[[], tuple[np.ndarray, ...]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is run.
+
+    Attributes:
+        model: a network in eval mode.
+        inputs: its inputs.
+        threads: number of threads that each contender may use.
+        tune: seconds in which loopmorph may tune; None for not at all.
+        algorithm: "auto", or "direct" for no Winograd in loopmorph's code.
+    """
+
+    model: nn.Module
+    inputs: tuple[torch.Tensor, ...]
+    threads: int
+    tune: float | None = None
+    algorithm: str = "auto"
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """The inputs as numpy arrays on the same memory."""
+        return [x.detach().numpy() for x in self.inputs]
+
+
+def eager(subject: Subject) -> Run:
+    """PyTorch without compilation."""
+
+    def run() -> tuple[np.ndarray, ...]:
+        with torch.no_grad():
+            return _arrays(subject.model(*subject.inputs))
+
+    return run
+
+
+def inductor(subject: Subject) -> Run:
+    """`torch.compile` with frozen weights, its best setting for inference."""
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = True
+    compiled = torch.compile(subject.model)
+
+    def run() -> tuple[np.ndarray, ...]:
+        with torch.no_grad():
+            return _arrays(compiled(*subject.inputs))
+
+    return run
+
+
+def onnxruntime(subject: Subject) -> Run:
+    """ONNX Runtime's CPU provider on the model exported by `torch.onnx`."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = subject.threads
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.onnx")
+        torch.onnx.export(subject.model, subject.inputs, path, dynamo=True, verbose=False)
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    feed = dict(zip(names, subject.arrays, strict=True))
+    return lambda: tuple(session.run(None, feed))
+
+
+def openvino(subject: Subject) -> Run:
+    """OpenVINO's CPU plugin, for latency, in float32."""
+    import openvino as ov
+
+    example = subject.inputs if len(subject.inputs) > 1 else subject.inputs[0]
+    converted = ov.convert_model(subject.model, example_input=example)
+    converted.reshape({k: list(x.shape) for k, x in enumerate(subject.inputs)})
+    settings = {
+        "INFERENCE_NUM_THREADS": subject.threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    request = ov.Core().compile_model(converted, "CPU", settings).create_infer_request()
+    arrays, n_outputs = subject.arrays, len(converted.outputs)
+
+    def run() -> tuple[np.ndarray, ...]:
+        request.infer(arrays)
+        return tuple(request.get_output_tensor(k).data for k in range(n_outputs))
+
+    return run
+
+
+def compiled_network(subject: Subject) -> tuple[Run, Executable]:
+    """The network compiled by loopmorph, as a contender and as what it is."""
+    program = with_algorithm(import_model(subject.model, subject.inputs), subject.algorithm)
+    executable = compile(program, threads=subject.threads, tune=subject.tune)
+    return lambda: _arrays(executable(*subject.inputs)), executable
+
+
+PEERS: dict[str, Callable[[Subject], Run]] = {
+    "eager": eager,
+    "inductor": inductor,
+    "onnxruntime": onnxruntime,
+    "openvino": openvino,
+}
+_MODULES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino",)}
+
+
+def missing(peer: str) -> str | None:
+    """Why a peer cannot run here, and what would install it; None where it can."""
+    absent = [name for name in _MODULES.get(peer, ()) if importlib.util.find_spec(name) is None]
+    if not absent:
+        return None
+    return f"{' and '.join(absent)} not installed: pip install 'loopmorph[peers]'"
+
+
+def relative_error(outputs: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:
+    """Largest difference as a share of the largest expected value, over all outputs."""
+    if [a.shape for a in outputs] != [b.shape for b in expected]:
+        return float("inf")
+    pairs = zip(outputs, expected, strict=True)
+    return max((float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs if b.size), default=0.0)
+
+
+def _arrays(result: torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor]) -> tuple[np.ndarray, ...]:
+    tensors = result if isinstance(result, tuple | list) else (result,)
+    return tuple(tensor.numpy() for tensor in tensors)

@@ -1,0 +1,1 @@
+"""From affine nests to machine code, and calling it."""

@@ -1,0 +1,257 @@
+"""Labelled minibatches for Fisher Potential: CIFAR-10 python batches, image folders, `.npz` files, synthetic ones."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from loopmorph.passes.errors import ArgumentError, DataError
+from loopmorph.pipelines.data.safe_pickle import load_batch_pickle
+
+# Per-channel mean and standard deviation of CIFAR-10's training images on the [0, 1] scale.
+CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR_STD = (0.2470, 0.2435, 0.2616)
+
+_CIFAR_FOLDER = "cifar-10-batches-py"
+_CIFAR_BATCH = "data_batch_[1-5]"
+_IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+_BROKEN_NPZ = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error, MemoryError)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One labelled minibatch.
+
+    Attributes:
+        images: (N, C, H, W) float32. Pixels are scaled to [0, 1], then each channel is normalised: CIFAR-10 by the
+            data set's mean and standard deviation, other images by those of the batch itself (all its pixels).
+        labels: (N,) int64 in [0, classes).
+        classes: number of classes that the network tells apart.
+        source: where the images come from, in one line for the report.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: int
+    source: str
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """All images of a data set, each read when it is chosen.
+
+    `read(i)` gives image i as (H, W, C) uint8; `kind` is the data set's name in the report.
+    """
+
+    where: Path
+    kind: str
+    labels: np.ndarray[Any, Any]
+    read: Callable[[int], np.ndarray[Any, Any]]
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None
+
+
+def load_batch(
+    path: str | Path | None, *, count: int, shape: tuple[int, int, int], classes: int, seed: int = 0
+) -> Batch:
+    """Reads `count` labelled images, or makes a synthetic batch when there is no data.
+
+    The choice among a data set's images is a function of `seed` alone; a larger batch begins with the smaller one.
+    Images of another size are resized (bilinear, antialiased); grey images become RGB, or RGB ones grey where the
+    network takes one channel.
+
+    Args:
+        path: a CIFAR-10 python-batches folder (or the folder that contains it), a folder with one sub-folder of image
+            files for each class, an `.npz` with `images` (N, H, W, C uint8) and `labels` (N integers), or None.
+        count: number of images N.
+        shape: the network's input, (C, H, W).
+        classes: number of classes; every label of the data set has to be below it.
+        seed: chooses the images.
+
+    Returns:
+        The batch, on the CPU.
+
+    Raises:
+        ArgumentError: `count`, `shape` or `classes` is not positive.
+        DataError: a path that is missing, damaged, of another format or unsafe to read, has wrong shapes, types or
+            labels, or holds fewer than `count` images. The message begins with the file's name.
+    """
+    _check_arguments(count, shape, classes)
+    generator = torch.Generator().manual_seed(seed)
+    if path is None:
+        images = torch.randn((count, *shape), generator=generator)
+        labels = torch.randint(classes, (count,), generator=generator)
+        return Batch(images, labels, classes, "synthetic: no --data was given")
+    pool = _open(Path(path))
+    _check_labels(pool, classes)
+    total = len(pool.labels)
+    if count > total:
+        raise DataError(f"{pool.where}: holds {total} images, fewer than the {count} asked for")
+    chosen = torch.randperm(total, generator=generator)[:count].tolist()
+    images = torch.cat([_fit(pool.read(index), shape, pool.where) for index in chosen])
+    labels = torch.from_numpy(pool.labels[chosen].astype(np.int64))
+    return Batch(_normalise(images, pool), labels, classes, f"{pool.kind}, {count} of {total} images")
+
+
+def _check_arguments(count: int, shape: tuple[int, int, int], classes: int) -> None:
+    if count < 1:
+        raise ArgumentError("count", f"{count} images were asked for; at least 1 is needed")
+    if classes < 1:
+        raise ArgumentError("classes", f"{classes} classes were given; at least 1 is needed")
+    if len(shape) != 3 or min(shape) < 1:
+        raise ArgumentError("shape", f"{tuple(shape)} is not a (channels, height, width) of positive numbers")
+
+
+def _check_labels(pool: _Pool, classes: int) -> None:
+    low, high = int(pool.labels.min()), int(pool.labels.max())
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise DataError(f"{pool.where}: label {wrong} is outside 0..{classes - 1}, the network has {classes} classes")
+
+
+def _open(path: Path) -> _Pool:
+    if path.is_dir():
+        for folder in (path, path / _CIFAR_FOLDER):
+            if folder.is_dir() and (folder.name == _CIFAR_FOLDER or any(folder.glob(_CIFAR_BATCH))):
+                return _open_cifar(folder)
+        return _open_folder(path)
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder")
+    if path.suffix.lower() == ".npz":
+        return _open_npz(path)
+    raise DataError(f"{path}: is neither a folder (CIFAR-10 python batches, image folder) nor an .npz file")
+
+
+def _open_cifar(folder: Path) -> _Pool:
+    files = sorted(folder.glob(_CIFAR_BATCH))
+    if not files:
+        raise DataError(f"{folder}: has none of the files data_batch_1 .. data_batch_5")
+    parts = [_read_cifar_file(file) for file in files]
+    rows = np.concatenate([data for data, _ in parts]).reshape(-1, 3, 32, 32)
+    labels = np.concatenate([labels for _, labels in parts])
+    return _Pool(
+        where=folder,
+        kind="CIFAR-10 python batches",
+        labels=labels,
+        read=lambda index: rows[index].transpose(1, 2, 0),
+        statistics=(CIFAR_MEAN, CIFAR_STD),
+    )
+
+
+def _read_cifar_file(file: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    content = load_batch_pickle(file)
+    missing = [key for key in ("data", "labels") if key not in content]
+    if missing:
+        raise DataError(f"{file}: is not a CIFAR-10 batch: it has no '{missing[0]}'")
+    data = content["data"]
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
+        raise DataError(f"{file}: 'data' is {_describe(data)}; (N, 3072) uint8 is expected")
+    labels = _label_array(content["labels"], len(data), file)
+    if labels.min() < 0 or labels.max() > 9:
+        raise DataError(f"{file}: 'labels' are outside CIFAR-10's 0..9")
+    return data, labels
+
+
+def _label_array(labels: Any, images: int, file: Path) -> np.ndarray[Any, Any]:
+    """The labels as one integer an image, checked."""
+    if isinstance(labels, list) and all(type(label) is int for label in labels):
+        try:
+            labels = np.array(labels, dtype=np.int64)
+        except OverflowError as error:
+            raise DataError(f"{file}: 'labels' holds a number beyond 64 bits") from error
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(f"{file}: 'labels' is {_describe(labels)}; a list of integers is expected")
+    if len(labels) != images:
+        raise DataError(f"{file}: has {len(labels)} labels for {images} images")
+    if images == 0:
+        raise DataError(f"{file}: holds no image")
+    return labels
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.shape} {value.dtype}"
+    return f"a {type(value).__name__}"
+
+
+def _open_npz(file: Path) -> _Pool:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{file}: is not an .npz archive")
+            missing = [key for key in ("images", "labels") if key not in archive]
+            if missing:
+                names = ", ".join(archive.files) or "nothing"
+                raise DataError(f"{file}: has no array '{missing[0]}' (it holds {names})")
+            images, labels = archive["images"], archive["labels"]
+    except _BROKEN_NPZ as error:
+        raise DataError(f"{file}: is damaged or not an .npz of plain arrays: {error}") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
+        raise DataError(f"{file}: 'images' is {_describe(images)}; (N, H, W, C) uint8 is expected")
+    labels = _label_array(labels, len(images), file)
+    return _Pool(where=file, kind=f"npz {file.name}", labels=labels, read=lambda index: images[index])
+
+
+def _open_folder(folder: Path) -> _Pool:
+    names = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        images = sorted(file for file in name.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES and file.is_file())
+        files += images
+        labels += [label] * len(images)
+    if not files:
+        raise DataError(
+            f"{folder}: holds no images; CIFAR-10 python batches or one sub-folder of image files for each class "
+            "are expected"
+        )
+    return _Pool(
+        where=folder,
+        kind=f"image folder {folder.resolve().name}",
+        labels=np.array(labels, dtype=np.int64),
+        read=lambda index: _read_image(files[index]),
+    )
+
+
+def _read_image(file: Path) -> np.ndarray[Any, Any]:
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except _UNREADABLE as error:
+        raise DataError(f"{file}: is not a readable image: {error}") from error
+
+
+def _fit(image: np.ndarray[Any, Any], shape: tuple[int, int, int], where: Path) -> torch.Tensor:
+    """(H, W, C) uint8 -> (1, C', H', W') float32 in [0, 1] of the wanted shape."""
+    channels, height, width = shape
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    have = pixels.shape[1]
+    if have == 1 and channels == 3:
+        pixels = pixels.expand(-1, 3, -1, -1)
+    elif have == 3 and channels == 1:
+        luma = torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)  # ITU-R BT.601
+        pixels = (pixels * luma).sum(1, keepdim=True)
+    elif have != channels:
+        raise DataError(f"{where}: images have {have} channels, the network takes {channels}")
+    if tuple(pixels.shape[2:]) != (height, width):
+        pixels = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)
+    return pixels
+
+
+def _normalise(images: torch.Tensor, pool: _Pool) -> torch.Tensor:
+    if pool.statistics is not None and images.shape[1] == 3:
+        mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in pool.statistics)
+    else:
+        mean = images.mean(dim=(0, 2, 3), keepdim=True)
+        std = images.std(dim=(0, 2, 3), keepdim=True, unbiased=False).clamp_min(1e-6)  # a constant channel becomes 0
+    return (images - mean) / std

@@ -1,0 +1,1 @@
+"""From what a user names or has to a network in MLIR."""

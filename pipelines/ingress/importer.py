@@ -1,0 +1,250 @@
+"""From an `nn.Module` to linalg on tensors: `torch.export`, then torch-mlir's FX importer.
+
+Parameters, buffers and constants become named function arguments, so the IR holds no weights and shapes may change.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.export.graph_signature import InputKind
+from torch_mlir import ir
+from torch_mlir.dialects import torch as torch_dialect
+from torch_mlir.passmanager import PassManager
+
+from loopmorph.passes import marks
+from loopmorph.passes.errors import ArgumentError, ImportRefused
+from loopmorph.pipelines.ingress.core_graph import core_graph
+from loopmorph.pipelines.ingress.import_cache import find_import, import_key, keep_import
+from loopmorph.pipelines.support.collection import paused_collection
+from loopmorph.pipelines.support.quiet import quiet_torch
+
+_TO_LINALG = (
+    "builtin.module(func.func(torch-match-quantized-custom-ops),"
+    "torchdynamo-export-to-torch-backend-pipeline{extra-library=})",
+    "builtin.module(torch-backend-to-linalg-on-tensors-backend-pipeline{allow-non-finites=true})",
+)
+
+
+RETURNS_TUPLE = "morph.returns_tuple"  # on the module: the network wraps its only output in a tuple or list
+
+
+@dataclass(frozen=True)
+class ImportedNetwork:
+    """A network as linalg on tensors, and the tensors that its marked arguments stand for."""
+
+    module: ir.Module
+    parameters: dict[str, torch.Tensor]
+
+
+def import_to_linalg(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> ImportedNetwork:
+    """Imports the inference form (`eval()`) of a model; the model itself is left as it is.
+
+    Args:
+        model: any module that `torch.export` accepts; its tensors may be on any device.
+        example_inputs: positional arguments; their shapes and dtypes become static.
+
+    Raises:
+        ArgumentError: `model` is no module, or `example_inputs` no tuple of tensors.
+        ImportRefused: `torch.export` or torch-mlir refuses the model; says which operation and where.
+    """
+    _check_arguments(model, example_inputs)
+    with paused_collection():
+        return _import(model, example_inputs)
+
+
+def _import(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> ImportedNetwork:
+    model = copy.deepcopy(model).eval() if model.training else model
+    exported = _export(model, example_inputs)
+    leaves = _leaf_layers(model)
+    context = ir.Context()
+    torch_dialect.register_dialect(context)
+    key = import_key(exported.graph, (repr(_signature(exported)), repr(sorted(leaves)), repr(_wraps_output(exported))))
+    module = find_import(key, context)
+    if module is None:
+        core, graph = _decompose(exported)
+        module = _lower(core, graph, leaves, context)
+        if _signature(core) == _signature(exported):
+            keep_import(key, module)
+        exported = core
+    return ImportedNetwork(module, _tensors(exported))
+
+
+def _lower(
+    exported: torch.export.ExportedProgram, graph: torch.fx.Graph, leaves: frozenset[str], context: ir.Context
+) -> ir.Module:
+    """The graph as linalg on tensors.
+
+    Raises:
+        ImportRefused: torch-mlir refuses an operation; says which and where.
+    """
+    from torch_mlir.extras import fx_importer
+
+    class LayerLocations(fx_importer.ContextCache):
+        """Locations `NameLoc("layer|fx node")` instead of call sites in Python files."""
+
+        def get_node_location(self, node: torch.fx.Node) -> ir.Location:
+            path = _module_path(node)
+            layer = path if re.sub(r"@\d+", "", path) in leaves else "|".join(filter(None, [path, node.name]))
+            return ir.Location.name(f"{layer}@{node.name}", context=self._c)
+
+    importer = fx_importer.FxImporter(context=context)
+    importer._cc = LayerLocations(context, py_attr_tracker=importer._py_attr_tracker)
+    with _one_line_refusal("torch-mlir cannot import the model"):
+        importer.import_stateless_graph(graph, func_name="main")
+    module = importer.module
+    _mark_arguments(module, exported)
+    with context:
+        if _wraps_output(exported):
+            module.operation.attributes[RETURNS_TUPLE] = ir.UnitAttr.get()
+        for pipeline in _TO_LINALG:
+            try:
+                PassManager.parse(pipeline).run(module.operation)
+            except ir.MLIRError as error:
+                raise ImportRefused(
+                    f"torch-mlir cannot lower the model to linalg: {_first_diagnostic(error)}"
+                ) from error
+        _mark_operations(module)
+    return module
+
+
+def _module_path(node: torch.fx.Node) -> str:
+    """Qualified name of the module whose `forward` made the node; export marks its k-th repeated call by `@k`."""
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return ""
+    key, (path, _) = list(stack.items())[-1]
+    repeated = re.search(r"@\d+$", key)
+    return path + (repeated[0] if repeated else "")
+
+
+def _leaf_layers(model: nn.Module) -> frozenset[str]:
+    """Modules that are one layer each: PyTorch's own without children. A user's module may compute several."""
+    return frozenset(
+        name
+        for name, module in model.named_modules()
+        if name and next(module.children(), None) is None and type(module).__module__.startswith("torch.nn.")
+    )
+
+
+def _batch_norm_inference(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    mean: torch.Tensor,
+    variance: torch.Tensor,
+    momentum: float,
+    epsilon: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """BatchNorm at inference as `x * scale + shift`, so that what depends on parameters alone stands by itself."""
+    inverse = torch.rsqrt(variance + epsilon)
+    scale = inverse if weight is None else weight * inverse
+    shift = -mean * scale if bias is None else bias - mean * scale
+    shape = [1, -1] + [1] * (x.dim() - 2)
+    return x * scale.view(shape) + shift.view(shape), x.new_empty(0), x.new_empty(0)
+
+
+def _check_arguments(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> None:
+    if not isinstance(model, nn.Module):
+        raise ArgumentError("model", f"expected an nn.Module, got {type(model).__name__}")
+    if not isinstance(example_inputs, tuple) or not all(isinstance(x, torch.Tensor) for x in example_inputs):
+        raise ArgumentError("example_inputs", "expected a tuple of tensors, one per positional argument of forward()")
+
+
+def _export(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
+    with _foreign("torch.export refuses the model"):
+        return torch.export.export(model, example_inputs, strict=False)
+
+
+def _decompose(exported: torch.export.ExportedProgram) -> tuple[torch.export.ExportedProgram, torch.fx.Graph]:
+    """The program, perhaps with other arguments, and its graph in core operations."""
+    graph = core_graph(exported)
+    if graph is not None:
+        return exported, graph
+    from torch_mlir.extras.fx_decomp_util import get_decomposition_table
+
+    table = {**get_decomposition_table()}
+    table[torch.ops.aten._native_batch_norm_legit_no_training.default] = _batch_norm_inference
+    with _foreign("torch.export refuses the model"):
+        exported = exported.run_decompositions(table)
+    return exported, exported.graph
+
+
+def _signature(exported: torch.export.ExportedProgram) -> list[tuple[str, str | None]]:
+    """Kind and name of each of the graph's arguments."""
+    return [(spec.kind.name, spec.target) for spec in exported.graph_signature.input_specs]
+
+
+@contextmanager
+def _foreign(refusal: str) -> Iterator[None]:
+    """Lets PyTorch's exporter run without gradients and without a word."""
+    with warnings.catch_warnings(), quiet_torch(), torch.no_grad(), _one_line_refusal(refusal):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _one_line_refusal(what: str) -> Iterator[None]:
+    """Turns whatever a foreign importer raises into one line; the exception types there are no fixed set."""
+    try:
+        yield
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ImportRefused(
+            f"{what}: {lines[0] if lines else type(error).__name__} ({type(error).__name__})"
+        ) from error
+
+
+def _first_diagnostic(error: ir.MLIRError) -> str:
+    diagnostics = error.error_diagnostics
+    return f"{diagnostics[0].message} ({diagnostics[0].location})" if diagnostics else str(error).splitlines()[0]
+
+
+def _wraps_output(exported: torch.export.ExportedProgram) -> bool:
+    spec = exported.call_spec.out_spec
+    return spec is not None and spec.num_leaves == 1 and spec.type in (tuple, list, namedtuple)
+
+
+def _mark_arguments(module: ir.Module, exported: torch.export.ExportedProgram) -> None:
+    function = module.body.operations[0]
+    all_marks: list[dict[str, ir.Attribute]] = []
+    position = 0
+    with module.context:
+        for spec in exported.graph_signature.input_specs:
+            if spec.kind == InputKind.USER_INPUT:
+                all_marks.append({marks.INPUT: ir.IntegerAttr.get(ir.IntegerType.get_signless(64), position)})
+                position += 1
+            else:
+                all_marks.append({marks.PARAM: ir.StringAttr.get(spec.target)})
+        marks.set_argument_marks(function, all_marks)
+
+
+def _mark_operations(module: ir.Module) -> None:
+    """Writes each location's layer and node into attributes, which survive printing without debug info."""
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        if op.name.startswith(("linalg.", "tensor.")) and not op.name.endswith(".yield"):
+            match = re.search(r'"([^"]*)@([^"@]*)"', str(op.location))
+            if match:
+                op.attributes[marks.LAYER] = ir.StringAttr.get(match[1])
+                op.attributes[marks.NODE] = ir.StringAttr.get(match[2])
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+
+
+def _tensors(exported: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = {}
+    for spec in exported.graph_signature.input_specs:
+        if spec.kind != InputKind.USER_INPUT:
+            source = exported.state_dict if spec.target in exported.state_dict else exported.constants
+            tensors[spec.target] = source[spec.target].detach()
+    return tensors

@@ -1,0 +1,204 @@
+"""From the MODEL of the command line to a network: a zoo name, `package.module:factory`, or an exported `.pt2`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import operator
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.support.quiet import quiet_torch
+from loopmorph.pipelines.zoo import ZOO
+
+FORMS = "a zoo name, package.module:factory, or a path that ends in .pt2"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network that is ready to be imported.
+
+    Attributes:
+        name: the text that it was asked for by.
+        model: the network in eval mode, on the CPU.
+        example_inputs: positional inputs; batch 1, except where a `.pt2` or a factory brings its own.
+        classes: number of logits, None when the output is not one (N, classes) tensor.
+    """
+
+    name: str
+    model: nn.Module
+    example_inputs: tuple[torch.Tensor, ...]
+    classes: int | None
+
+
+def resolve_model(text: str, *, seed: int = 0) -> LoadedModel:
+    """Finds or builds the network that `text` names.
+
+    A zoo network or a factory's is built with the CPU's random generator seeded by `seed` (the caller's state is
+    restored), so its weights are a function of the seed. BatchNorm's running statistics keep their defaults.
+
+    A factory takes no arguments and returns an `nn.Module` or `(nn.Module, example_inputs)`. For the first kind the
+    factory's attribute `input_shape`, (C, H, W), says what the network takes. The working directory is on the import
+    path while the factory is imported and run. Like a module, a `.pt2` is code: open those of people you trust.
+
+    Args:
+        text: a zoo name, `package.module:factory`, or a path that ends in `.pt2`.
+        seed: seeds the weights and the example input.
+
+    Returns:
+        The network with its example inputs.
+
+    Raises:
+        ArgumentError: the name is not known, the module, attribute or file is missing, or what they hold cannot be
+            used; the message says which.
+    """
+    if text in ZOO:
+        return _from_zoo(text, seed)
+    if text.endswith(".pt2"):
+        return _from_export(text)
+    if ":" in text:
+        return _from_factory(text, seed)
+    near = difflib.get_close_matches(text, ZOO, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise ArgumentError("model", f"'{text}' is not known{hint}; accepted are {FORMS} (zoo: {', '.join(ZOO)})")
+
+
+def _from_zoo(name: str, seed: int) -> LoadedModel:
+    entry = ZOO[name]
+    with _seeded(seed):
+        model = entry.factory().eval()
+    return LoadedModel(name, model, (_example(entry.input_shape, seed),), entry.classes)
+
+
+def _from_factory(text: str, seed: int) -> LoadedModel:
+    with _working_directory_importable():
+        factory = _find_factory(text)
+        with _seeded(seed):
+            built = _guarded(f"the factory '{text}' failed", factory)
+    given = getattr(factory, "input_shape", None)
+    if isinstance(built, tuple) and len(built) == 2:
+        model, inputs = built[0], _as_inputs(text, built[1])
+    else:
+        model, inputs = built, None
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(
+            "model",
+            f"the factory '{text}' returned a {type(built).__name__}; "
+            "an nn.Module or (nn.Module, example_inputs) is expected",
+        )
+    if inputs is None:
+        inputs = (_example(_checked_shape(text, given), seed),)
+    model.eval()
+    return LoadedModel(text, model, inputs, _count_classes(text, model, inputs))
+
+
+def _find_factory(text: str) -> Callable[[], Any]:
+    module_name, _, attribute = text.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+        raise ArgumentError("model", f"'{text}' is not of the form package.module:factory")
+    try:
+        module = _guarded(f"importing '{module_name}' failed", lambda: importlib.import_module(module_name))
+    except ArgumentError as error:
+        cause = error.__cause__
+        # A missing module inside the user's module is a failure of that module, and keeps its own message.
+        if isinstance(cause, ModuleNotFoundError) and f"{module_name}.".startswith(f"{cause.name}."):
+            raise ArgumentError("model", f"'{text}': there is no module '{cause.name}' on the import path") from cause
+        raise
+    try:
+        factory = operator.attrgetter(attribute)(module)
+    except AttributeError:
+        names = [name for name in vars(module) if callable(getattr(module, name)) and not name.startswith("_")]
+        near = difflib.get_close_matches(attribute, names, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ArgumentError("model", f"module '{module_name}' has no attribute '{attribute}'{hint}") from None
+    if not callable(factory):
+        raise ArgumentError("model", f"'{text}' is a {type(factory).__name__}, not a factory that can be called")
+    return factory
+
+
+def _from_export(text: str) -> LoadedModel:
+    if not Path(text).is_file():
+        raise ArgumentError("model", f"{text}: there is no such file")
+    if not zipfile.is_zipfile(text):
+        raise ArgumentError("model", f"{text}: is truncated or was not written by torch.export.save")
+    with quiet_torch():
+        exported = _guarded(f"{text}: cannot be read as an exported program", lambda: torch.export.load(text))
+    example = exported.example_inputs
+    if example is None:
+        raise ArgumentError("model", f"{text}: holds no example inputs; export it from example inputs again")
+    positional, named = example
+    if named:
+        raise ArgumentError("model", f"{text}: takes keyword inputs ({', '.join(named)}); only positional ones can be")
+    inputs = _as_inputs(text, positional)
+    model = exported.module()
+    for module in model.modules():
+        module.training = False  # an exported graph refuses eval(): its mode was fixed by the export
+    return LoadedModel(text, model, inputs, _count_classes(text, model, inputs))
+
+
+def _as_inputs(text: str, inputs: Any) -> tuple[torch.Tensor, ...]:
+    inputs = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+    if not isinstance(inputs, tuple | list) or not inputs or not all(isinstance(x, torch.Tensor) for x in inputs):
+        raise ArgumentError("model", f"'{text}': the example inputs are not a tuple of tensors")
+    return tuple(inputs)
+
+
+def _checked_shape(text: str, shape: Any) -> tuple[int, ...]:
+    if shape is None:
+        raise ArgumentError(
+            "model",
+            f"'{text}': the input's shape is not known; return (model, example_inputs) from the factory, "
+            "or give the factory an attribute input_shape = (C, H, W)",
+        )
+    if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ArgumentError("model", f"'{text}': input_shape is {shape!r}; (C, H, W) of positive numbers is expected")
+    return tuple(shape)
+
+
+def _example(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    return torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))
+
+
+def _count_classes(text: str, model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int | None:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        output = _guarded(f"'{text}': the model does not accept its example inputs", lambda: model(*inputs))
+    return output.shape[1] if isinstance(output, torch.Tensor) and output.ndim == 2 else None
+
+
+def _guarded(what: str, call: Callable[[], Any]) -> Any:
+    """Runs a user's code: a process boundary in all but name, since it may raise anything."""
+    try:
+        return call()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ArgumentError("model", f"{what}: {type(error).__name__}: {reason}") from error
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    """A console script, other than `python -m`, does not look for modules where it is started."""
+    here = str(Path.cwd())
+    if here in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

@@ -1,0 +1,1 @@
+"""How much a rewritten network is worth, judged before it is trained."""

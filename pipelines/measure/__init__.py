@@ -1,0 +1,1 @@
+"""Compiled code checked and timed, in processes of its own."""

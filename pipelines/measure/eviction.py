@@ -1,0 +1,55 @@
+"""Emptying the caches between two timed calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch_mlir import ir
+
+from loopmorph.pipelines.codegen.engine import CompiledModule, allocate
+from loopmorph.pipelines.measure.peak import largest_cache
+
+_LINE = 16  # f32 numbers in a cache line
+
+
+class Eviction:
+    """Replaces what the caches of all cores that take part hold, by copying more than the largest of them holds."""
+
+    def __init__(self, threads: int) -> None:
+        """Compiles the copy.
+
+        Args:
+            threads: number of threads of the code that is timed; each empties the caches of its core.
+
+        Raises:
+            CompilationFailed: the code cannot be compiled.
+        """
+        lines = largest_cache() // (4 * _LINE)
+        with ir.Context(), ir.Location.unknown():
+            self._copy = CompiledModule(ir.Module.parse(_copy_text(lines)), threads).run
+        self._memory = [allocate(argument.nbytes) for argument in self._copy.arguments]
+        for position, array in enumerate(self._memory):
+            array[:] = 1  # memory that was never written is one and the same page
+            self._copy.bind(position, array.ctypes.data)
+
+    def __call__(self, keep: Sequence[np.ndarray]) -> None:
+        """Empties the caches, and then reads some arrays, uint8, so that these are in them."""
+        self._copy()
+        for array in keep:
+            array[:: 4 * _LINE].max(initial=0)
+
+
+def _copy_text(lines: int) -> str:
+    """A module that copies as many cache lines."""
+    memref = f"memref<{lines}x{_LINE}xf32>"
+    return f"""
+func.func @main(%x: {memref} {{morph.input = 0}}, %y: {memref} {{morph.output = 0}}) {{
+  affine.for %i = 0 to {lines} {{
+    affine.for %j = 0 to {_LINE} {{
+      %a = affine.load %x[%i, %j] : {memref}
+      affine.store %a, %y[%i, %j] : {memref}
+    }}
+  }}
+  return
+}}"""

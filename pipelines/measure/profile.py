@@ -1,0 +1,85 @@
+"""How long each layer of a compiled network takes within the network."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from loopmorph.pipelines.codegen.compiled_code import CompiledCode, bind_memory
+from loopmorph.pipelines.codegen.engine import CompiledModule, allocate_for
+from loopmorph.pipelines.program import Program, copy_module
+from loopmorph.pipelines.support.collection import paused_collection
+
+_SETTLING = 3  # calls that do not count
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """A profile of a network.
+
+    Attributes:
+        seconds: layer -> median seconds of all its nests in one call, in program order; "" is the network's own
+            forward.
+        total: median seconds of one call of the code.
+    """
+
+    seconds: Mapping[str, float]
+    total: float
+
+
+def layer_times(program: Program, threads: int = 1, *, calls: int = 40) -> LayerTimes:
+    """Compiles a network with a clock read between the layers (see `morph-time-layers`) and calls it.
+
+    What a layer takes is what it adds to the network's time: its inputs lie where the layers before it left them, its
+    weights where the call before left them, and a wait for other threads counts to the layer that is waited for.
+
+    Args:
+        program: the network; its example inputs are computed on.
+        threads: number of threads.
+        calls: how many count.
+
+    Raises:
+        ArgumentError: a number of threads that this computer does not admit.
+        IllegalTransform: a loop marked as parallel is not.
+        CompilationFailed: an operation that cannot be lowered.
+    """
+    with paused_collection():
+        module = CompiledModule(copy_module(program.module), threads, timed=True)
+    code = CompiledCode(module.prepare, module.run, module.steps, cached=False)
+    memory = bind_memory(code, program)
+    own = allocate_for([code.run], ("input", "output", "clock"))
+    for position, argument in enumerate(code.run.arguments):
+        if (name := (argument.role, argument.key)) in own:
+            code.run.bind(position, own[name].ctypes.data)
+            if argument.role == "input":
+                values = program.example_inputs[int(argument.key)].numpy(force=True)
+                own[name][:] = values.reshape(-1).view(np.uint8)
+    code.prepare()
+    ticks, seconds = _run(code, own["clock", 0].view(np.int64), calls)
+    del memory  # alive until here: the code reads it
+    return _times(module.layers, ticks * seconds)
+
+
+def _run(code: CompiledCode, clock: np.ndarray, calls: int) -> tuple[np.ndarray, float]:
+    """The ticks between the clock's stamps in each call, and the seconds of a tick."""
+    stamps = np.empty((calls, len(clock)), np.int64)
+    for _ in range(_SETTLING):
+        code.run()
+    first, started = clock[-1], time.perf_counter()
+    for k in range(calls):
+        code.run()
+        stamps[k] = clock
+    seconds = time.perf_counter() - started
+    return np.diff(stamps, axis=1), seconds / max(1, int(clock[-1] - first))
+
+
+def _times(layers: tuple[str, ...], seconds: np.ndarray) -> LayerTimes:
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for position, layer in enumerate(layers):
+        places[layer].append(position)
+    medians = {layer: float(np.median(seconds[:, mine].sum(axis=1))) for layer, mine in places.items()}
+    return LayerTimes(medians, float(np.median(seconds.sum(axis=1))))

@@ -1,0 +1,210 @@
+"""Which of the old weights a rewritten network inherits, where its bottlenecks leave a choice.
+
+"slice"        the head of each dimension (what a bottleneck takes by itself)
+"mean"         the mean of the channels that are merged, and their sum where they are summed over; exact where the
+               merged channels are equal
+"salient"      the channels without which the outputs change most (see `loopmorph.pipelines.oracle.saliency`)
+"least-error"  that of the three with which the outputs are nearest to the original's on a batch
+
+Only bottlenecks choose. A group keeps the blocks on its diagonal (a mean over blocks that read other inputs means
+nothing), a coarse grid and bands keep whole weights, a narrowed iterator what its step names; and of a reduction
+iterator, whose input stays, and of a window "salient" keeps what "slice" does, so that addresses stay as they are.
+
+The choice is written into the steps themselves (`keep=`, `inherit=` of `morph-bottleneck`), for a network-wide
+dimension the same in every layer. The nests do not depend on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from loopmorph.passes.analysis.coupling.keep_set import KeepSet
+from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
+from loopmorph.passes.analysis.coupling.segments import shares
+from loopmorph.passes.analysis.coupling.ties import is_reduction
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.nest import find_nest
+from loopmorph.passes.neural.bottleneck import Bottleneck
+from loopmorph.passes.neural.coarse_plan import is_grid
+from loopmorph.passes.pipeline import parse_pipeline
+from loopmorph.pipelines.oracle.inherited_error import inherited_error
+from loopmorph.pipelines.oracle.saliency import saliency
+from loopmorph.pipelines.program import Program
+
+LEAST_ERROR = "least-error"
+CHOICES = ("slice", "mean", "salient")
+INHERITANCES = (*CHOICES, LEAST_ERROR)
+
+_Choose = Callable[[Program, Bottleneck], Bottleneck]
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """A rewritten network whose weights are inherited in one of the ways.
+
+    Attributes:
+        program: the network; its steps say what is inherited.
+        how: "slice", "mean" or "salient".
+        errors: each way that was tried -> the relative error of the outputs on the batch (see `inherited_error`).
+    """
+
+    program: Program
+    how: str
+    errors: Mapping[str, float]
+
+
+def check_inheritance(how: str) -> None:
+    """Raises:
+    ArgumentError: not one of `INHERITANCES`.
+    """
+    if how not in INHERITANCES:
+        raise ArgumentError("inherit", f"expected {', '.join(INHERITANCES[:-1])} or {LEAST_ERROR}, got {how!r}")
+
+
+def inherit(original: Program, program: Program, how: str, inputs: Sequence[torch.Tensor]) -> Inherited:
+    """Decides anew what the bottlenecks of a rewritten network inherit.
+
+    Args:
+        original: the network as imported.
+        program: what its steps make of that.
+        how: one of `INHERITANCES`.
+        inputs: the network's inputs, as a batch of any size.
+
+    Raises:
+        ArgumentError: another `how`.
+        IllegalTransform: the recorded steps do not lead from `original` to `program` (other passes were applied as
+            well), or the network's own code cannot run with the new shapes.
+    """
+    check_inheritance(how)
+    _require_recorded(original, program)
+    ways = CHOICES if how == LEAST_ERROR else (how,)
+    tried = {way: _redone(original, program, way, inputs) for way in ways}
+    errors: dict[tuple[str, ...], float] = {}
+    for each in tried.values():
+        if each.steps not in errors:
+            errors[each.steps] = inherited_error(original, each, *inputs)
+    found = {way: errors[each.steps] for way, each in tried.items()}
+    best = min(ways, key=lambda way: math.inf if math.isnan(found[way]) else found[way])
+    return Inherited(tried[best], best, found)
+
+
+def plain_step(text: str) -> str:
+    """A recorded step without what it says of the weights."""
+    step = _bottleneck(text)
+    return text if step is None else str(_plain(step))
+
+
+def _require_recorded(original: Program, program: Program) -> None:
+    steps = program.steps
+    if str(original.apply(",".join(steps)) if steps else original) != str(program):
+        reason = "passes that leave no record changed it as well; choose what is inherited before them"
+        raise IllegalTransform("program", f"its recorded steps do not lead to it: {reason}")
+
+
+def _redone(original: Program, program: Program, way: str, inputs: Sequence[torch.Tensor]) -> Program:
+    """The steps of the program, applied to the original again, each bottleneck as `way` has it."""
+    choose = _choice(way, inputs)
+    current, pending = original, list[str]()
+    for text in program.steps:
+        step = _bottleneck(text)
+        if step is not None:
+            current, pending = _applied(current, pending), []
+            text = str(choose(current, _plain(step)))
+        pending.append(text)
+    return _applied(current, pending)
+
+
+def _choice(way: str, inputs: Sequence[torch.Tensor]) -> _Choose:
+    if way == "mean":
+        return _with_mean
+    if way == "salient":
+        return lambda program, step: _with_salient(program, step, inputs)
+    return lambda program, step: step
+
+
+def _with_mean(program: Program, step: Bottleneck) -> Bottleneck:
+    with program.module.context:
+        nest = find_nest(program.module.operation, step.layer)
+        if is_grid(nest, nest.loop(step.iter)):
+            return step
+    merged = replace(step, inherit="mean")
+    return merged if _is_legal(program, merged) else step
+
+
+def _with_salient(program: Program, step: Bottleneck, inputs: Sequence[torch.Tensor]) -> Bottleneck:
+    with program.module.context:
+        nest = find_nest(program.module.operation, step.layer)
+        loop = nest.loop(step.iter)
+        if is_reduction(nest, loop.position) or is_grid(nest, loop):
+            return step
+        head = shares(ProgramAccesses(program.module.operation), nest, loop, step.factor)
+    try:
+        scores = saliency(program, step, inputs)
+    except IllegalTransform:  # a parameter that is used both along the dimension and across it has no one reader
+        return step
+    for keep in _keeps(head, step.factor, scores):
+        if keep == tuple(head.indices.tolist()):
+            return step
+        chosen = replace(step, keep=keep)
+        if _is_legal(program, chosen):
+            return chosen
+    return step
+
+
+def _keeps(head: KeepSet, factor: int, scores: np.ndarray) -> Iterator[tuple[int, ...]]:
+    """What may be kept, the best first: the best indices of each segment; those that are best in all segments of one
+    length together, for where they are tied to each other (groups); one of the parts, for where parts are (blocks).
+    """
+    segments = [(begin, begin + (end - begin) * factor) for begin, end in head.intervals]
+    yield _kept((begin, _best(scores[begin:end], (end - begin) // factor)) for begin, end in segments)
+    total: dict[int, np.ndarray] = {}
+    for begin, end in segments:
+        total[end - begin] = total.get(end - begin, np.zeros(end - begin)) + scores[begin:end]
+    yield _kept((begin, _best(total[end - begin], (end - begin) // factor)) for begin, end in segments)
+    parts = [_part(segments, factor, k) for k in range(factor)]
+    yield max(parts, key=lambda part: float(scores[list(part)].sum()))
+
+
+def _part(segments: Sequence[tuple[int, int]], factor: int, number: int) -> tuple[int, ...]:
+    sizes = [(begin, (end - begin) // factor) for begin, end in segments]
+    return _kept((begin, range(number * size, (number + 1) * size)) for begin, size in sizes)
+
+
+def _kept(segments: Iterable[tuple[int, Sequence[int]]]) -> tuple[int, ...]:
+    return tuple(begin + index for begin, indices in segments for index in indices)
+
+
+def _best(scores: np.ndarray, count: int) -> list[int]:
+    """The `count` indices of the greatest scores, ascending; of equal ones the first."""
+    return sorted(np.argsort(-scores, kind="stable")[:count].tolist())
+
+
+def _is_legal(program: Program, step: Bottleneck) -> bool:
+    operation = program.module.operation
+    try:
+        with operation.context:
+            step.analyze(operation)
+    except IllegalTransform:
+        return False
+    return True
+
+
+def _applied(program: Program, steps: Sequence[str]) -> Program:
+    return program.apply(",".join(steps)) if steps else program
+
+
+def _bottleneck(text: str) -> Bottleneck | None:
+    """The recorded step, if it is a bottleneck."""
+    if not text.startswith(Bottleneck.name):
+        return None
+    (step,) = parse_pipeline(text).elements
+    return step if isinstance(step, Bottleneck) else None
+
+
+def _plain(step: Bottleneck) -> Bottleneck:
+    return replace(step, keep=None, inherit="slice")

@@ -1,0 +1,328 @@
+"""Running a `Recipe` in PyTorch, with autograd: statements as strided views, `conv2d`, `einsum`, element-wise."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.raising import index_forms as forms
+from loopmorph.passes.raising.index_forms import Form
+from loopmorph.passes.raising.nest_recipe import (
+    Accumulation,
+    Call,
+    Constant,
+    Load,
+    Recipe,
+    Statement,
+    Value,
+    accumulation,
+    flatten,
+)
+from loopmorph.pipelines.oracle.box_view import put, take, view_box
+from loopmorph.pipelines.oracle.convolution_view import convolve, view_convolution
+
+_COMPARISONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "eq": torch.eq,
+    "ne": torch.ne,
+    "gt": torch.gt,
+    "ge": torch.ge,
+    "lt": torch.lt,
+    "le": torch.le,
+}
+_OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "arith.addf": torch.add,
+    "arith.subf": torch.sub,
+    "arith.mulf": torch.mul,
+    "arith.divf": torch.div,
+    "arith.remf": torch.fmod,
+    "arith.negf": torch.neg,
+    "arith.maximumf": torch.maximum,
+    "arith.minimumf": torch.minimum,
+    "arith.select": torch.where,
+    "arith.andi": torch.logical_and,
+    "arith.ori": torch.logical_or,
+    "arith.xori": torch.logical_xor,
+    "math.absf": torch.abs,
+    "math.ceil": torch.ceil,
+    "math.cos": torch.cos,
+    "math.erf": torch.erf,
+    "math.exp": torch.exp,
+    "math.exp2": torch.exp2,
+    "math.expm1": torch.expm1,
+    "math.floor": torch.floor,
+    "math.log": torch.log,
+    "math.log1p": torch.log1p,
+    "math.log2": torch.log2,
+    "math.powf": torch.pow,
+    "math.rsqrt": torch.rsqrt,
+    "math.sin": torch.sin,
+    "math.sqrt": torch.sqrt,
+    "math.tanh": torch.tanh,
+}
+
+
+def check_supported(recipe: Recipe) -> None:
+    """Raises:
+    IllegalTransform: the recipe holds something that `execute` has no case for; names it.
+    """
+    where = f"layer '{recipe.layer}'"
+    for statement in recipe.statements:
+        found = accumulation(statement)
+        if statement.guards and (found is None or found[0] != "sum"):
+            raise IllegalTransform(where, "a loop bound that depends on other loops in a way that cannot be undone")
+        if len(statement.loops) > 50:
+            raise IllegalTransform(where, f"a nest of {len(statement.loops)} loops; at most 50 can be executed")
+        for name in _operations(statement.value):
+            if name not in _OPERATIONS and name != "arith.cmpf":
+                raise IllegalTransform(where, f"operation '{name}' has no case in PyTorch")
+
+
+def execute(recipe: Recipe, given: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+    """Runs all statements.
+
+    Args:
+        recipe: what to run.
+        given: buffer number -> tensor, for the inputs and the parameters; all of one dtype and device. The inputs'
+            axis 0 may have any extent if `recipe.batch` is not None.
+
+    Returns:
+        Buffer number -> tensor of each output, in the buffer's shape (the batch as given on axis 0 of batched ones).
+    """
+    first = given[recipe.numbers("input")[0]] if recipe.numbers("input") else next(iter(given.values()))
+    batch = first.shape[0] if recipe.batch is not None else None
+    run = _Run(recipe, batch, first, {k: t.contiguous().reshape(-1) for k, t in given.items()})
+    for statement, number in itertools.zip_longest(recipe.statements, recipe.batch_loops):
+        run.statement(statement, number)
+    return {k: run.flat[k].reshape(run.shape(k)) for k in recipe.numbers("output")}
+
+
+@dataclass(frozen=True)
+class _Array:
+    """A tensor with one axis for each of `loops`, in this order."""
+
+    tensor: torch.Tensor
+    loops: tuple[int, ...]
+
+    def over(self, loops: tuple[int, ...]) -> torch.Tensor:
+        """The tensor with an axis for each of `loops` (its own among them, in the same order), 1 where it has none."""
+        shape = dict(zip(self.loops, self.tensor.shape, strict=True))
+        return self.tensor.reshape([shape.get(n, 1) for n in loops])
+
+
+@dataclass
+class _Run:
+    recipe: Recipe
+    batch: int | None
+    like: torch.Tensor
+    flat: dict[int, torch.Tensor]
+    extents: dict[int, int] = field(default_factory=dict)
+
+    def shape(self, buffer: int) -> tuple[int, ...]:
+        shape = self.recipe.buffers[buffer].shape
+        return (self.batch, *shape[1:]) if self.batch is not None and buffer in self.recipe.batched else shape
+
+    def statement(self, statement: Statement, batch_loop: int | None) -> None:
+        self.extents = statement.extent_of
+        if batch_loop is not None and self.batch is not None:
+            self.extents[batch_loop] = self.batch
+        kept = forms.used_loops(forms.add(*(_marker(f) for f in statement.target.index)))
+        kept_loops = tuple(n for n in statement.loops if n in kept)
+        found = accumulation(statement)
+        if found is None:
+            self._write(statement.target, kept_loops, self._evaluate(statement.value), None)
+        else:
+            kind, terms = found
+            for term in terms:
+                if kind == "sum":
+                    array = self._sum(term, statement, kept_loops)
+                else:
+                    array = self._extremum(term, kept_loops, kind)
+                self._write(statement.target, kept_loops, array, kind)
+
+    # -- values
+
+    def _evaluate(self, value: Value) -> _Array:
+        if isinstance(value, Load):
+            return self._load(value)
+        if isinstance(value, Constant):
+            return _Array(torch.full((), value.value, dtype=self.like.dtype, device=self.like.device), ())
+        args = [self._evaluate(a) for a in value.args]
+        loops = tuple(sorted({n for a in args for n in a.loops}))
+        tensors = [a.over(loops) for a in args]
+        if value.op == "arith.cmpf":
+            return _Array(_compare(value.predicate, tensors[0], tensors[1]), loops)
+        return _Array(_OPERATIONS[value.op](*tensors), loops)
+
+    def _load(self, load: Load) -> _Array:
+        flat = self._memory(load.buffer)
+        address = load.address(self.recipe.buffers)
+        loops = tuple(sorted(forms.used_loops(address)))
+        box = view_box(load.index, self.extents)
+        if box is not None:
+            return _Array(take(flat.reshape(self.shape(load.buffer)), box, self.extents, loops), loops)
+        if _is_strided(address):
+            strides = address.coefficients
+            sizes, steps = [self.extents[n] for n in loops], [strides[n] for n in loops]
+            return _Array(flat.as_strided(sizes, steps, flat.storage_offset() + address.constant), loops)
+        return _Array(flat[self._addresses(address, loops)], loops)
+
+    def _addresses(self, address: Form, loops: tuple[int, ...]) -> torch.Tensor:
+        """The address (or the value of any other form) at every point of `loops`, int64."""
+        device = self.like.device
+        grids = {
+            n: torch.arange(self.extents[n], device=device).reshape([-1 if n == m else 1 for m in loops]) for n in loops
+        }
+        zero = torch.zeros([1] * len(loops), dtype=torch.int64, device=device)
+        return forms.evaluate(address, grids.__getitem__, zero).expand([self.extents[n] for n in loops])
+
+    def _memory(self, buffer: int) -> torch.Tensor:
+        if buffer not in self.flat:
+            self.flat[buffer] = self.like.new_zeros(math.prod(self.shape(buffer)))
+        return self.flat[buffer]
+
+    # -- reductions
+
+    def _sum(self, term: Value, statement: Statement, kept: tuple[int, ...]) -> _Array:
+        """A product of factors, each over the loops that it uses, summed over all loops that are not kept."""
+        terms = flatten(term, "arith.mulf")
+        convolved = self._convolve(terms, kept) if not statement.guards else None
+        if convolved is not None:
+            return convolved
+        factors = [*(self._evaluate(f) for f in terms), *(self._mask(guard) for guard in statement.guards)]
+        used = {n for f in factors for n in f.loops}
+        letters = {n: k for k, n in enumerate(sorted(used))}
+        result = tuple(n for n in sorted(kept) if n in used)
+        operands: list[torch.Tensor | list[int]] = []
+        for factor in factors:
+            operands += [factor.tensor, [letters[n] for n in factor.loops]]
+        repeats = math.prod(self.extents[n] for n in statement.loops if n not in used and n not in kept)
+        total = torch.einsum(*operands, [letters[n] for n in result])
+        return _Array(total * repeats if repeats != 1 else total, result)
+
+    def _mask(self, guard: Form) -> _Array:
+        """1 where the guard holds, 0 elsewhere."""
+        loops = tuple(sorted(forms.used_loops(guard)))
+        return _Array((self._addresses(guard, loops) >= 0).to(self.like.dtype), loops)
+
+    def _convolve(self, terms: Sequence[Value], kept: tuple[int, ...]) -> _Array | None:
+        """The sum of the product as a convolution; None where it is none."""
+        loads = [t for t in terms if isinstance(t, Load)]
+        weights = [t for t in loads if self.recipe.buffers[t.buffer].kind == "parameter"]
+        sources = [t for t in loads if t not in weights]
+        if len(terms) != 2 or len(weights) != 1 or len(sources) != 1:
+            return None
+        view = view_convolution(sources[0], weights[0], frozenset(kept), self.recipe.buffers)
+        if view is None:
+            return None
+        buffers = [self._memory(load.buffer) for load in (sources[0], weights[0])]
+        shapes = [self.shape(load.buffer) for load in (sources[0], weights[0])]
+        image, filters = (flat.reshape(shape) for flat, shape in zip(buffers, shapes, strict=True))
+        result = convolve(view, image, filters, self.extents)
+        order = sorted(range(len(view.loops)), key=view.loops.__getitem__)
+        return _Array(result.permute(order), tuple(sorted(view.loops)))
+
+    def _extremum(self, term: Value, kept: tuple[int, ...], kind: Accumulation) -> _Array:
+        array = self._evaluate(term)
+        axes = [k for k, n in enumerate(array.loops) if n not in kept]
+        if not axes:
+            return array
+        reduced = array.tensor.amax(axes) if kind == "max" else array.tensor.amin(axes)
+        return _Array(reduced, tuple(n for n in array.loops if n in kept))
+
+    # -- stores
+
+    def _write(self, target: Load, loops: tuple[int, ...], array: _Array, kind: Accumulation | None) -> None:
+        loops = tuple(sorted(loops))
+        value = array.over(loops).expand([self.extents[n] for n in loops])
+        old = self._memory(target.buffer)
+        if kind in ("max", "min"):
+            present = self._load(target)
+            value = (torch.maximum if kind == "max" else torch.minimum)(present.over(loops), value)
+        address = target.address(self.recipe.buffers)
+        order = self._covering_order(address, loops, old.numel())
+        if order is not None:
+            new = value.permute(order).reshape(-1).contiguous()  # an expanded value has strides of 0
+            self.flat[target.buffer] = old + new if kind == "sum" else new
+            return
+        box = view_box(target.index, self.extents)
+        if box is not None and sorted(box.loops) == list(loops):
+            whole = put(old.reshape(self.shape(target.buffer)), box, value, loops, kind == "sum")
+            self.flat[target.buffer] = whole.reshape(-1)
+            return
+        if self._is_injective(address, loops):
+            new = old.clone()
+            strides = address.coefficients
+            part = new.as_strided(value.shape, [strides[n] for n in loops], address.constant)
+            if kind == "sum":
+                part.add_(value)
+            else:
+                part.copy_(value)
+            self.flat[target.buffer] = new
+            return
+        position = self._addresses(address, loops).reshape(-1)
+        self.flat[target.buffer] = old.index_put((position,), value.reshape(-1), accumulate=kind == "sum")
+
+    def _covering_order(self, address: Form, loops: tuple[int, ...], size: int) -> list[int] | None:
+        """The order of `loops` in which the addresses are 0, 1, ... size-1; None where they are not."""
+        if not address.is_linear or address.constant:
+            return None
+        strides = address.coefficients
+        order = sorted(range(len(loops)), key=lambda k: -strides[loops[k]])
+        expected = size
+        for k in order:
+            extent = self.extents[loops[k]]
+            if expected != strides[loops[k]] * extent:
+                return None
+            expected //= extent
+        return order if expected == 1 else None
+
+    def _is_injective(self, address: Form, loops: tuple[int, ...]) -> bool:
+        """Sufficient: each stride exceeds all that the smaller ones reach together."""
+        if not _is_strided(address):
+            return False
+        reach = 0
+        for stride, extent in sorted((address.coefficients[n], self.extents[n]) for n in loops):
+            if stride <= reach:
+                return False
+            reach += stride * (extent - 1)
+        return True
+
+
+def check_batch(recipe: Recipe, batch: int) -> None:
+    """Raises:
+    ArgumentError: the recipe runs with its example batch only, and this is another.
+    """
+    example = recipe.buffers[recipe.numbers("input")[0]].shape[0]
+    if recipe.batch is None and batch != example:
+        raise ArgumentError("input", f"layer '{recipe.layer}' is scheduled for batches of {example}, got {batch}")
+
+
+def _marker(form: Form) -> Form:
+    """A form that mentions the same loops with positive coefficients, so that sums of such do not cancel."""
+    return forms.add(*(forms.loop(n) for n in forms.used_loops(form)))
+
+
+def _is_strided(address: Form) -> bool:
+    return address.is_linear and all(c > 0 for c in address.coefficients.values())
+
+
+def _operations(value: Value) -> set[str]:
+    if not isinstance(value, Call):
+        return set()
+    return {value.op}.union(*(_operations(a) for a in value.args))
+
+
+def _compare(predicate: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`arith.cmpf`: o.. is false, u.. true where an operand is NaN."""
+    unordered = torch.isnan(a) | torch.isnan(b)
+    if predicate in ("ord", "uno"):
+        return unordered if predicate == "uno" else ~unordered
+    if predicate in ("true", "false"):
+        return torch.full_like(unordered, predicate == "true")
+    result = _COMPARISONS[predicate[1:]](a, b)
+    return result & ~unordered if predicate[0] == "o" else result | unordered

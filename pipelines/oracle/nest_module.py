@@ -1,0 +1,137 @@
+"""`NestModule`: the nests of one layer as a PyTorch module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.nest import Nest
+from loopmorph.passes.raising.nest_batch import free_batch
+from loopmorph.passes.raising.nest_extract import extract
+from loopmorph.passes.raising.nest_recipe import Recipe
+from loopmorph.passes.raising.raise_nest import raise_convolution
+from loopmorph.pipelines.oracle.fan_in import fan_ins
+from loopmorph.pipelines.oracle.nest_executor import check_batch, check_supported, execute
+
+
+class NestModule(nn.Module):
+    """Runs all nests of a layer, whatever they compute, with autograd; a *new* operator needs no case of its own.
+
+    Contractions run on slices and strided views, as `conv2d` where they slide a window and else as `torch.einsum`,
+    everything else element by element over index grids; only indices with a `floordiv` or `mod` that cannot be resolved
+    are gathered. The module is plain data: it can be copied and pickled, and it computes in the dtype and on the device
+    of its input.
+
+    The batch may be any where each sample is treated alike (see `loopmorph.passes.raising.nest_batch.free_batch`).
+
+    Args:
+        nests: all nests of the layer, in program order.
+        parameters: qualified name -> tensor of every parameter that they read, in its present shape; copied.
+        prefix: qualified name of the layer's module; the parameters are registered under what follows it.
+        trainable: the names of those that are trained; the others become buffers. None: all.
+
+    Raises:
+        IllegalTransform: an operation without a case in PyTorch (named), or not exactly one output.
+        ArgumentError: a parameter is missing, or has another shape.
+    """
+
+    def __init__(
+        self,
+        nests: Sequence[Nest],
+        parameters: Mapping[str, torch.Tensor],
+        prefix: str = "",
+        trainable: frozenset[str] | None = None,
+    ) -> None:
+        super().__init__()
+        recipe = extract(nests).recipe
+        check_supported(recipe)
+        outputs = recipe.numbers("output")
+        if len(outputs) != 1:
+            raise IllegalTransform(f"layer '{recipe.layer}'", f"it has {len(outputs)} outputs; one is required")
+        self.recipe: Recipe = free_batch(recipe)
+        self.is_convolution: bool = raise_convolution(nests) is not None
+        self.fan_ins: dict[str, int] = {recipe.buffers[k].name: n for k, n in fan_ins(recipe).items()}
+        self.fan_in: int = max(self.fan_ins.values(), default=1)
+        self._names: dict[int, str] = {}
+        order = list(parameters)
+        for number in sorted(recipe.numbers("parameter"), key=lambda k: _position(order, recipe.buffers[k].name)):
+            self._register(number, parameters, prefix, trainable)
+
+    def _register(
+        self, number: int, parameters: Mapping[str, torch.Tensor], prefix: str, trainable: frozenset[str] | None
+    ) -> None:
+        buffer = self.recipe.buffers[number]
+        if buffer.name not in parameters:
+            raise ArgumentError("parameters", f"no tensor for '{buffer.name}'")
+        tensor = parameters[buffer.name].detach().clone()
+        if tuple(tensor.shape) != buffer.shape:
+            raise ArgumentError(
+                "parameters", f"'{buffer.name}' has shape {tuple(tensor.shape)}, the nests read {buffer.shape}"
+            )
+        name = buffer.name.removeprefix(f"{prefix}." if prefix else "").replace(".", "_")
+        self._names[number] = name
+        if trainable is None or buffer.name in trainable:
+            self.register_parameter(name, nn.Parameter(tensor))
+        else:
+            self.register_buffer(name, tensor)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Runs the nests.
+
+        Args:
+            inputs: the activations, in the order in which the nests first read them. Axis 0 is the batch; the other
+                axes may be grouped otherwise than in the nests, as long as the elements are the same, row-major.
+
+        Raises:
+            ArgumentError: another number of inputs, a size that the nests do not read, or a batch that they fix.
+        """
+        numbers = self.recipe.numbers("input")
+        if len(inputs) != len(numbers):
+            raise ArgumentError("inputs", f"layer '{self.recipe.layer}' has {len(numbers)} inputs, got {len(inputs)}")
+        given: dict[int, torch.Tensor] = {}
+        for number, x in zip(numbers, inputs, strict=True):
+            check_batch(self.recipe, x.shape[0])
+            shape = self.recipe.buffers[number].shape
+            if math.prod(x.shape[1:]) != math.prod(shape[1:]):
+                raise ArgumentError(
+                    "inputs",
+                    f"layer '{self.recipe.layer}' reads {tuple(shape[1:])} elements a sample, got {tuple(x.shape[1:])}",
+                )
+            given[number] = x.reshape(x.shape[0], *shape[1:])
+        given.update({number: getattr(self, name) for number, name in self._names.items()})
+        (result,) = execute(self.recipe, given).values()
+        return result
+
+    @property
+    def parameter_names(self) -> dict[str, str]:
+        """Name of each parameter or buffer of the module -> its qualified name in the network."""
+        return {local: self.recipe.buffers[number].name for number, local in self._names.items()}
+
+    def reset_parameters(self) -> None:
+        """Fresh values as `nn.Conv2d` draws them: uniform within 1/sqrt(fan-in).
+
+        The fan-in is that of the contraction that the parameter belongs to, counted from the nests; parameters that
+        are only added (a bias) get the largest.
+        """
+        with torch.no_grad():
+            for local, name in self.parameter_names.items():
+                tensor = getattr(self, local)
+                if isinstance(tensor, nn.Parameter):
+                    bound = 1 / math.sqrt(self.fan_ins.get(name, self.fan_in))
+                    tensor.uniform_(-bound, bound)
+
+    def extra_repr(self) -> str:
+        """The layer, and what goes in and comes out."""
+        shapes = {
+            kind: [self.recipe.buffers[k].shape for k in self.recipe.numbers(kind)] for kind in ("input", "output")
+        }
+        return f"layer={self.recipe.layer!r}, inputs={shapes['input']}, output={shapes['output'][0]}"
+
+
+def _position(names: Sequence[str], name: str) -> int:
+    """Where `name` stands, the end for one that is missing; parameters are registered in the network's own order."""
+    return names.index(name) if name in names else len(names)

@@ -1,0 +1,362 @@
+"""Module surgery: the rewritten network as an ordinary PyTorch module.
+
+In a copy of the imported module the layers whose nests or parameters changed are replaced, by qualified name;
+everything else stays the user's code. Convolutions and linear layers are raised from their nests and become
+`nn.Conv2d` and `nn.Linear`; one that is neither any more becomes a `NestModule`, which also holds what transformations
+have made of its parameters: pieces (`weight_part0`) and new ones (`mix`). BatchNorms get their new number of channels.
+Whether something changed is told by comparing what was raised with the module's own attributes.
+
+A layer that is not recognised, and that no recorded step other than a loop transformation names, keeps its own
+attributes and takes the shapes of its parameters: such are layers that read their input through a view (a channel
+shuffle) or pad it by reflection.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch_mlir import ir
+
+from loopmorph.passes.base import Transformation
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
+from loopmorph.passes.nest import Nest, nests
+from loopmorph.passes.raising.nest_extract import extract, parameter_name
+from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, summands
+from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
+from loopmorph.passes.registry import all_passes
+from loopmorph.pipelines.oracle import surgery_layers as layers
+from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.oracle.surgery_check import check_runs, fused_layers
+from loopmorph.pipelines.oracle.surgery_own_code import check_own_code
+from loopmorph.pipelines.program import Program, step_layer
+
+_PACKED_ACTIVATION = re.compile(r"morph-pack\{.*\boperand=(?:input|output)\b")
+_REPLACED = (nn.Conv2d, nn.Linear)
+_STEP_NAME = re.compile(r"[\w-]+")
+
+
+def to_module(program: Program) -> nn.Module:
+    """The rewritten network: a copy of `program.model` with `program.parameters`, in the model's own mode.
+
+    Parameters keep their names, `requires_grad`, dtype and device; BatchNorm statistics are inherited. Hooks on
+    replaced layers are not carried over. The copy is run once on the example inputs.
+
+    Raises:
+        IllegalTransform: a layer that changed and has no rewritten form, or the model's own code fails with the new
+            shapes.
+    """
+    surgery = _Surgery(program)
+    replacements: dict[int, nn.Module] = {}
+    for path, module in list(surgery.model.named_modules()):
+        new = surgery.replacement(path, module)
+        if new is not None:
+            replacements[id(module)] = new
+    surgery.check_all_taken()
+    own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
+    model = _substitute(surgery.model, replacements)
+    check_runs(program, model)
+    check_own_code(program, model, own_code)
+    return model
+
+
+def raise_layer(program: Program, layer: str) -> nn.Module:
+    """The module that surgery has for one layer; it maps the layer's input activation to its output.
+
+    Args:
+        program: the rewritten program.
+        layer: a layer's name, as in `program.layers`. A layer that is no module of its own (an operation of a
+            module's `forward`) gives a `NestModule`, which may have several inputs.
+
+    Raises:
+        ArgumentError: no such layer.
+        IllegalTransform: as `to_module`, but only this layer is looked at and nothing is run.
+    """
+    surgery = _Surgery(program)
+    if layer not in surgery.by_layer:
+        raise ArgumentError("layer", f"no layer '{layer}' in the program")
+    path = _base(layer)
+    modules = dict(surgery.model.named_modules())
+    if path in modules and path:
+        new = surgery.replacement(path, modules[path])
+        return modules[path] if new is None else new
+    return surgery.nest_module([layer], path.partition("|")[0])
+
+
+@dataclass
+class _Surgery:
+    program: Program
+    model: nn.Module = field(init=False)
+    by_layer: dict[str, list[Nest]] = field(init=False)
+    values: Mapping[str, torch.Tensor] = field(init=False)
+    sources: Mapping[str, str | None] = field(init=False)
+    names: dict[int, str] = field(init=False)
+    rewritten: frozenset[str] = field(init=False)
+    fresh: dict[str, nn.Parameter] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.model = copy.deepcopy(self.program.model)
+        self.sources = self.program.sources
+        whole = {name: self.program.imported[name] for name in filter(self._is_whole, self._cut())}
+        self.values = {**self.program.parameters, **whole}
+        self.by_layer = {}
+        for nest in nests(self.program.module.operation):
+            self.by_layer.setdefault(nest.layer, []).append(nest)
+        # Tied parameters have one name in the program; the tensor tells which.
+        known = {*self.values, *self.sources.values()}
+        self.names = {id(t): name for name, t in _named_tensors(self.model) if name in known}
+        self.rewritten = frozenset(filter(None, map(_rewritten_layer, self.program.steps)))
+
+    def replacement(self, path: str, module: nn.Module) -> nn.Module | None:
+        """The module to put at `path`; None where the present one stays (with the program's values)."""
+        new: nn.Module | None = None
+        if type(module) is nn.Conv2d or type(module) is nn.Linear:
+            new = self._contraction(path, module)
+        elif self._changed(module) and isinstance(module, _NormBase) and _is_torch_own(module):
+            new = self._norm(path, module)
+        elif self._changed(module) and _is_torch_own(module):
+            names = ", ".join(f"'{n}'" for n in self._changed(module))
+            raise IllegalTransform(
+                f"layer '{path}'", f"a {type(module).__name__} cannot take the new shape of its {names}"
+            )
+        if new is None:
+            self._adopt_values(module)
+            return None
+        new.train(module.training)
+        return new
+
+    def nest_module(self, names: list[str], path: str) -> NestModule:
+        """The nests of a layer as they are."""
+        if len(names) != 1:
+            raise IllegalTransform(f"layer '{path}'", f"it is used {len(names)} times and no longer a known operation")
+        parameters = {n for n, t in _named_tensors(self.model) if isinstance(t, nn.Parameter)}
+        trainable = frozenset(n for n, source in self.sources.items() if source is None or source in parameters)
+        self.taken |= self._parameters_of(names)
+        return NestModule(self.by_layer[names[0]], self.values, path, trainable)
+
+    def check_all_taken(self) -> None:
+        """Raises:
+        IllegalTransform: a new parameter that no module holds, since its layer is none of its own.
+        """
+        for name, source in self.sources.items():
+            if source is None and name not in self.taken:
+                layer = name.rpartition(".")[0]
+                reason = (
+                    f"'{name}' has no place in PyTorch: only nn.Conv2d and nn.Linear can be extended by a parameter"
+                )
+                raise IllegalTransform(f"layer '{layer}'", reason)
+
+    def in_own_code(self) -> list[str]:
+        """The layers that were rewritten, but are computed by code that no replacement of a module changes."""
+        modules = dict(self.model.named_modules(remove_duplicate=False))
+        own = [n for n in self.by_layer if n in self.rewritten and type(modules.get(_base(n))) not in _REPLACED]
+        roots = [n for n in own if type(self.model) in _REPLACED and n in self._layers_of("", self.model)]
+        return [n for n in own if n not in roots]
+
+    # -- layers that are contractions
+
+    def _contraction(self, path: str, module: nn.Conv2d | nn.Linear) -> nn.Module | None:
+        names = self._layers_of(path, module)
+        if not names:
+            return None
+        raised = [self._raise(name, module) for name in names]
+        first = raised[0]
+        if first is None or None in raised:
+            return self._unrecognised(path, module, names)
+        if any(other != first for other in raised):
+            differing = next(n for n, other in zip(names, raised, strict=True) if other != first)
+            raise IllegalTransform(f"layer '{differing}'", f"it shares its parameters with '{names[0]}' but differs")
+        if isinstance(module, nn.Conv2d) and isinstance(first, Convolution):
+            if layers.is_same_convolution(module, first):
+                return None
+            return self._with_values(layers.build_convolution(module, first), module, first.weight, first.bias)
+        if isinstance(module, nn.Linear) and isinstance(first, Linear):
+            if layers.is_same_linear(module, first):
+                return None
+            return self._with_values(layers.build_linear(module, first), module, first.weight, first.bias)
+        return None
+
+    def _raise(self, name: str, module: nn.Module) -> Convolution | Linear | None:
+        raiser = raise_convolution if isinstance(module, nn.Conv2d) else raise_linear
+        return raiser(self.by_layer[name])
+
+    def _unrecognised(self, path: str, module: nn.Conv2d | nn.Linear, names: list[str]) -> nn.Module | None:
+        own = self._names_of(module)
+        sources = {p: self.sources[p] for p in self._parameters_of(names)}
+        if self.rewritten.intersection(names) or any(p != source for p, source in sources.items()):
+            foreign = sorted(p for p, source in sources.items() if source not in {None, *own})
+            if foreign:
+                raise IllegalTransform(f"layer '{path}'", f"its nests also read parameters of others: {foreign[0]}")
+            self._require_plain_layout(path, names, 4 if isinstance(module, nn.Conv2d) else 2)
+            self._require_own_work(path, names)
+            return self._in_place_of(self.nest_module(names, path), module)
+        if not self._changed(module):
+            return None
+        weight = self.names[id(module.weight)]
+        bias = None if module.bias is None else self.names[id(module.bias)]
+        shape = self.values[weight].shape
+        if isinstance(module, nn.Conv2d):
+            return self._with_values(layers.reshaped_convolution(module, shape), module, weight, bias)
+        return self._with_values(layers.reshaped_linear(module, shape), module, weight, bias)
+
+    def _in_place_of(self, new: NestModule, old: nn.Conv2d | nn.Linear) -> NestModule:
+        """The new module with what the old one is known for: what is trained, and whether it is a convolution."""
+        trained = {self.names[id(t)]: t.requires_grad for t in old.parameters(recurse=False) if id(t) in self.names}
+        for local, name in new.parameter_names.items():
+            tensor, source = getattr(new, local), self.sources[name]
+            if isinstance(tensor, nn.Parameter) and source is not None:
+                tensor.requires_grad_(trained.get(source, True))
+        new.is_convolution = isinstance(old, nn.Conv2d)
+        return new
+
+    def _require_plain_layout(self, path: str, names: list[str], rank: int) -> None:
+        """Raises:
+        IllegalTransform: an activation that the layer shares with others has more axes than a module gives and takes,
+            since it lies in blocks.
+        """
+        if not any(_PACKED_ACTIVATION.match(step) for step in self.program.steps):
+            return
+        ours = {a.memref for name in names for nest in self.by_layer[name] for a in nest.accesses}
+        blocked = {memref for memref in ours if ir.MemRefType(memref.type).rank > rank}
+        for layer in [name for name in self.by_layer if name not in names]:
+            if any(a.memref in blocked for nest in self.by_layer[layer] for a in nest.accesses):
+                reason = f"morph-pack has laid out an activation that it shares with '{layer}' in blocks"
+                raise IllegalTransform(f"layer '{path}'", f"{reason}, and no module gives and takes those")
+
+    def _require_own_work(self, path: str, names: list[str]) -> None:
+        """Raises:
+        IllegalTransform: the layer's nests also compute what comes after it, which the model's code computes anyway.
+        """
+        fused = fused_layers(self.program)
+        for name in [n for n in names if n in fused]:
+            recipe = extract(self.by_layer[name]).recipe
+            values = [s.value for s in recipe.statements if accumulation(s) is None]
+            terms = [term for value in values for term in summands(value)]
+            if len(recipe.numbers("input")) > 1 or not all(isinstance(term, Load | Constant) for term in terms):
+                reason = f"{FuseEpilogue.name} has put into its nests what comes after it"
+                raise IllegalTransform(f"layer '{path}'", f"{reason}, which the model's own code computes, too")
+
+    def _layers_of(self, path: str, module: nn.Module) -> list[str]:
+        """The layers that are calls of this module; the network itself, if it is one, is found by its parameters."""
+        if path:
+            return [name for name in self.by_layer if _base(name) == path]
+        own = self._names_of(module)
+        return [name for name in self.by_layer if self._parameters_of([name]) & own]
+
+    def _parameters_of(self, names: list[str]) -> set[str]:
+        accesses = [a for name in names for nest in self.by_layer[name] for a in nest.accesses]
+        return {p for a in accesses if (p := parameter_name(a.memref)) is not None}
+
+    def _names_of(self, module: nn.Module) -> set[str]:
+        return {self.names[id(t)] for _, t in _own_tensors(module) if id(t) in self.names}
+
+    # -- values
+
+    def _norm(self, path: str, module: _NormBase) -> nn.Module:
+        own = {name: self.names[id(t)] for name, t in _own_tensors(module) if id(t) in self.names}
+        sizes = {self.values[name].shape for name in own.values()}
+        if len(sizes) != 1:
+            raise IllegalTransform(f"layer '{path}'", f"its parameters and statistics differ in shape: {sorted(sizes)}")
+        new = layers.reshaped_norm(module, next(iter(sizes))[0])
+        for name, tensor in _own_tensors(module):
+            if name not in own:
+                new.register_buffer(name, tensor.detach().clone())
+            elif isinstance(tensor, nn.Parameter):
+                new.register_parameter(name, self._parameter(own[name], tensor))
+            else:
+                new.register_buffer(name, self.values[own[name]].to(tensor).clone())
+        return new
+
+    def _with_values(self, new: nn.Module, old: nn.Conv2d | nn.Linear, weight: str, bias: str | None) -> nn.Module:
+        new.register_parameter("weight", self._parameter(weight, old.weight))
+        new.register_parameter(
+            "bias", None if bias is None else self._parameter(bias, old.weight if old.bias is None else old.bias)
+        )
+        return new
+
+    def _parameter(self, name: str, old: torch.Tensor) -> nn.Parameter:
+        """The one new parameter of this name, so that what was tied stays tied."""
+        if name not in self.fresh:
+            self.fresh[name] = nn.Parameter(self.values[name].to(old).clone(), requires_grad=old.requires_grad)
+        return self.fresh[name]
+
+    def _adopt_values(self, module: nn.Module) -> None:
+        """The program's values for a module that stays; a user's own parameters may change their shape."""
+        for name, tensor in list(_own_tensors(module)):
+            source = self.names.get(id(tensor))
+            if source is None:
+                continue
+            if source not in self.values:
+                reason = "it was cut into pieces that differ now; only nn.Conv2d and nn.Linear can take such"
+                raise IllegalTransform(f"parameter '{source}'", reason)
+            value = self.values[source]
+            if value.shape == tensor.shape and source not in self.fresh:
+                with torch.no_grad():
+                    tensor.copy_(value)
+            elif isinstance(tensor, nn.Parameter):
+                module.register_parameter(name, self._parameter(source, tensor))
+            else:
+                setattr(module, name, value.to(tensor).clone())
+
+    def _changed(self, module: nn.Module) -> list[str]:
+        """The module's own parameters and buffers whose shape the program changed."""
+        own = [(name, t, self.names.get(id(t))) for name, t in _own_tensors(module)]
+        return [
+            name
+            for name, t, source in own
+            if source is not None and (source not in self.values or self.values[source].shape != t.shape)
+        ]
+
+    def _cut(self) -> set[str]:
+        """The imported parameters of which there are pieces."""
+        return {source for name, source in self.sources.items() if source is not None and source != name}
+
+    def _is_whole(self, source: str) -> bool:
+        """Whether the pieces of a parameter are still all of it, each element once, so that they can be joined."""
+        pieces = [self.program.origins[name].flatten() for name, s in self.sources.items() if s == source != name]
+        positions = torch.cat(pieces)
+        return len(positions) == len(positions.unique()) == self.program.imported[source].numel()
+
+
+def _substitute(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.Module:
+    """Puts the replacements wherever a module holds what they replace."""
+    for module in list(model.modules()):
+        for name, child in list(module._modules.items()):
+            if id(child) in replacements:
+                module._modules[name] = replacements[id(child)]
+    return replacements.get(id(model), model)
+
+
+def _rewritten_layer(step: str) -> str | None:
+    """The layer that a recorded step names, unless the step is a loop transformation, which keeps the values."""
+    name = _STEP_NAME.match(step)
+    kind = None if name is None else all_passes().get(name[0])
+    if kind is not None and issubclass(kind, Transformation) and kind.kind == "loop":
+        return None
+    return step_layer(step)
+
+
+def _own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    named = [*module.named_parameters(recurse=False, remove_duplicate=False)]
+    return [*named, *module.named_buffers(recurse=False, remove_duplicate=False)]
+
+
+def _named_tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    named = [*model.named_parameters(remove_duplicate=False)]
+    return [*named, *model.named_buffers(remove_duplicate=False)]
+
+
+def _base(layer: str) -> str:
+    """The module's qualified name: without the `@k` of its k-th repeated call."""
+    return re.sub(r"@\d+", "", layer)
+
+
+def _is_torch_own(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.")

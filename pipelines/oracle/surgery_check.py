@@ -1,0 +1,122 @@
+"""After surgery: does the user's own code run with the new shapes, and does it compute what the program has?"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._pytree import tree_leaves
+from torch_mlir import ir
+
+from loopmorph.passes import marks
+from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
+from loopmorph.passes.nest import functions, nests
+from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.program import Program, step_layer
+
+_CHECKED_LAYERS = (nn.Conv2d, nn.Linear, _NormBase, NestModule)
+
+
+def check_runs(program: Program, model: nn.Module) -> None:
+    """Runs the model once on the program's example inputs (eval mode, no gradients) and compares shapes.
+
+    Raises:
+        IllegalTransform: the model's code fails, a layer gives another number of elements than its nests, or the
+            output has another shape than the program's.
+    """
+    sizes = _layer_sizes(program)
+    path: list[str] = []
+    wrong: list[str] = []
+    with eval_mode(model), torch.no_grad(), _watched(model, path, wrong, sizes):
+        try:
+            outputs = model(*program.example_inputs)
+        except Exception as error:  # the user's own forward: whatever it raises is about the new shapes
+            text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+            where = f"module '{path[-1]}'" if path and path[-1] else "the model's own forward"
+            raise IllegalTransform(
+                "model", f"{where} does not run with the new shapes: {type(error).__name__}: {text}"
+            ) from error
+    if wrong:
+        raise IllegalTransform("model", wrong[0])
+    shapes = [tuple(x.shape) for x in tree_leaves(outputs) if isinstance(x, torch.Tensor)]
+    expected = _output_shapes(program)
+    if shapes != expected:
+        raise IllegalTransform("model", f"its output has shape {shapes}, the rewritten program's is {expected}")
+
+
+def fused_layers(program: Program) -> frozenset[str]:
+    """The layers whose nests may compute what comes after them, too, as an epilogue was fused."""
+    steps = [step for step in program.steps if step.startswith(f"{FuseEpilogue.name}{{")]
+    return frozenset(filter(None, map(step_layer, steps)))
+
+
+def _layer_sizes(program: Program) -> dict[str, set[int]]:
+    """Module name -> the numbers of elements that its calls store, by the last buffer that each call's nests write.
+
+    Layers with a fused epilogue are left out: that buffer is another layer's.
+    """
+    last: dict[str, int] = {}
+    fused = fused_layers(program)
+    for nest in [n for n in nests(program.module.operation) if n.layer not in fused]:
+        for store in nest.stores:
+            last[nest.layer] = math.prod(ir.MemRefType(store.memref.type).shape)
+    sizes: dict[str, set[int]] = {}
+    for layer, size in last.items():
+        sizes.setdefault(re.sub(r"@\d+", "", layer), set()).add(size)
+    return sizes
+
+
+def _output_shapes(program: Program) -> list[tuple[int, ...]]:
+    shapes: dict[int, tuple[int, ...]] = {}
+    for function in functions(program.module.operation):
+        arguments = function.entry_block.arguments
+        for argument, attributes in zip(arguments, marks.argument_marks(function), strict=True):
+            if marks.OUTPUT in attributes:
+                position = ir.IntegerAttr(attributes[marks.OUTPUT]).value
+                shapes[position] = tuple(ir.MemRefType(argument.type).shape)
+    return [shapes[k] for k in sorted(shapes)]
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """All modules in eval mode for a while."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def _watched(model: nn.Module, path: list[str], wrong: list[str], sizes: dict[str, set[int]]) -> Iterator[None]:
+    """Keeps `path` at the modules that are running, and notes layers whose output has an unexpected size."""
+    handles = []
+    for name, module in model.named_modules():
+
+        def enter(module: nn.Module, args: Any, name: str = name) -> None:
+            path.append(name)
+
+        def leave(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            path.pop()
+            known = isinstance(module, _CHECKED_LAYERS) and name in sizes and isinstance(output, torch.Tensor)
+            if known and output.numel() not in sizes[name]:
+                wrong.append(
+                    f"module '{name}' gives {tuple(output.shape)} in the model's own code, but "
+                    f"{' or '.join(map(str, sorted(sizes[name])))} elements in the rewritten program"
+                )
+
+        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,115 @@
+"""The files in which measurements and code are kept across runs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import sqlite3
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import platformdirs
+
+import loopmorph
+import loopmorph.dialects
+import loopmorph.passes
+import loopmorph.pipelines
+from loopmorph.passes.target.machine import cpu_name, native_machine
+
+CACHE_VARIABLE = "LOOPMORPH_CACHE"
+
+
+class CacheFile:
+    """One table of a file. A file that is corrupt is replaced; one that cannot be used is done without. Both warn.
+
+    Attributes:
+        path: the file.
+    """
+
+    file: ClassVar[str] = "timings.sqlite3"
+    contents: ClassVar[str] = "times"  # what messages say that the file keeps
+
+    def __init__(self, table: str, folder: Path | None = None) -> None:
+        """Args:
+        table: its name and columns, as after `CREATE TABLE`.
+        folder: where the file lies; by default `$LOOPMORPH_CACHE`, else the user's cache folder.
+        """
+        self.path = (folder or default_folder()) / self.file
+        self._table = table
+        self._connection = self._open()
+
+    def execute(self, statement: str, *values: str | float | bytes) -> list[tuple[Any, ...]]:
+        """The rows that a statement gives; none where the file cannot be used."""
+        if self._connection is None:
+            return []
+        try:
+            with self._connection:
+                return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return []
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> sqlite3.Connection | None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self._connect()
+        except (OSError, sqlite3.OperationalError) as error:
+            self._give_up(error)
+        except sqlite3.DatabaseError as error:
+            warnings.warn(
+                f"the cache of {self.contents} {self.path} is corrupt ({error}); it is begun anew", stacklevel=4
+            )
+            try:
+                self.path.unlink()
+                return self._connect()
+            except (OSError, sqlite3.Error) as second:
+                self._give_up(second)
+        return None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+        try:
+            with connection:
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {self._table}")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _give_up(self, error: Exception) -> None:
+        warnings.warn(f"{self.contents} are not kept in {self.path}: {error}", stacklevel=5)
+        self._connection = None
+
+
+def default_folder() -> Path:
+    """The folder of the cache: `$LOOPMORPH_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("loopmorph"))
+
+
+@cache
+def computer() -> str:
+    """What measurements hold for: the processor, what code is generated for, and the versions that generate it."""
+    machine = native_machine()
+    versions = f"loopmorph {loopmorph.__version__}, torch-mlir {importlib.metadata.version('torch-mlir')}"
+    return f"{cpu_name()}, {machine.registers} registers of {machine.lanes} lanes, {versions}"
+
+
+@cache
+def sources() -> str:
+    """A hash of loopmorph's source files: a version number says little about a checkout that is worked on."""
+    found = hashlib.sha256()
+    for package in (loopmorph.dialects, loopmorph.passes, loopmorph.pipelines):
+        folder = Path(package.__path__[0])
+        for path in sorted(folder.rglob("*.py")):
+            found.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()

@@ -1,0 +1,1 @@
+"""What any job needs: files, processes, interrupts, messages."""

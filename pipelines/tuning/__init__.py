@@ -1,0 +1,1 @@
+"""Measuring which algorithm and register block is fastest."""

@@ -1,0 +1,163 @@
+"""Tuning: which algorithm and register block is fastest for each contraction of a program, measured."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+from torch_mlir import ir
+
+from loopmorph.passes import marks
+from loopmorph.passes.analysis.choice import Choice, read_choice
+from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.base import Transformation, recorded_steps
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.lowering.extract_layer import extract_layer
+from loopmorph.passes.nest import nests
+from loopmorph.passes.pipeline import parse_pipeline
+from loopmorph.passes.scheduling.choose import Choose
+from loopmorph.passes.target.machine import native_machine
+from loopmorph.pipelines.measure.pair_times import anonymous_text
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.tuning.choice_cache import ChoiceCache, Found
+from loopmorph.pipelines.tuning.race import Race, alternatives
+
+Progress = Callable[[str, int, int], None]
+
+
+def tune(
+    program: Program,
+    seconds: float,
+    worker: Worker,
+    cache: ChoiceCache | None = None,
+    progress: Progress | None = None,
+) -> Program:
+    """Measures alternatives for each contraction of a program, and chooses the fastest.
+
+    Layers with the same nests are measured once, as in their network: in its layouts, with the worker's threads, and
+    with the weights not in the caches, unless those of the whole network fit in a core's. The alternatives are the
+    algorithms, each with the register blocks that the model finds best. They race in stages (see `Race`), all nests
+    through one before any through the next, and those first whose layers compute most. An alternative that fails to
+    compile, crashes or hangs drops out.
+
+    Left as they are: layers that loop transformations have scheduled or for which something has been chosen, and those
+    that the time does not suffice for.
+
+    Args:
+        program: the program.
+        seconds: wall time for measuring; what the cache knows is used in any case.
+        worker: compiles and times.
+        cache: where choices are looked up and kept; None measures afresh.
+        progress: called with "tune", the number of stages done and of all.
+
+    Returns:
+        The program with `morph-choose` applied to the layers that a choice was found for.
+
+    Raises:
+        ArgumentError: `seconds` is not a positive number.
+    """
+    check_seconds(seconds)
+    deadline = time.monotonic() + seconds
+    tell = progress or (lambda stage, done, of: None)
+    cold = sum(tensor.nbytes for tensor in program.parameters.values()) > native_machine().cache_bytes
+    races = [entry for group in _groups(program) if (entry := _race(group, cold, worker, cache)) is not None]
+    total = sum(race.all_stages for _, race in races)
+    for stage in range(max((race.all_stages for _, race in races), default=0)):
+        for _, race in races:
+            tell("tune", sum(race.stages for _, race in races), total)
+            due = race.stages == stage < race.all_stages
+            if due and race.advance(worker, deadline) and cache is not None and race.tried is not None:
+                cache.put(_key(race.text, cold), worker.threads, Found(race.best, race.tried))
+    tell("tune", total, total)
+    steps = [
+        Choose(layer, race.best.algorithm, race.best.block)
+        for group, race in races
+        if race.stages
+        for layer in group.layers
+    ]
+    return program.apply(",".join(str(step) for step in steps)) if steps else program
+
+
+def tuned(program: Program, seconds: float, threads: int, progress: Progress | None = None) -> Program:
+    """`tune` with a worker of its own and the cache of this user."""
+    with Worker(threads=threads) as worker, closing(ChoiceCache()) as cache:
+        return tune(program, seconds, worker, cache, progress)
+
+
+def check_seconds(seconds: float) -> None:
+    """Raises:
+    ArgumentError: not a positive, finite number.
+    """
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 < seconds < math.inf:
+        raise ArgumentError("tune", f"expected a positive number of seconds, got {seconds!r}")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Layers with the same nests.
+
+    Attributes:
+        text: the nests, as a module that can be compiled alone.
+        layers: names.
+        cost: multiply-accumulates of all of them.
+    """
+
+    text: str
+    layers: tuple[str, ...]
+    cost: int
+
+
+def _groups(program: Program) -> list[_Group]:
+    """The contractions that are to be tuned, the most costly first."""
+    module = program.module.operation
+    mains = [nest for nest in nests(module) if nest.role == marks.MAIN]
+    uses = Counter(nest.layer for nest in mains)
+    by_hand = _layers_by_hand(module)
+    layers: dict[str, list[str]] = {}
+    cost: Counter[str] = Counter()
+    for nest in mains:
+        work = macs(nest)
+        if not work or uses[nest.layer] > 1 or nest.layer in by_hand or read_choice(nest) != Choice():
+            continue
+        try:
+            text = anonymous_text(extract_layer(module, nest.layer, closed=True))
+        except ArgumentError:  # it goes on with what another layer has begun
+            continue
+        layers.setdefault(text, []).append(nest.layer)
+        cost[text] += work
+    return [_Group(text, tuple(layers[text]), total) for text, total in cost.most_common()]
+
+
+def _layers_by_hand(module: ir.Operation) -> set[str]:
+    """The layers that a recorded loop transformation, or choice, is about."""
+    steps = [step for text in recorded_steps(module) for step in parse_pipeline(text).elements]
+    loops = [step for step in steps if isinstance(step, Transformation) and step.kind == "loop"]
+    return {getattr(step, "layer", "").partition("#")[0] for step in loops}
+
+
+def _key(text: str, cold: bool) -> str:
+    return hashlib.sha256(f"{'cold' if cold else 'warm'} {text}".encode()).hexdigest()
+
+
+def _race(group: _Group, cold: bool, worker: Worker, cache: ChoiceCache | None) -> tuple[_Group, Race] | None:
+    """The race of a nest's alternatives, as far as the cache says that it has come; None where there are none."""
+    options = alternatives(group.text)
+    if options is None:
+        return None
+    race = Race(group.text, options, cold)
+    key = _key(group.text, cold)
+    known = cache.get(key, worker.threads) if cache is not None else None
+    if cache is not None and known is not None:
+        if known.choice in options.fitting and set(known.tried) <= set(options.choices):
+            race.best, race.tried = known.choice, known.tried
+        else:
+            wrong = f"{known.choice.algorithm} {known.choice.block}"
+            cache.reject(key, worker.threads, f"layer '{group.layers[0]}' does not admit {wrong}")
+    return group, race
