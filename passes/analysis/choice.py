@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from loopmorph.passes import marks
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.scheduling.register_block import RegisterBlock
 
 DIRECT = "direct"
 WINOGRAD_TILES = {"winograd2": 2, "winograd4": 4}
@@ -101,3 +100,31 @@ def chosen_block(label: str, choice: Choice, blocks: Sequence[RegisterBlock]) ->
         accepted = ", ".join(names[:_SHOWN]) + more
         raise IllegalTransform(label, f"the register block {choice.block} does not fit; these do: {accepted}")
     return fitting[choice.block]
+
+
+@dataclass(frozen=True)
+class RegisterBlock:
+    """Factors by which a schedule unrolls and jams.
+
+    Attributes:
+        rows: of the second pixel iterator (1 where there is none).
+        columns: of the innermost pixel iterator.
+        blocks: of the last block iterator (vectors of output channels).
+    """
+
+    rows: int
+    columns: int
+    blocks: int
+
+    @property
+    def accumulators(self) -> int:
+        return self.rows * self.columns * self.blocks
+
+    @property
+    def registers(self) -> int:
+        """Vector registers that the body takes. LLVM loads an operand that several multiply-adds share ahead of all of
+        them; one that a single multiply-add uses it reads from memory.
+        """
+        pixels = self.rows * self.columns
+        operands = pixels + self.blocks if min(pixels, self.blocks) > 1 else 2
+        return self.accumulators + operands

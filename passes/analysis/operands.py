@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.roles import CHANNEL_AXIS, channel_loops, has_channels
 from loopmorph.passes.nest import Access
 
 
@@ -31,27 +32,27 @@ class Operands:
 def find_operands(accesses: list[Access]) -> Operands | None:
     """The operands of a nest with these accesses, None where it is no contraction of an input with a weight."""
     stores = [a for a in accesses if a.kind == "store"]
-    if len(stores) != 1 or len(stores[0].exprs) < 2:
+    if len(stores) != 1 or not has_channels(stores[0]):
         return None
     (output,) = stores
     loads = [a for a in accesses if a.kind == "load" and a.memref != output.memref]
     if len(loads) != 2 or len({a.memref for a in loads}) != 2:
         return None
     kept = _dims(output)
-    channels = used_dims(output.exprs[1])
+    channels = channel_loops(output)
     weights = [a for a in loads if _dims(a) & channels and _dims(a) & kept <= channels | _bands(output, _dims(a))]
     if len(weights) != 1 or not any(_dims(a) - kept for a in loads):
         return None
     (weight,) = weights
     (input_,) = (a for a in loads if a is not weight)
-    if len(input_.exprs) < 2:
+    if not has_channels(input_):
         return None
-    return Operands(output, input_, weight, channels, used_dims(input_.exprs[1]) - kept)
+    return Operands(output, input_, weight, channels, channel_loops(input_) - kept)
 
 
 def _bands(output: Access, weight: frozenset[int]) -> frozenset[int]:
     """Iterators that are a part of an output axis of which other parts do not index the weight: bands of rows."""
-    parts = [used_dims(e) for axis, e in enumerate(output.exprs) if axis != 1]
+    parts = [used_dims(e) for axis, e in enumerate(output.exprs) if axis != CHANNEL_AXIS]
     return frozenset[int]().union(*(dims & weight for dims in parts if dims - weight))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from loopmorph.passes.affine_expr import LinearForm
 from loopmorph.passes.analysis.contraction_nest import ContractionNest
-from loopmorph.passes.analysis.zero_halo import live_box
+from loopmorph.passes.analysis.memory.zero_halo import live_box
 from loopmorph.passes.nest import Loop
 
 

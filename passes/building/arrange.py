@@ -15,8 +15,10 @@ from typing import Literal
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import downcast, simplify, substitute, used_dims
+from loopmorph.passes.analysis.bounds import constants
 from loopmorph.passes.analysis.dependence.dependence import band_violation
-from loopmorph.passes.building.rebuild import NewLoop, Rebuild, constants, perfect_band
+from loopmorph.passes.analysis.structure import perfect_band
+from loopmorph.passes.building.rebuild import NewLoop, Rebuild
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
 

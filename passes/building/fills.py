@@ -9,10 +9,12 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.access_index import AccessIndex, Entry, Site
-from loopmorph.passes.analysis.box import Box, filled, remainder
+from loopmorph.passes.analysis.memory.access_index import AccessIndex, Entry, Site
+from loopmorph.passes.analysis.memory.box import Box, filled, remainder
+from loopmorph.passes.analysis.structure import body_of
+from loopmorph.passes.building.edit_accesses import erase_nest
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, store
-from loopmorph.passes.building.rebuild import NEST_MARKS, body_of
+from loopmorph.passes.building.rebuild import NEST_MARKS
 
 MAX_PIECES = 8  # a fill in more pieces than this costs more than writing some elements twice
 
@@ -51,7 +53,7 @@ def _shrink(fill: Site, later: Sequence[Site], index: AccessIndex) -> None:
     if len(pieces) <= MAX_PIECES:
         for piece in pieces:
             _build_fill(fill, piece)
-        index.erase(fill.entry)
+        erase_nest(index, fill.entry)
 
 
 def _overwritten(later: Sequence[Site]) -> list[Box]:

@@ -9,7 +9,7 @@ from typing import Literal
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import linear_form, simplify, substitute, used_dims
-from loopmorph.passes.analysis.index_maps import invert
+from loopmorph.passes.analysis.memory.index_maps import Frame, invert
 from loopmorph.passes.building.nest_builder import load, store, vector_load, vector_store
 from loopmorph.passes.building.widen import as_vector, is_constant, is_elementwise, widen
 from loopmorph.passes.errors import IllegalTransform
@@ -41,21 +41,6 @@ class Pointwise:
         inner = {r for op in ops for r in op.results} | {loop.variable for loop in self.nest.loops}
         values = {v: None for op in ops for v in op.operands if not isinstance(v.type, ir.MemRefType)}
         return [v for v in values if v not in inner]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where a body is to be instantiated.
-
-    Attributes:
-        variables: the iterators there; dimension d of addresses is `variables[d]`.
-        extents: for each a number that it, never negative, stays below; with lanes, their number behind them.
-        width: number of lanes, whose number is dimension `len(variables)` of addresses; None for scalars.
-    """
-
-    variables: tuple[ir.Value, ...]
-    extents: tuple[int, ...]
-    width: int | None
 
 
 @dataclass(frozen=True)

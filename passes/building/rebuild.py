@@ -14,9 +14,10 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import downcast, simplify, substitute, used_dims
+from loopmorph.passes.affine_expr import simplify, substitute, used_dims
+from loopmorph.passes.analysis.bounds import known_limits, limit_of
+from loopmorph.passes.analysis.structure import body_of
 from loopmorph.passes.building.nest_builder import compress, replace_access
-from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import LoadOp, Loop, Nest, StoreOp, view_nest
 
 NEST_MARKS = (marks.LAYER, marks.NODE, marks.ROLE, marks.ALGORITHM, marks.BLOCK)
@@ -128,58 +129,6 @@ def substitute_variables(
                     if value not in applied:
                         applied[value] = _apply(replacement[value], variables, top)
                     op.operands[k] = applied[value]
-
-
-def body_of(loop: affine.AffineForOp) -> list[ir.Operation]:
-    """The operations in a loop but its terminator."""
-    return [op.operation for op in loop.body.operations][:-1]
-
-
-def perfect_band(nest: Nest, first: int) -> tuple[int, ...]:
-    """Positions of loop `first` and of the loops below it, as long as each holds nothing but the next.
-
-    Raises:
-        IllegalTransform: one of the loops carries values from iteration to iteration in registers (`iter_args`).
-    """
-    band = [first]
-    while True:
-        loop = nest.loops[band[-1]]
-        require_no_results(nest, loop)
-        body = body_of(loop.op)
-        if len(body) != 1 or not isinstance(body[0].opview, affine.AffineForOp):
-            return tuple(band)
-        band.append(loop.position + 1)
-
-
-def require_no_results(nest: Nest, loop: Loop) -> None:
-    """Raises:
-    IllegalTransform: the loop carries values from iteration to iteration in registers (`iter_args`).
-    """
-    if len(loop.op.operation.results):
-        raise IllegalTransform(nest.label, f"loop '{loop.iterator}' carries values in registers (iter_args)")
-
-
-def known_limits(nest: Nest) -> dict[ir.Value, int]:
-    """For each iterator that never is negative and stays below a constant: that constant."""
-    found = {}
-    for loop in nest.loops:
-        bounds = nest.bounds(loop)
-        limit = limit_of(bounds.lower, bounds.upper)
-        if limit is not None:
-            found[loop.variable] = limit
-    return found
-
-
-def limit_of(lower: Sequence[ir.AffineExpr], upper: Sequence[ir.AffineExpr]) -> int | None:
-    """A number that an iterator, never negative, stays below; None where the bounds name no constants for both."""
-    ends = constants(upper)
-    return min(ends) if ends and max(constants(lower), default=-1) >= 0 else None
-
-
-def constants(exprs: Sequence[ir.AffineExpr]) -> list[int]:
-    """The values of those of the expressions that are constants."""
-    narrow = [downcast(e) for e in exprs]
-    return [e.value for e in narrow if isinstance(e, ir.AffineConstantExpr)]
 
 
 def set_extent(loop: Loop, extent: int) -> None:

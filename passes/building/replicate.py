@@ -8,14 +8,10 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.bounds import known_limits
+from loopmorph.passes.analysis.structure import body_of, require_no_results
 from loopmorph.passes.building.arrange import require_normal
-from loopmorph.passes.building.rebuild import (
-    body_of,
-    known_limits,
-    move_nest_marks,
-    require_no_results,
-    substitute_variables,
-)
+from loopmorph.passes.building.rebuild import move_nest_marks, substitute_variables
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
 

@@ -13,7 +13,7 @@ from typing import Literal
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import simplify, substitute, used_dims
-from loopmorph.passes.building.rebuild import known_limits
+from loopmorph.passes.analysis.bounds import known_limits
 from loopmorph.passes.nest import Access, Loop, Nest
 
 Form = Literal["uniform", "contiguous", "scattered"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch_mlir import ir
 from torch_mlir.dialects import arith, vector
 
+from loopmorph.passes.analysis.structure import body_of
 from loopmorph.passes.building.nest_builder import load, store, vector_load, vector_store
-from loopmorph.passes.building.rebuild import body_of
 from loopmorph.passes.building.vector_access import LaneAccess
 from loopmorph.passes.building.widen import as_vector, is_constant, vector_type, widen
 from loopmorph.passes.nest import Loop

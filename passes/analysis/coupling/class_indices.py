@@ -13,8 +13,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from torch_mlir import ir
 
-from loopmorph.passes.analysis.coupling.coupling import Shrinkage
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
+from loopmorph.passes.analysis.coupling.propagation import Shrinkage
 from loopmorph.passes.analysis.coupling.ties import Tie, span
 from loopmorph.passes.nest import Loop, Nest
 

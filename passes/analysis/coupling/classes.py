@@ -18,8 +18,10 @@ from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.coupling.disjoint_sets import DisjointSets
 from loopmorph.passes.analysis.coupling.pins import pin_of_loop, pin_of_memref, pin_of_nest
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
-from loopmorph.passes.analysis.coupling.ties import index_text, is_reduction, memref_marks, span
+from loopmorph.passes.analysis.coupling.ties import span
+from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.nest import Access, Nest
+from loopmorph.passes.nest_text import index_text
 
 _Member: TypeAlias = ir.Operation | AxisKey  # a loop, or an axis of a memref
 
@@ -114,7 +116,7 @@ class _Classes:
         memref = access.memref
         group = self._group((memref, axis))
         group.extents.add(_extent(access, axis))
-        arguments = memref_marks(memref)
+        arguments = marks.memref_marks(memref)
         if marks.PARAM in arguments:
             group.parameters[f"{ir.StringAttr(arguments[marks.PARAM]).value}[{axis}]"] = None
         pin = pin_of_memref(memref, self.program.accesses, nest)
@@ -127,7 +129,7 @@ class _Classes:
                 part = self._group(nest.loops[position].op.operation)
                 part.slices[self.sets.find((memref, axis)), relation.offset, end] = None
         elif relation.kind == "other":
-            text = f"{nest.layer} '{index_text(access, axis, nest.iterators)}'"
+            text = f"{nest.layer} '{index_text(access.exprs[axis], nest.iterators)}'"
             group.windows[text] = None
             for position in _moving(nest, sorted(used_dims(access.exprs[axis]))):
                 if not is_reduction(nest, position):  # that one may read a part of the window

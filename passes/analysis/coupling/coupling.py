@@ -2,8 +2,8 @@
 
 A loop is tied to every memref axis that it indexes, an axis to every loop that indexes it, through all the nests of
 the program: residual additions, BatchNorm vectors, concatenations, pooling, flattening. The ties follow from access
-maps alone (see `ties`); what each dimension keeps is a `KeepSet`. A concatenation's axis keeps
-what is kept of each slice; the offsets of its slices are renumbered.
+maps alone (see `ties`); what each dimension keeps is a `KeepSet`. A concatenation's axis keeps what is kept of each
+slice; the offsets of its slices are renumbered.
 
 Any other map of a dimension that has to change is a conflict: a window, a constant index.
 """
@@ -15,12 +15,9 @@ from dataclasses import dataclass
 
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet
 from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
-from loopmorph.passes.analysis.coupling.propagation import Propagation, Renumbering, Shrinkage
+from loopmorph.passes.analysis.coupling.propagation import Propagation, Shrinkage
 from loopmorph.passes.analysis.coupling.segments import shares
-from loopmorph.passes.analysis.coupling.ties import Tie, is_reduction, parameter_name, tie
 from loopmorph.passes.nest import Loop, Nest
-
-__all__ = ["Coupling", "Renumbering", "Shrinkage", "Tie", "is_reduction", "parameter_name", "tie"]
 
 
 @dataclass

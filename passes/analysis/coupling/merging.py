@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.coupling.coupling import Coupling, Shrinkage
+from loopmorph.passes.analysis.coupling.coupling import Coupling
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
+from loopmorph.passes.analysis.coupling.propagation import Shrinkage
 from loopmorph.passes.analysis.coupling.segments import shares
-from loopmorph.passes.analysis.coupling.ties import is_reduction, is_window, parameter_name
+from loopmorph.passes.analysis.roles import is_reduction, is_window
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
 
@@ -72,7 +74,7 @@ def summed_axes(program: ProgramAccesses, plan: Shrinkage) -> frozenset[AxisKey]
     roles = _Roles(program, {loop.op.operation for _, loop, _ in plan.loops})
     found = set()
     for memref, axis, _ in plan.axes:
-        name = parameter_name(memref)
+        name = marks.parameter_name(memref)
         if name is None:
             continue
         summed = roles.of(memref, axis, set())
@@ -120,7 +122,7 @@ class _Roles:
         return all(self._is_prepared(load.memref, around) for load in nest.loads)
 
     def _is_prepared(self, memref: ir.Value, around: frozenset[ir.Value]) -> bool:
-        if parameter_name(memref) is not None or memref in around:
+        if marks.parameter_name(memref) is not None or memref in around:
             return True
         if isinstance(memref, ir.BlockArgument):
             return False

@@ -8,8 +8,9 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.coupling.ties import index_text, indexes_parameter, is_reduction, memref_marks
+from loopmorph.passes.analysis.roles import indexes_parameter, is_reduction
 from loopmorph.passes.nest import Access, Loop, Nest
+from loopmorph.passes.nest_text import index_text
 
 Uses = Mapping[ir.Value, Sequence[tuple[Nest, Access]]]
 
@@ -35,7 +36,7 @@ def pin_of_loop(nest: Nest, loop: Loop) -> str | None:
 
 def pin_of_memref(memref: ir.Value, uses: Uses, via: Nest) -> str | None:
     """Why the memref's shape has to stay, None where it need not; `via` is a nest that accesses it."""
-    attributes = memref_marks(memref)
+    attributes = marks.memref_marks(memref)
     for mark, end in ((marks.INPUT, "input"), (marks.OUTPUT, "output")):
         if mark in attributes:
             return f"its dimension is tied to the network's {end} through {via.label}"
@@ -53,7 +54,7 @@ def pin_of_memref(memref: ir.Value, uses: Uses, via: Nest) -> str | None:
 
 def pin_of_access(nest: Nest, access: Access, axis: int) -> str:
     """Why an axis that is indexed like this (by a window, at an offset) cannot change."""
-    text = index_text(access, axis, nest.iterators)
+    text = index_text(access.exprs[axis], nest.iterators)
     extent = ir.MemRefType(access.memref.type).shape[axis]
     verb = "writes" if access.kind == "store" else "reads"
     what = {"copy": "a concatenation or copy", "pad": "padding"}.get(nest.role, "a window or an offset")

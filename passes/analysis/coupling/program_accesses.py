@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.coupling.ties import Tie, parameter_name, tie
+from loopmorph.passes.analysis.coupling.ties import Tie, tie
 from loopmorph.passes.nest import Access, Loop, Nest, nests
 
 AxisKey = tuple[ir.Value, int]
@@ -48,5 +49,5 @@ class ProgramAccesses:
             for access in nest.accesses
             for axis, expr in enumerate(access.exprs)
             if loop.position in used_dims(expr)
-            if not parameters_only or parameter_name(access.memref) is not None
+            if not parameters_only or marks.parameter_name(access.memref) is not None
         ]

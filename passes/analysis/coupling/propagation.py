@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import LinearForm, from_linear, shorter, substitute
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet, product
 from loopmorph.passes.analysis.coupling.pins import pin_of_access, pin_of_loop, pin_of_memref, pin_of_nest
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
 from loopmorph.passes.analysis.coupling.tied_loops import tied_loops
-from loopmorph.passes.analysis.coupling.ties import Tie, index_text, is_reduction, parameter_name, span
+from loopmorph.passes.analysis.coupling.ties import Tie, span
+from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
+from loopmorph.passes.nest_text import index_text
 
 _NAMED_MEMBERS = 3
 
@@ -210,7 +213,7 @@ class Propagation:
     def _is_slice_read(self, nest: Nest, access: Access, changed: list[int]) -> bool:
         """Whether the loop that the walk started from reads a slice of an activation here."""
         start = any(nest.loops[p].op.operation == self.loop.op.operation for p in changed)
-        return self.sliced and start and parameter_name(access.memref) is None
+        return self.sliced and start and marks.parameter_name(access.memref) is None
 
     def _read_at_old_index(self, nest: Nest, access: Access, axis: int, changed: list[int]) -> ir.AffineExpr:
         replacement: dict[int, ir.AffineExpr] = {}
@@ -239,7 +242,7 @@ class Propagation:
         return IllegalTransform(f"{self.nest.label}, iterator '{self.loop.iterator}'", reason)
 
     def _unreached(self, nest: Nest, access: Access, axis: int, keep: KeepSet | None) -> str:
-        text = index_text(access, axis, nest.iterators)
+        text = index_text(access.exprs[axis], nest.iterators)
         verb = "writes" if access.kind == "store" else "reads"
         whole = keep if keep is not None else KeepSet.whole(_extent(access, axis))
         return f"{nest.label} {verb} the tied dimension of extent {whole.extent} at '{text}' and cannot keep {whole}"

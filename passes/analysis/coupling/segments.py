@@ -17,7 +17,8 @@ from torch_mlir import ir
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet, cut_shares
 from loopmorph.passes.analysis.coupling.pins import pin_of_memref, pin_of_nest
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
-from loopmorph.passes.analysis.coupling.ties import Tie, is_reduction, is_window, span
+from loopmorph.passes.analysis.coupling.ties import Tie, span
+from loopmorph.passes.analysis.roles import is_reduction, is_window
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
 

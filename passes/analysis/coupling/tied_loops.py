@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from torch_mlir import ir
 
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
-from loopmorph.passes.analysis.coupling.ties import Tie, is_reduction, span
+from loopmorph.passes.analysis.coupling.ties import Tie, span
+from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.nest import Access, Loop, Nest
 
 _Range = tuple[int, int]

@@ -17,7 +17,6 @@ from typing import Literal
 
 from torch_mlir import ir
 
-from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, linear_form, used_dims
 from loopmorph.passes.nest import Access, Nest
 
@@ -67,59 +66,6 @@ def tie(nest: Nest, access: Access, axis: int) -> Tie:
 def span(nest: Nest, loops: Sequence[int]) -> int:
     """How many values the mixed-radix number of these iterators takes."""
     return math.prod(nest.loops[p].extent or 0 for p in loops)
-
-
-def is_reduction(nest: Nest, position: int) -> bool:
-    """Whether no store of the nest is indexed by the loop."""
-    return all(position not in used_dims(e) for store in nest.stores for e in store.exprs)
-
-
-def indexes_parameter(nest: Nest, position: int) -> bool:
-    """Whether the loop indexes a parameter that the nest reads."""
-    return any(
-        parameter_name(a.memref) is not None and any(position in used_dims(e) for e in a.exprs) for a in nest.loads
-    )
-
-
-def is_window(nest: Nest, position: int) -> bool:
-    """Whether the loop runs over a window: a reduction that moves along an axis of an activation together with an
-    output iterator that picks no weights (`oh + kh`, but not the `g * 16 + ci` of a group)."""
-    if not is_reduction(nest, position):
-        return False
-    shared = {
-        other
-        for load in nest.loads
-        if parameter_name(load.memref) is None
-        for dims in map(used_dims, load.exprs)
-        if position in dims
-        for other in dims - {position}
-    }
-    return any(not is_reduction(nest, p) and not indexes_parameter(nest, p) for p in shared)
-
-
-def parameter_name(value: ir.Value) -> str | None:
-    """The name of the parameter that a memref is, None for any other memref."""
-    attributes = memref_marks(value)
-    return ir.StringAttr(attributes[marks.PARAM]).value if marks.PARAM in attributes else None
-
-
-def memref_marks(value: ir.Value) -> dict[str, ir.Attribute]:
-    """The marks of a function argument; none for any other value."""
-    if not isinstance(value, ir.BlockArgument):
-        return {}
-    function = value.owner.owner
-    if "arg_attrs" not in function.attributes:
-        return {}
-    mine = ir.ArrayAttr(function.attributes["arg_attrs"])[value.arg_number]
-    return {a.name: a.attr for a in ir.DictAttr(mine)}
-
-
-def index_text(access: Access, axis: int, names: Sequence[str]) -> str:
-    """The index along one axis, in the names of the iterators: `oh * 2 + kh`."""
-    text = str(access.exprs[axis]).removeprefix("AffineExpr(").removesuffix(")")
-    for position in sorted(range(len(names)), reverse=True):
-        text = text.replace(f"d{position}", names[position])
-    return text
 
 
 def _digits(coefficients: Mapping[int, int], nest: Nest) -> tuple[int, ...] | None:

@@ -17,32 +17,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import islpy as isl
-from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import isl_text
-from loopmorph.passes.analysis.definitions import definition
-from loopmorph.passes.analysis.dependence.known_operations import VIEWS, require_known_operations
+from loopmorph.passes.analysis.dependence.aliasing import may_alias
+from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
 from loopmorph.passes.analysis.dependence.quick_conflict import QuickTest, meet_in_one_iteration
+from loopmorph.passes.analysis.dependence.reductions import Reduction, combining_accesses, is_same_reduction
 from loopmorph.passes.nest import Access, LoadOp, Loop, Nest, StoreOp
+from loopmorph.passes.nest_text import access_text
 
 DependenceKind = Literal["flow", "anti", "output"]
-
-COMBINERS = frozenset(
-    {
-        *("arith.addf", "arith.mulf", "arith.maximumf", "arith.minimumf", "arith.maxnumf", "arith.minnumf"),
-        *("arith.addi", "arith.muli", "arith.andi", "arith.ori", "arith.xori"),
-        *("arith.maxsi", "arith.maxui", "arith.minsi", "arith.minui"),
-    }
-)
-_BUFFERS = frozenset({"memref.alloc", "memref.alloca"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,25 +76,10 @@ class Dependence:
         """The dependence in words, with the iterator that carries it and one distance."""
         distance = self.distance
         names = [nest.iterators[p] for p in self.common]
-        text = f"the {self.kind} dependence from {show_access(nest, self.source)} to {show_access(nest, self.sink)}"
+        text = f"the {self.kind} dependence from {access_text(nest, self.source)} to {access_text(nest, self.sink)}"
         steps = ", ".join(f"{name}={step}" for name, step in zip(names, distance, strict=True))
         carrier = next((name for name, step in zip(names, distance, strict=True) if step), None)
         return f"{text}, carried by '{carrier}' at distance ({steps})" if carrier else f"{text} within one iteration"
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """A store that combines a value into an element in place.
-
-    Attributes:
-        load: `order` of the load of the element.
-        store: `order` of the store.
-        combiner: name of the operation, one of `COMBINERS`.
-    """
-
-    load: int
-    store: int
-    combiner: str
 
 
 def dependences(nest: Nest) -> tuple[Dependence, ...]:
@@ -130,7 +106,7 @@ def _pairs(nest: Nest, combined: Mapping[int, Reduction] | None = None) -> list[
         for k, (a, memref, stores) in enumerate(numbered)
         for b, other, stores_too in numbered[k:]
         if (stores or stores_too) and overlapping[memref, other]
-        if not _same_reduction(a, b, combined or {}) and not quick.never_meet(a, b)
+        if not is_same_reduction(a, b, combined or {}) and not quick.never_meet(a, b)
         if a is not b or not _touches_each_once(nest, a)
     ]
 
@@ -150,13 +126,13 @@ def _dependences(nest: Nest, pairs: Sequence[tuple[Access, Access]]) -> tuple[De
     order = schedule(nest)
     involved = {a.order: a for pair in pairs for a in pair}
     touched = {k: access_relation(a).intersect_domain(domain(nest, a)) for k, a in involved.items()}
-    combined = _combined(nest)
+    combined = combining_accesses(nest)
     found: list[Dependence] = []
     for a, b in pairs:
         conflict = _conflict(a, b, touched)
         if conflict.is_empty():
             continue
-        reorderable = _same_reduction(a, b, combined)
+        reorderable = is_same_reduction(a, b, combined)
         found += _directed(nest, a, b, conflict, order, reorderable)
         if a is not b:
             found += _directed(nest, b, a, conflict.reverse(), order, reorderable)
@@ -207,7 +183,7 @@ def band_violation(nest: Nest, band: Sequence[int], times: Sequence[str]) -> Dep
 
     The accesses of one reduction need no look: within an iteration the order is that of the text, as before.
     """
-    found = _dependences(nest, _pairs(nest, _combined(nest)))
+    found = _dependences(nest, _pairs(nest, combining_accesses(nest)))
     return _violation(found, band_schedule(nest, band, times)) if found else None
 
 
@@ -270,26 +246,6 @@ def access_relation(access: Access) -> isl.Map:
     return isl.Map(f"{{ [{_dims(access)}] -> [{', '.join(axes)}] : {lanes} and {equal} }}")
 
 
-def reductions(nest: Nest) -> tuple[Reduction, ...]:
-    """The reductions of a nest: load, combination and store in one block, used by nothing else and undisturbed."""
-    loads = {load.op: load for load in nest.loads}
-    found = (_reduction(nest, loads, store) for store in nest.stores)
-    return tuple(r for r in found if r is not None)
-
-
-def may_alias(a: ir.Value, b: ir.Value) -> bool:
-    """Whether two memrefs can overlap."""
-    base_a, base_b = _base(a), _base(b)
-    return base_a == base_b or not (_is_buffer(base_a) and _is_buffer(base_b))
-
-
-def show_access(nest: Nest, access: Access) -> str:
-    """The access as messages name it: `store %arg0[i, j - 1]`."""
-    names = nest.iterators
-    indices = ", ".join(re.sub(r"d(\d+)", lambda m: names[int(m[1])], str(e)) for e in access.exprs)
-    return f"{access.kind} {access.memref.get_name()}[{indices}]"
-
-
 def _conflict(a: Access, b: Access, touched: dict[int, isl.Map]) -> isl.Map:
     """Instances of `a` and `b` that (may) touch the same element; `touched` gives the elements by instance."""
     to_a, to_b = touched[a.order], touched[b.order]
@@ -316,51 +272,6 @@ def _directed(
     for part, reduction in parts:
         if not part.is_empty():
             yield Dependence(kind, source, sink, part, common, reduction, exact)
-
-
-def _combined(nest: Nest) -> dict[int, Reduction]:
-    """The reductions by the `order` of their accesses."""
-    return {order: r for r in reductions(nest) for order in (r.load, r.store)}
-
-
-def _same_reduction(a: Access, b: Access, combined: Mapping[int, Reduction]) -> bool:
-    """Whether both belong to reductions, and these commute: one operation into one memref."""
-    one, two = combined.get(a.order), combined.get(b.order)
-    return one is not None and two is not None and a.memref == b.memref and one.combiner == two.combiner
-
-
-def _reduction(nest: Nest, loads: Mapping[ir.Operation, Access], store: Access) -> Reduction | None:
-    combination = definition(store.op.operands[0])
-    if combination is None or combination.name not in COMBINERS or not _used_once(combination.result):
-        return None
-    for value in combination.operands:
-        load = loads.get(op) if (op := definition(value)) is not None else None
-        if load is None or load.loops != store.loops or not _used_once(value):
-            continue
-        same = (load.memref, load.exprs, load.lanes) == (store.memref, store.exprs, store.lanes)
-        if same and _undisturbed(nest, load, store):
-            return Reduction(load.order, store.order, combination.name)
-    return None
-
-
-def _undisturbed(nest: Nest, load: Access, store: Access) -> bool:
-    between = nest.accesses[load.order + 1 : store.order]
-    return not any(a.kind == "store" and may_alias(a.memref, store.memref) for a in between)
-
-
-def _used_once(value: ir.Value) -> bool:
-    return len(list(value.uses)) == 1
-
-
-def _base(memref: ir.Value) -> ir.Value:
-    op = definition(memref)
-    return _base(op.operands[0]) if op is not None and op.name in VIEWS else memref
-
-
-def _is_buffer(base: ir.Value) -> bool:
-    """Whether the memref is known to be a buffer of its own: an allocation or a function's argument."""
-    op = definition(base)
-    return base.owner.owner.operation.name == "func.func" if op is None else op.name in _BUFFERS
 
 
 def _times(nest: Nest) -> list[tuple[str, ...]]:

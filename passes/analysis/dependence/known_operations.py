@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch_mlir import ir
 
+from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.text.pipeline_diagnostics import location_text
 
 VIEWS = frozenset(
     {

@@ -8,10 +8,10 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import value_range
-from loopmorph.passes.analysis.box import Box, hull
+from loopmorph.passes.analysis.bounds import limits_of
 from loopmorph.passes.analysis.definitions import is_defined_by
-from loopmorph.passes.building.rebuild import known_limits
-from loopmorph.passes.nest import Access, Nest, view_nest
+from loopmorph.passes.analysis.memory.box import Box, hull
+from loopmorph.passes.nest import Access, view_nest
 
 _READS = frozenset({"affine.load", "affine.vector_load", "affine.prefetch", "memref.dealloc"})
 _WRITES = frozenset({"affine.store", "affine.vector_store"})
@@ -62,12 +62,6 @@ def outside(exprs: Sequence[ir.AffineExpr], limits: Sequence[int | None], box: B
         if high < box.begin[axis] or low >= box.end[axis]:
             return True
     return False
-
-
-def limits_of(nest: Nest) -> list[int | None]:
-    """For each loop the number that its iterator, at least 0, stays below; None where unknown."""
-    known = known_limits(nest)
-    return [known.get(loop.variable) for loop in nest.loops]
 
 
 def _touched(access: Access, limits: Sequence[int | None], shape: Sequence[int]) -> Box:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, linear_form, used_dims, value_range
-from loopmorph.passes.analysis.dependence.dependence import may_alias, show_access
+from loopmorph.passes.analysis.bounds import known_limits
+from loopmorph.passes.analysis.dependence.aliasing import may_alias
 from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
-from loopmorph.passes.building.rebuild import body_of, known_limits
+from loopmorph.passes.analysis.structure import body_of
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
+from loopmorph.passes.nest_text import access_text
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class _Finder:
             if other != cell and not self._apart(cell, other):
                 if cell in self.carried:
                     return False  # a loop in this one carries it; that is as far as it goes
-                first, second = (show_access(self.nest, u.access) for u in (use, other_use))
+                first, second = (access_text(self.nest, u.access) for u in (use, other_use))
                 reason = f"{first} and {second} in loop '{loop.iterator}' may overlap; only one can be in a register"
                 raise IllegalTransform(self.nest.label, reason)
         return True

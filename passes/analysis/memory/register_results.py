@@ -9,9 +9,8 @@ import numpy as np
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.index_maps import Reach, each_once
-from loopmorph.passes.building.pointwise import Frame
-from loopmorph.passes.building.rebuild import constants
+from loopmorph.passes.analysis.bounds import constants
+from loopmorph.passes.analysis.memory.index_maps import Frame, Reach, each_once
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
 

@@ -1,21 +1,20 @@
 """Which nests of a function touch which memref, and where: one look at all nests for a whole-function pass.
 
-The index follows the program while a pass moves, redirects and erases; it is dropped with the pass.
+The index follows the program while a pass edits it through `loopmorph.passes.building.edit_accesses`; it is dropped
+with the pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine, func
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import simplify, used_dims
-from loopmorph.passes.analysis.box import Box, hull
-from loopmorph.passes.building.nest_builder import load, store
-from loopmorph.passes.building.rebuild import known_limits
+from loopmorph.passes.analysis.bounds import known_limits
+from loopmorph.passes.analysis.memory.box import Box, hull
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Nest, view_nest
 
@@ -50,26 +49,19 @@ class Entry:
 
 @dataclass(eq=False)
 class Site:
-    """One access of an entry, kept up to date when it is redirected."""
+    """One access of an entry, kept up to date when it is redirected (see `loopmorph.passes.building.edit_accesses`)."""
 
     entry: Entry
     access: Access
-    _region: Box | None = None
+    _hull: tuple[Access, Box] | None = None
 
     @property
     def region(self) -> Box:
         """A box around all that the access touches."""
-        if self._region is None:
+        if self._hull is None or self._hull[0] is not self.access:
             shape = ir.MemRefType(self.access.memref.type).shape
-            self._region = hull(self.access.exprs, self.entry.limits, shape)
-        return self._region
-
-    def redirect(self, memref: ir.Value, exprs: Sequence[ir.AffineExpr]) -> None:
-        """Lets the access touch `memref[exprs]`, over the nest's loops, in place of what it touches."""
-        simple = tuple(self.entry.simplified(e) for e in exprs)
-        op = redirect(self.access.op, memref, simple, self.entry.variables)
-        self.access = replace(self.access, op=op, memref=memref, exprs=simple)
-        self._region = None
+            self._hull = self.access, hull(self.access.exprs, self.entry.limits, shape)
+        return self._hull[1]
 
 
 class AccessIndex:
@@ -107,29 +99,6 @@ class AccessIndex:
         """The place of each nest in the program."""
         return {entry: k for k, entry in enumerate(self.entries)}
 
-    def redirect(self, memref: ir.Value, new: ir.Value, exprs_of: Mapping[Site, Sequence[ir.AffineExpr]]) -> None:
-        """Redirects the given sites of a memref to another one."""
-        for site, exprs in exprs_of.items():
-            site.redirect(new, exprs)
-        kept = [site for site in self.sites.pop(memref, []) if site not in exprs_of]
-        if kept:
-            self.sites[memref] = kept
-        self.sites.setdefault(new, []).extend(exprs_of)
-
-    def erase(self, entry: Entry) -> None:
-        """Erases a nest."""
-        for site in entry.sites:
-            self.sites[site.access.memref].remove(site)
-        entry.sites = []
-        self.entries.remove(entry)
-        entry.nest.root.operation.erase()
-
-    def move_before(self, entry: Entry, other: Entry) -> None:
-        """Moves a nest to the place just before another one."""
-        entry.nest.root.operation.move_before(other.nest.root.operation)
-        self.entries.remove(entry)
-        self.entries.insert(self.entries.index(other), entry)
-
     def _add(self, root: affine.AffineForOp) -> None:
         try:
             nest = view_nest(root)
@@ -141,30 +110,6 @@ class AccessIndex:
         for site in entry.sites:
             self.sites.setdefault(site.access.memref, []).append(site)
         self.entries.append(entry)
-
-
-def redirect(
-    op: ir.Operation, memref: ir.Value, exprs: Sequence[ir.AffineExpr], variables: Sequence[ir.Value]
-) -> ir.Operation:
-    """Replaces an `affine.load` or `affine.store` by one of `memref[exprs(variables)]`; returns it."""
-    map_ = ir.AffineMap.get(len(variables), 0, list(exprs))
-    view = op.opview
-    with ir.InsertionPoint(op), op.location:
-        if isinstance(view, affine.AffineLoadOp):
-            loaded = load(memref, map_, variables)
-            op.results[0].replace_all_uses_with(loaded)
-            new = loaded.owner
-        else:
-            new = store(view.value, memref, map_, variables)
-    op.erase()
-    return new if isinstance(new, ir.Operation) else new.operation
-
-
-def is_local(memref: ir.Value) -> bool:
-    """Whether the memref is allocated in the function's body, with a static shape and the usual layout."""
-    owner = memref.owner
-    allocated = isinstance(owner, ir.Operation | ir.OpView) and owner.name == "memref.alloc"
-    return allocated and not owner.operands and ir.MemRefType(memref.type).has_static_shape
 
 
 def _limits(nest: Nest) -> tuple[int | None, ...]:

@@ -132,3 +132,18 @@ def _elements(reach: Reach, axes: tuple[int, ...]) -> np.ndarray:
             position = position * reach.shape[axis] + column
         found.append(position)
     return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a body is to be instantiated.
+
+    Attributes:
+        variables: the iterators there; dimension d of addresses is `variables[d]`.
+        extents: for each a number that it, never negative, stays below; with lanes, their number behind them.
+        width: number of lanes, whose number is dimension `len(variables)` of addresses; None for scalars.
+    """
+
+    variables: tuple[ir.Value, ...]
+    extents: tuple[int, ...]
+    width: int | None

@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, linear_form
-from loopmorph.passes.building.rebuild import constants, known_limits
+from loopmorph.passes.analysis.bounds import constants, known_limits
 from loopmorph.passes.nest import Access, Loop, Nest
 
 

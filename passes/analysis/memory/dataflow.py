@@ -109,15 +109,6 @@ def parameter_work(function: func.FuncOp) -> ParameterWork:
     return ParameterWork(memrefs, ops)
 
 
-def hoist(work: ParameterWork, function: func.FuncOp) -> ir.Operation:
-    """Moves the parameters' work, in its order, ahead of all other; returns the first operation of the other."""
-    own = set(work.ops)
-    anchor = next(op.operation for op in function.entry_block.operations if op.operation not in own)
-    for op in work.ops:
-        op.move_before(anchor)
-    return anchor
-
-
 def outermost(op: ir.Operation) -> ir.Operation:
     """The operation of the function's body that holds `op`, or is it."""
     while op.parent is not None and op.parent.name != "func.func":

@@ -1,0 +1,1 @@
+"""What lies where in memrefs, who reads and writes it, and when."""
