@@ -6,13 +6,11 @@ The two are the roofs of a roofline picture (Williams, Waterman, Patterson: Roof
 from __future__ import annotations
 
 import ctypes
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from torch_mlir import ir
@@ -20,13 +18,14 @@ from torch_mlir.execution_engine import ExecutionEngine
 from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
-from loopmorph.passes.target.machine import Machine, native_machine
-from loopmorph.pipelines.codegen.engine import allocate
+from loopmorph.passes.target.detect import native_target
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.codegen.memory import allocate
 
 _FMA_STEPS = 2_000_000  # about 10 ms for one call of the kernel
 _SAMPLES = 60
 _LARGEST_TRIAD = 512 << 20  # bytes of the three arrays of all threads together
-_CACHE_SIZES = "/sys/devices/system/cpu/cpu0/cache"
+_LARGEST_CACHE = 32 << 20  # bytes
 _LOWER = (
     "builtin.module(func.func(lower-affine),convert-scf-to-cf,convert-vector-to-llvm,finalize-memref-to-llvm,"
     "convert-arith-to-llvm,convert-index-to-llvm,convert-func-to-llvm{use-bare-ptr-memref-call-conv=1},"
@@ -77,7 +76,7 @@ def measure_peak(threads: int = 1) -> Peak:
     return Peak(threads, gflops, bandwidth)
 
 
-def fma_kernel(unit: Machine, steps: int) -> tuple[str, int]:
+def fma_kernel(unit: Target, steps: int) -> tuple[str, int]:
     """A function `@kernel(%factors: memref<2 x lanes>, %sums: memref<chains x lanes>)` that only multiplies and adds.
 
     Args:
@@ -114,7 +113,7 @@ def fma_kernel(unit: Machine, steps: int) -> tuple[str, int]:
     return "\n".join(lines), chains
 
 
-def triad_kernel(unit: Machine, elements: int) -> str:
+def triad_kernel(unit: Target, elements: int) -> str:
     """A function `@kernel(%a, %b, %c: memref<elements>)` that computes `a = b + 0.5 * c`, as MLIR text.
 
     Args:
@@ -169,7 +168,7 @@ class Kernel:
 
 
 def _measure_arithmetic(threads: int) -> float:
-    unit = native_machine()
+    unit = native_target()
     text, chains = fma_kernel(unit, _FMA_STEPS)
     kernel = Kernel(text)
     calls = []
@@ -181,7 +180,7 @@ def _measure_arithmetic(threads: int) -> float:
 
 
 def _measure_bandwidth(threads: int) -> float:
-    unit = native_machine()
+    unit = native_target()
     total = min(_LARGEST_TRIAD, max(192 << 20, 12 * largest_cache()))
     elements = total // 12 // threads // unit.lanes * unit.lanes
     kernel = Kernel(triad_kernel(unit, elements))
@@ -218,10 +217,5 @@ def _array(elements: int) -> np.ndarray:
 
 
 def largest_cache() -> int:
-    """Bytes of the largest cache, 32 MiB where the system does not say."""
-    sizes = []
-    for file in Path(_CACHE_SIZES).glob("index*/size"):
-        match = re.fullmatch(r"(\d+)([KMG])", file.read_text().strip())
-        if match:
-            sizes.append(int(match[1]) << {"K": 10, "M": 20, "G": 30}[match[2]])
-    return max(sizes, default=32 << 20)
+    """Bytes of this computer's largest cache, 32 MiB where the system does not say."""
+    return native_target().l3_bytes or _LARGEST_CACHE

@@ -1,0 +1,159 @@
+"""`Target`: what code is generated for, as data; named, spelt as text, read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import archspec.cpu
+
+from loopmorph.passes.errors import ArgumentError
+
+NATIVE = "native"
+GENERIC = "x86_64_v4"  # what the options of a pass mean where they name no target
+NOMINAL_L1, NOMINAL_L2, NOMINAL_L3 = 32 << 10, 1 << 20, 0
+# Of a core with two 512-bit units at the speed of its memory (Zen 5: 235 GFLOP/s, 40 GB/s); others are measured.
+NOMINAL_BALANCE = 2.9
+_TRIPLES = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
+_OVERRIDE = re.compile(r"(?P<key>[a-z0-9]+)=(?P<value>[^+=]+)")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A processor, as far as code generation and its models ask.
+
+    Attributes:
+        name: the microarchitecture, as archspec calls it: "zen5", "icelake", "x86_64_v3", "neoverse_v1".
+        triple: LLVM's target triple.
+        lanes: f32 values in a vector register.
+        registers: vector registers.
+        l1_bytes, l2_bytes: data caches of one core.
+        l3_bytes: the last cache, shared by cores; 0 where there is none or it is not known.
+        balance: f32 multiply-adds that one core does while it reads one byte that no cache holds.
+        cores: how many threads run at once.
+    """
+
+    name: str
+    triple: str
+    lanes: int
+    registers: int
+    l1_bytes: int = NOMINAL_L1
+    l2_bytes: int = NOMINAL_L2
+    l3_bytes: int = NOMINAL_L3
+    balance: float = NOMINAL_BALANCE
+    cores: int = 1
+
+    @property
+    def arch(self) -> str:
+        """The instruction set: "x86_64" or "aarch64"."""
+        return self.triple.partition("-")[0]
+
+    def __str__(self) -> str:
+        """The target as `parse_target` reads it: `icelake+l2=2M+cores=2`; what the name says already is left out."""
+        named = named_target(self.name)
+        differing = [key for key, (field, _, _) in _KEYS.items() if getattr(self, field) != getattr(named, field)]
+        words = [f"{key}={_KEYS[key][2](getattr(self, _KEYS[key][0]))}" for key in differing]
+        return "+".join([self.name, *words])
+
+
+def named_target(name: str) -> Target:
+    """The target of a microarchitecture, with nominal caches and memory.
+
+    Raises:
+        ArgumentError: no such name, or one of another instruction set than x86-64 and AArch64; suggests the nearest.
+    """
+    known = accepted_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        reason = f"no processor '{name}' is known{hint}; accepted are {NATIVE} and {', '.join(known)}"
+        raise ArgumentError("target", reason)
+    return of_microarchitecture(archspec.cpu.TARGETS[name])
+
+
+def accepted_names() -> list[str]:
+    """The names that `named_target` takes."""
+    return sorted(name for name, each in archspec.cpu.TARGETS.items() if each.family.name in _TRIPLES)
+
+
+def of_microarchitecture(each: archspec.cpu.Microarchitecture) -> Target:
+    """The target of one of archspec's microarchitectures (x86-64 or AArch64)."""
+    arch = each.family.name
+    if arch == "aarch64":
+        return Target(each.name, _TRIPLES[arch], lanes=4, registers=32)  # NEON, the least that AArch64 has
+    if "avx512f" in each:
+        return Target(each.name, _TRIPLES[arch], lanes=16, registers=32)
+    return Target(each.name, _TRIPLES[arch], lanes=8 if "avx" in each else 4, registers=16)
+
+
+def parse_target(text: str) -> Target:
+    """Reads `NAME` or `NAME+KEY=VALUE+...`: `zen4+l2=512K+cores=8`; NAME is not "native" here (see `detect.py`).
+
+    Raises:
+        ArgumentError: an unknown name or key, or a value that is no such number.
+    """
+    name, *words = text.split("+")
+    return with_overrides(named_target(name), words)
+
+
+def with_overrides(target: Target, words: list[str]) -> Target:
+    """A target with some figures given as `KEY=VALUE`.
+
+    Raises:
+        ArgumentError: an unknown key, or a value that is no such number.
+    """
+    values: dict[str, Any] = {}
+    for word in words:
+        match = _OVERRIDE.fullmatch(word)
+        if match is None or match["key"] not in _KEYS:
+            raise ArgumentError("target", f"expected NAME+KEY=VALUE with a key of {', '.join(_KEYS)}, got '{word}'")
+        field, read, _ = _KEYS[match["key"]]
+        try:
+            values[field] = read(match["value"])
+        except ValueError:
+            raise ArgumentError("target", f"'{word}': expected a positive number (of bytes: 48K, 2M)") from None
+    return dataclasses.replace(target, **values)
+
+
+def _read_bytes(text: str) -> int:
+    unit = text[-1:] if text[-1:] in ("K", "M", "G") else ""
+    return _positive(int(text.removesuffix(unit)) << _UNITS[unit])
+
+
+def _bytes_text(count: int) -> str:
+    unit = next((u for u in ("G", "M", "K") if count and count % (1 << _UNITS[u]) == 0), "")
+    return f"{count >> _UNITS[unit]}{unit}"
+
+
+def _read_balance(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _positive(value: int) -> int:
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _count(text: str) -> int:
+    return _positive(int(text))
+
+
+# Key in a target's text -> the field, how to read it, how to write it.
+_KEYS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
+    "lanes": ("lanes", _count, str),
+    "registers": ("registers", _count, str),
+    "l1": ("l1_bytes", _read_bytes, _bytes_text),
+    "l2": ("l2_bytes", _read_bytes, _bytes_text),
+    "l3": ("l3_bytes", _read_bytes, _bytes_text),
+    "balance": ("balance", _read_balance, str),
+    "cores": ("cores", _count, str),
+}
