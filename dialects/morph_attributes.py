@@ -8,9 +8,10 @@ from typing import Any
 
 from torch_mlir import ir
 
-from loopmorph.passes.base import OptionValue, Transformation
+from loopmorph.passes.base import OptionValue
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.registry import did_you_mean
+from loopmorph.passes.transformation import Transformation
 
 PREFIX = "morph."
 KIND = "morph.kind"

@@ -12,9 +12,9 @@ from torch_mlir.dialects import ext, transform
 from torch_mlir.dialects.transform import DiagnosedSilenceableFailure
 
 from loopmorph.dialects.morph_attributes import build_step
-from loopmorph.passes.base import Transformation
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.registry import all_passes
+from loopmorph.passes.transformation import Transformation
 
 NAMESPACE = "morph"
 

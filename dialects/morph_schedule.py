@@ -11,11 +11,11 @@ from torch_mlir.dialects.transform import interpreter
 
 from loopmorph.dialects.morph_attributes import KIND, attribute_text
 from loopmorph.dialects.morph_ops import NAMESPACE, load, operation_name, transformations
-from loopmorph.passes.base import Transformation
+from loopmorph.passes.diagnostics import file_location, illegal, one_line
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
 from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.registry import did_you_mean
-from loopmorph.passes.text.pipeline_diagnostics import file_location, illegal, one_line
+from loopmorph.passes.transformation import Transformation
 
 ENTRY_POINT = "__transform_main"
 

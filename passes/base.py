@@ -1,8 +1,4 @@
-"""What a pass is: a frozen dataclass whose fields are its options.
-
-The same object is the pass `morph-NAME{...}` of a textual pipeline and the operation `morph.NAME` of a schedule.
-A `Transformation` first analyses, changing nothing, and then builds from the plan; so none is ever half applied.
-"""
+"""What a pass is: a frozen dataclass whose fields are its options: `morph-NAME{...}` of a textual pipeline."""
 
 from __future__ import annotations
 
@@ -11,24 +7,16 @@ import re
 import types
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar
 
 from torch_mlir import ir
 
 from loopmorph.passes.errors import ArgumentError
 
-if TYPE_CHECKING:
-    from loopmorph.passes.nest import Nest
-
-Kind = Literal["loop", "neural"]
 OptionValue = int | str | bool | tuple[int, ...] | tuple[str, ...]
-PlanT = TypeVar("PlanT")
 
 _PLAIN = re.compile(r"[^\s,={}'\"]+")
-
-SCHEDULE_ATTRIBUTE = "morph.schedule"
 
 
 @dataclass(frozen=True)
@@ -91,74 +79,6 @@ class Pass(ABC):
             wanted = {int: "an integer", str: "a name", bool: "true or false"}[kind]
         if not good:
             raise ArgumentError(name, f"expected {wanted}, got {value!r} (in {self.name})")
-
-
-class Transformation(Pass, Generic[PlanT]):
-    """A pass that rewrites one layer's nests, in two steps: analyse, then rewrite.
-
-    `kind` says which of the two kinds of legality judges it: "loop" keeps the computed values, "neural" changes
-    the network. What was applied is recorded, in order, in the module's `morph.schedule` attribute.
-    """
-
-    kind: ClassVar[Kind]
-
-    @classmethod
-    def space(cls, nest: Nest) -> Sequence[Self]:
-        """The parameterisations that a search may try on a layer's main nest, in a fixed order; none by default.
-
-        Not all of them need be legal: `analyze` decides.
-        """
-        return ()
-
-    @abstractmethod
-    def analyze(self, module: ir.Operation) -> PlanT:
-        """Checks everything and changes nothing; returns all that `rewrite` needs. The context is entered already.
-
-        Raises:
-            ArgumentError: an option names something that is not there, or is out of range.
-            IllegalTransform: the program does not admit the transformation.
-        """
-
-    @abstractmethod
-    def rewrite(self, plan: PlanT) -> ir.Operation:
-        """Carries the plan out; returns the outermost loop of the (first) nest that it built or changed."""
-
-    def apply(self, module: ir.Operation) -> ir.Operation:
-        """`analyze`, `rewrite`, and the record in `morph.schedule`; returns what `rewrite` returns."""
-        with module.context, ir.Location.unknown():
-            nest = self._rewrite(module, self.analyze(module))
-            record(module, str(self))
-        return nest
-
-    def _rewrite(self, module: ir.Operation, plan: PlanT) -> ir.Operation:
-        """`rewrite`; a change of the network outdates what was chosen for the nests that it changes."""
-        if self.kind == "loop":
-            return self.rewrite(plan)
-        from loopmorph.passes.outdated_choices import chosen_nests, drop_outdated  # which need this module
-
-        before = chosen_nests(module)
-        nest = self.rewrite(plan)
-        drop_outdated(module, before)
-        return nest
-
-    def run(self, module: ir.Operation) -> None:
-        self.apply(module)
-
-
-def record(module: ir.Operation, *steps: str) -> None:
-    """Appends steps to the module's `morph.schedule` attribute (an array of pass texts)."""
-    if not steps:
-        return
-    texts = [ir.StringAttr.get(step, module.context) for step in steps]
-    known = ir.ArrayAttr(module.attributes[SCHEDULE_ATTRIBUTE]) if SCHEDULE_ATTRIBUTE in module.attributes else []
-    module.attributes[SCHEDULE_ATTRIBUTE] = ir.ArrayAttr.get([*known, *texts], module.context)
-
-
-def recorded_steps(module: ir.Operation) -> list[str]:
-    """The transformations applied so far, as pass texts, in order."""
-    if SCHEDULE_ATTRIBUTE not in module.attributes:
-        return []
-    return [ir.StringAttr(a).value for a in ir.ArrayAttr(module.attributes[SCHEDULE_ATTRIBUTE])]
 
 
 def _strip_none(hint: Any) -> Any:

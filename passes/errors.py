@@ -6,9 +6,15 @@ hand and names the operation. Library code raises; only the command-line mains p
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class LoopmorphError(Exception):
     """Base of every error that a user can provoke; `str()` of it is one clear line."""
+
+
+class LoopmorphWarning(UserWarning):
+    """Base of every warning of loopmorph; the text is one clear line."""
 
 
 class ArgumentError(LoopmorphError, ValueError):
@@ -24,6 +30,9 @@ class ArgumentError(LoopmorphError, ValueError):
         self.message = message
         super().__init__(f"argument '{argument}': {message}")
 
+    def __reduce__(self) -> tuple[type[ArgumentError], tuple[str, str]]:
+        return type(self), (self.argument, self.message)
+
 
 class IllegalTransform(LoopmorphError):
     """A transformation that this program does not admit.
@@ -31,12 +40,20 @@ class IllegalTransform(LoopmorphError):
     Args:
         where: the layer, loop or parameter concerned, with its source location where one is known.
         reason: the property that forbids the transformation.
+
+    Attributes:
+        explain: where set, gives the nest that the refusal is about, with the culprit lines marked (see
+            `loopmorph.passes.explain`); as long as the program has not been changed since.
     """
 
     def __init__(self, where: str, reason: str) -> None:
         self.where = where
         self.reason = reason
+        self.explain: Callable[[], str] | None = None
         super().__init__(f"{where}: {reason}")
+
+    def __reduce__(self) -> tuple[type[IllegalTransform], tuple[str, str]]:
+        return type(self), (self.where, self.reason)
 
 
 class ImportRefused(LoopmorphError):
@@ -44,7 +61,11 @@ class ImportRefused(LoopmorphError):
 
 
 class CompilationFailed(LoopmorphError):
-    """A program that cannot be lowered, or whose compiled form crashed, hung or computed wrong numbers."""
+    """A program that cannot be lowered, or whose compiled form crashed or hung."""
+
+
+class WrongResult(LoopmorphError):
+    """Compiled code that computes something else than PyTorch: a fault of loopmorph, never of the program."""
 
 
 class DataError(LoopmorphError):

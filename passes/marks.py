@@ -16,6 +16,8 @@ On every loop:
   `morph.iter`     the iterator's name: n, co, oh, ow, ci, kh, kw for a convolution
 On at most one loop of a nest:
   `morph.parallel` (unit) its iterations may run at the same time
+On a function that was made of a nest:
+  `morph.kernel`   the layer whose nest it is (the first such layer, where several share it)
 On function arguments:
   `morph.param`    qualified name of the parameter, buffer or constant that is passed there
   `morph.inherit`  affine map from an element of the parameter to the element of the imported one that it inherits,
@@ -24,6 +26,13 @@ On function arguments:
   `morph.identity` N: it is new, and inherits from the N x N identity matrix instead of an imported parameter
   `morph.input`    position of the network's input that is passed there
   `morph.output`   position of the network's output that is written there
+  `morph.packed`   its number among the memrefs that @prepare writes and @run reads
+  `morph.scratch`  (unit) working memory, whose contents mean nothing before and after
+  `morph.thread`   (unit) the number of the thread that executes the function, from 0
+  `morph.team`     (unit) the address of the state that the threads share
+  `morph.clock`    the layers whose beginnings are stored there, in order; then the end
+On the module:
+  `morph.schedule` the transformations applied so far, as pass texts, in order (see `loopmorph.passes.history`)
 """
 
 from __future__ import annotations
@@ -43,6 +52,18 @@ SOURCE = "morph.source"
 IDENTITY = "morph.identity"
 INPUT = "morph.input"
 OUTPUT = "morph.output"
+PACKED = "morph.packed"
+SCRATCH = "morph.scratch"
+THREAD = "morph.thread"
+TEAM = "morph.team"
+CLOCK = "morph.clock"
+KERNEL = "morph.kernel"
+SCHEDULE = "morph.schedule"
+
+# The two functions that `@main` becomes.
+PREPARE = "prepare"
+RUN = "run"
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector; packed memrefs and pieces of the scratch begin there
 
 MAIN = "main"
 INIT = "init"
@@ -76,3 +97,36 @@ def argument_marks(function: ir.Operation | ir.OpView) -> list[dict[str, ir.Attr
 def set_argument_marks(function: ir.Operation | ir.OpView, marks: list[dict[str, ir.Attribute]]) -> None:
     """Writes back what `argument_marks` read."""
     function.attributes["arg_attrs"] = ir.ArrayAttr.get([ir.DictAttr.get(m) for m in marks])
+
+
+def memref_marks(value: ir.Value) -> dict[str, ir.Attribute]:
+    """The marks of a function argument; none for any other value."""
+    if not isinstance(value, ir.BlockArgument):
+        return {}
+    function = value.owner.owner
+    if "arg_attrs" not in function.attributes:
+        return {}
+    mine = ir.ArrayAttr(function.attributes["arg_attrs"])[value.arg_number]
+    return {a.name: a.attr for a in ir.DictAttr(mine)}
+
+
+def parameter_name(value: ir.Value) -> str | None:
+    """The name of the parameter that a memref is, None for any other memref."""
+    attributes = memref_marks(value)
+    return ir.StringAttr(attributes[PARAM]).value if PARAM in attributes else None
+
+
+def recorded_steps(module: ir.Operation) -> list[str]:
+    """The transformations applied so far, as pass texts, in order; typed: `loopmorph.passes.history`."""
+    if SCHEDULE not in module.attributes:
+        return []
+    return [ir.StringAttr(a).value for a in ir.ArrayAttr(module.attributes[SCHEDULE])]
+
+
+def record_steps(module: ir.Operation, *texts: str) -> None:
+    """Appends pass texts to what `recorded_steps` returns."""
+    if not texts:
+        return
+    new = [ir.StringAttr.get(text, module.context) for text in texts]
+    known = ir.ArrayAttr(module.attributes[SCHEDULE]) if SCHEDULE in module.attributes else []
+    module.attributes[SCHEDULE] = ir.ArrayAttr.get([*known, *new], module.context)

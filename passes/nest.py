@@ -5,7 +5,6 @@ A view is taken afresh from the IR each time (handles dangle once other passes h
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -231,73 +230,6 @@ def view_nest(root: affine.AffineForOp, memref: ir.Value | None = None) -> Nest:
     return Nest(root, tuple(view.loops), tuple(view.accesses))
 
 
-def find_nest(module: ir.Operation, layer: str, argument: str = "layer") -> Nest:
-    """The nest that an address names.
-
-    Args:
-        module: the module.
-        layer: `LAYER`, for the layer's main nest; or `LAYER#ROLE`, for its nest of another role (`conv1#pad`); or
-            `LAYER#ROLE.K`, where it has several of them, counted from 0 in program order.
-        argument: the argument's name in error messages.
-
-    Raises:
-        ArgumentError: no nest carries that layer's name (suggests the nearest) or role, or several do.
-    """
-    name, _, part = layer.partition("#")
-    role, _, number = part.partition(".")
-    with module.context:
-        found = [r for r in _roots_of(module, name) if _name_of(r)[1] == (role or marks.MAIN)]
-        if number.isdecimal() and int(number) < len(found):
-            return view_nest(found[int(number)])
-        if len(found) == 1 and not number:
-            return view_nest(found[0])
-        roots = [_name_of(r) for r in nest_roots(module)]
-    if found:
-        raise ArgumentError(
-            argument, f"'{layer}' is computed by {len(found)} nests; '{name}#{role or 'main'}.0' is the first"
-        )
-    if role and any(n == name for n, _ in roots):
-        roles = dict.fromkeys(kind for n, kind in roots if n == name)
-        raise ArgumentError(argument, f"layer '{name}' has no nest of role '{role}'; it has {', '.join(roles)}")
-    layers = list(dict.fromkeys(n for n, kind in roots if kind == marks.MAIN))
-    near = difflib.get_close_matches(name, layers, n=3)
-    hint = f"; nearest: {', '.join(near)}" if near else f"; the program has {_enumerate(layers)}"
-    raise ArgumentError(argument, f"no layer '{layer}' in the program{hint}")
-
-
-def _name_of(root: affine.AffineForOp) -> tuple[str, str]:
-    return marks.get_text(root, marks.LAYER), marks.get_text(root, marks.ROLE, marks.MAIN)
-
-
-def _roots_of(module: ir.Operation, layer: str) -> list[affine.AffineForOp]:
-    """The outermost loops of a layer's nests. Comparing attributes is faster than reading the text of each."""
-    wanted = ir.StringAttr.get(layer)
-    known = ((root, root.attributes) for root in nest_roots(module))
-    return [r for r, own in known if (own[marks.LAYER] == wanted if marks.LAYER in own else not layer)]
-
-
-def layer_nests(module: ir.Operation, layer: str) -> list[Nest]:
-    """All nests of a layer, helping ones included, in program order."""
-    with module.context:
-        return [view_nest(root) for root in _roots_of(module, layer)]
-
-
-def require_perfect(nest: Nest) -> None:
-    """Raises:
-    IllegalTransform: the nest is not a perfect one.
-    """
-    if not nest.is_perfect:
-        raise IllegalTransform(nest.label, "its loops are not perfectly nested; a perfect nest is required")
-
-
-def require_scalar(nest: Nest) -> None:
-    """Raises:
-    IllegalTransform: the nest computes with vectors.
-    """
-    if nest.is_vectorised:
-        raise IllegalTransform(nest.label, "its nest is already vectorised; this has to come before")
-
-
 def divisors(extent: int | None, candidates: Sequence[int]) -> list[int]:
     """Those of `candidates` that divide a constant extent and are smaller than it."""
     return [f for f in candidates if extent is not None and f < extent and extent % f == 0]
@@ -399,8 +331,3 @@ def _is_rectangular(loop: Loop) -> bool:
     low = ir.AffineMapAttr(loop.op.attributes["lowerBoundMap"]).value
     starts_at_0 = len(low.results) == 1 and downcast(low.results[0]) == ir.AffineExpr.get_constant(0)
     return loop.extent is not None and starts_at_0 and ir.IntegerAttr(loop.op.attributes["step"]).value == 1
-
-
-def _enumerate(names: Sequence[str], limit: int = 8) -> str:
-    shown = [f"'{n}'" for n in names[:limit]]
-    return ", ".join(shown) + (f" and {len(names) - limit} more" if len(names) > limit else "") if shown else "no nest"

@@ -10,13 +10,11 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import linear_form
+from loopmorph.passes.analysis.roles import CHANNEL_AXIS, accumulates, has_channels
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.rebuild import NewLoop, Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.nest import Loop, Nest, nest_roots, view_nest
-from loopmorph.passes.scheduling.reduction_schedules import accumulates
-
-CHANNEL_AXIS = 1
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class AlignGroups(Pass):
 
 
 def _misaligned(nest: Nest, width: int) -> _Groups | None:
-    if not accumulates(nest) or len(nest.stores[0].exprs) <= CHANNEL_AXIS:
+    if not accumulates(nest) or not has_channels(nest.stores[0]):
         return None
     form = linear_form(nest.stores[0].exprs[CHANNEL_AXIS])
     if form is None or len(form.coefficients) != 2 or form.constant % width:

@@ -9,16 +9,17 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.access_index import AccessIndex, Entry, Site, is_local
+from loopmorph.passes.analysis.memory.access_index import AccessIndex, Entry, Site
+from loopmorph.passes.analysis.memory.memrefs import is_local
 from loopmorph.passes.analysis.operands import Operands, find_operands
+from loopmorph.passes.analysis.roles import CHANNEL_AXIS, accumulates
+from loopmorph.passes.analysis.structure import perfect_band
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.edit_accesses import redirect_site
 from loopmorph.passes.building.layout import Blocking, block_in_place, blocked_copy, cuts_for
-from loopmorph.passes.building.rebuild import NewLoop, Rebuild, perfect_band, rebuild
+from loopmorph.passes.building.rebuild import NewLoop, Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, functions
-from loopmorph.passes.scheduling.reduction_schedules import accumulates
-
-CHANNEL_AXIS = 1  # of activations: N, C, H, W
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class _Layout:
             else:
                 packed = blocked_copy(memref, blocking, sites[0].entry.nest)
             for site in sites:
-                site.redirect(packed, blocking.exprs(site.access.exprs))
+                redirect_site(site, packed, blocking.exprs(site.access.exprs))
             if is_local(memref):
                 memref.owner.erase()
         for entry, cuts in self.cuts.items():

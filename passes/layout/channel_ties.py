@@ -14,13 +14,14 @@ from typing import TypeAlias
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import downcast, used_dims
-from loopmorph.passes.analysis.access_index import AccessIndex, Entry, Site, is_local
 from loopmorph.passes.analysis.coupling.disjoint_sets import DisjointSets
 from loopmorph.passes.analysis.coupling.pins import pin_of_loop, pin_of_nest
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey
 from loopmorph.passes.analysis.coupling.ties import Tie, tie
+from loopmorph.passes.analysis.memory.access_index import AccessIndex, Entry, Site
+from loopmorph.passes.analysis.memory.memrefs import is_local
+from loopmorph.passes.analysis.roles import accumulates
 from loopmorph.passes.nest import Loop, Nest
-from loopmorph.passes.scheduling.reduction_schedules import accumulates
 
 Member: TypeAlias = ir.Operation | AxisKey  # a loop, or an axis of a memref
 

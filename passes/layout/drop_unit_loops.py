@@ -7,12 +7,10 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.roles import channel_loops, has_channels
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.rebuild import NewLoop, Rebuild, rebuild
 from loopmorph.passes.nest import Loop, Nest, nest_roots, view_nest
-
-CHANNEL_AXIS = 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def _dropped(nest: Nest) -> set[Loop]:
     if not nest.is_perfect or not nest.is_rectangular:
         return set()
     units = {loop.position for loop in nest.loops[1:] if loop.extent == 1}
-    sets = [used_dims(access.exprs[CHANNEL_AXIS]) for access in nest.accesses if len(access.exprs) > CHANNEL_AXIS]
+    sets = [channel_loops(access) for access in nest.accesses if has_channels(access)]
     shared = {p for dims in sets if len(dims) > 1 for p in dims & units}
     return {nest.loops[p] for p in shared}
 

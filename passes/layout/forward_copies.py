@@ -8,11 +8,13 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import downcast, linear_form, substitute
-from loopmorph.passes.analysis.access_index import AccessIndex, Entry, Site, is_local
-from loopmorph.passes.analysis.box import Box, hull, whole
+from loopmorph.passes.analysis.memory.access_index import AccessIndex, Entry, Site
+from loopmorph.passes.analysis.memory.box import Box, hull, whole
+from loopmorph.passes.analysis.memory.memrefs import is_local
+from loopmorph.passes.analysis.structure import body_of
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.edit_accesses import erase_nest, move_nest_before, redirect_sites
 from loopmorph.passes.building.fills import is_fill, shrink_fills
-from loopmorph.passes.building.rebuild import body_of
 from loopmorph.passes.nest import functions
 
 
@@ -205,12 +207,12 @@ def _forward(plan: _Plan, index: AccessIndex, places: dict[ir.Value, int]) -> No
         value = fill.sites[0].access.op.operands[0].owner
         if value != start:
             value.move_before(start)
-        index.move_before(fill, plan.first)
-    index.erase(copy.entry)
+        move_nest_before(index, fill, plan.first)
+    erase_nest(index, copy.entry)
     rank = len(ir.MemRefType(source.type).shape)
     exprs_of = {}
     for site in index.sites[source]:
         axes = dict(enumerate(site.access.exprs))
         exprs_of[site] = [substitute(e, axes, rank) for e in copy.map]
-    index.redirect(source, target, exprs_of)
+    redirect_sites(index, source, target, exprs_of)
     source.owner.erase()

@@ -9,10 +9,10 @@ from torch_mlir import ir
 from torch_mlir.dialects import func, memref
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.roles import accumulates
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.nest import functions, view_nest
-from loopmorph.passes.scheduling.reduction_schedules import accumulates
 
 _RANK = 4
 _ITERATORS = ("n", "c", "h", "w")

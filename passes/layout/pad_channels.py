@@ -12,8 +12,8 @@ from torch_mlir import ir
 from torch_mlir.dialects import arith, memref
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.access_index import Entry, Site
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet
+from loopmorph.passes.analysis.memory.access_index import Entry, Site
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, rewrite_access, store
 from loopmorph.passes.building.rebuild import keep_range, set_extent

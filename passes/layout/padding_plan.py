@@ -9,20 +9,20 @@ from torch_mlir import ir
 from torch_mlir.dialects import func
 
 from loopmorph.passes.affine_expr import downcast, used_dims
-from loopmorph.passes.analysis.access_index import AccessIndex, Entry, Site
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.coupling.growth import Growth
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet
 from loopmorph.passes.analysis.coupling.ties import tie
-from loopmorph.passes.analysis.dataflow import parameter_work
+from loopmorph.passes.analysis.memory.access_index import AccessIndex, Entry, Site
+from loopmorph.passes.analysis.memory.dataflow import parameter_work
 from loopmorph.passes.analysis.operands import find_operands
+from loopmorph.passes.analysis.roles import CHANNEL_AXIS
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.layout.channel_ties import ChannelTies, Family, Member, Read
 from loopmorph.passes.layout.pad_lanes import State, adds_nothing, padded_lanes
 from loopmorph.passes.nest import Loop, Nest
 from loopmorph.passes.winograd.match import match_convolution
 
-CHANNEL_AXIS = 1  # of activations: N, C, H, W
 _ACTIVATION_RANK = 4
 # Three 3x3 convolutions of 28x28 with AVX-512 took so many times longer unpadded, channels: 4: 1.8, 8: 5.8, 20: 14,
 # 24: 20, 40: 74, 56: 100, 100: 121. So even four lanes of sixteen pay; the 3 channels of an image are not padded.

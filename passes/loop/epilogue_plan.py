@@ -8,9 +8,9 @@ import numpy as np
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
-from loopmorph.passes.analysis.index_maps import Reach, includes
-from loopmorph.passes.analysis.memref_uses import Body, describe
-from loopmorph.passes.analysis.register_results import Address, RegisterResults
+from loopmorph.passes.analysis.memory.index_maps import Reach, includes
+from loopmorph.passes.analysis.memory.memref_uses import Body, describe
+from loopmorph.passes.analysis.memory.register_results import Address, RegisterResults
 from loopmorph.passes.building.pointwise import Instance, Pointwise, instantiate, pointwise
 from loopmorph.passes.building.widen import is_constant
 from loopmorph.passes.errors import IllegalTransform
@@ -33,7 +33,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Step:
+class Consumer:
     """An element-wise nest that reads the results.
 
     Attributes:
@@ -61,7 +61,7 @@ class EpiloguePlan:
 
     results: RegisterResults
     start: Start | None
-    steps: tuple[Step, ...]
+    steps: tuple[Consumer, ...]
     takes_place_of: ir.Operation | None
     hoisted: tuple[ir.Operation, ...]
 
@@ -141,7 +141,7 @@ class _Planner:
         self.reads |= {a.memref for a in source.nest.loads}
         return Start(root, instances, is_dead)
 
-    def step(self) -> Step:
+    def step(self) -> Consumer:
         """Plans the next element-wise reader of the results.
 
         Raises:
@@ -167,7 +167,7 @@ class _Planner:
         self.memref = reader.store.memref
         self.addresses = tuple(i.address for i in instances)
         self.needed |= dict.fromkeys((*self.reads, self.memref, *reader.outer_values))
-        return Step(root, tuple(a.op.results[0] for a in loads), instances)
+        return Consumer(root, tuple(a.op.results[0] for a in loads), instances)
 
     def hoisted(self) -> tuple[ir.Operation, ...]:
         """The operations that have to move before the nest, in program order."""

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.analysis.register_results import register_results
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.memory.register_results import register_results
 from loopmorph.passes.building.pointwise import Builder
 from loopmorph.passes.loop.epilogue_plan import EpiloguePlan, plan_epilogue
-from loopmorph.passes.nest import find_nest
+from loopmorph.passes.transformation import Kind, Scope, Transformation
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,13 @@ class FuseEpilogue(Transformation[EpiloguePlan]):
 
     name: ClassVar[str] = "morph-fuse-epilogue"
     kind: ClassVar[Kind] = "loop"
+    may_find_nothing: ClassVar[bool] = True
 
     layer: str
+
+    @property
+    def scope(self) -> Scope:
+        return "neighbours"
 
     def analyze(self, module: ir.Operation) -> EpiloguePlan:
         with module.context:

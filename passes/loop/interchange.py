@@ -8,11 +8,12 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.building.arrange import arrange, band_with, find_loops, require_order_kept, whole
 from loopmorph.passes.building.rebuild import Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.nest import Nest, find_nest
+from loopmorph.passes.nest import Nest
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Interchange(Transformation[Rebuild]):
 
     name: ClassVar[str] = "morph-interchange"
     kind: ClassVar[Kind] = "loop"
+    may_find_nothing: ClassVar[bool] = True
 
     layer: str
     order: tuple[str, ...]

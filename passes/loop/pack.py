@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,16 +10,18 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import simplify, used_dims
-from loopmorph.passes.analysis.access_index import is_local, redirect
+from loopmorph.passes.analysis.bounds import known_limits
 from loopmorph.passes.analysis.contraction_nest import view_contraction
-from loopmorph.passes.analysis.dataflow import outermost
+from loopmorph.passes.analysis.memory.dataflow import outermost
+from loopmorph.passes.analysis.memory.memrefs import is_local
 from loopmorph.passes.analysis.operands import find_operands
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.building.edit_accesses import redirect
 from loopmorph.passes.building.layout import Blocking, block_in_place, blocked_copy
-from loopmorph.passes.building.rebuild import known_limits
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Access, Nest, find_nest, nest_roots, view_nest
+from loopmorph.passes.nest import Access, Nest, nest_roots, view_nest
+from loopmorph.passes.transformation import Kind, Scope, Transformation
 
 OPERANDS = ("output", "input", "weight")
 
@@ -92,6 +94,14 @@ class Pack(Transformation[PackPlan]):
             )
         if any(factor < 2 for factor in self.factors):
             raise ArgumentError("factors", f"expected factors of at least 2, got {_listed(self.factors)}")
+
+    @property
+    def scope(self) -> Scope:
+        return "nest" if self.operand == "weight" else "network"
+
+    def stays_within(self, module: ir.Operation, shared: Collection[ir.Value]) -> bool:
+        plan = self.analyze(module)
+        return not (plan.in_place and plan.memref in shared)
 
     def analyze(self, module: ir.Operation) -> PackPlan:
         with module.context:

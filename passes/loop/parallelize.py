@@ -10,12 +10,15 @@ import islpy as isl
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.dependence.dependence import Dependence, dependences, may_alias, show_access
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.dependence.aliasing import may_alias
+from loopmorph.passes.analysis.dependence.dependence import Dependence, dependences
 from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
-from loopmorph.passes.analysis.slabs import by_memref, spread
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.analysis.memory.slabs import by_memref, spread
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Loop, Nest, find_nest
+from loopmorph.passes.nest import Loop, Nest
+from loopmorph.passes.nest_text import access_text
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def _shape_reason(nest: Nest, loop: Loop) -> str:
     if len(loop.op.operation.results):
         return "it carries values in registers (iter_args)"
     outside = [store for store in nest.stores if loop.position not in store.loops]
-    return f"{show_access(nest, outside[0])} lies outside it" if outside else ""
+    return f"{access_text(nest, outside[0])} lies outside it" if outside else ""
 
 
 def _dependence_reason(nest: Nest, loop: Loop) -> str:
@@ -117,7 +120,7 @@ def _dependence_reason(nest: Nest, loop: Loop) -> str:
         if crossing is None:
             continue
         if crossing.reduction:
-            return f"{show_access(nest, crossing.sink)} is a reduction over '{loop.iterator}'"
+            return f"{access_text(nest, crossing.sink)} is a reduction over '{loop.iterator}'"
         return crossing.describe(nest)
     return ""
 

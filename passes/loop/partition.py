@@ -13,18 +13,20 @@ from torch_mlir import ir
 from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import LinearForm, from_linear, used_dims
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.analysis.coupling.coupling import parameter_name, tie
 from loopmorph.passes.analysis.coupling.inheritance import compose_inheritance
+from loopmorph.passes.analysis.coupling.ties import tie
 from loopmorph.passes.analysis.dependence.dependence import reordering_violation, schedule
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.analysis.structure import body_of, require_no_results, require_scalar
 from loopmorph.passes.building.arguments import add_argument, arrange_arguments
 from loopmorph.passes.building.arrange import require_normal
 from loopmorph.passes.building.nest_builder import rewrite_access
-from loopmorph.passes.building.rebuild import body_of, keep_range, require_no_results
+from loopmorph.passes.building.rebuild import keep_range
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Access, Loop, Nest, find_nest, require_scalar, view_nest
+from loopmorph.passes.nest import Access, Loop, Nest, view_nest
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Partition(Transformation[PartitionPlan]):
 
     name: ClassVar[str] = "morph-partition"
     kind: ClassVar[Kind] = "loop"
+    is_schedule: ClassVar[bool] = False
 
     layer: str
     iter: str
@@ -185,7 +188,7 @@ def _split_parameters(nest: Nest, loop: Loop) -> tuple[SplitParameter, ...]:
         return ()
     accesses: dict[ir.Value, list[Access]] = {}
     for access in nest.accesses:
-        if parameter_name(access.memref) is not None:
+        if marks.parameter_name(access.memref) is not None:
             accesses.setdefault(access.memref, []).append(access)
     found = []
     for value, group in accesses.items():
@@ -195,7 +198,7 @@ def _split_parameters(nest: Nest, loop: Loop) -> tuple[SplitParameter, ...]:
         ((axis, digits),) = (place for place in places if place is not None)
         others = [use.owner for use in value.uses if all(use.owner != access.op for access in group)]
         if others:
-            reason = f"its parameter '{parameter_name(value)}' is read elsewhere as well ({_reader(others[0])})"
+            reason = f"its parameter '{marks.parameter_name(value)}' is read elsewhere as well ({_reader(others[0])})"
             raise IllegalTransform(nest.label, f"{reason}; it cannot be cut along '{loop.iterator}'")
         found.append(SplitParameter(value, axis, digits, tuple(access.order for access in group)))
     return tuple(found)

@@ -8,11 +8,12 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import substitute, used_dims
-from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.building.nest_builder import compress
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Access, Loop, Nest, find_nest
+from loopmorph.passes.nest import Access, Loop, Nest
+from loopmorph.passes.transformation import Kind, Transformation
 
 _LOCALITY = 3  # into the first-level cache
 
@@ -56,6 +57,7 @@ class Prefetch(Transformation[PrefetchPlan]):
 
     name: ClassVar[str] = "morph-prefetch"
     kind: ClassVar[Kind] = "loop"
+    may_find_nothing: ClassVar[bool] = True
 
     layer: str
     iter: str

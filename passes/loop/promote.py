@@ -11,12 +11,14 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.accumulators import Cell, find_accumulators
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.memory.accumulators import Cell, find_accumulators
+from loopmorph.passes.analysis.structure import body_of
 from loopmorph.passes.building.nest_builder import load, store, vector_load, vector_store
-from loopmorph.passes.building.rebuild import body_of, copy_marks, move_nest_marks, wrap
+from loopmorph.passes.building.rebuild import copy_marks, move_nest_marks, wrap
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Loop, Nest, find_nest
+from loopmorph.passes.nest import Loop, Nest
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Promote(Transformation[PromotePlan]):
 
     name: ClassVar[str] = "morph-promote"
     kind: ClassVar[Kind] = "loop"
+    may_find_nothing: ClassVar[bool] = True
 
     layer: str
 

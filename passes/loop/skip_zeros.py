@@ -8,11 +8,14 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.bounds import limits_of
 from loopmorph.passes.analysis.definitions import is_defined_by
-from loopmorph.passes.analysis.zero_halo import limits_of, live_box, outside
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.analysis.memory.zero_halo import live_box, outside
+from loopmorph.passes.analysis.structure import require_scalar
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Access, Nest, find_nest, require_scalar
+from loopmorph.passes.nest import Access, Nest
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class SkipZeros(Transformation[SkipPlan]):
 
     name: ClassVar[str] = "morph-skip-zeros"
     kind: ClassVar[Kind] = "loop"
+    may_find_nothing: ClassVar[bool] = True
 
     layer: str
 

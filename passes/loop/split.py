@@ -8,10 +8,12 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.structure import perfect_band
 from loopmorph.passes.building.arrange import arrange, cut, require_factor, whole
-from loopmorph.passes.building.rebuild import Rebuild, perfect_band, rebuild
-from loopmorph.passes.nest import Nest, divisors, find_nest
+from loopmorph.passes.building.rebuild import Rebuild, rebuild
+from loopmorph.passes.nest import Nest, divisors
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.building.arrange import (
     arrange,
     band_with,
@@ -20,7 +20,8 @@ from loopmorph.passes.building.arrange import (
 )
 from loopmorph.passes.building.rebuild import Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.nest import Nest, divisors, find_nest
+from loopmorph.passes.nest import Nest, divisors
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from typing import ClassVar
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import LinearForm, from_linear
-from loopmorph.passes.analysis.zero_halo import limits_of, live_box
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.analysis.bounds import limits_of
+from loopmorph.passes.analysis.memory.zero_halo import live_box
 from loopmorph.passes.building.rebound import rebound
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Access, Loop, Nest, find_nest
+from loopmorph.passes.nest import Access, Loop, Nest
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Trim(Transformation[TrimPlan]):
 
     name: ClassVar[str] = "morph-trim"
     kind: ClassVar[Kind] = "loop"
+    may_find_nothing: ClassVar[bool] = True
 
     layer: str
     iter: str

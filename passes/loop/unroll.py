@@ -9,11 +9,12 @@ from typing import ClassVar
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
-from loopmorph.passes.base import Kind, Transformation
-from loopmorph.passes.building.rebuild import body_of
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.structure import body_of
 from loopmorph.passes.building.replicate import inner_names, replicate, require_divisor
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Loop, Nest, divisors, find_nest
+from loopmorph.passes.nest import Loop, Nest, divisors
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)

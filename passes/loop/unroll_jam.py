@@ -8,14 +8,15 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.dependence.dependence import band_violation
-from loopmorph.passes.base import Kind, Transformation
-from loopmorph.passes.building.rebuild import perfect_band
+from loopmorph.passes.analysis.structure import perfect_band
 from loopmorph.passes.building.replicate import inner_names, replicate, require_divisor
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.unroll import UnrollPlan
-from loopmorph.passes.nest import Loop, Nest, divisors, find_nest
+from loopmorph.passes.nest import Loop, Nest, divisors
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)

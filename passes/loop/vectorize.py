@@ -10,11 +10,13 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.dependence.dependence import carried, reductions
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.analysis.dependence.dependence import carried
+from loopmorph.passes.analysis.dependence.reductions import reductions
+from loopmorph.passes.analysis.structure import body_of, require_no_results
 from loopmorph.passes.building.arrange import require_normal
-from loopmorph.passes.building.rebuild import body_of, copy_marks, require_no_results, wrap
+from loopmorph.passes.building.rebuild import copy_marks, wrap
 from loopmorph.passes.building.vector_access import LaneAccess, lane_accesses
 from loopmorph.passes.building.vector_body import (
     REDUCTION_KINDS,
@@ -25,7 +27,8 @@ from loopmorph.passes.building.vector_body import (
     neutral,
 )
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Loop, Nest, find_nest
+from loopmorph.passes.nest import Loop, Nest
+from loopmorph.passes.transformation import Kind, Transformation
 
 _UNIFORM = frozenset({"affine.apply", "affine.min", "affine.max"})
 _WIDENED_DIALECTS = frozenset({"arith", "math"})

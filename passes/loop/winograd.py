@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import find_nest
+from loopmorph.passes.transformation import Kind, Transformation
 from loopmorph.passes.winograd.match import match_convolution
 from loopmorph.passes.winograd.matrices import ALGORITHMS
 from loopmorph.passes.winograd.nests import WinogradPlan, build_winograd

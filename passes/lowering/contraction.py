@@ -9,7 +9,7 @@ import numpy as np
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, from_linear, linear_form, simplify, substitute, value_range
-from loopmorph.passes.lowering.linear_term import definition
+from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.nest import Access, Nest
 
 

@@ -6,17 +6,16 @@ from torch_mlir import ir
 from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.access_index import is_local
-from loopmorph.passes.analysis.box import Box
-from loopmorph.passes.analysis.dataflow import effects, parameter_work
-from loopmorph.passes.analysis.zero_halo import live_box
-from loopmorph.passes.base import Transformation, record, recorded_steps
+from loopmorph.passes.address import layer_nests
+from loopmorph.passes.analysis.memory.box import Box
+from loopmorph.passes.analysis.memory.dataflow import effects, parameter_work
+from loopmorph.passes.analysis.memory.memrefs import is_local
+from loopmorph.passes.analysis.memory.zero_halo import live_box
+from loopmorph.passes.analysis.roles import CHANNEL_AXIS
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, replace_operands, store
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.nest import Nest, layer_nests
-from loopmorph.passes.pipeline import parse_pipeline
-
-CHANNEL_AXIS = 1  # of activations: N, C, H, W
+from loopmorph.passes.history import history, record, steps_on
+from loopmorph.passes.nest import Nest
 
 
 def extract_layer(module: ir.Operation, layer: str, closed: bool = False) -> ir.Module:
@@ -51,8 +50,8 @@ def extract_layer(module: ir.Operation, layer: str, closed: bool = False) -> ir.
             raise ArgumentError("layer", f"layer '{layer}' has nests in several functions")
         roots = [nest.root.operation for nest in nests]
         result = _build(owner, _without_preparation(owner, nests) if closed else roots, nests[0], closed)
-        for step in _loop_steps(module, layer):
-            record(result.operation, step)
+        own = steps_on(history(module), layer)
+        record(result.operation, *(step for step in own if step.kind == "loop"))
         return result
 
 
@@ -63,13 +62,6 @@ def _without_preparation(source: func.FuncOp, nests: list[Nest]) -> list[ir.Oper
     copied = {store.memref for n in others if n.role != marks.INIT for store in n.stores}
     dropped = [n for n in others if all(store.memref in copied for store in n.stores)]
     return [n.root.operation for n in nests if n not in dropped]
-
-
-def _loop_steps(module: ir.Operation, layer: str) -> list[str]:
-    """The recorded loop transformations of the layer, as text."""
-    steps = [element for text in recorded_steps(module) for element in parse_pipeline(text).elements]
-    loops = [step for step in steps if isinstance(step, Transformation) and step.kind == "loop"]
-    return [str(step) for step in loops if getattr(step, "layer", "").partition("#")[0] == layer]
 
 
 def _build(source: func.FuncOp, roots: list[ir.Operation], nest: Nest, closed: bool) -> ir.Module:

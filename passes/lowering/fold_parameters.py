@@ -9,14 +9,15 @@ from torch_mlir.dialects import arith, memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, substitute
+from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.lowering.contraction import Weight
-from loopmorph.passes.lowering.linear_term import Linear, Number, Term, add, definition, emit, multiply
+from loopmorph.passes.lowering.linear_term import Linear, Number, Term, add, emit, multiply
 from loopmorph.passes.nest import Access, Nest
 
 
 @dataclass(frozen=True)
-class FoldStep:
+class Fold:
     """One affine step that can be folded.
 
     Attributes:
@@ -44,7 +45,7 @@ class FoldStep:
         return 1 if self.axis is None else ir.MemRefType(self.before.type).shape[self.axis]
 
 
-def fold_parameters(step: FoldStep, parameters: set[ir.Value]) -> list[ir.Value]:
+def fold_parameters(step: Fold, parameters: set[ir.Value]) -> list[ir.Value]:
     """Builds the new memrefs at the current insertion point and redirects the two nests that write t to them.
 
     Args:
@@ -75,7 +76,7 @@ def fold_parameters(step: FoldStep, parameters: set[ir.Value]) -> list[ir.Value]
 class _Copier:
     """Builds values that the consumer and the start-value nest compute for a channel, in a nest over channels."""
 
-    def __init__(self, step: FoldStep, channel: ir.AffineExpr | None) -> None:
+    def __init__(self, step: Fold, channel: ir.AffineExpr | None) -> None:
         self._step = step
         self._start = {a.op: a for a in step.start.loads}
         self._consumer = {a.op: a for a in step.consumer.loads}
@@ -140,7 +141,7 @@ class _Copier:
 
 
 def _scaled_weight(
-    step: FoldStep, weight: ir.Value, reads: list[Weight], channel: ir.AffineExpr | None, scale: ir.Value
+    step: Fold, weight: ir.Value, reads: list[Weight], channel: ir.AffineExpr | None, scale: ir.Value
 ) -> ir.Value:
     """`scaled[i] = weight[i] * scale[channel(i)]`, read in the contraction in the weight's place."""
     type_ = ir.MemRefType(weight.type)
@@ -161,7 +162,7 @@ def _scaled_weight(
 
 
 def _redirect_start(
-    step: FoldStep, write: Access, channel: ir.AffineExpr | None, vectors: list[ir.Value], *, keep: bool = False
+    step: Fold, write: Access, channel: ir.AffineExpr | None, vectors: list[ir.Value], *, keep: bool = False
 ) -> None:
     """Makes the start value `shift[channel]`, or `start * scale[channel] + shift[channel]` where it is to be kept."""
     old = write.op.operands[0]

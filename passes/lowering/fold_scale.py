@@ -9,11 +9,12 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine, func
 
 from loopmorph.passes.affine_expr import downcast, used_dims
-from loopmorph.passes.analysis.dataflow import hoist, outermost, parameter_work
+from loopmorph.passes.analysis.definitions import definition
+from loopmorph.passes.analysis.memory.dataflow import ParameterWork, outermost, parameter_work
 from loopmorph.passes.base import Pass
 from loopmorph.passes.lowering.contraction import Weight, channel_of_element, stays_within, weights
-from loopmorph.passes.lowering.fold_parameters import FoldStep, fold_parameters
-from loopmorph.passes.lowering.linear_term import Linear, Number, definition, leaves, linear_in
+from loopmorph.passes.lowering.fold_parameters import Fold, fold_parameters
+from loopmorph.passes.lowering.linear_term import Linear, Number, leaves, linear_in
 from loopmorph.passes.nest import Access, Nest, functions, view_nest
 
 _UNBOUNDED = 2**31
@@ -58,7 +59,7 @@ def _fold_function(function: func.FuncOp) -> None:
     work = parameter_work(function)
     if not work.ops:
         return
-    anchor = hoist(work, function)
+    anchor = _hoist(work, function)
     own = set(work.ops)
     roots = [op for op in function.entry_block.operations if isinstance(op, affine.AffineForOp)]
     for root in roots:
@@ -70,7 +71,7 @@ def _fold_function(function: func.FuncOp) -> None:
                 _remove_consumer(step)
 
 
-def _analyze(consumer: Nest, parameters: set[ir.Value]) -> FoldStep | None:
+def _analyze(consumer: Nest, parameters: set[ir.Value]) -> Fold | None:
     if consumer.is_vectorised or not consumer.is_perfect or not consumer.is_rectangular or len(consumer.stores) != 1:
         return None
     (written,) = consumer.stores
@@ -95,7 +96,7 @@ def _analyze(consumer: Nest, parameters: set[ir.Value]) -> FoldStep | None:
     elements = _elements(nests[1], source, axis, parameters, linear)
     if elements is None:
         return None
-    return FoldStep(consumer, *nests, source, written.memref, axis, linear, elements)
+    return Fold(consumer, *nests, source, written.memref, axis, linear, elements)
 
 
 def _covers_memref(access: Access, nest: Nest) -> bool:
@@ -178,8 +179,17 @@ def _elements(
     return elements
 
 
-def _remove_consumer(step: FoldStep) -> None:
+def _remove_consumer(step: Fold) -> None:
     step.consumer.root.operation.erase()
     kept, dropped = (step.before, step.after) if definition(step.after) else (step.after, step.before)
     dropped.replace_all_uses_with(kept)
     dropped.owner.erase()
+
+
+def _hoist(work: ParameterWork, function: func.FuncOp) -> ir.Operation:
+    """Moves the parameters' work, in its order, ahead of all other; returns the first operation of the other."""
+    own = set(work.ops)
+    anchor = next(op.operation for op in function.entry_block.operations if op.operation not in own)
+    for op in work.ops:
+        op.move_before(anchor)
+    return anchor

@@ -10,7 +10,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import downcast
-from loopmorph.passes.analysis.dataflow import effects
+from loopmorph.passes.analysis.memory.dataflow import effects
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.nest import Access, Nest, functions, view_nest

@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 from torch_mlir import ir
 
+from loopmorph.passes.analysis.definitions import definition
+
 
 class Number(Enum):
     """The two numbers that need no code."""
@@ -34,14 +36,6 @@ class Linear:
 
     scale: Term
     shift: Term
-
-
-def definition(value: ir.Value) -> ir.Operation | None:
-    """The operation that defines the value, None for a block's argument."""
-    owner = value.owner
-    if isinstance(owner, ir.OpView):
-        return owner.operation
-    return owner if isinstance(owner, ir.Operation) else None
 
 
 def linear_in(value: ir.Value, is_t: Callable[[ir.Value], bool]) -> Linear | None:

@@ -12,8 +12,6 @@ from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
 from loopmorph.passes.nest import functions
 
-KERNEL = "morph.kernel"  # on a function: the layer whose nest it is (the first such layer, where several share it)
-
 
 @dataclass(frozen=True)
 class OutlineNests(Pass):
@@ -71,7 +69,7 @@ def _outline(root: affine.AffineForOp, function: func.FuncOp, kernels: dict[str,
         op.operands[position] = replacement[value]
     same = kernels.setdefault(kernel.operation.get_asm(use_local_scope=True).replace(f"@{name}", "@", 1), name)
     if same == name:
-        kernel.attributes[KERNEL] = ir.StringAttr.get(layer)
+        kernel.attributes[marks.KERNEL] = ir.StringAttr.get(layer)
     else:
         call.attributes["callee"] = ir.FlatSymbolRefAttr.get(same)
         kernel.operation.erase()

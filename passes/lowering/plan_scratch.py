@@ -11,12 +11,11 @@ from torch_mlir import ir
 from torch_mlir.dialects import arith, func, memref
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.dataflow import outermost
+from loopmorph.passes.analysis.memory.dataflow import outermost
+from loopmorph.passes.analysis.memory.memrefs import element_bytes
 from loopmorph.passes.base import Pass
-from loopmorph.passes.lowering.split_prepare import require_run, set_function
+from loopmorph.passes.building.arguments import require_run, set_function
 
-SCRATCH = "morph.scratch"  # on an argument: working memory, whose contents mean nothing before and after
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 _ROUNDS = 50  # of placing all buffers again: a few milliseconds
 
 
@@ -104,7 +103,7 @@ def _placed(buffers: Sequence[Buffer], order: Sequence[int]) -> list[int]:
 
 
 def _aligned(offset: int) -> int:
-    return -(-offset // ALIGNMENT) * ALIGNMENT
+    return -(-offset // marks.ALIGNMENT) * marks.ALIGNMENT
 
 
 def _plan(function: func.FuncOp) -> None:
@@ -140,12 +139,6 @@ def _lifetime(op: ir.Operation, position: dict[ir.Operation, int]) -> Buffer:
     return Buffer(math.prod(type_.shape) * element_bytes(type_.element_type), min(used), max(used))
 
 
-def element_bytes(element: ir.Type) -> int:
-    """Bytes that one element takes in memory; an `index` takes 8."""
-    width = 64 if isinstance(element, ir.IndexType) else element.width
-    return -(-width // 8)
-
-
 def _add_argument(function: func.FuncOp, size: int) -> ir.Value:
     """A memref argument of `size` bytes, ahead of the outputs."""
     block, argument_marks = function.entry_block, marks.argument_marks(function)
@@ -156,5 +149,5 @@ def _add_argument(function: func.FuncOp, size: int) -> ir.Value:
         argument.replace_all_uses_with(block.add_argument(argument.type, function.location))
     for _ in argument_marks[place:]:
         block.erase_argument(place)
-    set_function(function, [*argument_marks[:place], {SCRATCH: ir.UnitAttr.get()}, *argument_marks[place:]])
+    set_function(function, [*argument_marks[:place], {marks.SCRATCH: ir.UnitAttr.get()}, *argument_marks[place:]])
     return scratch

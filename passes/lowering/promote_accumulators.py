@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
-from loopmorph.passes.analysis.dataflow import effects
+from loopmorph.passes.analysis.memory.dataflow import effects
 from loopmorph.passes.base import Pass
 from loopmorph.passes.nest import functions, walk_loops
 

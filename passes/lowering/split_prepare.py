@@ -10,14 +10,10 @@ from torch_mlir import ir
 from torch_mlir.dialects import func, memref
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.dataflow import parameter_work
+from loopmorph.passes.analysis.memory.dataflow import parameter_work
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.arguments import find_function, set_function
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import functions
-
-PREPARE = "prepare"
-RUN = "run"
-PACKED = "morph.packed"  # on an argument: its number among the memrefs that @prepare writes and @run reads
 
 
 @dataclass(frozen=True)
@@ -57,31 +53,14 @@ class SplitPrepare(Pass):
             _split(main)
 
 
-def find_function(module: ir.Operation, name: str) -> func.FuncOp | None:
-    """The function of that name that has a body, if there is one."""
-    return next((f for f in functions(module) if f.name.value == name), None)
-
-
-def require_run(module: ir.Operation, name: str) -> func.FuncOp:
-    """The function `@run`, for the pass of that name.
-
-    Raises:
-        IllegalTransform: there is none.
-    """
-    function = find_function(module, RUN)
-    if function is None:
-        raise IllegalTransform("module", f"{name} needs a function @{RUN}; morph-split-prepare makes it")
-    return function
-
-
 def _split(main: func.FuncOp) -> None:
     body = [op.operation for op in main.entry_block.operations]
     own = set(parameter_work(main).ops)
     positions = [k for k, op in enumerate(body) if op in own]
     with ir.InsertionPoint(main):
         prepare, run = (main.operation.clone().opview for _ in range(2))
-    prepare.attributes["sym_name"] = ir.StringAttr.get(PREPARE)
-    run.attributes["sym_name"] = ir.StringAttr.get(RUN)
+    prepare.attributes["sym_name"] = ir.StringAttr.get(marks.PREPARE)
+    run.attributes["sym_name"] = ir.StringAttr.get(marks.RUN)
     in_prepare = [op.operation for op in prepare.entry_block.operations]
     in_run = [op.operation for op in run.entry_block.operations]
     crossing = _drop_prepared(in_run, positions)
@@ -119,7 +98,7 @@ def _set_arguments(function: func.FuncOp, packed: Sequence[ir.Operation]) -> Non
     groups: dict[str, list[tuple[ir.Value, dict[str, ir.Attribute]]]] = {
         marks.INPUT: [],
         marks.PARAM: [],
-        PACKED: [],
+        marks.PACKED: [],
         marks.OUTPUT: [],
     }
     for argument, attributes in old:
@@ -127,7 +106,7 @@ def _set_arguments(function: func.FuncOp, packed: Sequence[ir.Operation]) -> Non
             kind = next((k for k in groups if k in attributes), marks.INPUT)
             groups[kind].append((argument, attributes))
     for number, op in enumerate(packed):
-        groups[PACKED].append((op.results[0], {PACKED: ir.IntegerAttr.get(index, number)}))
+        groups[marks.PACKED].append((op.results[0], {marks.PACKED: ir.IntegerAttr.get(index, number)}))
     kept = [entry for group in groups.values() for entry in group]
     for value, _ in kept:
         value.replace_all_uses_with(block.add_argument(value.type, function.location))
@@ -136,13 +115,6 @@ def _set_arguments(function: func.FuncOp, packed: Sequence[ir.Operation]) -> Non
     for _ in old:
         block.erase_argument(0)
     set_function(function, [attributes for _, attributes in kept])
-
-
-def set_function(function: func.FuncOp, argument_marks: list[dict[str, ir.Attribute]]) -> None:
-    """Makes a function's type and argument attributes agree with its block's arguments."""
-    types = [argument.type for argument in function.entry_block.arguments]
-    function.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(types, []))
-    marks.set_argument_marks(function, argument_marks)
 
 
 def _free_temporaries(function: func.FuncOp) -> None:

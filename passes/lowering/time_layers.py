@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,13 +10,12 @@ from torch_mlir.dialects import affine, arith, func, scf
 
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
-from loopmorph.passes.lowering.split_prepare import RUN, find_function, require_run, set_function
-from loopmorph.passes.spmd.spmd import THREAD
-
-CLOCK = "morph.clock"  # on an argument: the layers whose beginnings are stored there, in order; then the end
+from loopmorph.passes.building.arguments import find_function, require_run, set_function
+from loopmorph.passes.target.detect import resolve_target
+from loopmorph.passes.target.target import NATIVE
 
 # LLVM's cycle counter cannot be read by programs on AArch64; its steady counter is not there on x86.
-_COUNTERS = {"x86_64": "llvm.readcyclecounter", "AMD64": "llvm.readcyclecounter"}
+_COUNTERS = {"x86_64": "llvm.readcyclecounter"}
 _STEADY = "llvm.readsteadycounter"
 
 
@@ -45,9 +43,17 @@ class TimeLayers(Pass):
     thread 0 stores. Ticks are those of a clock that runs evenly, whatever the core's frequency.
 
     Requires: a function `@run`.
+
+    Options:
+        target: the processor (see `loopmorph.passes.target`).
     """
 
     name: ClassVar[str] = "morph-time-layers"
+    target: str = NATIVE
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        resolve_target(self.target)
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():
@@ -55,18 +61,18 @@ class TimeLayers(Pass):
             begins = _begins(function)
             clock = _add_clock(function, [layer for layer, _ in begins])
             *_, end = function.entry_block.operations
-            thread = _thread(function)
+            thread, arch = _thread(function), resolve_target(self.target).arch
             for position, op in enumerate([*(op for _, op in begins), end.operation]):
                 with ir.InsertionPoint(op):
-                    _stamp(clock, position, thread)
+                    _stamp(clock, position, thread, arch)
 
 
 def timed_layers(module: ir.Operation) -> tuple[str, ...]:
     """The layers whose beginnings `@run` stores in its clock, in order; none if it has no clock."""
-    function = find_function(module, RUN)
+    function = find_function(module, marks.RUN)
     for attributes in [] if function is None else marks.argument_marks(function):
-        if CLOCK in attributes:
-            return tuple(ir.StringAttr(layer).value for layer in attributes[CLOCK])
+        if marks.CLOCK in attributes:
+            return tuple(ir.StringAttr(layer).value for layer in attributes[marks.CLOCK])
     return ()
 
 
@@ -83,32 +89,32 @@ def _begins(function: func.FuncOp) -> list[tuple[str, ir.Operation]]:
 def _thread(function: func.FuncOp) -> ir.Value | None:
     """The argument that says which thread executes the function."""
     mine = zip(function.entry_block.arguments, marks.argument_marks(function), strict=True)
-    return next((value for value, attributes in mine if THREAD in attributes), None)
+    return next((value for value, attributes in mine if marks.THREAD in attributes), None)
 
 
 def _add_clock(function: func.FuncOp, layers: list[str]) -> ir.Value:
     old = marks.argument_marks(function)
     type_ = ir.MemRefType.get([len(layers) + 1], ir.IntegerType.get_signless(64))
     clock = function.entry_block.add_argument(type_, function.location)
-    set_function(function, [*old, {CLOCK: ir.ArrayAttr.get([ir.StringAttr.get(layer) for layer in layers])}])
+    set_function(function, [*old, {marks.CLOCK: ir.ArrayAttr.get([ir.StringAttr.get(layer) for layer in layers])}])
     return clock
 
 
-def _stamp(clock: ir.Value, position: int, thread: ir.Value | None) -> None:
+def _stamp(clock: ir.Value, position: int, thread: ir.Value | None, arch: str) -> None:
     """Stores the time at a position of the clock; of several threads the first one does."""
     if thread is None:
-        _store_time(clock, position)
+        _store_time(clock, position, arch)
         return
     first = arith.ConstantOp(ir.IndexType.get(), 0).result
     guard = scf.IfOp(arith.CmpIOp(arith.CmpIPredicate.eq, thread, first).result)
     with ir.InsertionPoint(guard.then_block):
-        _store_time(clock, position)
+        _store_time(clock, position, arch)
         scf.YieldOp([])
 
 
-def _store_time(clock: ir.Value, position: int) -> None:
+def _store_time(clock: ir.Value, position: int, arch: str) -> None:
     attributes = {
-        "intrin": ir.StringAttr.get(_COUNTERS.get(platform.machine(), _STEADY)),
+        "intrin": ir.StringAttr.get(_COUNTERS.get(arch, _STEADY)),
         "operandSegmentSizes": ir.DenseI32ArrayAttr.get([0, 0]),
         "op_bundle_sizes": ir.DenseI32ArrayAttr.get([]),
     }

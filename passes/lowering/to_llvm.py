@@ -7,6 +7,7 @@ import re
 from torch_mlir import ir
 from torch_mlir.passmanager import PassManager
 
+from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.layout.align_groups import AlignGroups
@@ -18,15 +19,15 @@ from loopmorph.passes.layout.local_borders import LocalBorders
 from loopmorph.passes.layout.pad_channels import PadChannels
 from loopmorph.passes.lowering.fold_scale import FoldScale
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
-from loopmorph.passes.lowering.outline_nests import KERNEL, OutlineNests
+from loopmorph.passes.lowering.outline_nests import OutlineNests
 from loopmorph.passes.lowering.plan_scratch import PlanScratch
 from loopmorph.passes.lowering.promote_accumulators import PromoteAccumulators
-from loopmorph.passes.lowering.split_prepare import RUN, SplitPrepare
+from loopmorph.passes.lowering.split_prepare import SplitPrepare
 from loopmorph.passes.lowering.time_layers import TimeLayers
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
 from loopmorph.passes.spmd.mark import ParallelizeAll
 from loopmorph.passes.spmd.spmd import Spmd
-from loopmorph.passes.target.machine import native_machine
+from loopmorph.passes.target.target import Target
 
 # What each operation becomes may hold operations for a later pass, so the order matters.
 _TO_LLVM = (
@@ -57,20 +58,27 @@ _FAST_MATH = "#arith.fastmath<reassoc,contract>"
 _FAST_OPERATIONS = frozenset({"arith.addf", "arith.subf", "arith.mulf"})
 
 
-def plan_functions(module: ir.Module, threads: int = 1, *, timed: bool = False) -> None:
+def plan_functions(module: ir.Module, target: Target, threads: int = 1, *, timed: bool = False) -> None:
     """Turns the affine `@main` into `@prepare` and `@run` with folded scales, merged element-wise steps and scratch.
 
     With several threads, each of them has to execute `@run` (see `morph-spmd`). If `timed`, it notes when each layer
     begins (see `morph-time-layers`).
 
+    Args:
+        module: a module of affine nests.
+        target: the processor that layouts and schedules are made for.
+        threads: number of threads.
+        timed: whether to note when layers begin.
+
     Raises:
         IllegalTransform: the module has no `@main`, or one that returns values; a loop marked as parallel is not.
     """
-    for step in (*_plan(threads), *([TimeLayers()] if timed else [])):
+    timing = [TimeLayers(str(target))] if timed else []
+    for step in (*_plan(target, threads), *timing):
         step.run(module.operation)
 
 
-def layout_passes() -> tuple[Pass, ...]:
+def layout_passes(target: Target) -> tuple[Pass, ...]:
     """What runs before the schedules of the nests are decided: it settles which nests there are, and their layouts."""
     return (
         FoldScale(),
@@ -78,17 +86,16 @@ def layout_passes() -> tuple[Pass, ...]:
         ForwardCopies(),
         LocalBorders(),
         DropUnitLoops(),
-        PadChannels(native_machine().lanes),
-        AlignGroups(native_machine().lanes),
-        BlockedLayout(native_machine().lanes),
+        PadChannels(target.lanes),
+        AlignGroups(target.lanes),
+        BlockedLayout(target.lanes),
     )
 
 
-def _plan(threads: int) -> tuple[Pass, ...]:
-    machine = native_machine()
+def _plan(target: Target, threads: int) -> tuple[Pass, ...]:
     before = (
-        *layout_passes(),
-        DefaultSchedule(width=machine.lanes, registers=machine.registers),
+        *layout_passes(target),
+        DefaultSchedule(target=str(target)),
         ContiguousInnermost(),
         SplitPrepare(),
     )
@@ -96,7 +103,7 @@ def _plan(threads: int) -> tuple[Pass, ...]:
     if threads == 1:
         return (*before, *after)
     # A loop is chosen while memrefs are still distinct, and cut when it is known which of them share memory.
-    return (*before, ParallelizeAll(threads, function=RUN), *after, Spmd(threads))
+    return (*before, ParallelizeAll(threads, function=marks.RUN), *after, Spmd(threads, str(target)))
 
 
 def lower_to_llvm(module: ir.Module) -> None:
@@ -131,7 +138,7 @@ def _separate_kernels(module: ir.Module) -> None:
     """
     unit = ir.UnitAttr.get()
     for op in module.body.operations:
-        if KERNEL in op.attributes:
+        if marks.KERNEL in op.attributes:
             op.attributes["no_inline"] = unit
             types = [argument.type for argument in op.regions[0].blocks[0].arguments]
             pointers = [{"llvm.noalias": unit} if str(t) == "!llvm.ptr" else {} for t in types]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.coupling.coupling import is_reduction, parameter_name
+from loopmorph.passes.analysis.roles import is_batch, is_grid, is_reduction
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
-from loopmorph.passes.neural.coarse_plan import is_batch, is_grid
 from loopmorph.passes.neural.strips import GroupPlan, Regrouped, require_own, require_strips, strip_mined
 
 
@@ -41,7 +41,7 @@ def plan_bands(nest: Nest, loop: Loop, factor: int) -> GroupPlan:
     _require_band(nest, loop)
     require_strips(nest, (loop,), factor)
     loops, position = strip_mined(nest, (loop,), factor, _first_of_result(nest))
-    parameters = [load.memref for load in nest.loads if parameter_name(load.memref) is not None]
+    parameters = [load.memref for load in nest.loads if marks.parameter_name(load.memref) is not None]
     weights: list[Regrouped] = []
     for parameter in dict.fromkeys(parameters):
         require_own(nest, parameter)
@@ -64,7 +64,7 @@ def _require_band(nest: Nest, loop: Loop) -> None:
         reason = f"'{loop.iterator}' is reduced; bands are of an iterator that indexes the result"
         raise IllegalTransform(nest.label, reason)
     for load in nest.loads:
-        name = parameter_name(load.memref)
+        name = marks.parameter_name(load.memref)
         if name is not None and any(loop.position in used_dims(e) for e in load.exprs):
             reason = (
                 f"'{loop.iterator}' already indexes its weight '{name}'; it can be grouped with a reduction iterator"

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.analysis.coupling.coupling import Coupling, Shrinkage
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.coupling.coupling import Coupling
 from loopmorph.passes.analysis.coupling.merging import Merging, merge
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.analysis.coupling.propagation import Shrinkage
+from loopmorph.passes.analysis.roles import channels, is_batch, is_grid, loops_of
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Loop, Nest, divisors, find_nest
+from loopmorph.passes.nest import Loop, Nest, divisors
 from loopmorph.passes.neural.coarse_grid import coarsen
-from loopmorph.passes.neural.coarse_plan import CoarsePlan, is_batch, is_grid, plan_coarse_grid
+from loopmorph.passes.neural.coarse_plan import CoarsePlan, plan_coarse_grid
 from loopmorph.passes.neural.shrink import merge_parts, shrink
+from loopmorph.passes.transformation import Kind, Transformation
 
 INHERIT = ("slice", "mean")  # what weights can inherit
 
@@ -127,13 +130,15 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
 
     @classmethod
     def space(cls, nest: Nest) -> Sequence[Bottleneck]:
-        channels = [loop for loop in nest.loops if loop.iterator in ("co", "ci", "c")]
-        found = [(loop, f) for loop in channels for f in divisors(loop.extent, (2, 4))]
+        found = [(loop, f) for loop in channels(nest) for f in divisors(loop.extent, (2, 4))]
         grid = [loop for loop in nest.loops if is_grid(nest, loop) and not is_batch(nest, loop)]
         found += [(loop, 2) for loop in grid if (loop.extent or 1) % 2 == 0]
-        windows = [loop for loop in nest.loops if loop.iterator in ("kh", "kw")] if grid else []
+        windows = loops_of(nest, "window") if grid else []
         found += [(loop, f) for loop in windows for f in (2, 3) if (loop.extent or 1) % f == 0]
         return [cls(nest.layer, loop.iterator, f) for loop, f in found]
+
+    def vector_extents(self, extents: Mapping[str, int | None]) -> Mapping[str, int]:
+        return {self.iter: (extents.get(self.iter) or 0) // self.factor}
 
     def analyze(self, module: ir.Operation) -> BottleneckPlan | CoarsePlan:
         if self.factor < 2:

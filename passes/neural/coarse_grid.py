@@ -12,8 +12,8 @@ from torch_mlir.dialects import memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import LinearForm, downcast, from_linear, simplify, substitute, used_dims
-from loopmorph.passes.analysis.access_index import redirect
-from loopmorph.passes.analysis.coupling.coupling import tie
+from loopmorph.passes.analysis.coupling.ties import tie
+from loopmorph.passes.building.edit_accesses import redirect
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, rewrite_access, store
 from loopmorph.passes.building.rebuild import set_extent
 from loopmorph.passes.nest import Access, Nest

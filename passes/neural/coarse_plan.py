@@ -9,11 +9,11 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import linear_form, used_dims
-from loopmorph.passes.analysis.coupling.coupling import is_reduction, parameter_name, tie
+from loopmorph.passes.analysis.coupling.ties import tie
+from loopmorph.passes.analysis.roles import is_batch
+from loopmorph.passes.analysis.structure import require_scalar
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Access, Loop, Nest, nests, require_scalar
-
-BATCH_AXIS = 0
+from loopmorph.passes.nest import Access, Loop, Nest, nests
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,6 @@ class CoarsePlan:
         shape = list(ir.MemRefType(self.result.type).shape)
         shape[self.axis] //= self.factor
         return tuple(shape)
-
-
-def is_grid(nest: Nest, loop: Loop) -> bool:
-    """Whether a loop runs over points of a contraction's result that share all parameters.
-
-    A contraction is a nest with a reduction that reads a parameter; the loop indexes its result and no parameter.
-    """
-    if is_reduction(nest, loop.position) or not any(is_reduction(nest, other.position) for other in nest.loops):
-        return False
-    parameters = [access for access in nest.loads if parameter_name(access.memref) is not None]
-    return bool(parameters) and not any(loop.position in used_dims(e) for access in parameters for e in access.exprs)
-
-
-def is_batch(nest: Nest, loop: Loop) -> bool:
-    """Whether a loop runs over samples: it indexes axis 0 of what the nest stores."""
-    return any(s.exprs and loop.position in used_dims(s.exprs[BATCH_AXIS]) for s in nest.stores)
 
 
 def plan_coarse_grid(module: ir.Operation, nest: Nest, loop: Loop, factor: int) -> CoarsePlan:

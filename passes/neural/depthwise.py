@@ -8,11 +8,13 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.roles import loops_of
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Nest, find_nest
+from loopmorph.passes.nest import Nest
 from loopmorph.passes.neural.diagonal import plan_diagonal
 from loopmorph.passes.neural.strips import GroupPlan, group
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class Depthwise(Transformation[GroupPlan]):
 
     @classmethod
     def space(cls, nest: Nest) -> Sequence[Depthwise]:
-        extents = dict(zip(nest.iterators, nest.extents, strict=True))
-        same = "co" in extents and extents["co"] == extents.get("ci") and extents["co"] != 1
-        return [cls(nest.layer)] if same else []
+        outer, inner = loops_of(nest, "output"), loops_of(nest, "reduction")
+        alone = len(outer) == len(inner) == 1
+        return [cls(nest.layer)] if alone and outer[0].extent == inner[0].extent != 1 else []
 
     def analyze(self, module: ir.Operation) -> GroupPlan:
         nest = find_nest(module, self.layer)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.coupling.coupling import is_reduction, parameter_name, tie
+from loopmorph.passes.analysis.coupling.ties import tie
+from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
 from loopmorph.passes.neural.strips import GroupPlan, Regrouped, require_own, require_strips, strip_mined
@@ -39,7 +41,7 @@ def _common_parameter(nest: Nest, outer: Loop, inner: Loop) -> Access:
     both = [
         load for load in nest.loads if {outer.position, inner.position} <= {d for e in load.exprs for d in used_dims(e)}
     ]
-    weights = [load for load in both if parameter_name(load.memref) is not None]
+    weights = [load for load in both if marks.parameter_name(load.memref) is not None]
     if len(both) != 1 or len(weights) != 1:
         reason = f"exactly one operand, a parameter, must be indexed by both '{outer.iterator}' and '{inner.iterator}'"
         raise IllegalTransform(nest.label, f"{reason}; found {len(weights)} parameters in {len(both)} such operands")
@@ -51,7 +53,7 @@ def _common_parameter(nest: Nest, outer: Loop, inner: Loop) -> Access:
 def _axis_of(nest: Nest, weight: Access, loop: Loop) -> int:
     axes = [axis for axis, expr in enumerate(weight.exprs) if loop.position in used_dims(expr)]
     if len(axes) != 1 or tie(nest, weight, axes[0]).kind != "digits":
-        name = parameter_name(weight.memref)
+        name = marks.parameter_name(weight.memref)
         raise IllegalTransform(nest.label, f"'{loop.iterator}' does not index one axis of the weight '{name}' directly")
     return axes[0]
 

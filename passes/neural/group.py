@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.roles import is_batch, is_grid, loops_of
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.nest import Nest, divisors, find_nest
+from loopmorph.passes.nest import Nest, divisors
 from loopmorph.passes.neural.bands import plan_bands, plan_slices
-from loopmorph.passes.neural.coarse_plan import is_batch, is_grid
 from loopmorph.passes.neural.diagonal import plan_diagonal
 from loopmorph.passes.neural.strips import GroupPlan, group
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)
@@ -89,18 +90,23 @@ class Group(Transformation[GroupPlan]):
 
     @classmethod
     def space(cls, nest: Nest) -> Sequence[Group]:
-        extents = dict(zip(nest.iterators, nest.extents, strict=True))
+        outputs, inputs = loops_of(nest, "output"), loops_of(nest, "reduction")
         found: list[Group] = []
-        if "co" in extents and "ci" in extents:
-            common = divisors(extents["co"], (2, 4, 8, 16))
-            found += [cls(nest.layer, ("co", "ci"), f) for f in common if f in divisors(extents["ci"], common)]
-        for loop in nest.loops:
-            # Rows only: bands of columns would cost the same and read memory in shorter runs.
-            if loop.iterator == "oh" and is_grid(nest, loop) and not is_batch(nest, loop):
-                both = [f for f in divisors(loop.extent, (2, 4)) if f in divisors(extents.get("ci"), (2, 4))]
-                found += [cls(nest.layer, ("oh", "ci"), f) for f in both]
-                found += [cls(nest.layer, ("oh",), f) for f in divisors(loop.extent, (2,))]
+        if len(outputs) == len(inputs) == 1:
+            common = divisors(outputs[0].extent, (2, 4, 8, 16))
+            pair = (outputs[0].iterator, inputs[0].iterator)
+            found += [cls(nest.layer, pair, f) for f in common if f in divisors(inputs[0].extent, common)]
+        # Rows only: bands of columns would cost the same and read memory in shorter runs.
+        for row in [loop for loop in nest.loops if is_grid(nest, loop) and not is_batch(nest, loop)][:1]:
+            for channel in inputs if len(inputs) == 1 else []:
+                both = [f for f in divisors(row.extent, (2, 4)) if f in divisors(channel.extent, (2, 4))]
+                found += [cls(nest.layer, (row.iterator, channel.iterator), f) for f in both]
+            found += [cls(nest.layer, (row.iterator,), f) for f in divisors(row.extent, (2,))]
         return found
+
+    def vector_extents(self, extents: Mapping[str, int | None]) -> Mapping[str, int]:
+        outer = self.iters[0]  # the inner one is summed over in each group
+        return {outer: (extents.get(outer) or 0) // self.factor}
 
     def analyze(self, module: ir.Operation) -> GroupPlan:
         nest = find_nest(module, self.layer)

@@ -10,14 +10,15 @@ from torch_mlir import ir
 from torch_mlir.dialects import arith, func, memref
 
 from loopmorph.passes import marks
+from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.coupling.coupling import is_reduction, parameter_name
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.analysis.roles import BATCH_AXIS, is_reduction
+from loopmorph.passes.analysis.structure import require_scalar
 from loopmorph.passes.building.arguments import add_argument, arrange_arguments
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Access, Nest, find_nest, functions, layer_nests, nests, require_scalar
-from loopmorph.passes.neural.coarse_plan import BATCH_AXIS
+from loopmorph.passes.nest import Access, Nest, functions, nests
+from loopmorph.passes.transformation import Kind, Transformation
 
 Axis = tuple[ir.Value, int]
 
@@ -181,12 +182,14 @@ def _plan(
 def _is_contraction(nest: Nest) -> bool:
     """Whether a nest reduces and reads a parameter."""
     reduces = any(is_reduction(nest, loop.position) for loop in nest.loops)
-    return reduces and any(parameter_name(access.memref) is not None for access in nest.loads)
+    return reduces and any(marks.parameter_name(access.memref) is not None for access in nest.loads)
 
 
 def _activations(nest: Nest) -> list[Access]:
     return [
-        a for a in nest.loads if parameter_name(a.memref) is None and all(s.memref != a.memref for s in nest.stores)
+        a
+        for a in nest.loads
+        if marks.parameter_name(a.memref) is None and all(s.memref != a.memref for s in nest.stores)
     ]
 
 
@@ -296,7 +299,7 @@ def _discard(_value: object) -> None:
 
 def _place_parameter(function: func.FuncOp, main: Nest) -> None:
     """Moves the last argument to right after the last parameter that the layer's main nest reads."""
-    own = [ir.BlockArgument(a.memref).arg_number for a in main.accesses if parameter_name(a.memref) is not None]
+    own = [ir.BlockArgument(a.memref).arg_number for a in main.accesses if marks.parameter_name(a.memref) is not None]
     *others, new = range(len(function.entry_block.arguments))
     after = max(own, default=-1) + 1
     arrange_arguments(function, [*others[:after], new, *others[after:]])

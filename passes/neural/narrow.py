@@ -7,11 +7,13 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.analysis.coupling.coupling import Coupling, Shrinkage
-from loopmorph.passes.base import Kind, Transformation
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.coupling.coupling import Coupling
+from loopmorph.passes.analysis.coupling.propagation import Shrinkage
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Loop, Nest, find_nest
+from loopmorph.passes.nest import Loop, Nest
 from loopmorph.passes.neural.shrink import shrink
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from torch_mlir import ir
 from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.coupling.coupling import Shrinkage
 from loopmorph.passes.analysis.coupling.inheritance import compose_inheritance, inherit_kept, inherit_merged
 from loopmorph.passes.analysis.coupling.merging import Merging, kept_axes
+from loopmorph.passes.analysis.coupling.propagation import Shrinkage
 from loopmorph.passes.building.nest_builder import rewrite_access
 from loopmorph.passes.building.rebuild import set_extent
 

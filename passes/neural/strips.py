@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import LinearForm, from_linear
-from loopmorph.passes.analysis.coupling.coupling import parameter_name, tie
+from loopmorph.passes.analysis.coupling.ties import tie
+from loopmorph.passes.analysis.structure import require_perfect, require_scalar
 from loopmorph.passes.building.nest_builder import rewrite_access
 from loopmorph.passes.building.rebuild import NewLoop, Rebuild, rebuild
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Access, Loop, Nest, require_perfect, require_scalar, view_nest
+from loopmorph.passes.nest import Access, Loop, Nest, view_nest
 from loopmorph.passes.neural.shrink import retype
 
 
@@ -81,7 +83,7 @@ def require_own(nest: Nest, weight: ir.Value) -> None:
     """
     mine = {load.op for load in nest.loads}
     if any(use.owner not in mine for use in weight.uses):
-        raise IllegalTransform(nest.label, f"its weight '{parameter_name(weight)}' is read elsewhere as well")
+        raise IllegalTransform(nest.label, f"its weight '{marks.parameter_name(weight)}' is read elsewhere as well")
 
 
 def strip_mined(nest: Nest, tied: Sequence[Loop], factor: int, before: Loop) -> tuple[Rebuild, int]:

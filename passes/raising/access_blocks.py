@@ -16,14 +16,14 @@ Vector = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Box:
+class AccessBlock:
     """The tuples `base + sum(k_i * vector_i)`, `0 <= k_i < count_i`, each as often as there are ways to write it."""
 
     base: Vector
     generators: tuple[tuple[Vector, int], ...]
 
 
-def box(forms: Sequence[Form], extents: dict[int, int]) -> Box | None:
+def access_block(forms: Sequence[Form], extents: dict[int, int]) -> AccessBlock | None:
     """The box of a statement's points under `forms`; None where these are not linear."""
     if not all(form.is_linear for form in forms):
         return None
@@ -33,7 +33,7 @@ def box(forms: Sequence[Form], extents: dict[int, int]) -> Box | None:
     return _merged(base, generators)
 
 
-def union(boxes: Iterable[Box]) -> Box | None:
+def union(boxes: Iterable[AccessBlock]) -> AccessBlock | None:
     """One box that holds the tuples of all, each as often as they do; None where there is none to be seen."""
     todo = sorted(boxes, key=lambda b: (b.generators, b.base))
     if not todo:
@@ -46,7 +46,7 @@ def union(boxes: Iterable[Box]) -> Box | None:
     return todo[0]
 
 
-def _merged(base: Vector, generators: list[tuple[Vector, int]]) -> Box:
+def _merged(base: Vector, generators: list[tuple[Vector, int]]) -> AccessBlock:
     """Normal form: no generator of count 1, none that continues another."""
     parts = [(v, n) for v, n in generators if n != 1]
     while True:
@@ -60,12 +60,12 @@ def _merged(base: Vector, generators: list[tuple[Vector, int]]) -> Box:
             None,
         )
         if pair is None:
-            return Box(base, tuple(sorted(parts, reverse=True)))
+            return AccessBlock(base, tuple(sorted(parts, reverse=True)))
         outer, inner = pair
         parts = [p for p in parts if p is not outer and p is not inner] + [(inner[0], inner[1] * outer[1])]
 
 
-def _join_copies(boxes: list[Box]) -> list[Box] | None:
+def _join_copies(boxes: list[AccessBlock]) -> list[AccessBlock] | None:
     """Boxes that are translates of one another, a constant distance apart, become one with a generator more."""
     families: dict[tuple[tuple[Vector, int], ...], list[Vector]] = {}
     for b in boxes:
@@ -80,11 +80,11 @@ def _join_copies(boxes: list[Box]) -> list[Box] | None:
             result += [_merged(base, [*generators, (step, run)]) for base in bases[::run]]
             changed = True
         else:
-            result += [Box(base, generators) for base in bases]
+            result += [AccessBlock(base, generators) for base in bases]
     return result if changed else None
 
 
-def _join_neighbours(boxes: list[Box]) -> list[Box] | None:
+def _join_neighbours(boxes: list[AccessBlock]) -> list[AccessBlock] | None:
     """Two boxes, one of which continues the other along a generator (a loop and its remainder)."""
     for a in boxes:
         for b in boxes:
@@ -94,7 +94,7 @@ def _join_neighbours(boxes: list[Box]) -> list[Box] | None:
     return None
 
 
-def _continued(a: Box, b: Box) -> Box | None:
+def _continued(a: AccessBlock, b: AccessBlock) -> AccessBlock | None:
     step = _minus(b.base, a.base)
     for vector, count in a.generators:
         others = [g for g in a.generators if g != (vector, count)]

@@ -9,7 +9,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.dataflow import outermost
+from loopmorph.passes.analysis.memory.dataflow import outermost
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising import index_forms as forms
@@ -273,7 +273,7 @@ class _Extractor:
         if number in self.shapes:
             return Buffer("temporary", self.shapes[number])
         shape = tuple(ir.MemRefType(memref.type).shape)
-        parameter = parameter_name(memref)
+        parameter = marks.parameter_name(memref)
         if parameter is not None:
             return Buffer("parameter", shape, parameter)
         kind: BufferKind = "input"
@@ -287,12 +287,3 @@ class _Extractor:
         roots = [nest.root.operation for nest in self.nests]
         users = [use.owner.operation for use in memref.uses]
         return any(op.name not in ("memref.alloc", "memref.dealloc") and outermost(op) not in roots for op in users)
-
-
-def parameter_name(memref: ir.Value) -> str | None:
-    """The qualified name of the parameter that is passed as this function argument; None for any other memref."""
-    owner = memref.owner
-    if not isinstance(owner, ir.Block) or owner.owner.operation.name != "func.func":
-        return None
-    attributes = marks.argument_marks(owner.owner)[ir.BlockArgument(memref).arg_number]
-    return ir.StringAttr(attributes[marks.PARAM]).value if marks.PARAM in attributes else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from loopmorph.passes.raising.access_blocks import Box, box, union
+from loopmorph.passes.raising.access_blocks import AccessBlock, access_block, union
 from loopmorph.passes.raising.nest_recipe import Constant, Load, Recipe, Statement, Value, summands
 
 NO_PARAMETER = -1
@@ -64,16 +64,16 @@ def _single_parameter(recipe: Recipe, statement: Statement, source: int | None) 
     return None
 
 
-def _element_box(recipe: Recipe, statement: Statement, parameter: int, source: int | None) -> Box | None:
+def _element_box(recipe: Recipe, statement: Statement, parameter: int, source: int | None) -> AccessBlock | None:
     parts = [statement.target.address(recipe.buffers)]
     for buffer in (source, parameter if parameter != NO_PARAMETER else None):
         if buffer is not None:
             (load,) = (t for t in summands(statement.value) if isinstance(t, Load) and t.buffer == buffer)
             parts.append(load.address(recipe.buffers))
-    return box(parts, statement.extent_of)
+    return access_block(parts, statement.extent_of)
 
 
-def _is_per_channel(joined: Box, channels: int, size: int, has_source: bool) -> bool:
+def _is_per_channel(joined: AccessBlock, channels: int, size: int, has_source: bool) -> bool:
     """Whether element k of the parameter goes to block k, periodically; and, if given, each source to its own place."""
     if has_source and any(v[0] != v[1] for v, _ in joined.generators):
         return False

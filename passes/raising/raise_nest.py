@@ -14,7 +14,7 @@ from torch_mlir import ir
 
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.raising.access_blocks import Box, Vector, box, union
+from loopmorph.passes.raising.access_blocks import AccessBlock, Vector, access_block, union
 from loopmorph.passes.raising.index_forms import Form
 from loopmorph.passes.raising.nest_extract import Extraction, extract
 from loopmorph.passes.raising.nest_recipe import Load, Recipe, Statement, accumulation, flatten
@@ -316,7 +316,7 @@ def _padding(c: _Contraction) -> tuple[int, tuple[Pair, Pair], int, Pair] | None
         return None
     (buffer,) = buffers
     inner = c.shape(buffer)
-    boxes = [box([*s.target.index, *s.value.index], s.extent_of) for s in copies if isinstance(s.value, Load)]
+    boxes = [access_block([*s.target.index, *s.value.index], s.extent_of) for s in copies if isinstance(s.value, Load)]
     joined = union(b for b in boxes if b is not None) if None not in boxes else None
     if joined is None or len(inner) != 4 or c.recipe.buffers[buffer].kind != "input":
         return None
@@ -368,10 +368,10 @@ def _linear(c: _Contraction) -> Linear | None:
     )
 
 
-def _joined(c: _Contraction, indices: Sequence[tuple[tuple[Form, ...], ...]]) -> Box | None:
+def _joined(c: _Contraction, indices: Sequence[tuple[tuple[Form, ...], ...]]) -> AccessBlock | None:
     """The index tuples of all products as one box."""
     boxes = [
-        box([f for index in tuples for f in index], p[3].extent_of)
+        access_block([f for index in tuples for f in index], p[3].extent_of)
         for tuples, p in zip(indices, c.products, strict=True)
     ]
     return union(b for b in boxes if b is not None) if None not in boxes else None

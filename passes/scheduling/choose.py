@@ -8,12 +8,13 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.analysis.choice import WINOGRAD_TILES, check_algorithm, check_block
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.winograd import WinogradFiltering
-from loopmorph.passes.nest import Nest, find_nest, layer_nests
+from loopmorph.passes.nest import Nest
+from loopmorph.passes.transformation import Kind, Transformation
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Choose(Transformation[ChoosePlan]):
 
     name: ClassVar[str] = "morph-choose"
     kind: ClassVar[Kind] = "loop"
+    is_schedule: ClassVar[bool] = False
 
     layer: str
     algorithm: str | None = None

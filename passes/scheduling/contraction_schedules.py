@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.access_index import is_local
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.choice import RegisterBlock
 from loopmorph.passes.analysis.contraction_nest import ContractionNest, result_lane
-from loopmorph.passes.analysis.dataflow import outermost
+from loopmorph.passes.analysis.memory.dataflow import outermost
+from loopmorph.passes.analysis.memory.memrefs import is_local
 from loopmorph.passes.analysis.operands import find_operands
 from loopmorph.passes.analysis.window import windows
-from loopmorph.passes.base import Transformation
+from loopmorph.passes.history import Step
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.pack import Pack
@@ -25,32 +26,24 @@ from loopmorph.passes.loop.trim import Trim
 from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
-from loopmorph.passes.nest import Loop, find_nest
-from loopmorph.passes.scheduling.register_block import (
-    UNROLL,
-    RegisterBlock,
-    Work,
-    skipped_taps,
-    trims_rows,
-)
-from loopmorph.passes.target.machine import Machine
-
-Step = Transformation[Any]
+from loopmorph.passes.nest import Loop
+from loopmorph.passes.scheduling.register_block import UNROLL, Work, skipped_taps, trims_rows
+from loopmorph.passes.target.target import Target
 
 _PREPARING = (marks.PACK, marks.PROLOGUE, marks.FILTER_TRANSFORM)  # roles of nests that make a weight of parameters
 PREFETCH_BYTES = 16384  # of the weights' stream: what memory delivers while one request is under way
 
 
-def transform_schedule(module: ir.Operation, address: str, machine: Machine) -> Iterator[Step]:
+def transform_schedule(module: ir.Operation, address: str, target: Target) -> Iterator[Step]:
     """A Winograd transform in vectors of channels: its lane innermost, then vectorised."""
     nest = find_nest(module, address)
     lane = result_lane(nest)
-    if lane is None or lane.extent != machine.lanes:
+    if lane is None or lane.extent != target.lanes:
         return
     if lane.position != len(nest.loops) - 1:
         others = [loop.iterator for loop in nest.loops if loop != lane]
         yield Interchange(address, (*others, lane.iterator))
-    yield Vectorize(address, lane.iterator, machine.lanes)
+    yield Vectorize(address, lane.iterator, target.lanes)
 
 
 def contraction_schedule(view: ContractionNest, layer: str, work: Work, block: RegisterBlock) -> list[Step]:

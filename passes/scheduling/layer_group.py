@@ -10,9 +10,9 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import linear_form
-from loopmorph.passes.analysis.box import Box
-from loopmorph.passes.analysis.dataflow import effects, outermost
-from loopmorph.passes.analysis.zero_halo import live_box
+from loopmorph.passes.analysis.memory.box import Box
+from loopmorph.passes.analysis.memory.dataflow import effects, outermost
+from loopmorph.passes.analysis.memory.zero_halo import live_box
 from loopmorph.passes.errors import IllegalTransform
 
 _PLAIN = frozenset({"affine.load", "affine.store"})

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from torch_mlir import ir
 from torch_mlir.dialects import arith, func
 
-from loopmorph.passes.analysis.box import Box
-from loopmorph.passes.base import record
+from loopmorph.passes.analysis.memory.box import Box
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, replace_operands, store
+from loopmorph.passes.history import Step, record
 from loopmorph.passes.scheduling.layer_group import LayerGroup
 
 _RUN = "morph.run"
@@ -42,7 +42,7 @@ class LayerModule:
     operation: ir.Operation
 
     @classmethod
-    def taken(cls, group: LayerGroup, recorded: Iterable[str]) -> LayerModule:
+    def taken(cls, group: LayerGroup, recorded: Iterable[Step]) -> LayerModule:
         """Moves a group out of its program, whose place for it stays empty; wants the context to be entered.
 
         Args:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.contraction_nest import result_lane
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.analysis.coupling.coupling import is_reduction
-from loopmorph.passes.base import Transformation
+from loopmorph.passes.analysis.roles import accumulates, is_reduction
+from loopmorph.passes.history import Step
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
@@ -18,54 +16,45 @@ from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
 from loopmorph.passes.nest import Loop, Nest
-from loopmorph.passes.target.machine import Machine
-
-Step = Transformation[Any]
+from loopmorph.passes.target.target import Target
 
 MOST_ACCUMULATORS = 8  # side by side: as many as hide an addition's latency
 
 
-def accumulates(nest: Nest) -> bool:
-    """Whether the nest, perfect and rectangular, reads what it stores."""
-    if not nest.is_perfect or not nest.is_rectangular or nest.is_vectorised or len(nest.stores) != 1:
-        return False
-    return any(load.memref == nest.stores[0].memref for load in nest.loads)
-
-
-def reduction_schedule(nest: Nest, layer: str, machine: Machine) -> list[Step]:
+def reduction_schedule(nest: Nest, layer: str, target: Target) -> list[Step]:
     """The steps for an accumulating nest; none where it has no iterator of vector width in a useful place.
 
     Args:
         nest: the nest.
         layer: its address.
-        machine: the processor.
+        target: the processor.
     """
     if not accumulates(nest):
         return []
     lane = result_lane(nest)
-    if lane is not None and lane.extent == machine.lanes:
+    if lane is not None and lane.extent == target.lanes:
         return _across_lanes(nest, layer, lane)
-    return _dot_product(nest, layer, machine)
+    return _dot_product(nest, layer, target)
 
 
-def elementwise_schedule(nest: Nest, layer: str, machine: Machine) -> list[Step]:
+def elementwise_schedule(nest: Nest, layer: str, target: Target) -> list[Step]:
     """The steps for a nest that computes each element by itself, in vectors of channels; none where it has no lane.
 
     Args:
         nest: the nest.
         layer: its address.
-        machine: the processor.
+        target: the processor.
     """
     lane = result_lane(nest)
     if not nest.is_perfect or not nest.is_rectangular or nest.is_vectorised or len(nest.stores) != 1 or lane is None:
         return []
     others = [loop for loop in nest.loops if loop != lane]
-    if lane.extent != machine.lanes or not others or accumulates(nest) or macs(nest):
+    if lane.extent != target.lanes or not others or accumulates(nest) or macs(nest):
         return []
     steps: list[Step] = []
     if lane.position != len(nest.loops) - 1:
         steps.append(Interchange(layer, (*(loop.iterator for loop in others), lane.iterator)))
-    steps.append(Vectorize(layer, lane.iterator, machine.lanes))
+    steps.append(Vectorize(layer, lane.iterator, target.lanes))
     pixel = others[-1]
     factor = _largest_divisor(pixel.extent, 4)
     if 1 < factor < (pixel.extent or 1):
@@ -98,7 +87,7 @@ def _across_lanes(nest: Nest, layer: str, lane: Loop) -> list[Step]:
     return [*steps, Vectorize(layer, lane.iterator, lane.extent or 1), Promote(layer), FuseEpilogue(layer)]
 
 
-def _dot_product(nest: Nest, layer: str, machine: Machine) -> list[Step]:
+def _dot_product(nest: Nest, layer: str, target: Target) -> list[Step]:
     """A linear layer whose weight is stored row by row: several rows at once, each in lanes along the row.
 
     n, co.0 | co.1, ci; `co.1` jammed, `ci` (its digits fused) vectorised, which leaves one sum over lanes at the end.
@@ -114,7 +103,7 @@ def _dot_product(nest: Nest, layer: str, machine: Machine) -> list[Step]:
     moving = (
         {d for load in nest.loads for d in used_dims(load.exprs[-1])} if all(a.exprs for a in nest.loads) else set()
     )
-    if length % machine.lanes or reduced[-1].position not in moving:
+    if length % target.lanes or reduced[-1].position not in moving:
         return []
     steps: list[Step] = []
     along = reduced[-1].iterator
@@ -127,7 +116,7 @@ def _dot_product(nest: Nest, layer: str, machine: Machine) -> list[Step]:
         steps += [Split(layer, row.iterator, factor), UnrollJam(layer, f"{row.iterator}.1", factor)]
     elif factor > 1:
         steps.append(UnrollJam(layer, row.iterator, factor))
-    return [*steps, Vectorize(layer, along, machine.lanes)]
+    return [*steps, Vectorize(layer, along, target.lanes)]
 
 
 def _largest_divisor(extent: int | None, limit: int = MOST_ACCUMULATORS) -> int:

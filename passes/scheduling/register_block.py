@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from loopmorph.passes.analysis.choice import RegisterBlock
 from loopmorph.passes.analysis.contraction_nest import ContractionNest
 from loopmorph.passes.analysis.window import windows
-from loopmorph.passes.target.machine import Machine
+from loopmorph.passes.target.target import Target
 
 UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and address computations
 _LARGEST_BODY = 256  # multiply-adds in one body: more would not stay in the cache of decoded instructions
@@ -15,34 +16,6 @@ _BYTES = 4  # of an f32
 _LATENCY = 8  # multiply-adds in flight that keep the units busy
 _SHARE = 4  # the part of the second-level cache that one block's weights may fill
 _PRESSURE = 1.1  # loads cost a little more than their share: some wait for the cache
-
-
-@dataclass(frozen=True)
-class RegisterBlock:
-    """Factors by which a schedule unrolls and jams.
-
-    Attributes:
-        rows: of the second pixel iterator (1 where there is none).
-        columns: of the innermost pixel iterator.
-        blocks: of the last block iterator (vectors of output channels).
-    """
-
-    rows: int
-    columns: int
-    blocks: int
-
-    @property
-    def accumulators(self) -> int:
-        return self.rows * self.columns * self.blocks
-
-    @property
-    def registers(self) -> int:
-        """Vector registers that the body takes. LLVM loads an operand that several multiply-adds share ahead of all of
-        them; one that a single multiply-add uses it reads from memory.
-        """
-        pixels = self.rows * self.columns
-        operands = pixels + self.blocks if min(pixels, self.blocks) > 1 else 2
-        return self.accumulators + operands
 
 
 @dataclass(frozen=True)
@@ -114,7 +87,7 @@ def work_of(view: ContractionNest) -> Work:
     )
 
 
-def register_blocks(work: Work, machine: Machine) -> list[RegisterBlock]:
+def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
     """All blocks that fit in the registers, best first: the least time by `cost`, then the least loads; then the most
     accumulators, up to what hides the latency; then the fewest.
     """
@@ -123,17 +96,17 @@ def register_blocks(work: Work, machine: Machine) -> list[RegisterBlock]:
         for b in _factors(work.blocks)
         for c in _factors(work.columns)
         for r in _factors(work.rows)
-        if (r == 1 or c == work.columns) and RegisterBlock(r, c, b).registers <= machine.registers
+        if (r == 1 or c == work.columns) and RegisterBlock(r, c, b).registers <= target.registers
     ]
-    return sorted(candidates, key=lambda block: _rank(work, block, machine))
+    return sorted(candidates, key=lambda block: _rank(work, block, target))
 
 
-def least_cost(work: Work, machine: Machine) -> float:
+def least_cost(work: Work, target: Target) -> float:
     """The cost of the work with its best register block, in multiply-adds of one lane."""
-    return min(cost(work, block, machine) for block in register_blocks(work, machine))
+    return min(cost(work, block, target) for block in register_blocks(work, target))
 
 
-def cost(work: Work, block: RegisterBlock, machine: Machine) -> float:
+def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     """The time of the work with that block, in multiply-adds of one lane at full speed.
 
     Each step of the innermost reduction loads `blocks` vectors of weights and `rows * columns` scalars, and does their
@@ -144,8 +117,8 @@ def cost(work: Work, block: RegisterBlock, machine: Machine) -> float:
     """
     passes = work.passes(block)
     busy = work.macs * _live(work, block) * max(1.0, _PRESSURE * _loads(work, block), _LATENCY / _hidden(block))
-    reading = work.weights * _BYTES * machine.macs_per_byte
-    resident = work.depth * block.blocks * work.lanes * _BYTES <= machine.cache_bytes // _SHARE
+    reading = work.weights * _BYTES * target.balance
+    resident = work.depth * block.blocks * work.lanes * _BYTES <= target.l2_bytes // _SHARE
     if not resident:
         return max(busy, reading * passes)
     return max(busy / passes, reading) + busy * (passes - 1) / passes
@@ -174,9 +147,9 @@ def _live(work: Work, block: RegisterBlock) -> float:
     return (work.live_columns if taps else 1.0) * (work.live_rows if rows else 1.0)
 
 
-def _rank(work: Work, block: RegisterBlock, machine: Machine) -> tuple[float, float, int, int]:
+def _rank(work: Work, block: RegisterBlock, target: Target) -> tuple[float, float, int, int]:
     loads = round(_loads(work, block), 3)
-    return (round(cost(work, block, machine)), loads, -_hidden(block), block.accumulators)
+    return (round(cost(work, block, target)), loads, -_hidden(block), block.accumulators)
 
 
 def _loads(work: Work, block: RegisterBlock) -> float:

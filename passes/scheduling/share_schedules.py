@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.base import Transformation, record, recorded_steps
-from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
-from loopmorph.passes.loop.pack import Pack
-from loopmorph.passes.nest import find_nest
-from loopmorph.passes.pipeline import parse_pipeline
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.history import Step, history, record
+from loopmorph.passes.marks import record_steps, recorded_steps
 from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.scheduling.layer_group import LayerGroup, is_movable, layer_group, move_accesses
 from loopmorph.passes.scheduling.layer_module import LayerModule
-
-Step: TypeAlias = Transformation[Any]
 
 
 @dataclass(frozen=True)
@@ -95,18 +89,18 @@ class SharedSchedules:
         try:
             remaining = iter(steps(nests.operation))
             for step in remaining:
-                if _goes_beyond(step, nests, group):
+                if not step.stays_within(nests.operation, nests.stand_ins(group)):
                     later = [step, *remaining]
                     break
                 known = len(recorded_steps(nests.operation))
                 self._apply(nests.operation, step)
                 if len(recorded_steps(nests.operation)) > known:
                     applied.append(step)
-            if applied and later and all(isinstance(step, FuseEpilogue) for step in later):
+            if applied and later and all(step.scope == "neighbours" for step in later):
                 self._templates[group.text] = _Template(group, locations, nests.copy(), tuple(applied), tuple(later))
         finally:
             nests.put_back(group)
-        record(self._module, *recorded_steps(nests.operation)[len(chosen) :])
+        record_steps(self._module, *recorded_steps(nests.operation)[len(chosen) :])
         for step in later:
             self._apply(self._module, step)
 
@@ -124,9 +118,9 @@ class SharedSchedules:
         nests.put_back(group)
         for op in reversed(group.ops):
             op.erase()
-        record(self._module, *(str(_for_layer(step, template.group.layer, group.layer)) for step in template.applied))
+        record(self._module, *(step.on(group.layer) for step in template.applied))
         for step in template.later:
-            self._apply(self._module, _for_layer(step, template.group.layer, group.layer))
+            self._apply(self._module, step.on(group.layer))
 
 
 def _results(nests: LayerModule, group: LayerGroup) -> ir.Value:
@@ -147,21 +141,12 @@ def _fits(template: _Template, group: LayerGroup) -> bool:
     return not any(_distance(template, group)) or is_movable(_results(template.nests, group))
 
 
-def _goes_beyond(step: Step, nests: LayerModule, group: LayerGroup) -> bool:
-    """Whether a step looks at or changes more than the layer's group: the nests around, or a memref from outside."""
-    if isinstance(step, Pack):
-        plan = step.analyze(nests.operation)
-        return plan.in_place and plan.memref in nests.stand_ins(group)
-    return isinstance(step, FuseEpilogue)
-
-
-def _choices(module: ir.Operation) -> dict[str, list[str]]:
+def _choices(module: ir.Operation) -> dict[str, list[Choose]]:
     """The recorded `morph-choose` of each layer."""
-    found: dict[str, list[str]] = {}
-    for text in recorded_steps(module):
-        for step in parse_pipeline(text).elements:
-            if isinstance(step, Choose):
-                found.setdefault(step.layer, []).append(str(step))
+    found: dict[str, list[Choose]] = {}
+    for step in history(module):
+        if isinstance(step, Choose):
+            found.setdefault(step.layer, []).append(step)
     return found
 
 
@@ -192,9 +177,3 @@ def _relocate(op: ir.Operation, places: list[tuple[ir.Location, ir.Location]]) -
         return ir.WalkResult.ADVANCE
 
     op.walk(visit)
-
-
-def _for_layer(step: Step, old: str, new: str) -> Step:
-    """The step for another layer; addresses keep their role (`old#pack` becomes `new#pack`)."""
-    fields: dict[str, Any] = {"layer": new + vars(step)["layer"].removeprefix(old)}
-    return dataclasses.replace(step, **fields)

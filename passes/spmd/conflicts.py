@@ -9,8 +9,8 @@ from torch_mlir import ir
 
 from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.analysis.dependence.known_operations import VIEWS
-from loopmorph.passes.analysis.slabs import Slabs, by_memref, slabs
-from loopmorph.passes.lowering.plan_scratch import element_bytes
+from loopmorph.passes.analysis.memory.memrefs import element_bytes
+from loopmorph.passes.analysis.memory.slabs import Slabs, by_memref, slabs
 from loopmorph.passes.nest import Loop, Nest
 
 FIRST = "first"  # owner of what only thread 0 touches

@@ -6,8 +6,6 @@ All of it is in MLIR's LLVM dialect, so that no C compiler and no thread library
 
 from __future__ import annotations
 
-import platform
-
 GENERATION = 0  # i32: number of the present job; workers wait for it to change
 SLEEPERS = 128  # i32: workers that wait in the kernel
 DONE = 256  # i64: how many times a worker has finished a job
@@ -41,17 +39,17 @@ SPIN = "morph_spin"
 PREFIX = "_mlir_ciface_"
 
 # The instruction that tells the processor of a waiting loop, and the number of Linux's `futex` call.
-_MACHINES = {"x86_64": ("pause", 202), "AMD64": ("pause", 202), "aarch64": ("yield", 98), "arm64": ("yield", 98)}
+_MACHINES = {"x86_64": ("pause", 202), "aarch64": ("yield", 98)}
 
 
-def is_supported() -> bool:
-    """Whether compiled threads can wait for each other on this computer: Linux on x86-64 or AArch64."""
-    return platform.system() == "Linux" and platform.machine() in _MACHINES
+def barrier_text(threads: int, arch: str) -> str:
+    """`@morph.barrier(%state: i64)`: returns when `threads` threads have called it, all with one state's address.
 
-
-def barrier_text(threads: int) -> str:
-    """`@morph.barrier(%state: i64)`: returns when `threads` threads have called it, all with one state's address."""
-    return f"""{_wait_text()}
+    Args:
+        threads: number of threads.
+        arch: the instruction set (see `Target.arch`).
+    """
+    return f"""{_wait_text(arch)}
 llvm.func @{BARRIER}(%address: i64) attributes {{no_inline}} {{
   %state = llvm.inttoptr %address : i64 to !llvm.ptr
   %one = llvm.mlir.constant(1 : i64) : i64
@@ -77,15 +75,15 @@ llvm.func @{BARRIER}(%address: i64) attributes {{no_inline}} {{
 """
 
 
-def pool_text() -> str:
-    """The functions of a pool of threads.
+def pool_text(arch: str) -> str:
+    """The functions of a pool of threads, on Linux.
 
     `morph_dispatch(state)` runs the state's job as thread 0 and returns when all threads have (a null job: ends
-    the workers and returns at once); `morph_work(state,
-    thread, generation)` is a worker's life; `morph_spin(count)` looks at memory `count` times, to be timed.
+    the workers and returns at once); `morph_work(state, thread, generation)` is a worker's life; `morph_spin(count)`
+    looks at memory `count` times, to be timed.
     """
-    _, futex = _MACHINES[platform.machine()]
-    return f"""{_wait_text()}
+    _, futex = _MACHINES[arch]
+    return f"""{_wait_text(arch)}
 llvm.func @syscall(i64, ...) -> i64
 llvm.func @{PREFIX}{SPIN}(%count: i64) {{
   %zero = llvm.mlir.constant(0 : i64) : i64
@@ -96,7 +94,7 @@ llvm.func @{PREFIX}{SPIN}(%count: i64) {{
 ^look(%n: i64):
   %value = llvm.load %cell atomic acquire {{alignment = 8 : i64}} : !llvm.ptr -> i64
   %next = llvm.add %n, %one : i64
-  {_pause()}
+  {_pause(arch)}
   %more = llvm.icmp "ult" %next, %count : i64
   llvm.cond_br %more, ^look(%next : i64), ^end
 ^end:
@@ -159,7 +157,7 @@ llvm.func @{PREFIX}{WORK}(%address: i64, %thread: i64, %first: i32) {{
   %soon = llvm.icmp "ult" %n, %spins : i64
   llvm.cond_br %soon, ^spin, ^offer
 ^spin:
-  {_pause()}
+  {_pause(arch)}
   llvm.br ^look(%next : i64)
 ^offer:
   %offered = llvm.call @sched_yield() : () -> i32
@@ -199,7 +197,7 @@ llvm.func @{PREFIX}{WORK}(%address: i64, %thread: i64, %first: i32) {{
 """
 
 
-def _wait_text() -> str:
+def _wait_text(arch: str) -> str:
     """`@morph.wait(%cell, %target, %spins)`: returns when the i64 in the cell has reached the target."""
     return f"""llvm.func @sched_yield() -> i32
 llvm.func @morph.wait(%cell: !llvm.ptr, %target: i64, %spins: i64) {{
@@ -214,7 +212,7 @@ llvm.func @morph.wait(%cell: !llvm.ptr, %target: i64, %spins: i64) {{
   %soon = llvm.icmp "ult" %n, %spins : i64
   llvm.cond_br %soon, ^spin, ^offer
 ^spin:
-  {_pause()}
+  {_pause(arch)}
   %next = llvm.add %n, %one : i64
   llvm.br ^look(%next : i64)
 ^offer:
@@ -225,8 +223,8 @@ llvm.func @morph.wait(%cell: !llvm.ptr, %target: i64, %spins: i64) {{
 }}"""
 
 
-def _pause() -> str:
-    instruction, _ = _MACHINES[platform.machine()]
+def _pause(arch: str) -> str:
+    instruction, _ = _MACHINES[arch]
     return f'llvm.inline_asm has_side_effects "{instruction}", "~{{memory}}" : () -> ()'
 
 

@@ -10,20 +10,19 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine, arith, func, scf
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.dataflow import effects
+from loopmorph.passes.analysis.bounds import constants
 from loopmorph.passes.analysis.dependence.known_operations import VIEWS
+from loopmorph.passes.analysis.memory.dataflow import effects
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.arguments import require_run, set_function
 from loopmorph.passes.building.nest_builder import compress
-from loopmorph.passes.building.rebuild import constants
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.parallelize import parallel_loop, require_parallel_shape
-from loopmorph.passes.lowering.split_prepare import require_run, set_function
 from loopmorph.passes.nest import Loop, view_nest
 from loopmorph.passes.spmd.conflicts import FIRST, Touch, in_conflict, nest_touches, region
 from loopmorph.passes.spmd.runtime import BARRIER, barrier_text
-
-THREAD = "morph.thread"  # on an argument: the number of the thread that executes the function, from 0
-TEAM = "morph.team"  # on an argument: the address of the state that the threads share
+from loopmorph.passes.target.detect import resolve_target
+from loopmorph.passes.target.target import NATIVE
 
 _STORES = frozenset({"affine.store", "affine.vector_store", "memref.store", "vector.store"})
 _INHERENT = frozenset({"lowerBoundMap", "upperBoundMap", "step", "operandSegmentSizes"})
@@ -57,13 +56,16 @@ class Spmd(Pass):
 
     Options:
         threads: the number of threads, at least 2.
+        target: the processor (see `loopmorph.passes.target`).
     """
 
     name: ClassVar[str] = "morph-spmd"
     threads: int
+    target: str = NATIVE
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        resolve_target(self.target)
         if self.threads < 2:
             raise ArgumentError("threads", f"expected at least 2, got {self.threads}")
 
@@ -72,11 +74,12 @@ class Spmd(Pass):
             function = require_run(module, self.name)
             steps = _steps(function, self.threads)
             thread, team = _add_arguments(function)
-            _Builder(function, thread, team, self.threads).build(steps)
+            arch = resolve_target(self.target).arch
+            _Builder(function, thread, team, self.threads, arch).build(steps)
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Statement:
     """One operation of the function's body that touches memory.
 
     Attributes:
@@ -94,9 +97,9 @@ class _Step:
     barrier: bool
 
 
-def _steps(function: func.FuncOp, threads: int) -> list[_Step]:
+def _steps(function: func.FuncOp, threads: int) -> list[_Statement]:
     """What is to be done with each operation; changes nothing."""
-    steps: list[_Step] = []
+    steps: list[_Statement] = []
     pending: list[Touch] = []
     for op in [op.operation for op in function.entry_block.operations]:
         if op.name in VIEWS or op.name == "func.return":
@@ -106,7 +109,7 @@ def _steps(function: func.FuncOp, threads: int) -> list[_Step]:
             continue
         barrier = any(in_conflict(old, new) for old in pending for new in touches)
         pending = [*([] if barrier else pending), *touches]
-        steps.append(_Step(op, loop, guarded, tuple(touches), barrier))
+        steps.append(_Statement(op, loop, guarded, tuple(touches), barrier))
     return steps
 
 
@@ -142,20 +145,21 @@ def _add_arguments(function: func.FuncOp) -> tuple[ir.Value, ir.Value]:
     for _ in old:
         block.erase_argument(0)
     unit = ir.UnitAttr.get()
-    set_function(function, [{THREAD: unit}, {TEAM: unit}, *old_marks])
+    set_function(function, [{marks.THREAD: unit}, {marks.TEAM: unit}, *old_marks])
     return block.arguments[0], block.arguments[1]
 
 
 class _Builder:
     """Rewrites the body of one function."""
 
-    def __init__(self, function: func.FuncOp, thread: ir.Value, team: ir.Value, threads: int) -> None:
+    def __init__(self, function: func.FuncOp, thread: ir.Value, team: ir.Value, threads: int, arch: str) -> None:
         self._function = function
         self._thread = thread
         self._team = team
         self._threads = threads
+        self._arch = arch
 
-    def build(self, steps: Sequence[_Step]) -> None:
+    def build(self, steps: Sequence[_Statement]) -> None:
         for step in steps:
             if step.barrier:
                 self._barrier(step.op)
@@ -164,7 +168,7 @@ class _Builder:
             elif step.guarded:
                 self._guard(step.op)
         if any(step.barrier for step in steps):
-            _add_barrier(self._function, self._threads)
+            _add_barrier(self._function, self._threads, self._arch)
 
     def _barrier(self, before: ir.Operation) -> None:
         attributes = {
@@ -233,8 +237,8 @@ def _rebound(loop: affine.AffineForOp, lower: ir.AffineExpr, upper: ir.AffineExp
     loop.operation.erase()
 
 
-def _add_barrier(function: func.FuncOp, threads: int) -> None:
-    library = ir.Module.parse(barrier_text(threads))
+def _add_barrier(function: func.FuncOp, threads: int, arch: str) -> None:
+    library = ir.Module.parse(barrier_text(threads, arch))
     with ir.InsertionPoint(function):
         for op in library.body.operations:
             op.operation.clone()

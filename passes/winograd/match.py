@@ -12,10 +12,10 @@ from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import LinearForm, evaluate, linear_form, substitute, used_dims
 from loopmorph.passes.analysis.definitions import definition
-from loopmorph.passes.analysis.dependence.dependence import may_alias
-from loopmorph.passes.building.rebuild import require_no_results
+from loopmorph.passes.analysis.dependence.aliasing import may_alias
+from loopmorph.passes.analysis.structure import require_no_results, require_perfect, require_scalar
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Access, Nest, require_perfect, require_scalar
+from loopmorph.passes.nest import Access, Nest
 from loopmorph.passes.winograd.matrices import KERNEL
 
 _BODY = ["affine.load"] * 3 + ["affine.store", "arith.addf", "arith.mulf"]

@@ -10,10 +10,10 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import linear_form, simplify, substitute, used_dims
-from loopmorph.passes.analysis.dataflow import effects
-from loopmorph.passes.analysis.dependence.dependence import may_alias
-from loopmorph.passes.analysis.index_maps import invert
-from loopmorph.passes.building.pointwise import Builder, Frame, Pointwise, at_point, pointwise
+from loopmorph.passes.analysis.dependence.aliasing import may_alias
+from loopmorph.passes.analysis.memory.dataflow import effects
+from loopmorph.passes.analysis.memory.index_maps import Frame, invert
+from loopmorph.passes.building.pointwise import Builder, Pointwise, at_point, pointwise
 from loopmorph.passes.building.widen import is_constant
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest, view_nest
