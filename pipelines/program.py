@@ -1,124 +1,27 @@
-"""`Program`: a network as affine nests, together with the module and the tensors that it was imported from."""
+"""`Program`: a network as affine nests that is also a network in PyTorch again; what a user imports and transforms."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch_mlir import ir
-from torch_mlir.passmanager import PassManager
 
-from loopmorph.passes import marks
-from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.analysis.coupling.inheritance import Term, inherited_terms
-from loopmorph.passes.base import recorded_steps
-from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.ingress.linalg_to_affine import LinalgToAffine
-from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
-from loopmorph.passes.nest import Nest, functions, nests
-from loopmorph.pipelines.ingress.importer import import_to_linalg
-
-_STEP_LAYER = re.compile(r"""[\w-]+\{(?:.*?\s)?layer=(?P<layer>'[^']*'|"[^"]*"|[^\s}]+)""")
-_COMPUTING = (marks.MAIN, marks.MIX, marks.MIX_IN)
-_DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}
+from loopmorph.pipelines.ingress.affine import import_network
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.inherit import inherit
+from loopmorph.pipelines.oracle.surgery import to_module
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One layer of a program.
-
-    Attributes:
-        name: qualified module name (`layer1.0.conv1`), or `module|node` for an operation of a module's own forward.
-        extents: iterator name -> extent, outermost loop first, of the layer's main nest, the first if it has several.
-        macs: multiply-accumulate operations of its main nests and of those that mix channels before and after them; 0
-            unless there are contractions among them.
-        nests: the address of each of these nests, as transformations take it (`a`; `a#main.0` and `a#main.1` once it
-            is partitioned; `a#mix`) -> the nest's extents; in program order.
-    """
-
-    name: str
-    extents: Mapping[str, int | None]
-    macs: int
-    nests: Mapping[str, Mapping[str, int | None]]
-
-
-@dataclass(frozen=True)
-class Program:
-    """A network as affine loop nests; immutable: `apply` returns a new one.
-
-    Attributes:
-        module: the MLIR module: one function, weights as marked arguments (see `loopmorph.passes.marks`).
-        model: the network that was imported, in inference form; never modified.
-        example_inputs: the inputs whose shapes the program has.
-        imported: name -> tensor of each parameter, buffer and constant, as imported.
-    """
-
-    module: ir.Module
-    model: nn.Module
-    example_inputs: tuple[torch.Tensor, ...]
-    imported: Mapping[str, torch.Tensor]
-
-    @cached_property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers that have a main nest, in program order."""
-        found: dict[str, list[Nest]] = {}
-        for nest in nests(self.module.operation):
-            if nest.role in _COMPUTING:
-                found.setdefault(nest.layer, []).append(nest)
-        return tuple(_layer(name, group) for name, group in found.items() if any(n.role == marks.MAIN for n in group))
-
-    @cached_property
-    def parameters(self) -> dict[str, torch.Tensor]:
-        """Name -> tensor for every parameter, buffer and constant that the program reads, in its present shape.
-
-        A parameter whose shape a transformation changed inherits the imported values that its `morph.inherit` names,
-        or their mean or sum; one that is a piece of an imported parameter, that parameter's; a new one, those of an
-        identity matrix. Of integers, which have no mean, the first of the merged ones are inherited.
-
-        Raises:
-            ArgumentError: a `morph.inherit` that is malformed or does not fit; names the parameter.
-        """
-        return {name: self._present(name, type_, attributes) for name, type_, attributes in self._arguments()}
-
-    @cached_property
-    def sources(self) -> dict[str, str | None]:
-        """Name of each of `parameters` -> the imported parameter that it inherits from (usually itself).
-
-        None for a new parameter.
-        """
-        return {name: _source(name, attributes) for name, _, attributes in self._arguments()}
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The transformations applied since import, as pass texts."""
-        return tuple(recorded_steps(self.module.operation))
-
-    def apply(self, text: str) -> Program:
-        """The program after a pass pipeline (`morph-group{...},...`) or a schedule (transform IR); `self` stays.
-
-        Raises:
-            ArgumentError: malformed text; an unknown pass, option, layer or iterator.
-            IllegalTransform: the program does not admit a step.
-        """
-        from loopmorph.dialects.morph import apply_schedule
-        from loopmorph.passes.pipeline import run_pipeline
-
-        module = copy_module(self.module)
-        if "transform.named_sequence" in text:
-            apply_schedule(module.operation, text)
-        else:
-            run_pipeline(module.operation, text)
-        return replace(self, module=module)
+class Program(Network):
+    """A network as affine loop nests, and the trainable module that it stands for (see `Network`)."""
 
     def inherit(self, how: str = "least-error", images: torch.Tensor | None = None) -> Program:
         """The same network with weights that are inherited otherwise; loops and shapes stay as they are.
 
         The choice becomes part of the recorded steps, so that a schedule or a `.mlir` file tells where each weight is
-        from. The bottlenecks are decided anew, in order; all else inherits what it did. The network is imported again.
+        from. The bottlenecks are decided anew, in order; all else inherits what it did.
 
         Args:
             how: "slice", "mean", "salient" or "least-error" (see `loopmorph.pipelines.oracle.inherit`).
@@ -128,9 +31,7 @@ class Program:
             ArgumentError: another `how`.
             IllegalTransform: the recorded steps do not lead to this program.
         """
-        from loopmorph.pipelines.oracle.inherit import inherit
-
-        original = import_model(self.model, self.example_inputs)
+        original = self.original or import_model(self.model, self.example_inputs)
         return inherit(original, self, how, self.example_inputs if images is None else (images,)).program
 
     def to_module(self) -> nn.Module:
@@ -139,101 +40,7 @@ class Program:
         Raises:
             IllegalTransform: the imported module's own code cannot run with the new shapes.
         """
-        from loopmorph.pipelines.oracle.surgery import to_module
-
         return to_module(self)
-
-    def __str__(self) -> str:
-        return str(self.module)
-
-    @cached_property
-    def origins(self) -> dict[str, torch.Tensor]:
-        """Name of each parameter that is a piece of an imported one -> where its elements lie in that.
-
-        The tensors, int64, have the shape of the piece and hold row-major positions.
-        """
-        return {
-            name: _inherited(name, _positions(self.imported[source]), type_, attributes)
-            for name, type_, attributes in self._arguments()
-            if (source := _source(name, attributes)) not in (name, None)
-        }
-
-    def _arguments(self) -> Iterator[tuple[str, ir.MemRefType, Mapping[str, ir.Attribute]]]:
-        """The name, the type and the marks of each argument that a parameter is passed for."""
-        for function in functions(self.module.operation):
-            arguments = function.entry_block.arguments
-            for argument, attributes in zip(arguments, marks.argument_marks(function), strict=True):
-                if marks.PARAM in attributes:
-                    yield ir.StringAttr(attributes[marks.PARAM]).value, ir.MemRefType(argument.type), attributes
-
-    def _present(self, name: str, type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]) -> torch.Tensor:
-        source = _source(name, attributes)
-        if source is not None:
-            return _inherited(name, self.imported[source], type_, attributes)
-        device = next((tensor.device for tensor in self.imported.values()), None)
-        size, dtype = ir.IntegerAttr(attributes[marks.IDENTITY]).value, _DTYPES[str(type_.element_type)]
-        return _inherited(name, torch.eye(size, dtype=dtype, device=device), type_, attributes)
-
-
-def _inherited(
-    name: str, tensor: torch.Tensor, type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]
-) -> torch.Tensor:
-    if marks.INHERIT not in attributes:
-        return tensor
-    try:
-        terms = inherited_terms(attributes[marks.INHERIT], type_.shape)
-    except ArgumentError as error:
-        raise ArgumentError(error.argument, f"of parameter '{name}': {error.message}") from error
-    found = [_gathered(name, tensor, term) for term in terms]
-    if len(found) == 1 or not tensor.is_floating_point():
-        return found[0].contiguous()
-    exact = torch.promote_types(tensor.dtype, torch.float32)
-    weights = [torch.from_numpy(term.weight.copy()).to(tensor.device, exact) for term in terms]
-    parts = [w * part.to(exact) for w, part in zip(weights, found, strict=True)]
-    return torch.stack(parts).sum(0).to(tensor.dtype)
-
-
-def _gathered(name: str, tensor: torch.Tensor, term: Term) -> torch.Tensor:
-    inside = len(term.indices) == tensor.dim() and all(
-        not index.size or 0 <= index.min() <= index.max() < extent
-        for index, extent in zip(term.indices, tensor.shape, strict=True)
-    )
-    if not inside:
-        raise ArgumentError(
-            marks.INHERIT, f"of parameter '{name}': it leads out of the imported shape {tuple(tensor.shape)}"
-        )
-    return tensor[tuple(torch.from_numpy(index) for index in term.indices)]
-
-
-def _positions(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.arange(tensor.numel(), device=tensor.device).reshape(tensor.shape)
-
-
-def _layer(name: str, group: Sequence[Nest]) -> Layer:
-    mains = [nest for nest in group if nest.role == marks.MAIN]
-    extents = [dict(zip(nest.iterators, nest.extents, strict=True)) for nest in group]
-    addresses = [_address(nest, [other for other in group if other.role == nest.role]) for nest in group]
-    first = extents[group.index(mains[0])]
-    return Layer(name, first, sum(macs(nest) for nest in group), dict(zip(addresses, extents, strict=True)))
-
-
-def _address(nest: Nest, alike: Sequence[Nest]) -> str:
-    """How `find_nest` finds a nest, given all nests of its layer that have its role."""
-    if nest.role == marks.MAIN and len(alike) == 1:
-        return nest.layer
-    return f"{nest.layer}#{nest.role}" + (f".{alike.index(nest)}" if len(alike) > 1 else "")
-
-
-def _source(name: str, attributes: Mapping[str, ir.Attribute]) -> str | None:
-    if marks.IDENTITY in attributes:
-        return None
-    return ir.StringAttr(attributes[marks.SOURCE]).value if marks.SOURCE in attributes else name
-
-
-def step_layer(step: str) -> str | None:
-    """The layer that a recorded step names, without the address of one of its nests; None where it names none."""
-    match = _STEP_LAYER.match(step)
-    return None if match is None else match["layer"].strip("'\"").partition("#")[0]
 
 
 def import_model(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Program:
@@ -247,19 +54,5 @@ def import_model(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> 
         ArgumentError: not a module, or not a tuple of tensors.
         ImportRefused: an operation that cannot be exported or lowered; says which, and where.
     """
-    network = import_to_linalg(model, example_inputs)
-    to_affine(network.module)
-    return Program(network.module, model, example_inputs, network.parameters)
-
-
-def to_affine(module: ir.Module) -> None:
-    """Lowers linalg on tensors to affine nests in place, the element-wise steps of each layer merged."""
-    LinalgToAffine().run(module.operation)
-    FuseElementwise(scope="layer").run(module.operation)
-    with module.context:
-        PassManager.parse("builtin.module(canonicalize,cse)").run(module.operation)
-
-
-def copy_module(module: ir.Module) -> ir.Module:
-    """A copy in the same context, locations included."""
-    return ir.Module.parse(module.operation.get_asm(enable_debug_info=True, large_elements_limit=None), module.context)
+    network = import_network(model, example_inputs)
+    return Program(network.module, model, example_inputs, network.imported, network.origin)

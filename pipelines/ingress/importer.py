@@ -24,8 +24,8 @@ from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError, ImportRefused
 from loopmorph.pipelines.ingress.core_graph import core_graph
 from loopmorph.pipelines.ingress.import_cache import find_import, import_key, keep_import
+from loopmorph.pipelines.ingress.quiet import quiet_torch
 from loopmorph.pipelines.support.collection import paused_collection
-from loopmorph.pipelines.support.quiet import quiet_torch
 
 _TO_LINALG = (
     "builtin.module(func.func(torch-match-quantized-custom-ops),"

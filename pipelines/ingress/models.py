@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.support.quiet import quiet_torch
+from loopmorph.pipelines.ingress.quiet import quiet_torch
 from loopmorph.pipelines.zoo import ZOO
 
 FORMS = "a zoo name, package.module:factory, or a path that ends in .pt2"

@@ -11,7 +11,7 @@ from loopmorph.passes.raising.index_forms import Form
 
 
 @dataclass(frozen=True)
-class Box:
+class BoxView:
     """A box of a buffer.
 
     Attributes:
@@ -25,7 +25,7 @@ class Box:
     counts: tuple[int, ...]
 
 
-def view_box(index: Sequence[Form], extents: Mapping[int, int]) -> Box | None:
+def view_box(index: Sequence[Form], extents: Mapping[int, int]) -> BoxView | None:
     """The elements that an index reaches as a box; None where an axis is not indexed evenly by loops of its own."""
     places: list[slice] = []
     loops: list[int] = []
@@ -42,17 +42,17 @@ def view_box(index: Sequence[Form], extents: Mapping[int, int]) -> Box | None:
         places.append(slice(form.constant, form.constant + step * (count - 1) + 1, step))
         loops += [number for number, _ in reversed(digits)]
         counts.append(count)
-    return Box(tuple(places), tuple(loops), tuple(counts)) if len(set(loops)) == len(loops) else None
+    return BoxView(tuple(places), tuple(loops), tuple(counts)) if len(set(loops)) == len(loops) else None
 
 
-def take(tensor: torch.Tensor, box: Box, extents: Mapping[int, int], loops: Sequence[int]) -> torch.Tensor:
+def take(tensor: torch.Tensor, box: BoxView, extents: Mapping[int, int], loops: Sequence[int]) -> torch.Tensor:
     """The elements of a box, with one axis for each of `loops`, which are those of the box in any order."""
     whole = all(p == slice(0, n, 1) for p, n in zip(box.places, tensor.shape, strict=True))
     part = tensor if whole else tensor[box.places]
     return part.reshape([extents[n] for n in box.loops]).permute([box.loops.index(n) for n in loops])
 
 
-def put(tensor: torch.Tensor, box: Box, value: torch.Tensor, loops: Sequence[int], add: bool) -> torch.Tensor:
+def put(tensor: torch.Tensor, box: BoxView, value: torch.Tensor, loops: Sequence[int], add: bool) -> torch.Tensor:
     """A copy of a buffer with a value, which has one axis for each of `loops`, stored (or added) to a box."""
     part = value.permute([list(loops).index(n) for n in box.loops]).reshape(box.counts)
     new = tensor.clone()

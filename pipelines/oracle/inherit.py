@@ -19,32 +19,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet
 from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
 from loopmorph.passes.analysis.coupling.segments import shares
-from loopmorph.passes.analysis.coupling.ties import is_reduction
+from loopmorph.passes.analysis.roles import is_grid, is_reduction
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import find_nest
+from loopmorph.passes.history import Step
 from loopmorph.passes.neural.bottleneck import Bottleneck
-from loopmorph.passes.neural.coarse_plan import is_grid
-from loopmorph.passes.pipeline import parse_pipeline
+from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
 from loopmorph.pipelines.oracle.saliency import saliency
-from loopmorph.pipelines.program import Program
 
 LEAST_ERROR = "least-error"
 CHOICES = ("slice", "mean", "salient")
 INHERITANCES = (*CHOICES, LEAST_ERROR)
 
-_Choose = Callable[[Program, Bottleneck], Bottleneck]
+_Choose = Callable[[Network, Bottleneck], Bottleneck]
+
+
+NetworkT = TypeVar("NetworkT", bound=Network)
 
 
 @dataclass(frozen=True)
-class Inherited:
+class Inherited(Generic[NetworkT]):
     """A rewritten network whose weights are inherited in one of the ways.
 
     Attributes:
@@ -53,7 +56,7 @@ class Inherited:
         errors: each way that was tried -> the relative error of the outputs on the batch (see `inherited_error`).
     """
 
-    program: Program
+    program: NetworkT
     how: str
     errors: Mapping[str, float]
 
@@ -66,7 +69,7 @@ def check_inheritance(how: str) -> None:
         raise ArgumentError("inherit", f"expected {', '.join(INHERITANCES[:-1])} or {LEAST_ERROR}, got {how!r}")
 
 
-def inherit(original: Program, program: Program, how: str, inputs: Sequence[torch.Tensor]) -> Inherited:
+def inherit(original: NetworkT, program: NetworkT, how: str, inputs: Sequence[torch.Tensor]) -> Inherited[NetworkT]:
     """Decides anew what the bottlenecks of a rewritten network inherit.
 
     Args:
@@ -93,30 +96,27 @@ def inherit(original: Program, program: Program, how: str, inputs: Sequence[torc
     return Inherited(tried[best], best, found)
 
 
-def plain_step(text: str) -> str:
-    """A recorded step without what it says of the weights."""
-    step = _bottleneck(text)
-    return text if step is None else str(_plain(step))
+def plain_steps(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Steps without what they say of the weights."""
+    return tuple(_plain(step) if isinstance(step, Bottleneck) else step for step in steps)
 
 
-def _require_recorded(original: Program, program: Program) -> None:
-    steps = program.steps
-    if str(original.apply(",".join(steps)) if steps else original) != str(program):
+def _require_recorded(original: Network, program: Network) -> None:
+    if str(original.after(program.history)) != str(program):
         reason = "passes that leave no record changed it as well; choose what is inherited before them"
         raise IllegalTransform("program", f"its recorded steps do not lead to it: {reason}")
 
 
-def _redone(original: Program, program: Program, way: str, inputs: Sequence[torch.Tensor]) -> Program:
+def _redone(original: NetworkT, program: Network, way: str, inputs: Sequence[torch.Tensor]) -> NetworkT:
     """The steps of the program, applied to the original again, each bottleneck as `way` has it."""
     choose = _choice(way, inputs)
-    current, pending = original, list[str]()
-    for text in program.steps:
-        step = _bottleneck(text)
-        if step is not None:
-            current, pending = _applied(current, pending), []
-            text = str(choose(current, _plain(step)))
-        pending.append(text)
-    return _applied(current, pending)
+    current, pending = original, list[Step]()
+    for step in program.history:
+        if isinstance(step, Bottleneck):
+            current, pending = current.after(pending), []
+            step = choose(current, _plain(step))
+        pending.append(step)
+    return current.after(pending)
 
 
 def _choice(way: str, inputs: Sequence[torch.Tensor]) -> _Choose:
@@ -127,7 +127,7 @@ def _choice(way: str, inputs: Sequence[torch.Tensor]) -> _Choose:
     return lambda program, step: step
 
 
-def _with_mean(program: Program, step: Bottleneck) -> Bottleneck:
+def _with_mean(program: Network, step: Bottleneck) -> Bottleneck:
     with program.module.context:
         nest = find_nest(program.module.operation, step.layer)
         if is_grid(nest, nest.loop(step.iter)):
@@ -136,7 +136,7 @@ def _with_mean(program: Program, step: Bottleneck) -> Bottleneck:
     return merged if _is_legal(program, merged) else step
 
 
-def _with_salient(program: Program, step: Bottleneck, inputs: Sequence[torch.Tensor]) -> Bottleneck:
+def _with_salient(program: Network, step: Bottleneck, inputs: Sequence[torch.Tensor]) -> Bottleneck:
     with program.module.context:
         nest = find_nest(program.module.operation, step.layer)
         loop = nest.loop(step.iter)
@@ -184,7 +184,7 @@ def _best(scores: np.ndarray, count: int) -> list[int]:
     return sorted(np.argsort(-scores, kind="stable")[:count].tolist())
 
 
-def _is_legal(program: Program, step: Bottleneck) -> bool:
+def _is_legal(program: Network, step: Bottleneck) -> bool:
     operation = program.module.operation
     try:
         with operation.context:
@@ -192,18 +192,6 @@ def _is_legal(program: Program, step: Bottleneck) -> bool:
     except IllegalTransform:
         return False
     return True
-
-
-def _applied(program: Program, steps: Sequence[str]) -> Program:
-    return program.apply(",".join(steps)) if steps else program
-
-
-def _bottleneck(text: str) -> Bottleneck | None:
-    """The recorded step, if it is a bottleneck."""
-    if not text.startswith(Bottleneck.name):
-        return None
-    (step,) = parse_pipeline(text).elements
-    return step if isinstance(step, Bottleneck) else None
 
 
 def _plain(step: Bottleneck) -> Bottleneck:

@@ -7,10 +7,11 @@ import copy
 import torch
 from torch.utils._pytree import tree_leaves
 
-from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.surgery import to_module
 
 
-def inherited_error(original: Program, program: Program, *inputs: torch.Tensor) -> float:
+def inherited_error(original: Network, program: Network, *inputs: torch.Tensor) -> float:
     """The relative error of the outputs, ||rewritten - original|| / ||original|| over the whole batch, in eval mode.
 
     Every transformation says where the new weights come from (`morph.inherit`): slices, blocks, means, the identity.
@@ -26,7 +27,7 @@ def inherited_error(original: Program, program: Program, *inputs: torch.Tensor) 
     """
     with torch.no_grad():
         expected = _flat(copy.deepcopy(original.model).eval()(*inputs))
-        found = _flat(program.to_module().eval()(*inputs))
+        found = _flat(to_module(program).eval()(*inputs))
         norm = torch.linalg.vector_norm(expected).clamp_min(torch.finfo(expected.dtype).tiny)
         return float(torch.linalg.vector_norm(found - expected) / norm)
 

@@ -17,14 +17,15 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from loopmorph.passes import marks
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.coupling.class_indices import class_indices
 from loopmorph.passes.analysis.coupling.coupling import Coupling
 from loopmorph.passes.analysis.coupling.merging import summed_axes
-from loopmorph.passes.analysis.coupling.ties import parameter_name
-from loopmorph.passes.nest import find_nest
 from loopmorph.passes.neural.bottleneck import Bottleneck
+from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.nest_module import NestModule
-from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.oracle.surgery import to_module
 
 SAMPLES = 16  # of the batch: the order of the channels settles early
 PROBES = 8
@@ -39,7 +40,7 @@ class _Reader:
     channels: np.ndarray
 
 
-def saliency(program: Program, step: Bottleneck, inputs: Sequence[torch.Tensor], seed: int = 0) -> np.ndarray:
+def saliency(program: Network, step: Bottleneck, inputs: Sequence[torch.Tensor], seed: int = 0) -> np.ndarray:
     """The saliency of every index of the iterator that a bottleneck is about to shrink.
 
     |d_i|^2, summed over samples and outputs, is estimated without bias by projecting the outputs on random directions.
@@ -58,7 +59,7 @@ def saliency(program: Program, step: Bottleneck, inputs: Sequence[torch.Tensor],
             the dimension and across it.
     """
     readers, extent = _readers(program, step)
-    model = program.to_module().eval()
+    model = to_module(program).eval()
     tensors = _tensors(program, model, [reader.name for reader in readers])
     used = [reader for reader in readers if reader.name in tensors]
     leaves = list({id(tensor): tensor for tensor, _ in (tensors[reader.name] for reader in used)}.values())
@@ -86,7 +87,7 @@ def saliency(program: Program, step: Bottleneck, inputs: Sequence[torch.Tensor],
     return found
 
 
-def _readers(program: Program, step: Bottleneck) -> tuple[list[_Reader], int]:
+def _readers(program: Network, step: Bottleneck) -> tuple[list[_Reader], int]:
     operation = program.module.operation
     with operation.context:
         nest = find_nest(operation, step.layer)
@@ -95,13 +96,13 @@ def _readers(program: Program, step: Bottleneck) -> tuple[list[_Reader], int]:
         plan = coupling.shrink(nest, loop, step.factor)
         summed = summed_axes(coupling, plan)
         channels = class_indices(coupling, plan, nest, loop)
-        names = {key: parameter_name(key[0]) for key in channels if key in summed}
+        names = {key: marks.parameter_name(key[0]) for key in channels if key in summed}
     readers = [_Reader(name, key[1], channels[key]) for key, name in names.items() if name is not None]
     return readers, loop.extent or 0
 
 
 def _tensors(
-    program: Program, model: nn.Module, names: Sequence[str]
+    program: Network, model: nn.Module, names: Sequence[str]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor | None]]:
     """Name of each parameter -> the tensor of the module that holds it and, for a piece, where it lies in there."""
     held = dict(_held(model))

@@ -23,26 +23,24 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch_mlir import ir
 
-from loopmorph.passes.base import Transformation
+from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.history import layer_of
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
-from loopmorph.passes.nest import Nest, nests
-from loopmorph.passes.raising.nest_extract import extract, parameter_name
+from loopmorph.passes.nest import Nest
+from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, summands
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
-from loopmorph.passes.registry import all_passes
+from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle import surgery_layers as layers
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.oracle.surgery_check import check_runs, fused_layers
 from loopmorph.pipelines.oracle.surgery_own_code import check_own_code
-from loopmorph.pipelines.program import Program, step_layer
 
-_PACKED_ACTIVATION = re.compile(r"morph-pack\{.*\boperand=(?:input|output)\b")
 _REPLACED = (nn.Conv2d, nn.Linear)
-_STEP_NAME = re.compile(r"[\w-]+")
 
 
-def to_module(program: Program) -> nn.Module:
+def to_module(program: Network) -> nn.Module:
     """The rewritten network: a copy of `program.model` with `program.parameters`, in the model's own mode.
 
     Parameters keep their names, `requires_grad`, dtype and device; BatchNorm statistics are inherited. Hooks on
@@ -52,7 +50,7 @@ def to_module(program: Program) -> nn.Module:
         IllegalTransform: a layer that changed and has no rewritten form, or the model's own code fails with the new
             shapes.
     """
-    surgery = _Surgery(program)
+    surgery = _Surgery(program, copy.deepcopy(program.model))
     replacements: dict[int, nn.Module] = {}
     for path, module in list(surgery.model.named_modules()):
         new = surgery.replacement(path, module)
@@ -66,7 +64,7 @@ def to_module(program: Program) -> nn.Module:
     return model
 
 
-def raise_layer(program: Program, layer: str) -> nn.Module:
+def raise_layer(program: Network, layer: str) -> nn.Module:
     """The module that surgery has for one layer; it maps the layer's input activation to its output.
 
     Args:
@@ -78,21 +76,22 @@ def raise_layer(program: Program, layer: str) -> nn.Module:
         ArgumentError: no such layer.
         IllegalTransform: as `to_module`, but only this layer is looked at and nothing is run.
     """
-    surgery = _Surgery(program)
+    surgery = _Surgery(program, program.model)
     if layer not in surgery.by_layer:
         raise ArgumentError("layer", f"no layer '{layer}' in the program")
     path = _base(layer)
-    modules = dict(surgery.model.named_modules())
+    modules = dict(program.model.named_modules())
     if path in modules and path:
-        new = surgery.replacement(path, modules[path])
-        return modules[path] if new is None else new
+        twin = surgery.copied(modules[path])
+        new = surgery.replacement(path, twin)
+        return twin if new is None else new
     return surgery.nest_module([layer], path.partition("|")[0])
 
 
 @dataclass
 class _Surgery:
-    program: Program
-    model: nn.Module = field(init=False)
+    program: Network
+    model: nn.Module
     by_layer: dict[str, list[Nest]] = field(init=False)
     values: Mapping[str, torch.Tensor] = field(init=False)
     sources: Mapping[str, str | None] = field(init=False)
@@ -102,17 +101,25 @@ class _Surgery:
     taken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.model = copy.deepcopy(self.program.model)
         self.sources = self.program.sources
         whole = {name: self.program.imported[name] for name in filter(self._is_whole, self._cut())}
         self.values = {**self.program.parameters, **whole}
         self.by_layer = {}
-        for nest in nests(self.program.module.operation):
+        for nest in self.program.nests:
             self.by_layer.setdefault(nest.layer, []).append(nest)
         # Tied parameters have one name in the program; the tensor tells which.
         known = {*self.values, *self.sources.values()}
         self.names = {id(t): name for name, t in _named_tensors(self.model) if name in known}
-        self.rewritten = frozenset(filter(None, map(_rewritten_layer, self.program.steps)))
+        neural = [layer_of(step) for step in self.program.history if step.kind == "neural"]
+        self.rewritten = frozenset(filter(None, neural))
+
+    def copied(self, module: nn.Module) -> nn.Module:
+        """A copy of one module of the model, whose tensors are known by their names as well."""
+        twin = copy.deepcopy(module)
+        for (_, old), (_, new) in zip(_named_tensors(module), _named_tensors(twin), strict=True):
+            if id(old) in self.names:
+                self.names[id(new)] = self.names[id(old)]
+        return twin
 
     def replacement(self, path: str, module: nn.Module) -> nn.Module | None:
         """The module to put at `path`; None where the present one stays (with the program's values)."""
@@ -221,7 +228,7 @@ class _Surgery:
         IllegalTransform: an activation that the layer shares with others has more axes than a module gives and takes,
             since it lies in blocks.
         """
-        if not any(_PACKED_ACTIVATION.match(step) for step in self.program.steps):
+        if not any(step.kind == "loop" and step.scope == "network" for step in self.program.history):
             return
         ours = {a.memref for name in names for nest in self.by_layer[name] for a in nest.accesses}
         blocked = {memref for memref in ours if ir.MemRefType(memref.type).rank > rank}
@@ -252,7 +259,7 @@ class _Surgery:
 
     def _parameters_of(self, names: list[str]) -> set[str]:
         accesses = [a for name in names for nest in self.by_layer[name] for a in nest.accesses]
-        return {p for a in accesses if (p := parameter_name(a.memref)) is not None}
+        return {p for a in accesses if (p := marks.parameter_name(a.memref)) is not None}
 
     def _names_of(self, module: nn.Module) -> set[str]:
         return {self.names[id(t)] for _, t in _own_tensors(module) if id(t) in self.names}
@@ -332,15 +339,6 @@ def _substitute(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.M
             if id(child) in replacements:
                 module._modules[name] = replacements[id(child)]
     return replacements.get(id(model), model)
-
-
-def _rewritten_layer(step: str) -> str | None:
-    """The layer that a recorded step names, unless the step is a loop transformation, which keeps the values."""
-    name = _STEP_NAME.match(step)
-    kind = None if name is None else all_passes().get(name[0])
-    if kind is not None and issubclass(kind, Transformation) and kind.kind == "loop":
-        return None
-    return step_layer(step)
 
 
 def _own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:

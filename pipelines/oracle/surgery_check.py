@@ -16,15 +16,15 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
-from loopmorph.passes.nest import functions, nests
+from loopmorph.passes.history import layer_of
+from loopmorph.passes.nest import functions
+from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.nest_module import NestModule
-from loopmorph.pipelines.program import Program, step_layer
 
 _CHECKED_LAYERS = (nn.Conv2d, nn.Linear, _NormBase, NestModule)
 
 
-def check_runs(program: Program, model: nn.Module) -> None:
+def check_runs(program: Network, model: nn.Module) -> None:
     """Runs the model once on the program's example inputs (eval mode, no gradients) and compares shapes.
 
     Raises:
@@ -51,20 +51,20 @@ def check_runs(program: Program, model: nn.Module) -> None:
         raise IllegalTransform("model", f"its output has shape {shapes}, the rewritten program's is {expected}")
 
 
-def fused_layers(program: Program) -> frozenset[str]:
+def fused_layers(program: Network) -> frozenset[str]:
     """The layers whose nests may compute what comes after them, too, as an epilogue was fused."""
-    steps = [step for step in program.steps if step.startswith(f"{FuseEpilogue.name}{{")]
-    return frozenset(filter(None, map(step_layer, steps)))
+    fused = [layer_of(step) for step in program.history if step.scope == "neighbours"]
+    return frozenset(filter(None, fused))
 
 
-def _layer_sizes(program: Program) -> dict[str, set[int]]:
+def _layer_sizes(program: Network) -> dict[str, set[int]]:
     """Module name -> the numbers of elements that its calls store, by the last buffer that each call's nests write.
 
     Layers with a fused epilogue are left out: that buffer is another layer's.
     """
     last: dict[str, int] = {}
     fused = fused_layers(program)
-    for nest in [n for n in nests(program.module.operation) if n.layer not in fused]:
+    for nest in [n for n in program.nests if n.layer not in fused]:
         for store in nest.stores:
             last[nest.layer] = math.prod(ir.MemRefType(store.memref.type).shape)
     sizes: dict[str, set[int]] = {}
@@ -73,7 +73,7 @@ def _layer_sizes(program: Program) -> dict[str, set[int]]:
     return sizes
 
 
-def _output_shapes(program: Program) -> list[tuple[int, ...]]:
+def _output_shapes(program: Network) -> list[tuple[int, ...]]:
     shapes: dict[int, tuple[int, ...]] = {}
     for function in functions(program.module.operation):
         arguments = function.entry_block.arguments

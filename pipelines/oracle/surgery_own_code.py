@@ -22,8 +22,8 @@ from loopmorph.passes.raising.raise_nest import (
     raise_convolution,
     raise_linear,
 )
+from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
-from loopmorph.pipelines.program import Program
 
 Pair = tuple[int, int]
 
@@ -46,7 +46,7 @@ class _Call:
     size: Pair
 
 
-def check_own_code(program: Program, model: nn.Module, layers: Mapping[str, Sequence[Nest]]) -> None:
+def check_own_code(program: Network, model: nn.Module, layers: Mapping[str, Sequence[Nest]]) -> None:
     """Runs the model once on the program's example inputs, if there is something to compare.
 
     Args:
@@ -99,7 +99,7 @@ def _places(model: nn.Module, name: str) -> frozenset[int]:
     return frozenset(tensor.data_ptr() for own, tensor in named if own == name)
 
 
-def _convolutions(program: Program, model: nn.Module) -> list[_Call]:
+def _convolutions(program: Network, model: nn.Module) -> list[_Call]:
     watch = _Watch()
     with eval_mode(model), torch.no_grad(), watch:
         model(*program.example_inputs)

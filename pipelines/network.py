@@ -1,0 +1,260 @@
+"""`Network`: a network as affine nests, with the tensors that it was imported with. Nothing here runs in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import nn
+from torch_mlir import ir
+
+from loopmorph.dialects.morph import apply_schedule
+from loopmorph.passes import marks
+from loopmorph.passes.address import Address
+from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.coupling.inheritance import Term, inherited_terms
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.history import Step, history, pipeline_text
+from loopmorph.passes.lowering.anonymous_layer import anonymous_text
+from loopmorph.passes.lowering.extract_layer import extract_layer
+from loopmorph.passes.nest import Nest, functions, nests
+from loopmorph.passes.pipeline import run_pipeline
+
+_COMPUTING = (marks.MAIN, marks.MIX, marks.MIX_IN)
+_DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}
+ENTRY = "transform.named_sequence"  # what a schedule holds and a pipeline does not
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a program.
+
+    Attributes:
+        name: qualified module name (`layer1.0.conv1`), or `module|node` for an operation of a module's own forward.
+        extents: iterator name -> extent, outermost loop first, of the layer's main nest, the first if it has several.
+        macs: multiply-accumulate operations of its main nests and of those that mix channels before and after them; 0
+            unless there are contractions among them.
+        nests: the address of each of these nests, as transformations take it (`a`; `a#main.0` and `a#main.1` once it
+            is partitioned; `a#mix`) -> the nest's extents; in program order.
+    """
+
+    name: str
+    extents: Mapping[str, int | None]
+    macs: int
+    nests: Mapping[str, Mapping[str, int | None]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as affine loop nests; immutable: `apply` returns a new one, of the same class.
+
+    Attributes:
+        module: the MLIR module: one function, weights as marked arguments (see `loopmorph.passes.marks`).
+        model: the network that was imported, in inference form; never modified.
+        example_inputs: the inputs whose shapes the program has.
+        imported: name -> tensor of each parameter, buffer and constant, as imported.
+        origin: the module as it was imported, before any transformation; None where that is not known.
+    """
+
+    module: ir.Module
+    model: nn.Module
+    example_inputs: tuple[torch.Tensor, ...]
+    imported: Mapping[str, torch.Tensor]
+    origin: ir.Module | None = None
+    _layer_modules: dict[str, ir.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _layer_texts: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _closed_layers: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def original(self) -> Self | None:
+        """The network as it was imported, None where that is not known."""
+        return None if self.origin is None else replace(self, module=self.origin)
+
+    @cached_property
+    def nests(self) -> tuple[Nest, ...]:
+        """Views of all nests, in program order."""
+        return tuple(nests(self.module.operation))
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that have a main nest, in program order."""
+        found: dict[str, list[Nest]] = {}
+        for nest in self.nests:
+            if nest.role in _COMPUTING:
+                found.setdefault(nest.layer, []).append(nest)
+        return tuple(_layer(name, group) for name, group in found.items() if any(n.role == marks.MAIN for n in group))
+
+    def layer_module(self, name: str) -> ir.Module:
+        """One layer as a module of its own that computes what the layer computes (see `extract_layer`).
+
+        Raises:
+            ArgumentError: no such layer, or one that goes on with what another layer has begun.
+        """
+        if name not in self._layer_modules:
+            self._layer_modules[name] = extract_layer(self.module.operation, name)
+        return self._layer_modules[name]
+
+    def layer_text(self, name: str) -> str:
+        """The text of `layer_module`; layers whose texts are equal compute the same."""
+        if name not in self._layer_texts:
+            self._layer_texts[name] = str(self.layer_module(name))
+        return self._layer_texts[name]
+
+    def closed_layer(self, name: str) -> str:
+        """One layer as it is in this network, without names: a module to be timed (see `anonymous_text`).
+
+        Raises:
+            ArgumentError: as for `layer_module`.
+        """
+        if name not in self._closed_layers:
+            alone = extract_layer(self.module.operation, name, closed=True)
+            self._closed_layers[name] = anonymous_text(alone)
+        return self._closed_layers[name]
+
+    @cached_property
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Name -> tensor for every parameter, buffer and constant that the program reads, in its present shape.
+
+        A parameter whose shape a transformation changed inherits the imported values that its `morph.inherit` names,
+        or their mean or sum; one that is a piece of an imported parameter, that parameter's; a new one, those of an
+        identity matrix. Of integers, which have no mean, the first of the merged ones are inherited.
+
+        Raises:
+            ArgumentError: a `morph.inherit` that is malformed or does not fit; names the parameter.
+        """
+        return {name: self._present(name, type_, attributes) for name, type_, attributes in self._arguments()}
+
+    @cached_property
+    def sources(self) -> dict[str, str | None]:
+        """Name of each of `parameters` -> the imported parameter that it inherits from (usually itself).
+
+        None for a new parameter.
+        """
+        return {name: _source(name, attributes) for name, _, attributes in self._arguments()}
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The transformations applied since import, as pass texts."""
+        return tuple(marks.recorded_steps(self.module.operation))
+
+    @cached_property
+    def history(self) -> tuple[Step, ...]:
+        """The transformations applied since import."""
+        return history(self.module.operation)
+
+    def after(self, steps: Sequence[Step]) -> Self:
+        """The program after some transformations; itself where there are none.
+
+        Raises:
+            ArgumentError: a step names something that the program does not have.
+            IllegalTransform: the program does not admit a step.
+        """
+        return self.apply(pipeline_text(steps)) if steps else self
+
+    def apply(self, text: str) -> Self:
+        """The program after a pass pipeline (`morph-group{...},...`) or a schedule (transform IR); `self` stays.
+
+        Raises:
+            ArgumentError: malformed text; an unknown pass, option, layer or iterator.
+            IllegalTransform: the program does not admit a step.
+        """
+        module = copy_module(self.module)
+        if ENTRY in text:
+            apply_schedule(module.operation, text)
+        else:
+            run_pipeline(module.operation, text)
+        return replace(self, module=module)
+
+    def __str__(self) -> str:
+        return str(self.module)
+
+    @cached_property
+    def origins(self) -> dict[str, torch.Tensor]:
+        """Name of each parameter that is a piece of an imported one -> where its elements lie in that.
+
+        The tensors, int64, have the shape of the piece and hold row-major positions.
+        """
+        return {
+            name: _inherited(name, _positions(self.imported[source]), type_, attributes)
+            for name, type_, attributes in self._arguments()
+            if (source := _source(name, attributes)) not in (name, None)
+        }
+
+    def _arguments(self) -> Iterator[tuple[str, ir.MemRefType, Mapping[str, ir.Attribute]]]:
+        """The name, the type and the marks of each argument that a parameter is passed for."""
+        for function in functions(self.module.operation):
+            arguments = function.entry_block.arguments
+            for argument, attributes in zip(arguments, marks.argument_marks(function), strict=True):
+                if marks.PARAM in attributes:
+                    yield ir.StringAttr(attributes[marks.PARAM]).value, ir.MemRefType(argument.type), attributes
+
+    def _present(self, name: str, type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]) -> torch.Tensor:
+        source = _source(name, attributes)
+        if source is not None:
+            return _inherited(name, self.imported[source], type_, attributes)
+        device = next((tensor.device for tensor in self.imported.values()), None)
+        size, dtype = ir.IntegerAttr(attributes[marks.IDENTITY]).value, _DTYPES[str(type_.element_type)]
+        return _inherited(name, torch.eye(size, dtype=dtype, device=device), type_, attributes)
+
+
+def _inherited(
+    name: str, tensor: torch.Tensor, type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]
+) -> torch.Tensor:
+    if marks.INHERIT not in attributes:
+        return tensor
+    try:
+        terms = inherited_terms(attributes[marks.INHERIT], type_.shape)
+    except ArgumentError as error:
+        raise ArgumentError(error.argument, f"of parameter '{name}': {error.message}") from error
+    found = [_gathered(name, tensor, term) for term in terms]
+    if len(found) == 1 or not tensor.is_floating_point():
+        return found[0].contiguous()
+    exact = torch.promote_types(tensor.dtype, torch.float32)
+    weights = [torch.from_numpy(term.weight.copy()).to(tensor.device, exact) for term in terms]
+    parts = [w * part.to(exact) for w, part in zip(weights, found, strict=True)]
+    return torch.stack(parts).sum(0).to(tensor.dtype)
+
+
+def _gathered(name: str, tensor: torch.Tensor, term: Term) -> torch.Tensor:
+    inside = len(term.indices) == tensor.dim() and all(
+        not index.size or 0 <= index.min() <= index.max() < extent
+        for index, extent in zip(term.indices, tensor.shape, strict=True)
+    )
+    if not inside:
+        raise ArgumentError(
+            marks.INHERIT, f"of parameter '{name}': it leads out of the imported shape {tuple(tensor.shape)}"
+        )
+    return tensor[tuple(torch.from_numpy(index) for index in term.indices)]
+
+
+def _positions(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.arange(tensor.numel(), device=tensor.device).reshape(tensor.shape)
+
+
+def _layer(name: str, group: Sequence[Nest]) -> Layer:
+    mains = [nest for nest in group if nest.role == marks.MAIN]
+    extents = [dict(zip(nest.iterators, nest.extents, strict=True)) for nest in group]
+    addresses = [_address(nest, [other for other in group if other.role == nest.role]) for nest in group]
+    first = extents[group.index(mains[0])]
+    return Layer(name, first, sum(macs(nest) for nest in group), dict(zip(addresses, extents, strict=True)))
+
+
+def _address(nest: Nest, alike: Sequence[Nest]) -> str:
+    """How `find_nest` finds a nest, given all nests of its layer that have its role."""
+    if nest.role == marks.MAIN and len(alike) == 1:
+        return nest.layer
+    return str(Address(nest.layer, nest.role, alike.index(nest) if len(alike) > 1 else None))
+
+
+def _source(name: str, attributes: Mapping[str, ir.Attribute]) -> str | None:
+    if marks.IDENTITY in attributes:
+        return None
+    return ir.StringAttr(attributes[marks.SOURCE]).value if marks.SOURCE in attributes else name
+
+
+def copy_module(module: ir.Module) -> ir.Module:
+    """A copy in the same context, locations included."""
+    return ir.Module.parse(module.operation.get_asm(enable_debug_info=True, large_elements_limit=None), module.context)
