@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, ImportRefused
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, ImportRefused, LoopmorphWarning
 from loopmorph.pipelines.codegen.dynamo_graph import Output, describe_outputs, static_inputs
-from loopmorph.pipelines.compile import compile
+from loopmorph.pipelines.codegen.executable import Executable
+from loopmorph.pipelines.ingress.affine import import_network
+from loopmorph.pipelines.support.agreement import largest_error
 
 Compiled = Callable[..., Sequence[torch.Tensor]]
 _OPTIONS = ("threads",)
@@ -23,7 +25,7 @@ _LARGEST_ERROR = 1e-3  # relative to the largest output, for the check of a grap
 _MOST_REBUILDS = 8
 
 
-class FallbackWarning(UserWarning):
+class FallbackWarning(LoopmorphWarning):
     """A graph runs in eager PyTorch; the text says why."""
 
 
@@ -68,7 +70,7 @@ class _CompiledGraph:
         self._owned = tuple(graph.parameters()) + tuple(graph.buffers())
         self._states = self._present(example_inputs)
         inputs = tuple(example_inputs[k].detach() for k in self._dynamic)
-        self._executable = compile(self._closed, inputs, threads=threads)
+        self._executable = Executable(import_network(self._closed, inputs), threads)
         self._checked = False
         self._rebuilds = 0
         self._fallen_back = False
@@ -98,12 +100,12 @@ class _CompiledGraph:
         self._closed.update(arguments)
         program = self._executable.program
         current = dict(self._closed.named_tensors())
-        self._executable = compile(replace(program, imported={**program.imported, **current}), threads=self._threads)
+        self._executable = Executable(replace(program, imported={**program.imported, **current}), self._threads)
         return True
 
     def _check(self, outputs: list[torch.Tensor], arguments: Sequence[Any]) -> Sequence[torch.Tensor]:
         expected = _tuple(self._graph(*arguments))
-        error = max((_relative_error(a, b) for a, b in zip(outputs, expected, strict=True)), default=0.0)
+        error = largest_error(outputs, expected)
         if error <= _LARGEST_ERROR:
             self._checked = True
             return outputs
@@ -156,17 +158,6 @@ def _threads(options: Mapping[str, Any]) -> int:
 
 def _tuple(result: Any) -> tuple[torch.Tensor, ...]:
     return tuple(result) if isinstance(result, tuple | list) else (result,)
-
-
-def _relative_error(result: torch.Tensor, expected: torch.Tensor) -> float:
-    """Largest difference over the largest finite value; values that are equal, also NaN or infinite, do not count."""
-    a, b = result.double(), expected.double()
-    same = (a == b) | (a.isnan() & b.isnan())
-    if bool(same.all()):
-        return 0.0
-    scale = float(b[b.isfinite()].abs().max()) if bool(b.isfinite().any()) else 0.0
-    difference = float((a - b)[~same].abs().max())
-    return difference / scale if scale > 0 else float("inf")
 
 
 def _warn(graph: fx.GraphModule, reason: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from torch_mlir import ir
 from torch_mlir.execution_engine import ExecutionEngine
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
-from loopmorph.passes.spmd import runtime as runtime
+from loopmorph.passes.spmd import runtime
+from loopmorph.passes.target.detect import native_target
 
 # How long a thread waits before it offers its core to other work, and how often a worker then does so before it sleeps.
 # Two threads that share a core have to let each other run; an offer that nobody takes up costs 0.3 microseconds.
@@ -33,7 +35,7 @@ _SPINS_TIMED = 2000
 
 @dataclass(frozen=True)
 class _Runtime:
-    """The compiled functions of `spmd_runtime.pool_text`.
+    """The compiled functions of `runtime.pool_text`.
 
     Attributes:
         engine: owns the code.
@@ -62,8 +64,7 @@ class ThreadPool:
         """
         if threads < 2:
             raise ArgumentError("threads", f"a pool has at least 2 threads, got {threads}")
-        if not runtime.is_supported():
-            raise ArgumentError("threads", "several threads need Linux on x86-64 or AArch64; 1 works everywhere")
+        _require_teams()
         self.threads = threads
         self.reset()
 
@@ -142,11 +143,19 @@ def check_threads(threads: int) -> None:
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ArgumentError("threads", f"expected a positive number of threads, got {threads!r}")
-    cores = os.cpu_count() or 1
+    cores = native_target().cores
     if threads > THREADS_PER_CORE * cores:
         limit = f"at most {THREADS_PER_CORE * cores}, {THREADS_PER_CORE} for each of this computer's {cores} cores"
         raise ArgumentError("threads", f"expected {limit}, got {threads}")
-    if threads > 1 and not runtime.is_supported():
+    if threads > 1:
+        _require_teams()
+
+
+def _require_teams() -> None:
+    """Raises:
+    ArgumentError: compiled threads cannot wait for each other on this computer.
+    """
+    if platform.system() != "Linux":
         raise ArgumentError("threads", "several threads need Linux on x86-64 or AArch64; 1 works everywhere")
 
 
@@ -171,7 +180,7 @@ def stop_pools() -> None:
 @cache
 def _runtime() -> _Runtime:
     with ir.Context(), ir.Location.unknown():
-        module = ir.Module.parse(runtime.pool_text())
+        module = ir.Module.parse(runtime.pool_text(native_target().arch))
         engine = ExecutionEngine(module, opt_level=2, shared_libs=[])
     lookup = {
         name: engine.raw_lookup(runtime.PREFIX.removeprefix("_mlir_") + name)

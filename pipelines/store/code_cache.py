@@ -17,11 +17,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from loopmorph.pipelines.store.cache_file import CacheFile, computer, sources
+from loopmorph.passes.errors import LoopmorphWarning
+from loopmorph.passes.target.detect import processor_features
+from loopmorph.pipelines.store.cache_file import CacheFile, computer, hash_of, sources
 
 CODE_CACHE_VARIABLE = "LOOPMORPH_CODE_CACHE"
 LIMIT = 256 << 20  # bytes of all entries together
 _DAY = 86400.0  # seconds after which the time of an entry's last use is written anew
+_told: set[str] = set()  # reasons for which nothing is kept, each told once
 _OFF = frozenset({"0", "off", "false", "no"})
 
 
@@ -79,8 +82,16 @@ class CodeCache(CacheFile):
 
     def reject(self, key: str, reason: str) -> None:
         """Says that an entry cannot be right, and forgets it."""
-        warnings.warn(f"an entry of the cache of {self.contents} {self.path} is ignored: {reason}", stacklevel=2)
+        warnings.warn(
+            f"an entry of the cache of {self.contents} {self.path} is ignored: {reason}", LoopmorphWarning, stacklevel=2
+        )
         self.execute("DELETE FROM code WHERE key = ?", key)
+
+    def cannot_keep(self, reason: str) -> None:
+        """Says, once in a process for each reason, why nothing new is kept."""
+        if reason not in _told:
+            _told.add(reason)
+            warnings.warn(f"{self.contents} are not kept in {self.path}: {reason}", LoopmorphWarning, stacklevel=2)
 
     def _evict(self) -> None:
         total = 0
@@ -105,21 +116,12 @@ def code_cache() -> Iterator[CodeCache | None]:
 
 def key_of(*parts: str) -> str:
     """The key of what is made from these texts, on this computer and by these versions."""
-    return hashlib.sha256(json.dumps([*parts, *_versions()]).encode()).hexdigest()
+    return hash_of(*parts, *_versions())
 
 
 @functools.cache
 def _versions() -> tuple[str, ...]:
-    return computer(), _processor_features(), torch.__version__, sources()
-
-
-def _processor_features() -> str:
-    """What the first processor can do, as the system lists it: the same name may stand for several sets of features."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-    return next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return computer(), processor_features(), torch.__version__, sources()
 
 
 def _checksum(about: str, content: bytes) -> str:

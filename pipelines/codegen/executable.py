@@ -1,0 +1,142 @@
+"""`Executable`: compiled code as a callable on torch tensors."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+
+import torch
+
+from loopmorph.dialects.morph import schedule_text
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.history import parse_steps
+from loopmorph.passes.scheduling.choose import Choose
+from loopmorph.passes.target.detect import resolve_target
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.codegen.compiled_code import bind_memory, compiled_code
+from loopmorph.pipelines.codegen.signature import Argument
+from loopmorph.pipelines.ingress.importer import RETURNS_TUPLE
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.support.collection import paused_collection
+
+
+class Executable:
+    """A compiled network: call it on tensors of the example inputs' shapes and dtypes, on the CPU.
+
+    It holds its own copy of the weights; changing the model's afterwards has no effect. Calls from several threads are
+    safe; they run one after the other.
+
+    Attributes:
+        program: what was compiled.
+        cached: whether the code was found in the cache of compiled networks.
+        compile_seconds: wall time of compilation and of the work on the parameters.
+    """
+
+    def __init__(self, program: Network, threads: int = 1, target: Target | None = None) -> None:
+        """Compiles a program. `compile` is the usual way to get here.
+
+        Args:
+            program: the network.
+            threads: number of threads that the code uses, the calling one included.
+            target: the processor; this computer by default.
+
+        Raises:
+            ArgumentError: a number of threads that this computer does not admit.
+            CompilationFailed: an operation that cannot be lowered.
+        """
+        started = time.perf_counter()
+        self.program = program
+        with paused_collection():
+            compiled = compiled_code(program, resolve_target(target), threads)
+        self.cached, native = compiled.cached, compiled.native
+        self._run, self._texts = native.run, native.interface.steps
+        self._lock = threading.Lock()
+        _executables.add(self)
+        self._memory = bind_memory(native, program.parameters)
+        native.prepare()
+        self._inputs = tuple(_Expected(tuple(x.shape), x.dtype) for x in program.example_inputs)
+        arguments = list(enumerate(native.run.arguments))
+        self._input_slots = tuple((k, int(a.key)) for k, a in arguments if a.role == "input")
+        outputs = sorted((int(a.key), k, a) for k, a in arguments if a.role == "output")
+        self._outputs = tuple((k, a.shape, _torch_dtype(a)) for _, k, a in outputs)
+        self._returns_tuple = len(outputs) != 1 or RETURNS_TUPLE in program.module.operation.attributes
+        self.compile_seconds = time.perf_counter() - started
+
+    @property
+    def schedule(self) -> str:
+        """What makes this code from the network as imported, as a schedule (transform IR) to print, edit and replay.
+
+        These are the program's own transformations, and after them one `morph.choose` for each contraction that the
+        default schedule has scheduled: with that algorithm and register block it takes the same steps again.
+        `compile(model, inputs, schedule=text)` gives the same code, on any computer with such vector registers.
+        """
+        own = self.program.history
+        made = [step for text in self._texts for step in parse_steps(text)]
+        return schedule_text((*own, *(step for step in made[len(own) :] if isinstance(step, Choose))))
+
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Computes the network's outputs.
+
+        Args:
+            tensors: one per positional argument of the model's `forward`, of the example inputs' shapes and dtypes.
+
+        Returns:
+            A new tensor, or a tuple of new tensors where the model returns several (or a tuple of one).
+
+        Raises:
+            ArgumentError: a wrong number of tensors, or one of another shape, dtype or device.
+        """
+        if len(tensors) != len(self._inputs):
+            raise ArgumentError("tensors", f"expected {len(self._inputs)} input tensor(s), got {len(tensors)}")
+        inputs = [e.check(k, t) for k, (e, t) in enumerate(zip(self._inputs, tensors, strict=True))]
+        outputs = [torch.empty(shape, dtype=dtype) for _, shape, dtype in self._outputs]
+        with self._lock:
+            for position, k in self._input_slots:
+                self._run.bind(position, inputs[k].data_ptr())
+            for (position, _, _), output in zip(self._outputs, outputs, strict=True):
+                self._run.bind(position, output.data_ptr())
+            self._run()
+        return tuple(outputs) if self._returns_tuple else outputs[0]
+
+
+def _after_fork() -> None:
+    """In a child process no other thread is in a call, whatever the locks that it inherited say."""
+    for executable in _executables:
+        executable._lock = threading.Lock()
+
+
+_executables: weakref.WeakSet[Executable] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork)
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """Shape and dtype of one input."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def check(self, position: int, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor, laid out densely.
+
+        Raises:
+            ArgumentError: it is not what is expected.
+        """
+        if not isinstance(tensor, torch.Tensor):
+            raise self._wrong(position, f"a {type(tensor).__name__}")
+        if tensor.shape != self.shape or tensor.dtype != self.dtype:
+            raise self._wrong(position, f"{tuple(tensor.shape)} {tensor.dtype}")
+        if not tensor.device.type == "cpu" or tensor.layout is not torch.strided:
+            raise self._wrong(position, f"a {tensor.layout} tensor on {tensor.device}")
+        return tensor.contiguous()
+
+    def _wrong(self, position: int, got: str) -> ArgumentError:
+        wanted = f"a dense CPU tensor {self.shape} {self.dtype}"
+        return ArgumentError("tensors", f"input {position}: expected {wanted}, got {got}")
+
+
+def _torch_dtype(argument: Argument) -> torch.dtype:
+    return getattr(torch, argument.dtype)
