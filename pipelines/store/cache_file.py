@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import sqlite3
 import warnings
@@ -17,7 +18,8 @@ import loopmorph
 import loopmorph.dialects
 import loopmorph.passes
 import loopmorph.pipelines
-from loopmorph.passes.target.machine import cpu_name, native_machine
+from loopmorph.passes.errors import LoopmorphWarning
+from loopmorph.passes.target.detect import native_target, processor_name
 
 CACHE_VARIABLE = "LOOPMORPH_CACHE"
 
@@ -66,7 +68,9 @@ class CacheFile:
             self._give_up(error)
         except sqlite3.DatabaseError as error:
             warnings.warn(
-                f"the cache of {self.contents} {self.path} is corrupt ({error}); it is begun anew", stacklevel=4
+                f"the cache of {self.contents} {self.path} is corrupt ({error}); it is begun anew",
+                LoopmorphWarning,
+                stacklevel=4,
             )
             try:
                 self.path.unlink()
@@ -86,7 +90,7 @@ class CacheFile:
         return connection
 
     def _give_up(self, error: Exception) -> None:
-        warnings.warn(f"{self.contents} are not kept in {self.path}: {error}", stacklevel=5)
+        warnings.warn(f"{self.contents} are not kept in {self.path}: {error}", LoopmorphWarning, stacklevel=5)
         self._connection = None
 
 
@@ -99,9 +103,8 @@ def default_folder() -> Path:
 @cache
 def computer() -> str:
     """What measurements hold for: the processor, what code is generated for, and the versions that generate it."""
-    machine = native_machine()
     versions = f"loopmorph {loopmorph.__version__}, torch-mlir {importlib.metadata.version('torch-mlir')}"
-    return f"{cpu_name()}, {machine.registers} registers of {machine.lanes} lanes, {versions}"
+    return f"{processor_name()}, {native_target()}, {versions}"
 
 
 @cache
@@ -113,3 +116,18 @@ def sources() -> str:
         for path in sorted(folder.rglob("*.py")):
             found.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return found.hexdigest()
+
+
+def hash_of(*parts: str) -> str:
+    """One short key for several texts."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def source_key(*parts: str) -> str:
+    """The key of what these sources make of some texts, on whatever computer."""
+    return hash_of(*parts, sources())
+
+
+def measurement_key(*parts: str) -> str:
+    """The key of what was measured of some texts, on this computer and with these sources."""
+    return source_key(*parts, computer())
