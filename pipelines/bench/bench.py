@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Sequence
 
-import loopmorph
-from loopmorph.passes.errors import ArgumentError, CompilationFailed
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, LoopmorphError
 from loopmorph.passes.scheduling.default_schedule import ALGORITHM_CHOICES
-from loopmorph.passes.target.machine import cpu_name
+from loopmorph.passes.target.detect import processor_name
 from loopmorph.pipelines.bench.contenders import PEERS
-from loopmorph.pipelines.bench.result import BenchResult, Request, ThreadResult
+from loopmorph.pipelines.bench.result import BenchResult, Request, Stage, ThreadResult
+from loopmorph.pipelines.support.progress import Progress, silent
+from loopmorph.pipelines.support.service import Service, ServiceEnded
 from loopmorph.pipelines.tuning.tune import check_seconds
 
 _MAIN = "loopmorph.pipelines.bench.bench_worker"
-Progress = Callable[[str, int, int], None]
 
 
 def bench(
@@ -37,7 +28,7 @@ def bench(
     seed: int = 0,
     tune: float | None = None,
     algorithm: str = "auto",
-    progress: Progress = lambda stage, done, of: None,
+    progress: Progress = silent,
 ) -> BenchResult:
     """Times a network compiled by loopmorph and its peers, interleaved, and compares their outputs with eager's.
 
@@ -68,7 +59,7 @@ def bench(
     for count in threads:
         request = Request(model, count, tuple(peers), rounds, seed, layers, tune=tune, algorithm=algorithm)
         results.append(_measure(request, _at(progress, count)))
-    return BenchResult(model, seed, rounds, cpu_name(), tuple(results))
+    return BenchResult(model, seed, rounds, processor_name(), tuple(results))
 
 
 def check_arguments(threads: Sequence[int], peers: Sequence[str], rounds: int) -> None:
@@ -96,73 +87,25 @@ def _at(progress: Progress, threads: int) -> Progress:
 
 def _measure(request: Request, progress: Progress) -> ThreadResult:
     """Has the request performed; without a contender that ended the process, where one did."""
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(request.threads))
     while True:
-        with _Process(request.threads) as process:
-            found, contender = process.perform(request, progress)
-            if found is not None:
-                return found
-            reason = process.fate()
-        if contender is None or contender in request.crashed:
-            raise CompilationFailed(f"the benchmark's process {reason}")
-        request = dataclasses.replace(request, crashed={**request.crashed, contender: f"its process {reason}"})
+        contender: str | None = None
 
+        def tell(stage: Stage) -> None:
+            nonlocal contender
+            contender = stage.contender
+            progress(stage.text, stage.done, stage.of)
 
-class _Process:
-    """One worker process with everything that it starts; gone at the end of the `with`."""
-
-    def __init__(self, threads: int) -> None:
-        package = str(Path(loopmorph.__file__).resolve().parent.parent)
-        path = os.pathsep.join([package, *(p for p in sys.path if p and p != package)])
-        counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", _MAIN],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**os.environ, **counts, "PYTHONPATH": path},
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends the whole group
-        )
-
-    def __enter__(self) -> _Process:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
-        self._errors.close()
-
-    def perform(self, request: Request, progress: Progress) -> tuple[ThreadResult | None, str | None]:
-        """The result, or None with the contender at which the process ended."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        contender = None
+        service = Service(_MAIN, environment=counts, whole_path=True)
         try:
-            self._process.stdin.write(json.dumps(dataclasses.asdict(request)) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return None, None
-        for line in self._process.stdout:
-            message: dict[str, Any] = json.loads(line)
-            if message["kind"] == "result":
-                return ThreadResult.from_dict(message["result"]), None
-            if message["kind"] == "error":
-                raise _error(message)
-            contender = message["contender"]
-            progress(message["text"], message["done"], message["of"])
-        return None, contender
-
-    def fate(self) -> str:
-        """How the process ended, with the last line that it wrote."""
-        code = self._process.wait(timeout=10)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        self._errors.seek(0)
-        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
-        return f"{how}: {lines[-1][:200]}" if lines else how
-
-
-def _error(message: dict[str, Any]) -> ArgumentError | CompilationFailed:
-    if message["argument"] is not None:
-        return ArgumentError(message["argument"], message["message"])
-    return CompilationFailed(message["message"])
+            found = service.ask(request, tell=tell)
+        except ServiceEnded as error:
+            if contender is None or contender in request.crashed:
+                raise CompilationFailed(f"the benchmark's process {error}") from error
+            request = dataclasses.replace(request, crashed={**request.crashed, contender: f"its process {error}"})
+            continue
+        finally:
+            service.stop()
+        if isinstance(found, LoopmorphError):
+            raise found
+        return found

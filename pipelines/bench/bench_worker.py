@@ -1,33 +1,29 @@
 """The process in which the contenders of a benchmark run in turns, at one number of threads.
 
 Started as `python -m loopmorph.pipelines.bench.bench_worker` with `OMP_NUM_THREADS` set, which has to happen before
-torch is imported. The request is one line of JSON on the standard input; progress and the result go out as lines of
-JSON on the standard output that the parent opened. What the contenders themselves print is sent to the standard error.
+torch is imported. It tells its parent the stages that it has come to.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import json
-import os
-import sys
 import time
 import warnings
-from typing import IO
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from loopmorph.passes.errors import ArgumentError, LoopmorphError
-from loopmorph.pipelines.bench.contenders import OURS, PEERS, Run, Subject, compiled_network, missing, relative_error
+from loopmorph.passes.errors import LoopmorphError
+from loopmorph.pipelines.bench.contenders import OURS, PEERS, Run, Subject, compiled_network, missing
 from loopmorph.pipelines.bench.layers import time_layers
-from loopmorph.pipelines.bench.result import LayerRow, Missing, Request, Row, ThreadResult
-from loopmorph.pipelines.compile import Executable
+from loopmorph.pipelines.bench.result import LayerRow, Missing, Request, Row, Stage, ThreadResult
+from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.measure.peak import Peak, measure_peak
+from loopmorph.pipelines.support.agreement import largest_error
+from loopmorph.pipelines.support.serving import Tell, serve
 
 _WARM_UP = 4
 _CALLS = 8  # of one contender in one round; the first two do not count: caches still hold the one before
@@ -38,15 +34,11 @@ _PAUSE = 0.05  # seconds in which the worker threads of the one before go to sle
 class _Parent:
     """The process that reads what this one says."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def tell(self, kind: str, **content: object) -> None:
-        self._stream.write(json.dumps({"kind": kind, **content}) + "\n")
-        self._stream.flush()
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
 
     def stage(self, text: str, done: int, of: int, contender: str | None = None) -> None:
-        self.tell("stage", text=text, done=done, of=of, contender=contender)
+        self._tell(Stage(text, done, of, contender))
 
 
 def randomise_statistics(model: nn.Module, seed: int) -> None:
@@ -125,7 +117,7 @@ class _Field:
             started = time.perf_counter()
             try:
                 run = self._contender(name)
-                self.errors[name] = relative_error(run(), expected)
+                self.errors[name] = largest_error(run(), expected)
                 for _ in range(_WARM_UP):
                     run()
             except Exception as error:  # foreign code, which may raise anything: reported, and the others go on
@@ -184,21 +176,17 @@ def _one_line(error: Exception) -> str:
     return text if isinstance(error, LoopmorphError) else f"{type(error).__name__}: {text[:200]}"
 
 
-def main() -> None:
-    """Reads one request, performs it, says what came out."""
-    stream = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    parent = _Parent(stream)
-    warnings.filterwarnings("ignore")
-    request = Request(**json.loads(sys.stdin.readline()))
+def _handle(request: Request, tell: Tell) -> ThreadResult | LoopmorphError:
     try:
-        result = perform(request, parent)
+        return perform(request, _Parent(tell))
     except LoopmorphError as error:
-        argument = error.argument if isinstance(error, ArgumentError) else None
-        message = error.message if isinstance(error, ArgumentError) else str(error)
-        parent.tell("error", argument=argument, message=message)
-    else:
-        parent.tell("result", result=dataclasses.asdict(result))
+        return error
+
+
+def main() -> None:
+    """Serves one request after the other."""
+    warnings.filterwarnings("ignore")
+    serve(_handle)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from loopmorph.pipelines.bench.direct_code import with_algorithm
-from loopmorph.pipelines.compile import Executable, compile
+from loopmorph.pipelines.codegen.executable import Executable
+from loopmorph.pipelines.compile import compile
 from loopmorph.pipelines.program import import_model
 
 OURS = "loopmorph"
@@ -127,14 +128,6 @@ def missing(peer: str) -> str | None:
     if not absent:
         return None
     return f"{' and '.join(absent)} not installed: pip install 'loopmorph[peers]'"
-
-
-def relative_error(outputs: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:
-    """Largest difference as a share of the largest expected value, over all outputs."""
-    if [a.shape for a in outputs] != [b.shape for b in expected]:
-        return float("inf")
-    pairs = zip(outputs, expected, strict=True)
-    return max((float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs if b.size), default=0.0)
 
 
 def _arrays(result: torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor]) -> tuple[np.ndarray, ...]:

@@ -12,17 +12,16 @@ from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.nest import Nest, functions, nests
 from loopmorph.pipelines.bench.result import LayerRow
-from loopmorph.pipelines.measure.profile import layer_times
-from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.measure.profile import profile
+from loopmorph.pipelines.network import Network
 
 _FUSED = "it is computed in the nests of other layers"
 
 
 def time_layers(
-    program: Program, threads: int, peak_gflops: float, progress: Callable[[int, int], None]
+    program: Network, threads: int, peak_gflops: float, progress: Callable[[int, int], None]
 ) -> tuple[LayerRow, ...]:
     """Times the layers that are contractions or other reductions (pooling, means) within the network.
 
@@ -44,20 +43,20 @@ def time_layers(
     reducing = {nest.layer for nest in nests(module) if nest.role == marks.MAIN and _reduces(nest)}
     layers = [layer for layer in program.layers if layer.name in reducing]
     progress(0, len(layers))
-    seconds = layer_times(program, threads).seconds
+    seconds = profile(program, threads).seconds
     first: dict[str, str] = {}  # code without names -> the first layer with it
     rows = []
     for done, layer in enumerate(layers, start=1):
-        row = _described(module, LayerRow(layer.name, dict(layer.extents), layer.macs, 0), first)
+        row = _described(program, LayerRow(layer.name, dict(layer.extents), layer.macs, 0), first)
         rows.append(_timed(row, seconds.get(layer.name), peak_gflops))
         progress(done, len(layers))
     return tuple(rows)
 
 
-def _described(module: ir.Operation, row: LayerRow, first: dict[str, str]) -> LayerRow:
+def _described(program: Network, row: LayerRow, first: dict[str, str]) -> LayerRow:
     """The row with what is known of the layer without timing it."""
     try:
-        alone = extract_layer(module, row.name)
+        alone = program.layer_module(row.name)
     except ArgumentError:  # nests in several functions, or sums that others write to as well
         return row
     (function,) = functions(alone.operation)

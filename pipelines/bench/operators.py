@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -13,26 +13,27 @@ from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import linear_form
 from loopmorph.passes.analysis.choice import DIRECT, algorithm_name
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, WrongResult
 from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.nest import Nest, functions, nests
 from loopmorph.passes.registry import did_you_mean
 from loopmorph.passes.scheduling.algorithm import winograd_tile
 from loopmorph.passes.scheduling.choose import Choose
-from loopmorph.passes.target.machine import cpu_name, native_machine
+from loopmorph.passes.target.detect import processor_name
+from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.bench.operator_list import Operator
 from loopmorph.pipelines.bench.operators_result import LayerOperators, OperatorRow, OperatorsResult
 from loopmorph.pipelines.bench.paper_figures import beside_fig6
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.ingress.models import resolve_model
-from loopmorph.pipelines.measure.check_layer import check_layer
-from loopmorph.pipelines.measure.pair_times import TimingCache, layer_times
+from loopmorph.pipelines.measure.check import check_layer
+from loopmorph.pipelines.measure.meter import WorkerMeter
+from loopmorph.pipelines.measure.timing_cache import TimingCache
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.support.interrupts import noted_interrupts
-
-Progress = Callable[[str, int, int], None]
+from loopmorph.pipelines.support.progress import Progress, silent
 
 AUTO = "auto"
 ALGORITHMS = (AUTO, DIRECT)
@@ -75,18 +76,19 @@ def compare_operators(
         raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHMS)}, got '{algorithm}'")
     if not operators:
         raise ArgumentError("schedules", "expected at least one operator")
-    tell = progress or (lambda what, done, of: None)
+    tell = progress or silent
     started = time.perf_counter()
     tell("import", 0, 1)
     loaded = resolve_model(model, seed=seed)
     program = import_model(loaded.model, loaded.example_inputs)
     groups = _distinct(program, layers)
     with Worker(threads=threads) as worker, closing(cache or TimingCache()) as times:
-        comparison = _Comparison(program, operators, algorithm, seed, worker, times, tell)
+        meter = WorkerMeter(worker, times, limit=_LIMIT)
+        comparison = _Comparison(program, operators, algorithm, seed, worker, meter, tell)
         found = tuple(comparison.run(groups))
     return OperatorsResult(
         loaded.name,
-        cpu_name(),
+        processor_name(),
         threads,
         algorithm,
         found,
@@ -105,7 +107,7 @@ class _Comparison:
     algorithm: str
     seed: int
     worker: Worker
-    cache: TimingCache
+    meter: WorkerMeter
     tell: Progress
     interrupted: bool = False
 
@@ -119,7 +121,7 @@ class _Comparison:
             name = group[0].layer
             try:
                 original = self._scheduled(self.program, name)
-                layer = _original(original, group)
+                layer = _original(original, group, self.worker.target)
                 with noted_interrupts() as check:
                     for operator in self.operators:
                         done = position * len(self.operators) + len(rows)
@@ -141,12 +143,13 @@ class _Comparison:
         row = _counted(OperatorRow(operator.name, "failed", steps=rewritten.steps), layer, rewritten)
         try:
             rewritten = self._scheduled(rewritten, layer.name)
-            row = replace(row, algorithm=_algorithm(rewritten, layer.name))
+            row = replace(row, algorithm=_algorithm(rewritten, layer.name, self.worker.target))
             check_layer(rewritten, layer.name, self.worker, seed=self.seed, limit=_LIMIT)
-            pair = (original.module.operation, rewritten.module.operation)
-            seconds = layer_times(*pair, layer.name, self.worker, cache=self.cache, limit=_LIMIT)
+            seconds = self.meter.layer(original, rewritten, layer.name)
         except IllegalTransform as refusal:
             return replace(row, outcome="refused", reason=str(refusal))
+        except WrongResult as error:
+            return replace(row, outcome="wrong", reason=str(error))
         except (CompilationFailed, ArgumentError) as error:
             return replace(row, reason=str(error))
         return replace(
@@ -193,7 +196,7 @@ def _loops(nest: Nest) -> object:
     return tuple(nest.iterators), tuple(nest.extents), accesses
 
 
-def _original(program: Program, group: Sequence[Nest]) -> LayerOperators:
+def _original(program: Program, group: Sequence[Nest], target: Target) -> LayerOperators:
     nest = group[0]
     extents = dict(zip(nest.iterators, nest.extents, strict=True))
     return LayerOperators(
@@ -203,7 +206,7 @@ def _original(program: Program, group: Sequence[Nest]) -> LayerOperators:
         _stride(nest),
         macs(nest),
         _parameters(program, nest.layer),
-        _algorithm(program, nest.layer),
+        _algorithm(program, nest.layer, target),
         (),
     )
 
@@ -236,7 +239,7 @@ def _counted(row: OperatorRow, layer: LayerOperators, rewritten: Program) -> Ope
 
 def _parameters(program: Program, layer: str) -> int:
     """Elements of the parameters that the layer's own nests read."""
-    alone = extract_layer(program.module.operation, layer)
+    alone = program.layer_module(layer)
     (function,) = functions(alone.operation)
     names = [ir.StringAttr(m[marks.PARAM]).value for m in marks.argument_marks(function) if marks.PARAM in m]
     return sum(program.parameters[name].numel() for name in names)
@@ -246,7 +249,7 @@ def _mains(module: ir.Operation, layer: str) -> list[Nest]:
     return [nest for nest in nests(module) if nest.layer == layer and nest.role == marks.MAIN]
 
 
-def _algorithm(program: Program, layer: str) -> str:
+def _algorithm(program: Program, layer: str, target: Target) -> str:
     """How the default schedule computes the layer, by its own model."""
     (main, *others) = _mains(program.module.operation, layer)
     if others:
@@ -254,8 +257,8 @@ def _algorithm(program: Program, layer: str) -> str:
     if marks.ALGORITHM in main.root.attributes:
         return marks.get_text(main.root, marks.ALGORITHM)
     alone = extract_layer(program.module.operation, layer, closed=True)
-    for step in layout_passes():
+    for step in layout_passes(target):
         step.run(alone.operation)
     with alone.context:
         found = _mains(alone.operation, layer)
-        return algorithm_name(winograd_tile(found[0], native_machine())) if len(found) == 1 else DIRECT
+        return algorithm_name(winograd_tile(found[0], target)) if len(found) == 1 else DIRECT

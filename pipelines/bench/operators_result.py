@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Outcome = Literal["timed", "refused", "failed"]
+Outcome = Literal["timed", "refused", "failed", "wrong"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class OperatorRow:
 
     Attributes:
         operator: what it is called.
-        outcome: "timed"; "refused" where the layer does not admit it; "failed" where its code is wrong or not built.
+        outcome: "timed"; "refused" where the layer does not admit it; "failed" where its code is not built; "wrong"
+            where it differs from PyTorch.
         reason: why it is not timed, one line; empty if it is.
         steps: the transformations that it consists of, as pass texts.
         macs, parameters: of the layer after it; parameters count elements.

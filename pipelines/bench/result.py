@@ -11,6 +11,22 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Stage:
+    """What the benchmark's process is doing.
+
+    Attributes:
+        text: what, in a few words.
+        done, of: steps done and steps of it.
+        contender: whose code runs, so that a crash is known to be its.
+    """
+
+    text: str
+    done: int
+    of: int
+    contender: str | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """What to measure.
 

@@ -12,10 +12,11 @@ import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 
-from loopmorph.passes.base import Pass, Transformation
+from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError, LoopmorphError
 from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.registry import all_passes
+from loopmorph.passes.transformation import Transformation
 from loopmorph.pipelines.catalogue.docstrings import REQUIRES, Block, Description, describe, require_complete
 from loopmorph.pipelines.catalogue.example import Effect, Example, Work, effect, example_program
 from loopmorph.pipelines.program import Program

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch_mlir import ir
 
-from loopmorph.pipelines.codegen.engine import CompiledModule, allocate
+from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.codegen.jit import compile_module
+from loopmorph.pipelines.codegen.memory import allocate
 from loopmorph.pipelines.measure.peak import largest_cache
 
 _LINE = 16  # f32 numbers in a cache line
@@ -27,7 +29,7 @@ class Eviction:
         """
         lines = largest_cache() // (4 * _LINE)
         with ir.Context(), ir.Location.unknown():
-            self._copy = CompiledModule(ir.Module.parse(_copy_text(lines)), threads).run
+            self._copy = compile_module(ir.Module.parse(_copy_text(lines)), native_target(), threads).run
         self._memory = [allocate(argument.nbytes) for argument in self._copy.arguments]
         for position, array in enumerate(self._memory):
             array[:] = 1  # memory that was never written is one and the same page

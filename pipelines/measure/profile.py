@@ -9,16 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loopmorph.pipelines.codegen.compiled_code import CompiledCode, bind_memory
-from loopmorph.pipelines.codegen.engine import CompiledModule, allocate_for
-from loopmorph.pipelines.program import Program, copy_module
+from loopmorph.passes.target.detect import resolve_target
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.codegen.compiled_code import bind_memory
+from loopmorph.pipelines.codegen.jit import compile_module
+from loopmorph.pipelines.codegen.memory import allocate_for
+from loopmorph.pipelines.codegen.native import NativeCode
+from loopmorph.pipelines.network import Network, copy_module
 from loopmorph.pipelines.support.collection import paused_collection
 
 _SETTLING = 3  # calls that do not count
 
 
 @dataclass(frozen=True)
-class LayerTimes:
+class Profile:
     """A profile of a network.
 
     Attributes:
@@ -31,7 +35,7 @@ class LayerTimes:
     total: float
 
 
-def layer_times(program: Program, threads: int = 1, *, calls: int = 40) -> LayerTimes:
+def profile(program: Network, threads: int = 1, target: Target | None = None, *, calls: int = 40) -> Profile:
     """Compiles a network with a clock read between the layers (see `morph-time-layers`) and calls it.
 
     What a layer takes is what it adds to the network's time: its inputs lie where the layers before it left them, its
@@ -40,6 +44,7 @@ def layer_times(program: Program, threads: int = 1, *, calls: int = 40) -> Layer
     Args:
         program: the network; its example inputs are computed on.
         threads: number of threads.
+        target: the processor; this computer by default.
         calls: how many count.
 
     Raises:
@@ -48,10 +53,9 @@ def layer_times(program: Program, threads: int = 1, *, calls: int = 40) -> Layer
         CompilationFailed: an operation that cannot be lowered.
     """
     with paused_collection():
-        module = CompiledModule(copy_module(program.module), threads, timed=True)
-    code = CompiledCode(module.prepare, module.run, module.steps, cached=False)
-    memory = bind_memory(code, program)
-    own = allocate_for([code.run], ("input", "output", "clock"))
+        code = compile_module(copy_module(program.module), resolve_target(target), threads, timed=True)
+    memory = bind_memory(code, program.parameters)
+    own = allocate_for([code.run.arguments], ("input", "output", "clock"))
     for position, argument in enumerate(code.run.arguments):
         if (name := (argument.role, argument.key)) in own:
             code.run.bind(position, own[name].ctypes.data)
@@ -61,10 +65,10 @@ def layer_times(program: Program, threads: int = 1, *, calls: int = 40) -> Layer
     code.prepare()
     ticks, seconds = _run(code, own["clock", 0].view(np.int64), calls)
     del memory  # alive until here: the code reads it
-    return _times(module.layers, ticks * seconds)
+    return _times(code.interface.layers, ticks * seconds)
 
 
-def _run(code: CompiledCode, clock: np.ndarray, calls: int) -> tuple[np.ndarray, float]:
+def _run(code: NativeCode, clock: np.ndarray, calls: int) -> tuple[np.ndarray, float]:
     """The ticks between the clock's stamps in each call, and the seconds of a tick."""
     stamps = np.empty((calls, len(clock)), np.int64)
     for _ in range(_SETTLING):
@@ -77,9 +81,9 @@ def _run(code: CompiledCode, clock: np.ndarray, calls: int) -> tuple[np.ndarray,
     return np.diff(stamps, axis=1), seconds / max(1, int(clock[-1] - first))
 
 
-def _times(layers: tuple[str, ...], seconds: np.ndarray) -> LayerTimes:
+def _times(layers: tuple[str, ...], seconds: np.ndarray) -> Profile:
     places: defaultdict[str, list[int]] = defaultdict(list)
     for position, layer in enumerate(layers):
         places[layer].append(position)
     medians = {layer: float(np.median(seconds[:, mine].sum(axis=1))) for layer, mine in places.items()}
-    return LayerTimes(medians, float(np.median(seconds.sum(axis=1))))
+    return Profile(medians, float(np.median(seconds.sum(axis=1))))

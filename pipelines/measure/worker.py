@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import selectors
-import signal
-import site
-import subprocess
-import sys
-import tempfile
 import threading
-import time
-from pathlib import Path
 from types import TracebackType
-from typing import IO
 
-import loopmorph
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
-from loopmorph.pipelines.measure.worker_protocol import Reply, RunJob, TimeJob, frame, read_frame
+from loopmorph.passes.target.detect import resolve_target
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.measure.worker_protocol import Reply, RunJob, TimeJob
+from loopmorph.pipelines.support.service import Service, ServiceEnded, ServiceTimedOut
 
 _MAIN = "loopmorph.pipelines.measure.worker_main"
 _START_LIMIT = 60.0  # seconds in which a fresh worker has to be ready
@@ -30,9 +22,10 @@ class Worker:
     One job at a time; calls from several threads wait for each other. The worker ends with its parent.
     """
 
-    def __init__(self, *, threads: int = 1, memory_limit: int | None = None) -> None:
+    def __init__(self, *, threads: int = 1, target: Target | None = None, memory_limit: int | None = None) -> None:
         """Args:
             threads: number of threads of compiled code, for jobs that do not say it, and `OMP_NUM_THREADS`.
+            target: the processor that code is generated for, for jobs that do not say it; this computer by default.
             memory_limit: bytes of address space that it may use; None for no limit.
 
         Raises:
@@ -42,10 +35,10 @@ class Worker:
             if value is not None and value < 1:
                 raise ArgumentError(name, f"expected a positive number, got {value}")
         self.threads = threads
+        self.target = resolve_target(target)
         self._memory_limit = memory_limit
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._errors: IO[bytes] | None = None
+        self._service: Service | None = None
 
     def __enter__(self) -> Worker:
         return self
@@ -68,8 +61,8 @@ class Worker:
         """
         if not 0 < limit < float("inf"):
             raise ArgumentError("limit", f"expected a positive number of seconds, got {limit}")
-        if job.threads is None:
-            job = dataclasses.replace(job, threads=self.threads)
+        threads, target = job.threads or self.threads, job.target or str(self.target)
+        job = dataclasses.replace(job, threads=threads, target=target)
         with self._lock:
             try:
                 reply = self._exchange(job, limit)
@@ -83,7 +76,7 @@ class Worker:
     @property
     def pid(self) -> int | None:
         """The process id, None while no process runs."""
-        return self._process.pid if self._process is not None else None
+        return self._service.pid if self._service is not None else None
 
     def close(self) -> None:
         """Ends the worker process; a later job starts another."""
@@ -91,65 +84,30 @@ class Worker:
             self._stop()
 
     def _exchange(self, job: RunJob | TimeJob, limit: float) -> Reply:
-        if self._process is None:
-            self._start()
         what = "compiling and running a module" if isinstance(job, RunJob) else "compiling and timing modules"
-        return self._ask(job, limit, what)
-
-    def _ask(self, job: RunJob | TimeJob | None, limit: float, what: str) -> Reply:
-        assert self._process is not None
-        process = self._process
-        requests, replies = process.stdin, process.stdout
-        assert requests is not None and replies is not None
-        deadline = time.monotonic() + limit
         try:
-            requests.write(frame((job, limit)))
-            requests.flush()
-            with selectors.DefaultSelector() as selector:
-                selector.register(replies, selectors.EVENT_READ)
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise CompilationFailed(f"worker killed after its time limit of {limit:g} s while {what}")
-            return read_frame(replies)
-        except (BrokenPipeError, EOFError) as error:
-            raise CompilationFailed(f"worker {self._fate(process)} while {what}{self._last_words()}") from error
+            if self._service is None:
+                self._service = self._started()
+            return self._service.ask((job, limit), limit)
+        except ServiceTimedOut:
+            raise CompilationFailed(f"worker killed after its time limit of {limit:g} s while {what}") from None
+        except ServiceEnded as error:
+            raise CompilationFailed(f"worker {str(error).removeprefix('was ')} while {what}") from error
 
-    def _start(self) -> None:
-        environment = dict(os.environ, OMP_NUM_THREADS=str(self.threads), PYTHONPATH=_python_path())
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _MAIN, str(self._memory_limit or 0)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for the parent, which then closes the worker
-        )
-        self._ask(None, _START_LIMIT, "starting")
+    def _started(self) -> Service:
+        environment = {"OMP_NUM_THREADS": str(self.threads)}
+        service = Service(_MAIN, str(self._memory_limit or 0), environment=environment)
+        try:
+            service.ask((None, _START_LIMIT), _START_LIMIT)
+        except ServiceTimedOut:
+            service.stop()
+            raise CompilationFailed(f"worker does not start within {_START_LIMIT:g} s") from None
+        except BaseException:
+            service.stop()
+            raise
+        return service
 
     def _stop(self) -> None:
-        process, self._process = self._process, None
-        errors, self._errors = self._errors, None
-        if process is not None:
-            process.kill()
-            process.communicate()
-        if errors is not None:
-            errors.close()
-
-    def _fate(self, process: subprocess.Popen[bytes]) -> str:
-        code = process.wait(timeout=10)
-        if code < 0:
-            return f"killed by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
-
-    def _last_words(self) -> str:
-        assert self._errors is not None
-        self._errors.seek(0)
-        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
-        return f": {lines[-1]}" if lines else ""
-
-
-def _python_path() -> str:
-    """`PYTHONPATH` with which a new process finds the package as this one has: installed, or in a checkout."""
-    package = str(Path(loopmorph.__file__).resolve().parent.parent)
-    installed = package in [*site.getsitepackages(), site.getusersitepackages()]
-    return os.pathsep.join(filter(None, ["" if installed else package, os.environ.get("PYTHONPATH", "")]))
+        service, self._service = self._service, None
+        if service is not None:
+            service.stop()

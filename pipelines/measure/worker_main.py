@@ -1,15 +1,12 @@
 """The worker's side of `loopmorph.pipelines.measure.worker`: compiles, runs and times modules until its input ends.
 
-Started as `python -m loopmorph.pipelines.measure.worker_main`. It imports no torch, so that it starts fast.
-Requests, pairs of job and time limit, come in and replies go out on the standard input and output that the parent
-opened; whatever else writes to the standard output (LLVM does) is sent to the standard error.
+Started as `python -m loopmorph.pipelines.measure.worker_main`. It imports no torch, so that it starts fast. Requests
+are pairs of job and time limit.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import resource
 import signal
 import statistics
@@ -21,9 +18,14 @@ import numpy as np
 from torch_mlir import ir
 
 from loopmorph.passes.errors import LoopmorphError
-from loopmorph.pipelines.codegen.engine import CompiledModule, NativeFunction, Role, allocate_for
+from loopmorph.passes.target.detect import resolve_target
+from loopmorph.pipelines.codegen.jit import compile_module
+from loopmorph.pipelines.codegen.memory import allocate_for
+from loopmorph.pipelines.codegen.native import NativeCode, NativeFunction
+from loopmorph.pipelines.codegen.signature import Role
 from loopmorph.pipelines.measure.eviction import Eviction
-from loopmorph.pipelines.measure.worker_protocol import Reply, RunJob, TimeJob, frame, read_frame
+from loopmorph.pipelines.measure.worker_protocol import Reply, RunJob, TimeJob
+from loopmorph.pipelines.support.serving import Tell, serve
 
 SMALLEST_SAMPLE = 1e-3  # seconds; a shorter kernel is called several times for one sample
 _WARM_UP = 2
@@ -48,15 +50,15 @@ def perform(job: RunJob | TimeJob | None) -> Reply:
         return Reply(error="out of memory")
 
 
-def _compile(text: str | bytes, threads: int | None) -> CompiledModule:
+def _compile(text: str | bytes, job: RunJob | TimeJob) -> NativeCode:
     context = ir.Context()
     context.allow_unregistered_dialects = True
     with context, ir.Location.unknown():
-        return CompiledModule(ir.Module.parse(text), threads or 1)
+        return compile_module(ir.Module.parse(text), resolve_target(job.target), job.threads or 1)
 
 
 def _run(job: RunJob) -> list[np.ndarray]:
-    compiled = _compile(job.module, job.threads)
+    compiled = _compile(job.module, job)
     memory = _bind(compiled)
     given: Memory = {("param", name): array for name, array in job.parameters.items()}
     given.update((("input", position), array) for position, array in enumerate(job.inputs))
@@ -73,7 +75,7 @@ def _run(job: RunJob) -> list[np.ndarray]:
 
 def _time(job: TimeJob) -> list[list[float]]:
     """Seconds per call: for each module one sample a round, the modules taking turns within a round."""
-    compiled = [_compile(text, job.threads) for text in job.modules]
+    compiled = [_compile(text, job) for text in job.modules]
     random = np.random.default_rng(0)
     kept = []
     for module in compiled:
@@ -108,9 +110,9 @@ def _sample(function: NativeFunction, calls: int) -> float:
     return (time.perf_counter() - started) / calls
 
 
-def _bind(compiled: CompiledModule) -> Memory:
+def _bind(compiled: NativeCode) -> Memory:
     functions = (compiled.prepare, compiled.run)
-    memory: Memory = {**allocate_for(functions, get_args(Role))}
+    memory: Memory = {**allocate_for([f.arguments for f in functions], get_args(Role))}
     for function in functions:
         for position, argument in enumerate(function.arguments):
             function.bind(position, memory[argument.role, argument.key].ctypes.data)
@@ -124,7 +126,7 @@ def _fill(target: np.ndarray, array: np.ndarray) -> None:
     target[:] = data
 
 
-def _randomise(compiled: CompiledModule, memory: Memory, random: np.random.Generator) -> None:
+def _randomise(compiled: NativeCode, memory: Memory, random: np.random.Generator) -> None:
     """Fills parameters and inputs with numbers around 1: positive, so that variances have roots, and no denormals.
 
     The scratch, in which a layer cut out of its network finds its inputs, is filled with f32 ones.
@@ -145,20 +147,19 @@ def _limit_memory(limit: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
+def _handle(request: tuple[RunJob | TimeJob | None, float], _tell: Tell) -> Reply:
+    job, limit = request
+    signal.alarm(math.ceil(limit) + _GRACE)
+    try:
+        return perform(job)
+    finally:
+        signal.alarm(0)
+
+
 def main() -> None:
     """Serves jobs until the input ends; the one argument is the limit of address space in bytes, 0 for none."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory(int(sys.argv[1]))
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
-            job, limit = read_frame(sys.stdin.buffer)
-            signal.alarm(math.ceil(limit) + _GRACE)
-            reply = perform(job)
-            signal.alarm(0)
-            replies.write(frame(reply))
-            replies.flush()
+    serve(_handle)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
 
 import numpy as np
 
@@ -22,12 +19,14 @@ class RunJob:
         parameters: qualified name -> array, at least for the parameters that the module reads.
         inputs: the inputs, by position.
         threads: number of threads of the compiled code; None for as many as the worker was made for.
+        target: the processor, as text (see `resolve_target`); None for the one that the worker was made for.
     """
 
     module: str | bytes
     parameters: Mapping[str, np.ndarray]
     inputs: Sequence[np.ndarray]
     threads: int | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class TimeJob:
             time of one call.
         least_rounds: samples of each that are taken even when the budget is spent.
         budget: seconds after which no further round begins; compilation does not count.
-        threads: as for `RunJob`.
+        threads, target: as for `RunJob`.
         cold: whether what depends on parameters alone is evicted from the caches before each sample, as the rest of a
             network evicts it from one image to the next; the other memory is read, as the layer before has written it.
     """
@@ -50,6 +49,7 @@ class TimeJob:
     least_rounds: int = 3
     budget: float = 2.0
     threads: int | None = None
+    target: str | None = None
     cold: bool = False
 
     def __post_init__(self) -> None:
@@ -74,25 +74,3 @@ class Reply:
     outputs: list[np.ndarray] = field(default_factory=list)
     seconds: list[list[float]] = field(default_factory=list)
     error: str = ""
-
-
-def read_frame(stream: IO[bytes]) -> Any:
-    """The next pickled object.
-
-    Raises:
-        EOFError: the stream ends.
-    """
-    header = stream.read(8)
-    if len(header) < 8:
-        raise EOFError
-    (size,) = struct.unpack("<Q", header)
-    data = stream.read(size)
-    if len(data) < size:
-        raise EOFError
-    return pickle.loads(data)
-
-
-def frame(value: object) -> bytes:
-    """One object as `read_frame` reads it."""
-    data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    return struct.pack("<Q", len(data)) + data

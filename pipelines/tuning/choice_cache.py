@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopmorph.passes.analysis.choice import Choice
+from loopmorph.passes.errors import LoopmorphWarning
 from loopmorph.pipelines.store.cache_file import CacheFile, computer
 
 
@@ -54,7 +55,9 @@ class ChoiceCache(CacheFile):
             for other in by_computer.keys() - self._told:
                 self._told.add(other)
                 reason = f"was measured on another computer ({other}; this one is {computer()})"
-                warnings.warn(f"an entry of the tuning cache {self.path} {reason} and is ignored", stacklevel=2)
+                warnings.warn(
+                    f"an entry of the tuning cache {self.path} {reason} and is ignored", LoopmorphWarning, stacklevel=2
+                )
         return mine
 
     def put(self, nest: str, threads: int, found: Found) -> None:
@@ -65,7 +68,7 @@ class ChoiceCache(CacheFile):
 
     def reject(self, nest: str, threads: int, reason: str) -> None:
         """Says that an entry cannot be right, and forgets it."""
-        warnings.warn(f"an entry of the tuning cache {self.path} is ignored: {reason}", stacklevel=2)
+        warnings.warn(f"an entry of the tuning cache {self.path} is ignored: {reason}", LoopmorphWarning, stacklevel=2)
         self._memory.pop((nest, threads), None)
         where = "nest = ? AND threads = ? AND computer = ?"
         self.execute(f"DELETE FROM choices WHERE {where}", nest, threads, computer())

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.choice import DIRECT, WINOGRAD_TILES, Choice, algorithm_name, block_text
 from loopmorph.passes.analysis.contraction_nest import view_contraction
 from loopmorph.passes.errors import CompilationFailed, IllegalTransform
 from loopmorph.passes.loop.winograd import WinogradFiltering
+from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER
 from loopmorph.passes.lowering.to_llvm import layout_passes
-from loopmorph.passes.nest import find_nest
 from loopmorph.passes.scheduling.algorithm import winograd_tile
 from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.scheduling.register_block import register_blocks, work_of
-from loopmorph.passes.target.machine import native_machine
-from loopmorph.pipelines.measure.pair_times import ANY_LAYER
+from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.measure.worker_protocol import TimeJob
-from loopmorph.pipelines.program import copy_module
+from loopmorph.pipelines.network import copy_module
 
 BLOCKS = 6  # register blocks tried with each algorithm
 WORTHWHILE = 0.98  # what replaces the fastest so far has to take less than this share of its time
@@ -50,19 +50,19 @@ class Alternatives:
         return {choice for group in self.choices.values() for choice in group}
 
 
-def alternatives(text: str) -> Alternatives | None:
+def alternatives(text: str, target: Target) -> Alternatives | None:
     """The choices that a layer admits; None where there is nothing to choose.
 
     Args:
         text: a layer alone, called `ANY_LAYER` (see `anonymous_text`).
+        target: the processor.
     """
-    machine = native_machine()
     with ir.Context() as context, ir.Location.unknown():
         context.allow_unregistered_dialects = True
         module = ir.Module.parse(text)
-        for step in layout_passes():
+        for step in layout_passes(target):
             step.run(module.operation)
-        by_model = algorithm_name(winograd_tile(find_nest(module.operation, ANY_LAYER), machine))
+        by_model = algorithm_name(winograd_tile(find_nest(module.operation, ANY_LAYER), target))
         found: dict[str, list[Choice]] = {}
         for algorithm in (DIRECT, *WINOGRAD_TILES):
             candidate = copy_module(module).operation
@@ -72,8 +72,8 @@ def alternatives(text: str) -> Alternatives | None:
             except IllegalTransform:
                 continue
             view = view_contraction(find_nest(candidate, ANY_LAYER))
-            if view is not None and view.lane.extent == machine.lanes:
-                found[algorithm] = [Choice(algorithm, block_text(b)) for b in register_blocks(work_of(view), machine)]
+            if view is not None and view.lane.extent == target.lanes:
+                found[algorithm] = [Choice(algorithm, block_text(b)) for b in register_blocks(work_of(view), target)]
     return Alternatives(found[by_model][0], found) if by_model in found else None
 
 

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-
-from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.choice import Choice, read_choice
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.base import Transformation, recorded_steps
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.lowering.extract_layer import extract_layer
+from loopmorph.passes.history import scheduled_by_hand
 from loopmorph.passes.nest import nests
-from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.scheduling.choose import Choose
-from loopmorph.passes.target.machine import native_machine
-from loopmorph.pipelines.measure.pair_times import anonymous_text
+from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.store.cache_file import source_key
+from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.tuning.choice_cache import ChoiceCache, Found
 from loopmorph.pipelines.tuning.race import Race, alternatives
-
-Progress = Callable[[str, int, int], None]
 
 
 def tune(
@@ -64,8 +57,8 @@ def tune(
     """
     check_seconds(seconds)
     deadline = time.monotonic() + seconds
-    tell = progress or (lambda stage, done, of: None)
-    cold = sum(tensor.nbytes for tensor in program.parameters.values()) > native_machine().cache_bytes
+    tell = progress or silent
+    cold = sum(tensor.nbytes for tensor in program.parameters.values()) > worker.target.l2_bytes
     races = [entry for group in _groups(program) if (entry := _race(group, cold, worker, cache)) is not None]
     total = sum(race.all_stages for _, race in races)
     for stage in range(max((race.all_stages for _, race in races), default=0)):
@@ -73,7 +66,7 @@ def tune(
             tell("tune", sum(race.stages for _, race in races), total)
             due = race.stages == stage < race.all_stages
             if due and race.advance(worker, deadline) and cache is not None and race.tried is not None:
-                cache.put(_key(race.text, cold), worker.threads, Found(race.best, race.tried))
+                cache.put(_key(race.text, cold, worker.target), worker.threads, Found(race.best, race.tried))
     tell("tune", total, total)
     steps = [
         Choose(layer, race.best.algorithm, race.best.block)
@@ -81,12 +74,12 @@ def tune(
         if race.stages
         for layer in group.layers
     ]
-    return program.apply(",".join(str(step) for step in steps)) if steps else program
+    return program.after(steps)
 
 
-def tuned(program: Program, seconds: float, threads: int, progress: Progress | None = None) -> Program:
+def tuned(program: Program, seconds: float, target: Target, threads: int, progress: Progress | None = None) -> Program:
     """`tune` with a worker of its own and the cache of this user."""
-    with Worker(threads=threads) as worker, closing(ChoiceCache()) as cache:
+    with Worker(threads=threads, target=target) as worker, closing(ChoiceCache()) as cache:
         return tune(program, seconds, worker, cache, progress)
 
 
@@ -119,7 +112,7 @@ def _groups(program: Program) -> list[_Group]:
     module = program.module.operation
     mains = [nest for nest in nests(module) if nest.role == marks.MAIN]
     uses = Counter(nest.layer for nest in mains)
-    by_hand = _layers_by_hand(module)
+    by_hand = scheduled_by_hand(module)
     layers: dict[str, list[str]] = {}
     cost: Counter[str] = Counter()
     for nest in mains:
@@ -127,7 +120,7 @@ def _groups(program: Program) -> list[_Group]:
         if not work or uses[nest.layer] > 1 or nest.layer in by_hand or read_choice(nest) != Choice():
             continue
         try:
-            text = anonymous_text(extract_layer(module, nest.layer, closed=True))
+            text = program.closed_layer(nest.layer)
         except ArgumentError:  # it goes on with what another layer has begun
             continue
         layers.setdefault(text, []).append(nest.layer)
@@ -135,24 +128,17 @@ def _groups(program: Program) -> list[_Group]:
     return [_Group(text, tuple(layers[text]), total) for text, total in cost.most_common()]
 
 
-def _layers_by_hand(module: ir.Operation) -> set[str]:
-    """The layers that a recorded loop transformation, or choice, is about."""
-    steps = [step for text in recorded_steps(module) for step in parse_pipeline(text).elements]
-    loops = [step for step in steps if isinstance(step, Transformation) and step.kind == "loop"]
-    return {getattr(step, "layer", "").partition("#")[0] for step in loops}
-
-
-def _key(text: str, cold: bool) -> str:
-    return hashlib.sha256(f"{'cold' if cold else 'warm'} {text}".encode()).hexdigest()
+def _key(text: str, cold: bool, target: Target) -> str:
+    return source_key("cold" if cold else "warm", str(target), text)
 
 
 def _race(group: _Group, cold: bool, worker: Worker, cache: ChoiceCache | None) -> tuple[_Group, Race] | None:
     """The race of a nest's alternatives, as far as the cache says that it has come; None where there are none."""
-    options = alternatives(group.text)
+    options = alternatives(group.text, worker.target)
     if options is None:
         return None
     race = Race(group.text, options, cold)
-    key = _key(group.text, cold)
+    key = _key(group.text, cold, worker.target)
     known = cache.get(key, worker.threads) if cache is not None else None
     if cache is not None and known is not None:
         if known.choice in options.fitting and set(known.tried) <= set(options.choices):

@@ -1,0 +1,107 @@
+"""Compiled code against PyTorch: one layer of a network, alone, and the whole network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+from torch_mlir import ir
+
+from loopmorph.passes import marks
+from loopmorph.passes.nest import functions
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.measure.worker_protocol import RunJob
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.surgery import raise_layer, to_module
+from loopmorph.pipelines.support.agreement import require_close
+
+
+class Checker(Protocol):
+    """Compares compiled code with PyTorch."""
+
+    def layer(self, network: Network, name: str) -> float:
+        """The relative error of one layer on random inputs (see `check_layer`, also for what it raises)."""
+        ...
+
+    def network(self, network: Network) -> float:
+        """The relative error of the whole network (see `check_network`, also for what it raises)."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorkerChecker:
+    """Compiles and runs in a worker process.
+
+    Attributes:
+        worker: compiles and runs.
+        seed: of the inputs.
+    """
+
+    worker: Worker
+    seed: int = 0
+
+    def layer(self, network: Network, name: str) -> float:
+        return check_layer(network, name, self.worker, seed=self.seed)
+
+    def network(self, network: Network) -> float:
+        return check_network(network, self.worker)
+
+
+def check_layer(program: Network, name: str, worker: Worker, *, seed: int = 0, limit: float = 60.0) -> float:
+    """The relative error of a layer's compiled code, on random inputs.
+
+    Args:
+        program: the program.
+        name: the layer's qualified name.
+        worker: compiles and runs.
+        seed: of the inputs.
+        limit: seconds after which the worker is killed.
+
+    Raises:
+        ArgumentError: no such layer.
+        IllegalTransform: no module can stand for the layer.
+        CompilationFailed: it cannot be compiled, crashes or hangs.
+        WrongResult: it differs from PyTorch.
+    """
+    layer = program.layer_module(name)
+    generator = torch.Generator().manual_seed(seed)
+    parameters, shapes = _interface(layer)
+    inputs = [torch.randn(shape, generator=generator) for shape in shapes]
+    module = raise_layer(program, name).eval()
+    with torch.no_grad():
+        expected = module(*(_as_taken(module, x) for x in inputs))
+    values = {key: program.parameters[key].numpy(force=True) for key in parameters}
+    reply = worker.run(RunJob(program.layer_text(name), values, [x.numpy() for x in inputs]), limit=limit)
+    return require_close(torch.from_numpy(reply.outputs[0]), expected, f"layer '{name}'")
+
+
+def _interface(layer: ir.Module) -> tuple[list[str], list[list[int]]]:
+    """The parameters that an extracted layer reads, and the shapes of its inputs, by position."""
+    (function,) = functions(layer.operation)
+    marked = list(zip(function.entry_block.arguments, marks.argument_marks(function), strict=True))
+    parameters = [ir.StringAttr(m[marks.PARAM]).value for _, m in marked if marks.PARAM in m]
+    return parameters, [list(ir.MemRefType(argument.type).shape) for argument, m in marked if marks.INPUT in m]
+
+
+def _as_taken(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What the module takes: a linear layer may read (a part of) a map (N, C, H, W) that the network flattens."""
+    if not isinstance(module, nn.Linear) or x.dim() == 2:
+        return x
+    return x.flatten(1) if x.shape[-1] < module.in_features or x[0].numel() == module.in_features else x
+
+
+def check_network(network: Network, worker: Worker) -> float:
+    """The relative error of a compiled network, on its example inputs, against the module that stands for it.
+
+    Raises:
+        CompilationFailed: it cannot be compiled, crashes or hangs.
+        WrongResult: it differs from PyTorch.
+    """
+    inputs = network.example_inputs
+    with torch.no_grad():
+        expected = to_module(network).eval()(*inputs)
+    parameters = {name: tensor.numpy(force=True) for name, tensor in network.parameters.items()}
+    reply = worker.run(RunJob(str(network.module), parameters, [x.numpy(force=True) for x in inputs]))
+    return require_close(torch.from_numpy(reply.outputs[0]), expected, "the rewritten network")

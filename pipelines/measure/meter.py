@@ -1,0 +1,93 @@
+"""Timing: how long layers and networks take before and after a rewrite."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Protocol
+
+from loopmorph.pipelines.measure.timing_cache import TimingCache
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.measure.worker_protocol import TimeJob
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.store.cache_file import measurement_key
+
+
+@dataclass(frozen=True)
+class PairTime:
+    """Median seconds of one execution of something as it was and as it is, from samples that took turns.
+
+    Attributes:
+        original: seconds before the rewrite.
+        rewritten: seconds after it.
+        cached: whether they were measured earlier.
+    """
+
+    original: float
+    rewritten: float
+    cached: bool = False
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster the rewritten one is."""
+        return self.original / self.rewritten
+
+
+class Meter(Protocol):
+    """Compares times. Times of two calls do not compare, as machines drift; those within a pair do."""
+
+    def layer(self, original: Network, rewritten: Network, layer: str) -> PairTime:
+        """One layer of two networks, alone, but in the layouts that it has in them.
+
+        Raises:
+            ArgumentError: a network without that layer.
+            CompilationFailed: a layer cannot be compiled, crashes or hangs.
+        """
+        ...
+
+    def network(self, original: Network, rewritten: Network) -> PairTime:
+        """Two whole networks.
+
+        Raises:
+            CompilationFailed: a network cannot be compiled, crashes or hangs.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class WorkerMeter:
+    """Times compiled code in a worker process, each distinct pair once.
+
+    Attributes:
+        worker: compiles and times.
+        cache: where times are looked up and kept; None measures afresh.
+        rounds: samples of each.
+        budget: seconds after which no more samples of a layer are taken.
+        limit: seconds after which the worker is killed over a layer.
+    """
+
+    worker: Worker
+    cache: TimingCache | None = None
+    rounds: int = 20
+    budget: float = 2.0
+    limit: float = 60.0
+
+    def layer(self, original: Network, rewritten: Network, layer: str) -> PairTime:
+        texts = (original.closed_layer(layer), rewritten.closed_layer(layer))
+        return self._pair(TimeJob(texts, rounds=self.rounds, budget=self.budget), self.limit)
+
+    def network(self, original: Network, rewritten: Network) -> PairTime:
+        job = TimeJob((str(original.module), str(rewritten.module)), rounds=self.rounds, budget=5 * self.budget)
+        return self._pair(job, 5 * self.limit)
+
+    def _pair(self, job: TimeJob, limit: float) -> PairTime:
+        """The medians of a job with two modules, looked up or measured."""
+        key = measurement_key(*map(str, job.modules), str(self.worker.threads), str(self.worker.target))
+        known = self.cache.get(key) if self.cache is not None else None
+        if known is not None:
+            return PairTime(*known, cached=True)
+        reply = self.worker.run(job, limit=limit)
+        before, after = (statistics.median(samples) for samples in reply.seconds)
+        if self.cache is not None:
+            self.cache.put(key, (before, after))
+        return PairTime(before, after)
