@@ -6,24 +6,21 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.base import Transformation
-from loopmorph.passes.errors import LoopmorphError
-from loopmorph.passes.nest import find_nest, nests
-from loopmorph.passes.neural.bottleneck import Bottleneck
-from loopmorph.passes.neural.group import Group
+from loopmorph.passes.analysis.roles import channels
+from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
+from loopmorph.passes.history import Step
 from loopmorph.passes.registry import all_passes
-from loopmorph.passes.target.machine import native_machine
-from loopmorph.pipelines.program import Program, copy_module
+from loopmorph.passes.target.target import Target
+from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.pipelines.network import Network, copy_module
 
-Step = Transformation[Any]
-
-_CHANNELS = ("co", "ci", "c")
 PLAIN_SHARE = 0.1  # candidates without a neural transformation: the same network, other loops
 # How often a neural transformation is followed by 0, 1, 2 loop transformations. Most are not: a layer that no loop
 # transformation has touched gets the compiler's own schedule, which random loop steps seldom beat.
@@ -39,7 +36,8 @@ class Candidate:
         layer: the layer that it is about.
         neural: its neural transformation, None for loop transformations alone.
         loops: its loop transformations, in order, drawn for the nest that `neural` leaves.
-        refusal: why the structure forbids it, None where it does not.
+        refusal: why it cannot be applied, None where it can: `IllegalTransform` where the structure forbids it,
+            anything else where a pass has offered what it does not take.
     """
 
     layer: str
@@ -56,21 +54,35 @@ class Candidate:
         return ",".join(str(step) for step in self.steps)
 
 
-def candidate_layers(program: Program) -> dict[str, int]:
+def candidate_layers(program: Network) -> dict[str, int]:
     """The layers whose main nest is a contraction, in program order, and their multiply-accumulates."""
-    mains = [nest for nest in nests(program.module.operation) if nest.role == marks.MAIN]
+    mains = [nest for nest in program.nests if nest.role == marks.MAIN]
     return {nest.layer: macs(nest) for nest in mains if macs(nest)}
 
 
-def draw_candidates(program: Program, seed: int) -> Iterator[Candidate]:
-    """Distinct candidates without end (until the space seems exhausted); a function of program and seed alone."""
+class Drawer(Protocol):
+    """Draws one candidate."""
+
+    def draw(self, layer: str, generator: random.Random) -> Candidate:
+        """A candidate for a layer; one without steps where nothing can be drawn. Advances the generator."""
+        ...
+
+
+def draw_candidates(program: Network, seed: int, drawer: Drawer) -> Iterator[Candidate]:
+    """Distinct candidates without end (until the space seems exhausted).
+
+    Args:
+        program: the network.
+        seed: what is drawn is a function of network and seed alone.
+        drawer: draws.
+    """
     generator = random.Random(seed)
     work = candidate_layers(program)
     layers, weights = list(work), [math.sqrt(w) for w in work.values()]  # large layers more often, small ones too
     seen: set[str] = set()
     repeated = 0
     while layers and repeated < _DUPLICATES_BEFORE_GIVING_UP:
-        candidate = _draw(program, generator.choices(layers, weights)[0], generator)
+        candidate = drawer.draw(generator.choices(layers, weights)[0], generator)
         if not candidate.steps or str(candidate) in seen:
             repeated += 1
             continue
@@ -79,54 +91,60 @@ def draw_candidates(program: Program, seed: int) -> Iterator[Candidate]:
         yield candidate
 
 
-def _draw(program: Program, layer: str, generator: random.Random) -> Candidate:
-    module = copy_module(program.module).operation
-    neural = None
-    if generator.random() >= PLAIN_SHARE:
-        neural = _choose(module, layer, "neural", generator)
-    n_loops = generator.choices(range(len(LOOP_STEPS_SHARES)), LOOP_STEPS_SHARES)[0] if neural else 1
-    loops: list[Step] = []
-    try:
-        if neural is not None:
-            neural.apply(module)
-        for _ in range(n_loops):
-            step = _choose(module, layer, "loop", generator)
-            if step is not None:
-                loops.append(step)
-                step.apply(module)
-    except LoopmorphError as error:
-        return Candidate(layer, neural, tuple(loops), refusal=error)
-    return Candidate(layer, neural, tuple(loops))
+@dataclass(frozen=True)
+class RandomDrawer:
+    """Draws from what the passes offer on a layer's main nest (see `Transformation.space`).
 
-
-def _choose(module: ir.Operation, layer: str, kind: str, generator: random.Random) -> Step | None:
-    """A transformation of that kind: first which, then its options, each uniformly.
-
-    Of neural ones, those that leave channels in whole vectors, or in whole parts of one, are preferred: others cost
-    time that their multiply-accumulates do not show.
+    Attributes:
+        program: the network.
+        target: the processor, whose vectors channels should fill.
     """
-    with module.context:
-        nest = find_nest(module, layer)
-        classes = [c for c in all_passes().values() if issubclass(c, Transformation) and c.kind == kind]
-        spaces = [list(c.space(nest)) for c in sorted(classes, key=lambda c: c.name)]
-        extents = dict(zip(nest.iterators, nest.extents, strict=True))
-    lanes = native_machine().lanes
-    spaces = [[s for s in space if fills_vectors(s, extents, lanes)] or space for space in spaces if space]
-    return generator.choice(generator.choice(spaces)) if spaces else None
+
+    program: Network
+    target: Target
+
+    def draw(self, layer: str, generator: random.Random) -> Candidate:
+        module = copy_module(self.program.module).operation
+        neural = None
+        if generator.random() >= PLAIN_SHARE:
+            neural = self._choose(module, layer, "neural", generator)
+        n_loops = generator.choices(range(len(LOOP_STEPS_SHARES)), LOOP_STEPS_SHARES)[0] if neural else 1
+        loops: list[Step] = []
+        try:
+            if neural is not None:
+                neural.apply(module)
+            for _ in range(n_loops):
+                step = self._choose(module, layer, "loop", generator)
+                if step is not None:
+                    loops.append(step)
+                    step.apply(module)
+        except (IllegalTransform, ArgumentError) as refusal:
+            return Candidate(layer, neural, tuple(loops), refusal)
+        return Candidate(layer, neural, tuple(loops))
+
+    def _choose(self, module: ir.Operation, layer: str, kind: Kind, generator: random.Random) -> Step | None:
+        """A transformation of that kind: first which, then its options, each uniformly.
+
+        Of neural ones, those that leave channels in whole vectors, or in whole parts of one, are preferred: others
+        cost time that their multiply-accumulates do not show.
+        """
+        with module.context:
+            nest = find_nest(module, layer)
+            classes = [c for c in all_passes().values() if issubclass(c, Transformation) and c.kind == kind]
+            spaces = [list(c.space(nest)) for c in sorted(classes, key=lambda c: c.name)]
+            extents = {loop.iterator: loop.extent for loop in channels(nest)}
+        lanes = self.target.lanes
+        spaces = [[s for s in space if fills_vectors(s, extents, lanes)] or space for space in spaces if space]
+        return generator.choice(generator.choice(spaces)) if spaces else None
 
 
-def fills_vectors(step: Step, extents: Mapping[str, int | None], lanes: int) -> bool:
+def fills_vectors(step: Step, channels: Mapping[str, int | None], lanes: int) -> bool:
     """Whether the channels that a step leaves, in all or in a group, make whole vectors or whole parts of one.
 
     Args:
         step: a transformation of the layer's main nest.
-        extents: iterator -> extent of that nest.
+        channels: the iterators over channels of that nest -> their extents.
         lanes: elements of a vector.
     """
-    if isinstance(step, Bottleneck) and step.iter in _CHANNELS:
-        left = (extents.get(step.iter) or 0) // step.factor
-    elif isinstance(step, Group) and step.iters == ("co", "ci"):
-        left = (extents.get("co") or 0) // step.factor
-    else:
-        return True
-    return left > 0 and (left % lanes == 0 or lanes % left == 0)
+    left = [n for name, n in step.vector_extents(channels).items() if name in channels]
+    return all(n > 0 and (n % lanes == 0 or lanes % n == 0) for n in left)

@@ -1,4 +1,4 @@
-"""Judging layers of a rewritten network."""
+"""Judging layers of a rewritten network with real code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from networks import Plain, Residual
 from torch import nn
 from transformed import network
 
+from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.data.batches import Batch
-from loopmorph.pipelines.measure.pair_times import TimingCache
+from loopmorph.pipelines.legality.proxy import FisherPotential
+from loopmorph.pipelines.measure.check import WorkerChecker
+from loopmorph.pipelines.measure.meter import WorkerMeter
+from loopmorph.pipelines.measure.timing_cache import TimingCache
 from loopmorph.pipelines.measure.worker import Worker
-from loopmorph.pipelines.search.evaluate import Evaluator
+from loopmorph.pipelines.search.judge import LocalJudge
+from loopmorph.pipelines.search.search_space import RandomDrawer
+from loopmorph.pipelines.training.task import Classification
 
 
 class Pooled(nn.Sequential):
@@ -42,8 +48,9 @@ def test_each_changed_layer_is_checked_and_timed(
     worker: Worker, model: type[nn.Module], step: str, changed: list[str], tmp_path: Path
 ) -> None:
     program = network(model)
-    batch = Batch(torch.randn(8, 3, 8, 8), torch.arange(8) % 10, 10, "random")
-    evaluator = Evaluator(program, batch, 0, 1, worker, TimingCache(tmp_path))
-    times = evaluator.layer_times(program.apply(step))
+    task = Classification(Batch(torch.randn(8, 3, 8, 8), torch.arange(8) % 10, 10, "random"))
+    meter, checker = WorkerMeter(worker, TimingCache(tmp_path)), WorkerChecker(worker)
+    judge = LocalJudge(program, FisherPotential(task), meter, checker, RandomDrawer(program, worker.target))
+    times = judge.layer_times(parse_steps(step))
     assert [time.name for time in times] == changed
     assert all(time.ms_before > 0 and time.ms_after > 0 and time.macs_after < time.macs_before for time in times)

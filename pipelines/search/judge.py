@@ -1,0 +1,198 @@
+"""Judging rewrites of one network: the structural rules, the proxy, the numeric check, the time."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning, WrongResult
+from loopmorph.passes.history import Step, pipeline_text
+from loopmorph.pipelines.legality.proxy import Proxy, Score, admits
+from loopmorph.pipelines.measure.check import Checker
+from loopmorph.pipelines.measure.meter import Meter, PairTime
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.search.search_space import Candidate, Drawer, candidate_layers
+from loopmorph.pipelines.search.verdict import ACCEPTED, FAILED, STRUCTURE, WRONG, Verdict
+
+_REMEMBERED = 8  # rewritten networks
+
+
+class MiscompiledWarning(LoopmorphWarning):
+    """Compiled code computed something else than PyTorch; the text says which layer, and by which steps."""
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Median milliseconds of one layer before and after a rewrite, measured in turns."""
+
+    name: str
+    ms_before: float
+    ms_after: float
+    macs_before: int
+    macs_after: int
+
+
+class Judge(Drawer, Protocol):
+    """Judges rewrites of one network, each given as the steps from the network as imported."""
+
+    def judge(self, candidate: Candidate) -> Verdict:
+        """Takes one candidate through the gates, in order of their cost; whatever goes wrong costs it alone."""
+        ...
+
+    def score(self, steps: Sequence[Step]) -> Score:
+        """The proxy's score of the network after some steps.
+
+        Raises:
+            IllegalTransform: the network does not admit a step, or its own code cannot run with the new shapes.
+            CompilationFailed: the process that judges crashed.
+        """
+        ...
+
+    def is_legal(self, steps: Sequence[Step]) -> bool:
+        """Whether the network admits the steps and scores no worse with them."""
+        ...
+
+    def is_applicable(self, steps: Sequence[Step]) -> bool:
+        """Whether the network admits the steps."""
+        ...
+
+    def network_time(self, steps: Sequence[Step], baseline: Sequence[Step] = ()) -> PairTime:
+        """The time of the whole network after `baseline` and after `steps`, in turns or remembered.
+
+        Raises:
+            CompilationFailed: one of them cannot be compiled, crashes or hangs.
+        """
+        ...
+
+    def layer_times(self, steps: Sequence[Step]) -> list[LayerTime]:
+        """Checks and times every contraction layer that the steps change.
+
+        Raises:
+            IllegalTransform: the network does not admit a step, or no module can stand for a layer.
+            CompilationFailed: a layer cannot be compiled, crashes or hangs.
+            WrongResult: a layer differs from PyTorch.
+        """
+        ...
+
+    def check_network(self, steps: Sequence[Step]) -> float:
+        """Relative error of the whole compiled network.
+
+        Raises:
+            CompilationFailed: it cannot be compiled, crashes or hangs.
+            WrongResult: it differs from PyTorch.
+        """
+        ...
+
+
+@dataclass
+class LocalJudge:
+    """A `Judge` in this process; remembers what it has scored, checked and built.
+
+    Attributes:
+        original: the network that all rewrites are compared with.
+        proxy: decides what is legal.
+        meter: times.
+        checker: compares compiled code with PyTorch.
+        drawer: draws candidates.
+    """
+
+    original: Network
+    proxy: Proxy
+    meter: Meter
+    checker: Checker
+    drawer: Drawer
+    _scores: dict[str, Score] = field(default_factory=dict)
+    _checked: set[str] = field(default_factory=set)
+    _networks: dict[str, Network] = field(default_factory=dict)
+
+    def draw(self, layer: str, generator: random.Random) -> Candidate:
+        return self.drawer.draw(layer, generator)
+
+    def judge(self, candidate: Candidate) -> Verdict:
+        texts = tuple(map(str, candidate.steps))
+        if candidate.refusal is not None:
+            outcome = STRUCTURE if isinstance(candidate.refusal, IllegalTransform) else FAILED
+            return Verdict(texts, outcome, str(candidate.refusal))
+        score: float | None = None
+        try:
+            if candidate.neural is not None:
+                found, required = self.score([candidate.neural]), self.score(())
+                score = found.value
+                if not admits(self.proxy, found, required):
+                    return self._refused(texts, score, required.value)
+            times = self.layer_times(candidate.steps)
+        except IllegalTransform as refusal:
+            return Verdict(texts, STRUCTURE, str(refusal), score)
+        except WrongResult as error:
+            warnings.warn(f"{error} (after {candidate})", MiscompiledWarning, stacklevel=2)
+            return Verdict(texts, WRONG, str(error), score)
+        except (CompilationFailed, ArgumentError) as error:
+            return Verdict(texts, FAILED, str(error), score)
+        before, after = sum(t.ms_before for t in times), sum(t.ms_after for t in times)
+        return Verdict(texts, ACCEPTED, "", score, before, after)
+
+    def score(self, steps: Sequence[Step]) -> Score:
+        key = pipeline_text(steps)
+        if key not in self._scores:
+            self._scores[key] = self.proxy.score(self._after(steps))
+        return self._scores[key]
+
+    def is_legal(self, steps: Sequence[Step]) -> bool:
+        try:
+            return admits(self.proxy, self.score(steps), self.score(()))
+        except (IllegalTransform, ArgumentError):  # what others have changed may leave an option out of range
+            return False
+
+    def is_applicable(self, steps: Sequence[Step]) -> bool:
+        try:
+            self._after(steps)
+        except (IllegalTransform, ArgumentError):
+            return False
+        return True
+
+    def network_time(self, steps: Sequence[Step], baseline: Sequence[Step] = ()) -> PairTime:
+        return self.meter.network(self._after(baseline), self._after(steps))
+
+    def changed_layers(self, network: Network) -> list[str]:
+        """The contraction layers whose nests differ from the original's."""
+        names = candidate_layers(self.original)
+        return [name for name in names if self.original.layer_text(name) != network.layer_text(name)]
+
+    def layer_times(self, steps: Sequence[Step]) -> list[LayerTime]:
+        network = self._after(steps)
+        work = [{layer.name: layer.macs for layer in each.layers} for each in (self.original, network)]
+        times = []
+        for name in self.changed_layers(network):
+            self._check(network, name)
+            seconds = self.meter.layer(self.original, network, name)
+            macs = [each.get(name, 0) for each in work]
+            times.append(LayerTime(name, seconds.original * 1e3, seconds.rewritten * 1e3, *macs))
+        return times
+
+    def check_network(self, steps: Sequence[Step]) -> float:
+        return self.checker.network(self._after(steps))
+
+    def _refused(self, texts: tuple[str, ...], score: float, required: float) -> Verdict:
+        relation = "<" if self.proxy.larger_is_better else ">"
+        return Verdict(texts, self.proxy.name, f"{self.proxy.title} {score:.6g} {relation} {required:.6g}", score)
+
+    def _check(self, network: Network, name: str) -> None:
+        """Compares a compiled layer with PyTorch, once for each distinct one."""
+        key = network.layer_text(name)
+        if key not in self._checked:
+            self.checker.layer(network, name)
+            self._checked.add(key)
+
+    def _after(self, steps: Sequence[Step]) -> Network:
+        key = pipeline_text(steps)
+        if not key:
+            return self.original
+        if key not in self._networks:
+            network = self.original.after(steps)
+            while len(self._networks) >= _REMEMBERED:
+                del self._networks[next(iter(self._networks))]
+            self._networks[key] = network
+        return self._networks[key]

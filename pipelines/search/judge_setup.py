@@ -1,0 +1,53 @@
+"""What a judge is made of, as data that another process can be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.legality.proxy import Proxy
+from loopmorph.pipelines.measure.check import WorkerChecker
+from loopmorph.pipelines.measure.meter import WorkerMeter
+from loopmorph.pipelines.measure.timing_cache import TimingCache
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.program import import_model
+from loopmorph.pipelines.search.judge import LocalJudge
+from loopmorph.pipelines.search.search_space import RandomDrawer
+
+
+@dataclass(frozen=True)
+class JudgeSetup:
+    """All that judging candidates depends on.
+
+    Attributes:
+        model: the network, as it was imported.
+        example_inputs: as it was imported with.
+        proxy: decides what is legal.
+        target: the processor.
+        threads: threads of the compiled code.
+        seed: of the inputs of numeric checks.
+        torch_threads: threads of PyTorch, whose sums depend on it in the last bits.
+    """
+
+    model: nn.Module
+    example_inputs: tuple[torch.Tensor, ...]
+    proxy: Proxy
+    target: Target
+    threads: int
+    seed: int
+    torch_threads: int
+
+
+@contextmanager
+def local_judge(setup: JudgeSetup) -> Iterator[LocalJudge]:
+    """A judge in this process, which compiles and times in a worker process of its own."""
+    torch.set_num_threads(setup.torch_threads)
+    network = import_model(setup.model, setup.example_inputs)
+    with Worker(threads=setup.threads, target=setup.target) as worker, closing(TimingCache()) as cache:
+        meter, checker = WorkerMeter(worker, cache), WorkerChecker(worker, setup.seed)
+        yield LocalJudge(network, setup.proxy, meter, checker, RandomDrawer(network, setup.target))

@@ -1,0 +1,151 @@
+"""The report of a search: what was found, checked and timed once more as a whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from loopmorph.passes.errors import LoopmorphError
+from loopmorph.passes.history import layer_of, steps_on
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.codegen.padding import padding
+from loopmorph.pipelines.legality.proxy import Proxy, admits
+from loopmorph.pipelines.oracle.inherit import Inherited, plain_steps
+from loopmorph.pipelines.oracle.inherited_error import inherited_error
+from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.search.judge import Judge, LayerTime
+from loopmorph.pipelines.search.report import LayerReport, Report, ScoreReport
+from loopmorph.pipelines.search.verdict import FAILED, STRUCTURE, WRONG, Verdict
+from loopmorph.pipelines.support.progress import Progress
+from loopmorph.pipelines.training.task import Task
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a search was asked for, as its report says it.
+
+    Attributes:
+        name: the model's name.
+        threads, target: of the compiled code.
+        seed: of candidates, images and initialisations.
+    """
+
+    name: str
+    threads: int
+    target: Target
+    seed: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        original: the network as imported.
+        baseline: what the result is compared with: the original, tuned where the result is.
+        program: the result.
+        inherited: whose weights it has.
+        verdicts: of every candidate drawn.
+        interrupted: whether the search was stopped before it had drawn all.
+    """
+
+    original: Program
+    baseline: Program
+    program: Program
+    inherited: Inherited[Program]
+    verdicts: Sequence[Verdict]
+    interrupted: bool
+
+
+def summarise(found: Found, asked: Asked, task: Task, proxy: Proxy, judge: Judge, tell: Progress) -> Report:
+    """Compiles, checks and times the whole network; everything in one report, but for the time that it took in all.
+
+    Raises:
+        CompilationFailed: the network cannot be compiled, crashes or hangs.
+        WrongResult: it differs from PyTorch.
+    """
+    original, program = found.original, found.program
+    tell("check", 0, 2)
+    error = judge.check_network(program.history)
+    times = judge.network_time(program.history, found.baseline.history)
+    tell("check", 1, 2)
+    layers = judge.layer_times(program.history)
+    # Measured at random initialisations, so that what is inherited does not matter; loop steps change no value.
+    neural = plain_steps(step for step in program.history if step.kind == "neural")
+    before, after = judge.score(()), judge.score(neural)
+    tell("check", 2, 2)
+    errors = _inherited_errors(original, program, task.inputs)
+    outcomes = Counter(verdict.outcome for verdict in found.verdicts)
+    score = ScoreReport(proxy.title, before.value, after.value, before.error, outcomes[proxy.name])
+    return Report(
+        model=asked.name,
+        threads=asked.threads,
+        seed=asked.seed,
+        data=task.source,
+        baseline_ms=times.original * 1e3,
+        optimized_ms=times.rewritten * 1e3,
+        speedup=times.speedup,
+        scores={proxy.name: score},
+        legal=admits(proxy, after, before),
+        candidates=len(found.verdicts),
+        rejected_structure=outcomes[STRUCTURE],
+        failed=outcomes[FAILED],
+        wrong=outcomes[WRONG],
+        max_abs_error=error,
+        inherited_error=errors[""],
+        **counts(original, program),
+        interrupted=found.interrupted,
+        layers=layer_reports(original, program, layers, errors),
+        details=tuple(found.verdicts),
+        padded_channels=padding(program, asked.target),
+        inherit=found.inherited.how,
+        inherited_errors=dict(found.inherited.errors),
+    )
+
+
+def _inherited_errors(original: Program, program: Program, inputs: Sequence[torch.Tensor]) -> dict[str, float]:
+    """The error of the whole network, under "", and of each layer whose steps can stand alone."""
+    errors = {"": inherited_error(original, program, *inputs)}
+    for layer in filter(None, dict.fromkeys(map(layer_of, program.history))):
+        with suppress(LoopmorphError):
+            errors[layer] = inherited_error(original, original.after(steps_on(program.history, layer)), *inputs)
+    return errors
+
+
+def layer_reports(
+    original: Program, program: Program, times: Sequence[LayerTime], errors: Mapping[str, float]
+) -> tuple[LayerReport, ...]:
+    """One report for each layer that was timed, or that a step names."""
+    timed = {t.name: t for t in times}
+    before = {layer.name: layer.macs for layer in original.layers}
+    after = {layer.name: layer.macs for layer in program.layers}
+    reports = []
+    for name in before:
+        steps = tuple(map(str, steps_on(program.history, name)))
+        if name in timed or steps:
+            t = timed.get(name)
+            ms_before, ms_after = (t.ms_before, t.ms_after) if t else (None, None)
+            reports.append(
+                LayerReport(name, steps, ms_before, ms_after, before[name], after.get(name, 0), errors.get(name))
+            )
+    return tuple(reports)
+
+
+def counts(original: Program, program: Program) -> dict[str, Any]:
+    """The fields of a report that count multiply-accumulates and trained parameters."""
+
+    def elements(p: Program) -> int:
+        trained = dict(p.model.named_parameters())
+        return sum(t.numel() for name, t in p.parameters.items() if p.sources[name] in {None, *trained})
+
+    return {
+        "macs_before": sum(layer.macs for layer in original.layers),
+        "macs_after": sum(layer.macs for layer in program.layers),
+        "parameters_before": elements(original),
+        "parameters_after": elements(program),
+    }

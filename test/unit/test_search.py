@@ -1,0 +1,301 @@
+"""The decisions of the search, on scores and times that are given: nothing is compiled, nothing is timed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from networks import Plain
+from search_fakes import FakeChecker, FakeMeter, FakeProxy, candidate, judge, judged
+from transformed import network
+
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, WrongResult
+from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.oracle.inherit import inherit
+from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.search.combiner import Greedy
+from loopmorph.pipelines.search.judge import MiscompiledWarning
+from loopmorph.pipelines.search.optimize import SearchSettings, search, study_key
+from loopmorph.pipelines.search.report import Report, ScoreReport
+from loopmorph.pipelines.search.search_space import Candidate
+from loopmorph.pipelines.search.study import StudyFile
+from loopmorph.pipelines.search.summary import Asked, Found, summarise
+from loopmorph.pipelines.search.verdict import Verdict
+from loopmorph.pipelines.support.progress import silent
+from loopmorph.pipelines.training.task import Classification
+
+GROUP = "morph-group{layer=conv2 iters=co,ci factor=2}"
+SMALLER = "morph-bottleneck{layer=conv1 iter=co factor=2}"
+TAPS = "morph-bottleneck{layer=conv2 iter=kh factor=3}"
+LOOPS = "morph-split{layer=conv1 iter=ow factor=4}"
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return network(Plain)
+
+
+# ---- one candidate
+
+
+def test_a_candidate_that_passes_every_gate_is_accepted(program: Program) -> None:
+    checker = FakeChecker()
+    verdict = judge(program, meter=FakeMeter({"conv1": 0.25, "conv2": 0.5}), checker=checker).judge(candidate(SMALLER))
+    assert (verdict.outcome, verdict.reason, verdict.score) == ("accepted", "", 1.0)
+    assert checker.checked == ["conv1", "conv2"]  # its reader follows
+    assert (verdict.ms_before, verdict.ms_after, verdict.saved) == (2000.0, 750.0, 1250.0)
+
+
+@pytest.mark.parametrize(
+    ("larger_is_better", "score", "outcome"),
+    [
+        (True, 0.9, "fake"),
+        (True, 1.0, "accepted"),
+        (True, float("nan"), "fake"),
+        (False, 1.1, "fake"),
+        (False, 0.9, "accepted"),
+    ],
+)
+def test_the_proxy_decides_in_its_direction(
+    program: Program, larger_is_better: bool, score: float, outcome: str
+) -> None:
+    checker = FakeChecker()
+    proxy = FakeProxy({(GROUP,): score}, larger_is_better)
+    verdict = judge(program, proxy, checker=checker).judge(candidate(GROUP))
+    assert verdict.outcome == outcome
+    if outcome == "fake":
+        relation = "<" if larger_is_better else ">"
+        assert verdict.reason == f"Fake score {score:.6g} {relation} 1"
+        assert not checker.checked  # the cheap gate comes first
+
+
+def test_loop_steps_alone_need_no_score(program: Program) -> None:
+    proxy = FakeProxy()
+    assert judge(program, proxy).judge(candidate(LOOPS)).outcome == "accepted"
+    assert proxy.asked == []
+
+
+def test_only_what_saves_enough_is_worth_it() -> None:
+    assert Verdict((), "accepted", "", 1.0, 100.0, 97.0).saved == 3.0
+    assert Verdict((), "accepted", "", 1.0, 100.0, 99.0).saved is None
+    assert Verdict((), "fake", "", 1.0, 100.0, 1.0).saved is None
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (IllegalTransform("layer 'conv2'", "no module can stand for it"), "structure"),
+        (CompilationFailed("worker killed by SIGSEGV"), "failed"),
+        (ArgumentError("iter", "what a pass has offered and does not take"), "failed"),
+    ],
+)
+def test_what_goes_wrong_costs_one_candidate(
+    program: Program, error: IllegalTransform | CompilationFailed, outcome: str
+) -> None:
+    verdict = judge(program, checker=FakeChecker({"conv2": error})).judge(candidate(GROUP))
+    assert (verdict.outcome, verdict.reason) == (outcome, str(error))
+
+
+def test_wrong_numbers_are_told_loudly_and_never_a_candidate(program: Program) -> None:
+    wrong = FakeChecker({"conv2": WrongResult("layer 'conv2': compiled code differs from PyTorch by 1.0")})
+    with pytest.warns(MiscompiledWarning, match=r"layer 'conv2': compiled code differs .*\(after morph-group"):
+        verdict = judge(program, checker=wrong).judge(candidate(GROUP))
+    assert verdict.outcome == "wrong" and verdict.saved is None
+
+
+def test_what_could_not_be_drawn_is_told_apart(program: Program) -> None:
+    step = candidate(GROUP).neural
+    refused = Candidate("conv2", step, (), IllegalTransform("layer 'conv2'", "tied"))
+    odd = Candidate("conv2", step, (), ArgumentError("factor", "out of range"))
+    outcomes = [judge(program).judge(each).outcome for each in (refused, odd)]
+    assert outcomes == ["structure", "failed"]
+
+
+# ---- candidates together
+
+
+def test_the_best_of_each_layer_go_together(program: Program) -> None:
+    entries = [judged(TAPS, 10, 9), judged(GROUP, 10, 2), judged(SMALLER, 10, 5), judged(LOOPS, 10, 8)]
+    meter = FakeMeter(networks={(GROUP, SMALLER): 0.4})
+    steps = Greedy().combine(entries, judge(program, meter=meter), silent)
+    assert [str(step) for step in steps] == [GROUP, SMALLER]
+
+
+def test_what_is_not_legal_together_is_left_out_and_the_next_best_tried(program: Program) -> None:
+    proxy = FakeProxy({(GROUP, SMALLER): 0.5})
+    meter = FakeMeter(networks={(GROUP, "morph-bottleneck{layer=conv1 iter=kh factor=3}"): 0.4})
+    entries = [
+        judged(SMALLER, 10, 5),
+        judged(GROUP, 10, 2),
+        judged("morph-bottleneck{layer=conv1 iter=kh factor=3}", 9, 8),
+    ]
+    steps = Greedy().combine(entries, judge(program, proxy, meter), silent)
+    assert [str(step) for step in steps] == [GROUP, "morph-bottleneck{layer=conv1 iter=kh factor=3}"]
+
+
+def test_what_the_network_does_not_admit_any_more_is_left_out(program: Program) -> None:
+    quarter = "morph-bottleneck{layer=conv1 iter=co factor=8}"
+    entries = [judged(quarter, 10, 1), judged("morph-group{layer=conv2 iters=co,ci factor=4}", 10, 2)]
+    meter = FakeMeter(networks={(quarter,): 0.5})
+    assert [str(s) for s in Greedy().combine(entries, judge(program, meter=meter), silent)] == [quarter]
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({(SMALLER,): 0.5, (SMALLER, LOOPS): 0.4}, [SMALLER, LOOPS]),
+        ({(SMALLER,): 0.4, (SMALLER, LOOPS): 0.5}, [SMALLER]),
+        ({(SMALLER,): 0.99, (SMALLER, LOOPS): 1.2}, []),
+    ],
+)
+def test_the_whole_network_has_the_last_word(
+    program: Program, times: dict[tuple[str, ...], float], expected: list[str]
+) -> None:
+    entries = [judged(f"{SMALLER},{LOOPS}", 10, 2)]
+    steps = Greedy().combine(entries, judge(program, meter=FakeMeter(networks=times)), silent)
+    assert [str(step) for step in steps] == expected
+
+
+def test_without_anything_worthwhile_the_original_stays(program: Program) -> None:
+    assert Greedy().combine([judged(GROUP, 10, 9.9)], judge(program), silent) == ()
+
+
+# ---- the whole search
+
+
+def tried(program: Program, study: StudyFile, proxy: FakeProxy, drawn: list[str]) -> list[str]:
+    found, interrupted = search(program, judge(program, proxy, drawn=drawn), study, len(drawn), 0, silent)
+    assert not interrupted
+    return [entry.verdict.outcome for entry in found]
+
+
+def test_a_study_goes_on_where_it_ended(program: Program, tmp_path: Path) -> None:
+    proxy = FakeProxy({(GROUP,): 0.5})
+    study = StudyFile("key", tmp_path)
+    assert tried(program, study, proxy, [GROUP, SMALLER]) == ["fake", "accepted"]
+    study.close()
+    again, later = StudyFile("key", tmp_path), FakeProxy({(TAPS,): 0.5})
+    assert tried(program, again, later, [GROUP, SMALLER, TAPS]) == ["fake", "accepted", "fake"]
+    assert later.asked == [(TAPS,), ()] or later.asked == [(), (TAPS,)]
+    assert StudyFile("another key", tmp_path).get(GROUP) is None
+    again.close()
+
+
+def test_what_failed_is_tried_again(program: Program, tmp_path: Path) -> None:
+    study = StudyFile("key", tmp_path)
+    study.put(GROUP, Verdict((GROUP,), "failed", "worker killed by SIGKILL"))
+    study.put(SMALLER, Verdict((SMALLER,), "structure", "tied"))
+    assert study.get(GROUP) is None
+    assert study.get(SMALLER) == Verdict((SMALLER,), "structure", "tied")
+    study.execute("UPDATE verdicts SET verdict = 'nonsense'")
+    assert study.get(SMALLER) is None
+    study.close()
+
+
+def test_an_interrupt_keeps_what_was_found(program: Program, tmp_path: Path) -> None:
+    study = StudyFile("key", tmp_path)
+
+    def stop(stage: str, done: int, of: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    found, interrupted = search(program, judge(program, drawn=[GROUP, SMALLER, TAPS]), study, 3, 0, stop)
+    assert interrupted and [str(entry.candidate) for entry in found] == [GROUP]
+    study.close()
+
+
+def test_a_study_is_known_by_all_that_it_depends_on(program: Program) -> None:
+    images, labels = torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
+    key = study_key(program, (images,), labels, "fisher", 1)
+    assert study_key(program, (images,), labels, "fisher", 1) == key
+    changed = dict(program.imported)
+    changed["conv1.weight"] = changed["conv1.weight"] + 1
+    others = [
+        study_key(dataclasses.replace(program, imported=changed), (images,), labels, "fisher", 1),
+        study_key(program, (images + 1,), labels, "fisher", 1),
+        study_key(program, (images,), labels + 1, "fisher", 1),
+        study_key(program, (images,), labels, "fisher", 2),
+        study_key(program.apply(GROUP), (images,), labels, "fisher", 1),
+    ]
+    assert len({key, *others}) == 6
+
+
+# ---- the report
+
+
+def test_the_report_says_all_of_it(program: Program) -> None:
+    proxy = FakeProxy({(GROUP,): 3.0})
+    meter = FakeMeter({"conv2": 0.5}, {(GROUP,): 0.25})
+    made = program.apply(GROUP)
+    task = Classification(Batch(torch.randn(4, 3, 8, 8), torch.arange(4), 10, "random images"))
+    verdicts = [Verdict((), outcome) for outcome in ("accepted", "fake", "fake", "structure", "failed", "wrong")]
+    found = Found(program, program, made, inherit(program, made, "slice", task.inputs), verdicts, True)
+    judging = judge(program, proxy, meter)
+    asked = Asked("net", 2, SearchSettings().target or _native(), 7)
+    report = summarise(found, asked, task, proxy, judging, silent)
+    content = json.loads(report.to_json())
+    expected = {
+        "model": "net",
+        "threads": 2,
+        "seed": 7,
+        "data": "random images",
+        "baseline_ms": 1000.0,
+        "optimized_ms": 250.0,
+        "speedup": 4.0,
+        "fake_original": 1.0,
+        "fake_optimized": 3.0,
+        "fake_standard_error": 0.0,
+        "rejected_fake": 2,
+        "rejected_structure": 1,
+        "failed": 1,
+        "wrong": 1,
+        "candidates": 6,
+        "legal": True,
+        "interrupted": True,
+    }
+    assert {name: content[name] for name in expected} == expected
+    (layer,) = content["layers"]
+    assert (layer["name"], layer["transforms"], layer["ms_before"], layer["ms_after"]) == ("conv2", [GROUP], 1000, 500)
+    assert layer["macs_before"] == 2 * layer["macs_after"]
+    assert report.fake_original == 1.0 and report.rejected_fake == 2
+    with pytest.raises(AttributeError, match="no attribute 'fisher_original'"):
+        _ = report.fisher_original
+
+
+def _native() -> object:
+    from loopmorph.passes.target.detect import native_target
+
+    return native_target()
+
+
+def test_reports_are_data_of_any_proxy() -> None:
+    scores = {"a": ScoreReport("A", 1.0, 2.0), "b": ScoreReport("B", rejected=3)}
+    report = Report("m", "d", scores, 1, 1, 1, 1, ())
+    content = json.loads(report.to_json())
+    assert (content["a_optimized"], content["b_original"], content["rejected_b"]) == (2.0, None, 3)
+    assert "scores" not in content
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (SearchSettings(batch_size=0), "'batch_size': expected an integer of at least 1, got 0"),
+        (SearchSettings(repeats=-1), "'repeats': expected an integer of at least 1, got -1"),
+        (SearchSettings(tune=0.0), "'tune': expected a positive number of seconds"),
+        (SearchSettings(inherit="median"), "'inherit': expected slice, mean, salient or least-error, got 'median'"),
+        (SearchSettings(target="zen55"), "'target': no processor 'zen55' is known; did you mean 'zen5'"),
+    ],
+)
+def test_wrong_settings(settings: SearchSettings, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        settings.check()
+
+
+def test_nothing_is_warned_of_without_a_reason(program: Program) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert judge(program).judge(candidate(GROUP)).outcome == "accepted"
