@@ -23,14 +23,17 @@ _HOME = {
     "IllegalTransform": "loopmorph.passes.errors",
     "ImportRefused": "loopmorph.passes.errors",
     "LoopmorphError": "loopmorph.passes.errors",
+    "LoopmorphWarning": "loopmorph.passes.errors",
+    "WrongResult": "loopmorph.passes.errors",
     "Program": "loopmorph.pipelines.program",
     "import_model": "loopmorph.pipelines.program",
-    "Executable": "loopmorph.pipelines.compile",
+    "Executable": "loopmorph.pipelines.codegen.executable",
     "compile": "loopmorph.pipelines.compile",
     "FisherScore": "loopmorph.pipelines.legality.fisher",
     "fisher_potential": "loopmorph.pipelines.legality.fisher",
     "load_model": "loopmorph.pipelines.search.saved_model",
     "Result": "loopmorph.pipelines.search.optimize",
+    "SearchSettings": "loopmorph.pipelines.search.optimize",
     "optimize": "loopmorph.pipelines.search.optimize",
     "replay": "loopmorph.pipelines.search.optimize",
     "load_schedule": "loopmorph.pipelines.schedules",
@@ -46,12 +49,15 @@ if TYPE_CHECKING:
         IllegalTransform,
         ImportRefused,
         LoopmorphError,
+        LoopmorphWarning,
+        WrongResult,
     )
-    from loopmorph.pipelines.compile import Executable, compile
+    from loopmorph.pipelines.codegen.executable import Executable
+    from loopmorph.pipelines.compile import compile
     from loopmorph.pipelines.legality.fisher import FisherScore, fisher_potential
     from loopmorph.pipelines.program import Program, import_model
     from loopmorph.pipelines.schedules import load_schedule
-    from loopmorph.pipelines.search.optimize import Result, optimize, replay
+    from loopmorph.pipelines.search.optimize import Result, SearchSettings, optimize, replay
     from loopmorph.pipelines.search.saved_model import load_model
 
 

@@ -1,15 +1,66 @@
-"""Progress bars of the commands."""
+"""Progress bars of the commands, on standard error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.progress import Progress
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from loopmorph.pipelines.support.progress import Progress as Tell
 
 
 @contextmanager
-def showing(bars: Progress) -> Iterator[None]:
+def stage_bars() -> Iterator[Tell]:
+    """A bar for each stage, which stays, with seconds a step and the time that is left."""
+    bars = _bars(TextColumn("{task.description:>8}"), TextColumn("{task.fields[rate]}"), transient=False)
+    tasks: dict[str, TaskID] = {}
+
+    def tell(stage: str, done: int, of: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=of, rate="")
+        task = tasks[stage]
+        elapsed = bars.tasks[task].elapsed or 0.0
+        rate = f"{elapsed / done:.1f} s each" if done else ""
+        bars.update(task, completed=done, total=of, rate=rate)
+
+    with _showing(bars):
+        yield tell
+
+
+@contextmanager
+def one_bar() -> Iterator[Tell]:
+    """One bar, which goes away, for what is at hand, with the time that is left."""
+    bars = _bars(TextColumn("{task.description:<40}"), transient=True)
+    task = bars.add_task("starting", total=1)
+
+    def tell(what: str, done: int, of: int) -> None:
+        bars.update(task, description=what, completed=done, total=of)
+
+    with _showing(bars):
+        yield tell
+
+
+def _bars(first: ProgressColumn, *more: ProgressColumn, transient: bool) -> Progress:
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (first, BarColumn(), MofNCompleteColumn(), *more, *times)
+    return Progress(*columns, console=Console(stderr=True), transient=transient)
+
+
+@contextmanager
+def _showing(bars: Progress) -> Iterator[None]:
     """Shows the bars; an error takes them away, so that its one line stands alone."""
     bars.start()
     try:

@@ -15,9 +15,7 @@ Another project makes its own tool with its own dialects by overriding the hooks
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +29,12 @@ from torch_mlir.passmanager import PassManager
 import loopmorph
 from loopmorph.dialects import morph
 from loopmorph.passes.base import Pass
-from loopmorph.passes.errors import ArgumentError, DataError, LoopmorphError
+from loopmorph.passes.errors import ArgumentError, DataError, IllegalTransform, LoopmorphError
 from loopmorph.passes.pipeline import Pipeline, parse_pipeline, run_pipeline
 from loopmorph.passes.registry import all_passes
 from loopmorph.passes.text.pipeline_options import describe_options
 from loopmorph.pipelines.schedules import fill, find_schedule, read_schedule, schedules
-from loopmorph.pipelines.search.report import current_umask
+from loopmorph.pipelines.support.files import replace_file
 from loopmorph.tools.opt_diagnostics import Report, compare, from_diagnostic, from_error
 from loopmorph.tools.opt_input import STDIN, Part, parse, read_text, split
 
@@ -59,6 +57,7 @@ class OptOptions:
     mlir_timing: bool = False
     mlir_print_debuginfo: bool = False
     allow_unregistered_dialect: bool = False
+    explain: bool = False
 
 
 class OptTool:
@@ -115,7 +114,7 @@ class OptTool:
     def _process(self, part: Part, options: OptOptions) -> tuple[str | None, list[Report]]:
         """The text of the part's result, None where it failed, and the errors, which have been shown."""
         reports: list[Report] = []
-        printed = None
+        printed, explanation = None, ""
         with ir.Context() as context, ir.Location.unknown():
             context.allow_unregistered_dialects = options.allow_unregistered_dialect
             if options.mlir_print_ir_after_all or options.mlir_print_ir_after_change:
@@ -129,6 +128,8 @@ class OptTool:
                 printed = text.rstrip("\n") + "\n"
             except (LoopmorphError, ir.MLIRError) as error:
                 reports += from_error(error, part.source)
+                if options.explain and isinstance(error, IllegalTransform) and error.explain is not None:
+                    explanation = error.explain()
             finally:
                 handler.detach()
         if options.verify_diagnostics:
@@ -136,6 +137,8 @@ class OptTool:
         for report in reports:
             if report.severity != "note":
                 click.echo(str(report), err=True)
+        if explanation:
+            click.echo(explanation, err=True)
         return printed, [report for report in reports if report.severity == "error"]
 
     def _configure(self, manager: PassManager, options: OptOptions) -> None:
@@ -183,6 +186,7 @@ def make_command(tool: OptTool) -> click.Command:
     @click.option("--mlir-timing", is_flag=True, help="Print how long each pass took.")
     @click.option("--mlir-print-debuginfo", is_flag=True, help="Print locations.")
     @click.option("--allow-unregistered-dialect", is_flag=True, help="Accept operations of unknown dialects.")
+    @click.option("--explain", is_flag=True, help="Show the nest that a refusal is about, the culprit lines marked.")
     @click.option("--list-passes", is_flag=True, help="List loopmorph's passes and those of plug-ins, and leave.")
     @click.option("--list-schedules", is_flag=True, help="List the schedules that come with loopmorph, and leave.")
     @click.option("--version", is_flag=True, help="Print the version, and leave.")
@@ -276,17 +280,8 @@ def write_text(path: str, text: str) -> None:
     if path == STDIN:
         click.echo(text, nl=False)
         return
-    target = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            os.chmod(temporary, 0o666 & ~current_umask())
-            os.replace(temporary, target)
-        except OSError:
-            os.unlink(temporary)
-            raise
+        replace_file(Path(path), lambda file: file.write(text.encode()))
     except OSError as error:
         raise DataError(f"cannot write '{path}': {error.strerror}") from error
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +9,13 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.tools.bars import showing
+from loopmorph.pipelines.support.files import check_writable, write_atomically
+from loopmorph.tools.bars import one_bar
 
 if TYPE_CHECKING:
-    from loopmorph.pipelines.bench.bench import Progress as Tell
     from loopmorph.pipelines.bench.result import BenchResult, ThreadResult
 
 _WRONG = 1e-3  # a relative error that rounding does not explain
@@ -74,7 +70,7 @@ def bench_command(
         from loopmorph.pipelines.bench.roofline import require_matplotlib
 
         require_matplotlib()
-    with _progress() as tell:
+    with one_bar() as tell:
         result = bench(
             model,
             threads=counts,
@@ -102,35 +98,7 @@ def _names(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def check_writable(option: str, path: Path | None) -> None:
-    """Refuses, before any long work, a file that could not be written after it."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise ArgumentError(option, f"cannot write '{path}': it is a folder")
-    if not path.parent.is_dir():
-        raise ArgumentError(option, f"cannot write '{path}': there is no folder '{path.parent}'")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ArgumentError(option, f"cannot write '{path}': no permission to write to '{path.parent}'")
-
-
-@contextmanager
-def _progress() -> Iterator[Tell]:
-    """One bar on standard error, for the stage at hand."""
-    columns = (TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bars = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bars.add_task("starting", total=1)
-
-    def tell(stage: str, done: int, of: int) -> None:
-        bars.update(task, description=stage, completed=done, total=of)
-
-    with showing(bars):
-        yield tell
-
-
 def _write(result: BenchResult, json_path: Path | None, plot: Path | None) -> None:
-    from loopmorph.pipelines.search.report import write_atomically
-
     if json_path is not None:
         write_atomically(json_path, lambda file: file.write(result.to_json().encode()))
     if plot is not None:

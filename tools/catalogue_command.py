@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from loopmorph.tools.cli_bench import check_writable
+from loopmorph.pipelines.support.files import check_writable, write_atomically
 
 
 @click.command("catalogue")
@@ -19,7 +19,6 @@ def catalogue_command(output: Path | None) -> None:
     """
     check_writable("output", output)
     from loopmorph.pipelines.catalogue.page import catalogue
-    from loopmorph.pipelines.search.report import write_atomically
 
     page = catalogue()
     if output is None:

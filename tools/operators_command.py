@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -13,14 +11,12 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from loopmorph.tools.bars import showing
-from loopmorph.tools.cli_bench import check_writable
+from loopmorph.pipelines.support.files import check_writable, write_atomically
+from loopmorph.tools.bars import one_bar
 
 if TYPE_CHECKING:
-    from loopmorph.pipelines.bench.operators import Progress as Tell
     from loopmorph.pipelines.bench.operators_result import LayerOperators, OperatorRow, OperatorsResult
 
 
@@ -69,7 +65,7 @@ def operators_command(
         from loopmorph.pipelines.bench.roofline import require_matplotlib
 
         require_matplotlib()
-    with _progress() as tell:
+    with one_bar() as tell:
         result = compare_operators(
             model, chosen, layers=names, threads=threads, algorithm=algorithm, seed=seed, progress=tell
         )
@@ -77,30 +73,7 @@ def operators_command(
     _write(result, json_path, plot)
 
 
-@contextmanager
-def _progress() -> Iterator[Tell]:
-    """One bar on standard error: the operator at hand, and the time that is left."""
-    columns = (
-        TextColumn("{task.description:<40}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    bars = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bars.add_task("starting", total=1)
-
-    def tell(what: str, done: int, of: int) -> None:
-        bars.update(task, description=what, completed=done, total=of)
-
-    with showing(bars):
-        yield tell
-
-
 def _write(result: OperatorsResult, json_path: Path | None, plot: Path | None) -> None:
-    from loopmorph.pipelines.search.report import write_atomically
-
     if json_path is not None:
         write_atomically(json_path, lambda file: file.write(result.to_json().encode()), argument="json")
     if plot is not None:

@@ -1,0 +1,31 @@
+"""`loopmorph import`: a network as MLIR."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from loopmorph.pipelines.support.files import write_atomically
+
+
+@click.command("import")
+@click.argument("model")
+@click.option("--stage", type=click.Choice(["linalg", "affine"]), default="affine", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead of to standard output.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights.")
+def import_command(model: str, stage: str, output: Path | None, seed: int) -> None:
+    """Print MODEL as MLIR; the weights stay outside, as named arguments."""
+    from loopmorph.pipelines.ingress.importer import import_to_linalg
+    from loopmorph.pipelines.ingress.models import resolve_model
+    from loopmorph.pipelines.program import import_model
+
+    loaded = resolve_model(model, seed=seed)
+    if stage == "linalg":
+        text = str(import_to_linalg(loaded.model, loaded.example_inputs).module)
+    else:
+        text = str(import_model(loaded.model, loaded.example_inputs))
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+    else:
+        write_atomically(output, lambda file: file.write(text.encode()), argument="output")

@@ -1,0 +1,147 @@
+"""`loopmorph optimize`: a faster network that stays legal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from loopmorph.pipelines.support.files import prepare_folder, write_atomically
+from loopmorph.tools.bars import stage_bars
+
+if TYPE_CHECKING:
+    from loopmorph.pipelines.ingress.models import LoadedModel
+    from loopmorph.pipelines.search.optimize import Result
+    from loopmorph.pipelines.search.report import Report
+
+POSITIVE = click.IntRange(min=1)
+_LISTED = 6
+
+
+@click.command("optimize")
+@click.argument("model")
+@click.option("--data", type=click.Path(path_type=Path), help="CIFAR-10 python batches, an image folder, or an .npz.")
+@click.option("--candidates", type=POSITIVE, default=1000, show_default=True, help="Candidates to draw.")
+@click.option("--threads", type=POSITIVE, default=1, show_default=True, help="Threads of the compiled code.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, candidates and images.")
+@click.option("--batch-size", type=POSITIVE, default=64, show_default=True, help="Images for Fisher Potential.")
+@click.option("--repeats", type=POSITIVE, default=1, show_default=True, help="Initialisations for Fisher Potential.")
+@click.option("--tune", type=float, metavar="SECONDS", help="Tune original and result, for so long each.")
+@click.option(
+    "--inherit",
+    type=click.Choice(["slice", "mean", "salient", "least-error"]),
+    default="least-error",
+    show_default=True,
+    help="Old weights where channels go: the first ones', their mean, the most salient ones', or the best of these.",
+)
+@click.option("--target", metavar="NAME", help="The processor to optimise for; see 'loopmorph target'.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for report, schedule, IR and weights.")
+def optimize_command(
+    model: str,
+    data: Path | None,
+    candidates: int,
+    threads: int,
+    seed: int,
+    batch_size: int,
+    repeats: int,
+    tune: float | None,
+    inherit: str,
+    target: str | None,
+    out: Path | None,
+) -> None:
+    """Search for a faster, Fisher-legal MODEL. Ctrl-C ends the search early and keeps what was found."""
+    from loopmorph.pipelines.ingress.models import resolve_model
+    from loopmorph.pipelines.search.optimize import SearchSettings, optimize
+
+    settings = SearchSettings(batch_size, repeats, tune, inherit, model, target)
+    settings.check()
+    if out is not None:
+        prepare_folder(out)
+    loaded = resolve_model(model, seed=seed)
+    with stage_bars() as tell:
+        result = optimize(
+            loaded.model,
+            loaded.example_inputs,
+            data,
+            candidates=candidates,
+            seed=seed,
+            threads=threads,
+            settings=settings,
+            progress=tell,
+        )
+    if out is not None:
+        _write_results(out, result, loaded, seed)
+    _print_report(result.report, out)
+
+
+def _write_results(out: Path, result: Result, loaded: LoadedModel, seed: int) -> None:
+    from loopmorph.pipelines.search.saved_model import save_model
+
+    schedule = result.schedule
+    write_atomically(out / "report.json", lambda file: file.write(result.report.to_json().encode()))
+    write_atomically(out / "schedule.mlir", lambda file: file.write(schedule.encode()))
+    write_atomically(out / "optimized.mlir", lambda file: file.write(str(result.program).encode()))
+    write_atomically(
+        out / "model.pt",
+        lambda file: save_model(file, result.model, model=loaded.name, seed=seed, schedule=schedule),
+    )
+
+
+def _print_report(report: Report, out: Path | None) -> None:
+    console = Console()
+    table = Table(title=f"{report.model}: layers that changed")
+    table.add_column("layer", overflow="fold")
+    table.add_column("transformations", overflow="fold")
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column("MACs", justify="right", no_wrap=True)
+    for layer in report.layers:
+        steps = "\n".join(_short(step, layer.name) for step in layer.transforms) or "follows another layer"
+        times = "-" if layer.ms_before is None else f"{layer.ms_before:.3f} -> {layer.ms_after:.3f}"
+        share = f"1/{layer.macs_before / layer.macs_after:.3g}" if layer.macs_after else "-"
+        table.add_row(layer.name, steps, times, share)
+    console.print(table)
+    stopped = " (stopped early)" if report.interrupted else ""
+    console.print(
+        f"candidates {report.candidates}{stopped}: structure refused {report.rejected_structure}, "
+        + "".join(f"{s.title.split()[0]} refused {s.rejected}, " for s in report.scores.values())
+        + f"failed {report.failed}"
+    )
+    if report.wrong:
+        console.print(f"WRONG RESULTS {report.wrong}: code that differs from PyTorch was left out; please report it")
+    console.print(f"data: {report.data}")
+    for score in report.scores.values():
+        if score.original is not None and score.optimized is not None:
+            verdict = "legal" if report.legal else "NOT legal"
+            console.print(f"{score.title} {score.original:.6g} -> {score.optimized:.6g}: {verdict}")
+    console.print(f"MACs {report.macs_before:,} -> {report.macs_after:,}", highlight=False)
+    console.print(f"parameters {report.parameters_before:,} -> {report.parameters_after:,}", highlight=False)
+    if report.speedup is not None:
+        console.print(
+            f"time {report.baseline_ms:.2f} ms -> {report.optimized_ms:.2f} ms: speed-up {report.speedup:.2f}x, "
+            f"largest difference from PyTorch {report.max_abs_error:.1e}"
+        )
+    if report.inherited_error is not None:
+        console.print(f"outputs with the inherited weights, before fine-tuning: {report.inherited_error:.1%} away")
+    errors = list(report.inherited_errors.values())
+    if len(errors) == 1 or len(set(errors)) > 1:  # otherwise it makes no difference
+        tried = ", ".join(f"{way} {error:.1%}" for way, error in report.inherited_errors.items())
+        console.print(f"weights inherited by {report.inherit}; tried: {tried}", highlight=False)
+    if report.padded_channels:
+        console.print(f"channels padded to the vector width: {'; '.join(report.padded_channels)}", highlight=False)
+    if out is not None:
+        console.print(f"written to {out}: report.json schedule.mlir optimized.mlir model.pt", highlight=False)
+
+
+def _short(step: str, layer: str) -> str:
+    """A step without what the row says already: `morph-group{layer=conv1 factor=2}` as `group factor=2`."""
+    name, _, options = step.removeprefix("morph-").removesuffix("}").partition("{")
+    return " ".join([name, *(_first_of(o) for o in options.split() if o != f"layer={layer}")])
+
+
+def _first_of(option: str) -> str:
+    """A long list by its beginning: `keep=0,3,4,...`."""
+    items = option.split(",")
+    return option if len(items) <= _LISTED else ",".join([*items[:_LISTED], "..."])
