@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo check lint format types lit test docs wheel clean
+.PHONY: help venv package demo check lint format types lit test docs wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf 'make %-8s %s\n' "$$name" "$$text"; done
@@ -36,19 +36,22 @@ demo: $(STAMP) ## optimise ResNet-18 with 20 candidates; the results go to out/d
 
 check: lint types lit test ## lint, types, lit and pytest
 
-lint: $(STAMP) ## ruff: rules and format
+lint: $(STAMP) package ## ruff: rules and format; import-linter: who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	cd build/package && ../../$(BIN)/lint-imports --no-cache ../../pyproject.toml
 
 format: $(STAMP) ## let ruff repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# mypy reads the rooms where a wheel puts them, inside the package, so that each module has its one true name.
-types: $(STAMP) ## mypy over the whole package
-	@rm -rf build/types && mkdir -p build/types/loopmorph
-	@ln -s $(foreach f,$(wildcard loopmorph/*.py*),../../../$(f)) ../../../passes ../../../dialects ../../../pipelines ../../../tools build/types/loopmorph/
-	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
+# The rooms where a wheel puts them, inside the package, so that each module has its one true name.
+package:
+	@rm -rf build/package && mkdir -p build/package/loopmorph
+	@ln -s $(foreach f,$(wildcard loopmorph/*.py*),../../../$(f)) ../../../passes ../../../dialects ../../../pipelines ../../../tools build/package/loopmorph/
+
+types: $(STAMP) package ## mypy over the whole package
+	cd build/package && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
 
 lit: $(STAMP) ## the FileCheck tests
 	$(BIN)/lit -v -j $(JOBS) $(LIT_ARGS) test/lit
