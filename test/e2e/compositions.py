@@ -17,14 +17,17 @@ from torch_mlir import ir
 
 from loopmorph.dialects.morph import schedule_text
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.coupling.coupling import is_reduction
-from loopmorph.passes.base import OptionValue, Transformation
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.roles import is_reduction
+from loopmorph.passes.base import OptionValue
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Nest, find_nest, nests
+from loopmorph.passes.nest import Nest, nests
 from loopmorph.passes.registry import all_passes
+from loopmorph.passes.transformation import Transformation
 from loopmorph.pipelines.compile import Executable
+from loopmorph.pipelines.network import copy_module
 from loopmorph.pipelines.oracle.nest_module import NestModule
-from loopmorph.pipelines.program import Program, copy_module, import_model
+from loopmorph.pipelines.program import Program, import_model
 
 FEWEST_STEPS, MOST_STEPS = 2, 8
 TOLERANCE = 1e-4  # of the largest output

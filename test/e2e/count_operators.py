@@ -36,20 +36,22 @@ from torch import nn
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.address import layer_nests
 from loopmorph.passes.affine_expr import from_linear, linear_form, substitute, used_dims
-from loopmorph.passes.analysis.coupling.coupling import is_reduction, parameter_name
-from loopmorph.passes.base import Transformation
+from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.partition import Partition
 from loopmorph.passes.loop.split import Split
-from loopmorph.passes.nest import Access, Nest, layer_nests
+from loopmorph.passes.nest import Access, Nest
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.passes.neural.depthwise import Depthwise
 from loopmorph.passes.neural.group import Group
 from loopmorph.passes.neural.mix import Mix
 from loopmorph.passes.neural.narrow import Narrow
-from loopmorph.pipelines.program import copy_module, import_model
+from loopmorph.passes.transformation import Transformation
+from loopmorph.pipelines.network import copy_module
+from loopmorph.pipelines.program import import_model
 
 LAYER = "0"
 ROLES = (marks.MAIN, marks.EXPAND, marks.MIX, marks.MIX_IN)
@@ -148,7 +150,7 @@ def _nest_form(nest: Nest, merged: bool, numbers: dict[object, int]) -> str:
 def _memref_text(access: Access, numbers: dict[object, int]) -> str:
     """Parameters by their shape, everything else also by the order in which the layer meets it."""
     shape = tuple(ir.MemRefType(access.memref.type).shape)
-    if parameter_name(access.memref) is not None:
+    if marks.parameter_name(access.memref) is not None:
         return f"parameter{shape}"
     return f"{access.kind}{numbers.setdefault(access.memref, len(numbers))}{shape}"
 

@@ -9,13 +9,13 @@ from jit import run_affine
 from loop_programs import Program, program
 from torch_mlir import ir
 
-from loopmorph.passes.base import Transformation
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
-from loopmorph.passes.nest import find_nest
+from loopmorph.passes.transformation import Transformation
 
 LANES = 16
 ORDER = ("co.0.0", "oh", "ow.0", "ci.0", "kh", "kw", "ci.1", "ow.1", "co.0.1", "co.1")

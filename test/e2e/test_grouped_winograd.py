@@ -8,13 +8,14 @@ from networks import randomized
 from torch import nn
 
 from loopmorph.passes import marks
-from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.lowering.to_llvm import layout_passes
+from loopmorph.passes.marks import recorded_steps
 from loopmorph.passes.nest import nest_roots
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
-from loopmorph.passes.target.machine import native_machine
+from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.compile import compile
-from loopmorph.pipelines.program import Program, copy_module, import_model
+from loopmorph.pipelines.network import copy_module
+from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.zoo import ZOO
 
 NETWORK = "resnext29_2x64d"
@@ -30,8 +31,8 @@ def network() -> Program:
 
 
 def test_its_grouped_convolutions_become_transforms_and_products(network):
-    module, machine = copy_module(network.module), native_machine()
-    for step in (*layout_passes(), DefaultSchedule(width=machine.lanes, registers=machine.registers)):
+    module, target = copy_module(network.module), native_target()
+    for step in (*layout_passes(target), DefaultSchedule(target=str(target))):
         step.run(module.operation)
     steps = recorded_steps(module.operation)
     with module.context:

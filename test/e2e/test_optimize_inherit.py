@@ -12,6 +12,7 @@ from networks import Residual, image, randomized
 import loopmorph as lm
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.oracle.inherit import CHOICES
+from loopmorph.pipelines.search.optimize import SearchSettings
 from loopmorph.tools.cli import main
 
 UNIT = Path(__file__).resolve().parents[1] / "unit"
@@ -51,4 +52,4 @@ def test_another_word_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -> Non
     assert main(["optimize", "factories:residual", "--inherit", "median"]) == 2
     assert "'median' is not one of 'slice', 'mean', 'salient', 'least-error'" in capfd.readouterr().err
     with pytest.raises(lm.ArgumentError, match="'inherit': expected slice, mean, salient or least-error, got 'median'"):
-        lm.optimize(Residual(), (image(),), inherit="median")
+        lm.optimize(Residual(), (image(),), settings=SearchSettings(inherit="median"))

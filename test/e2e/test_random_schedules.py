@@ -27,14 +27,18 @@ from torch.nn import functional
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.base import OptionValue, Transformation
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.base import OptionValue
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform
 from loopmorph.passes.lowering.to_llvm import plan_functions
-from loopmorph.passes.nest import Nest, find_nest, nests
+from loopmorph.passes.nest import Nest, nests
 from loopmorph.passes.registry import all_passes
+from loopmorph.passes.target.detect import native_target
+from loopmorph.passes.transformation import Transformation
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.measure.worker_protocol import RunJob
-from loopmorph.pipelines.program import Program, copy_module, import_model
+from loopmorph.pipelines.network import copy_module
+from loopmorph.pipelines.program import Program, import_model
 
 MOST_STEPS = 6
 TOLERANCE = 1e-4  # of the largest output
@@ -329,7 +333,7 @@ def require_equal(network: Network, module: ir.Module, steps: Sequence[str], wor
 def refused_choice(module: ir.Module) -> str:
     """Why the default schedule cannot follow a choice, which only it can judge."""
     try:
-        plan_functions(copy_module(module))
+        plan_functions(copy_module(module), native_target())
     except (ArgumentError, IllegalTransform) as refusal:
         return str(refusal)
     return ""

@@ -9,9 +9,9 @@ import pytest
 from jit import run_affine
 from torch_mlir import ir
 
-from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
+from loopmorph.passes.marks import recorded_steps
 
 
 def nest(loops: dict[str, int], body: str, layer: str, role: str = "main") -> str:

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from jit import run_affine
 from torch_mlir import ir
 
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.dependence.dependence import access_relation, domain
-from loopmorph.passes.base import Transformation, recorded_steps
 from loopmorph.passes.errors import LoopmorphError
-from loopmorph.passes.nest import Nest, find_nest, nests
+from loopmorph.passes.marks import recorded_steps
+from loopmorph.passes.nest import Nest, nests
+from loopmorph.passes.transformation import Transformation
 
 KEPT: list[ir.Module] = []  # a view dangles once its module is gone
 

@@ -18,12 +18,13 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.bench.bench import bench
 from loopmorph.pipelines.bench.bench_worker import randomise_statistics
-from loopmorph.pipelines.bench.contenders import missing, relative_error
+from loopmorph.pipelines.bench.contenders import missing
 from loopmorph.pipelines.bench.direct_code import with_algorithm
 from loopmorph.pipelines.bench.result import BenchResult, LayerRow, Missing, Row, ThreadResult
 from loopmorph.pipelines.bench.roofline import roofline
 from loopmorph.pipelines.compile import compile
 from loopmorph.pipelines.program import import_model
+from loopmorph.pipelines.support.agreement import largest_error
 from loopmorph.tools.cli import main
 
 NETWORK = """
@@ -211,10 +212,10 @@ def test_statistics_depend_on_the_seed_alone() -> None:
 
 def test_relative_error() -> None:
     a, b = np.array([1.0, -4.0]), np.array([1.0, -5.0])
-    assert relative_error((a,), (b,)) == pytest.approx(0.2)
-    assert relative_error((a, b), (a,)) == float("inf")
-    assert relative_error((a[:1],), (a,)) == float("inf")
-    assert np.isnan(relative_error((np.array([np.nan]),), (np.array([1.0]),)))
+    assert largest_error((a,), (b,)) == pytest.approx(0.2)
+    assert largest_error((a, b), (a,)) == float("inf")
+    assert largest_error((a[:1],), (a,)) == float("inf")
+    assert np.isnan(largest_error((np.array([np.nan]),), (np.array([1.0]),)))
 
 
 def layer(name: str, gflops: float | None, n_bytes: int = 1000, same_as: str | None = None) -> LayerRow:

@@ -10,10 +10,10 @@ from typing import ClassVar
 import pytest
 from torch_mlir import ir
 
-from loopmorph.passes.base import Kind, Transformation
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.neural.depthwise import Depthwise
 from loopmorph.passes.registry import OWN_PACKAGES, all_passes
+from loopmorph.passes.transformation import Kind, Transformation
 from loopmorph.pipelines.catalogue.docstrings import describe, require_complete
 from loopmorph.pipelines.catalogue.page import catalogue
 from loopmorph.pipelines.schedules import read_schedule, schedules

@@ -8,13 +8,13 @@ from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
-from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.lowering.to_llvm import layout_passes
+from loopmorph.passes.marks import recorded_steps
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
-from loopmorph.passes.target.machine import native_machine
-from loopmorph.pipelines.program import copy_module
+from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.network import copy_module
 
-LANES = native_machine().lanes
+LANES = native_target().lanes
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def program() -> lm.Program:
 def scheduled(module: ir.Module) -> list[str]:
     """The steps that the default schedule takes."""
     module = copy_module(module)
-    machine = native_machine()
-    for step in (*layout_passes(), DefaultSchedule(width=machine.lanes, registers=machine.registers)):
+    target = native_target()
+    for step in (*layout_passes(target), DefaultSchedule(target=str(target))):
         step.run(module.operation)
     return recorded_steps(module.operation)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 import loopmorph as lm
 from loopmorph.passes import marks
-from loopmorph.passes.nest import find_nest
+from loopmorph.passes.address import find_nest
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from transformed import network
 
 import loopmorph as lm
 from loopmorph.passes import marks
-from loopmorph.passes.nest import find_nest, layer_nests
+from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.pipelines.program import Program
 

@@ -14,11 +14,12 @@ from torch_mlir import ir
 from transformed import agrees, imported
 
 import loopmorph as lm
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.coupling.classes import DimensionClass, dimension_classes
 from loopmorph.passes.analysis.coupling.coupling import Coupling
-from loopmorph.passes.nest import find_nest
 from loopmorph.passes.neural.shrink import shrink
-from loopmorph.pipelines.program import Program, copy_module
+from loopmorph.pipelines.network import copy_module
+from loopmorph.pipelines.program import Program
 
 
 class PaddedShortcut(nn.Module):

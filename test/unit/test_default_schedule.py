@@ -9,17 +9,20 @@ from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
+from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.affine_expr import evaluate
-from loopmorph.passes.base import SCHEDULE_ATTRIBUTE, recorded_steps
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.layout.blocked_layout import BlockedLayout
 from loopmorph.passes.layout.forward_copies import ForwardCopies
 from loopmorph.passes.layout.local_borders import LocalBorders
 from loopmorph.passes.lowering.to_llvm import layout_passes
-from loopmorph.passes.nest import Access, Nest, find_nest, layer_nests
+from loopmorph.passes.marks import SCHEDULE, recorded_steps
+from loopmorph.passes.nest import Access, Nest
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
-from loopmorph.pipelines.program import Program, copy_module
+from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.network import copy_module
+from loopmorph.pipelines.program import Program
 
 WIDTH = 16
 
@@ -63,7 +66,7 @@ def test_the_recorded_steps_replay_to_the_same_program() -> None:
     once, again = scheduled(before), copy_module(before)
     run_pipeline(again.operation, ",".join(recorded_steps(once.operation)))
     for module in (once, again):
-        del module.operation.attributes[SCHEDULE_ATTRIBUTE]
+        del module.operation.attributes[SCHEDULE]
     assert str(again) == str(once)
 
 
@@ -126,7 +129,7 @@ def test_weights_lie_in_the_order_in_which_they_are_read(layers: list[nn.Module]
     """Whatever nests prepare them: so one stream goes from memory to the core."""
     program = lm.import_model(nn.Sequential(*layers).eval(), (torch.randn(1, layers[0].in_channels, 10, 10),))
     module = copy_module(program.apply(f"morph-choose{{layer=0 {choice}}}").module)
-    for step in layout_passes():
+    for step in layout_passes(native_target()):
         step.run(module.operation)
     after = scheduled(module)  # the nest does not keep it alive
     nest = find_nest(after.operation, "0")

@@ -14,9 +14,9 @@ from loopmorph.passes.analysis.dependence.dependence import (
     carried,
     dependences,
     domain,
-    reductions,
     reordering_violation,
 )
+from loopmorph.passes.analysis.dependence.reductions import reductions
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest, nests
 

@@ -11,7 +11,8 @@ import loopmorph as lm
 from loopmorph.passes import marks
 from loopmorph.passes.lowering.fold_scale import FoldScale
 from loopmorph.passes.nest import nests
-from loopmorph.pipelines.program import Program, copy_module, import_model
+from loopmorph.pipelines.network import copy_module
+from loopmorph.pipelines.program import Program, import_model
 
 
 def folded(model: nn.Module, *shape: int) -> ir.Module:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformed import network
 
 import loopmorph as lm
-from loopmorph.passes.nest import find_nest
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.neural.group import Group
 from loopmorph.pipelines.program import Program
 

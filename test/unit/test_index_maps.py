@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import evaluate
-from loopmorph.passes.analysis.index_maps import Reach, each_once, includes, invert
+from loopmorph.passes.analysis.memory.index_maps import Reach, each_once, includes, invert
 
 # Index maps over two iterators, on one axis or two.
 MAPS = (

@@ -15,8 +15,12 @@ import torch
 from torch import nn
 
 import loopmorph as lm
-from loopmorph.pipelines.codegen.compiled_code import compiled_code
-from loopmorph.pipelines.codegen.object_code import ObjectCode, ObjectFileError
+from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.codegen.jit import Jitted
+from loopmorph.pipelines.codegen.library import Library, LibraryError, link
+from loopmorph.pipelines.codegen.lowered import lower
+from loopmorph.pipelines.codegen.native import native_code
+from loopmorph.pipelines.network import copy_module
 from loopmorph.pipelines.store import code_cache as module
 from loopmorph.pipelines.store.code_cache import CodeCache, Entry, key_of
 
@@ -45,6 +49,17 @@ def network(channels: int = 2) -> nn.Module:
 
 def build(model: nn.Module | None = None, threads: int = 1) -> lm.Executable:
     return lm.compile(model or network(), (torch.zeros(SHAPE),), threads=threads)
+
+
+def object_file(program: lm.Program) -> bytes:
+    lowered = lower(copy_module(program.module), native_target())
+    code = Jitted(lowered)
+    native_code(code, lowered.interface)
+    return code.object_file()
+
+
+def code_key(program: lm.Program) -> str:
+    return key_of("code", str(native_target()), "1", str(program.module))
 
 
 def stored(folder: Path) -> list[tuple[str, bytes]]:
@@ -77,14 +92,11 @@ def test_a_second_build_finds_the_code_and_computes_the_same(folder: Path, threa
 
 def test_the_code_that_is_kept_is_the_code_that_is_compiled(folder: Path) -> None:
     program = lm.import_model(network(), (torch.zeros(SHAPE),))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOOPMORPH_CODE_CACHE", "0")
-        compiled = compiled_code(program, 1)
     lm.compile(program)
     cache = CodeCache()
-    entry = cache.get(key_of("code", "1", str(program.module)))
+    entry = cache.get(code_key(program))
     cache.close()
-    assert entry is not None and entry.content == compiled.run.object_file()
+    assert entry is not None and entry.content == link(object_file(program))
 
 
 def test_other_weights_use_the_same_code(folder: Path) -> None:
@@ -148,9 +160,9 @@ def test_a_changed_entry_is_ignored_with_a_warning(folder: Path, column: str) ->
 def test_an_entry_that_is_no_code_is_ignored_with_a_warning(folder: Path) -> None:
     program = lm.import_model(network(), (torch.zeros(SHAPE),))
     cache = CodeCache()
-    cache.put(key_of("code", "1", str(program.module)), Entry({"steps": [], "arguments": {}}, b"no code" * 20))
+    cache.put(code_key(program), Entry({"steps": [], "arguments": {}}, b"no code" * 20))
     cache.close()
-    with pytest.warns(UserWarning, match="is ignored: no relocatable ELF file"):
+    with pytest.warns(UserWarning, match="is ignored: it cannot be loaded"):
         assert not lm.compile(program).cached
     assert lm.compile(program).cached
 
@@ -193,16 +205,26 @@ def test_the_import_is_kept_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x7fELF" + bytes(10), b"text" * 100])
-def test_what_is_no_object_file_is_refused(data: bytes) -> None:
-    with pytest.raises(ObjectFileError, match=r"ELF|expected form"):
-        ObjectCode(data)
+def test_what_is_no_library_is_refused(data: bytes) -> None:
+    with pytest.raises(LibraryError, match="it cannot be loaded"):
+        Library(data)
 
 
 def test_an_object_file_that_is_cut_off_is_refused() -> None:
     program = lm.import_model(nn.Linear(4, 4).eval(), (torch.zeros(1, 4),))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOOPMORPH_CODE_CACHE", "0")
-        whole = compiled_code(program, 1).run.object_file()
+    whole = object_file(program)
     for size in range(0, len(whole), max(1, len(whole) // 20)):
-        with pytest.raises(ObjectFileError):
-            ObjectCode(whole[:size])
+        with pytest.raises(LibraryError, match=r"refuses|no ELF"):
+            link(whole[:size])
+
+
+def test_without_a_linker_nothing_is_kept_and_one_warning_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(module, "_told", set())
+    with pytest.warns(lm.LoopmorphWarning, match="compiled networks are not kept in .*: no linker is found"):
+        assert not build().cached
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not build().cached

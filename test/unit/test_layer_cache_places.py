@@ -8,14 +8,14 @@ from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.lowering.to_llvm import layout_passes, plan_functions
-from loopmorph.passes.nest import find_nest
 from loopmorph.passes.scheduling import layer_group as groups
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
-from loopmorph.passes.target.machine import native_machine
-from loopmorph.pipelines.program import copy_module
+from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.network import copy_module
 
-LANES = native_machine().lanes
+LANES = native_target().lanes
 N_LAYERS = 4
 
 
@@ -43,7 +43,7 @@ def dense(kernel: int = 3) -> tuple[nn.Module, torch.Tensor]:
 
 
 def texts(module: ir.Module) -> list[str]:
-    for each in layout_passes():
+    for each in layout_passes(native_target()):
         each.run(module.operation)
     with module.context:
         mains = [find_nest(module.operation, f"grow.{k}").root.operation for k in range(N_LAYERS)]
@@ -64,9 +64,9 @@ def test_the_module_is_that_of_layers_that_share_nothing(kernel: int, monkeypatc
     model, x = dense(kernel)
     program = lm.import_model(model, (x,))
     shared, alone = copy_module(program.module), copy_module(program.module)
-    plan_functions(shared)
+    plan_functions(shared, native_target())
     monkeypatch.setattr(groups, "_place", lambda *_: None)
-    plan_functions(alone)
+    plan_functions(alone, native_target())
     assert str(shared) == str(alone)
 
 
@@ -76,12 +76,12 @@ def test_the_steps_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = dense()
     module = copy_module(lm.import_model(model, (x,)).module)
 
-    def counted(self: DefaultSchedule, module: ir.Operation, layer: str, machine: object) -> object:
+    def counted(self: DefaultSchedule, module: ir.Operation, layer: str, target: object) -> object:
         asked.append(layer)
-        return steps(self, module, layer, machine)  # type: ignore[arg-type]
+        return steps(self, module, layer, target)  # type: ignore[arg-type]
 
     monkeypatch.setattr(DefaultSchedule, "steps", counted)
-    plan_functions(module)
+    plan_functions(module, native_target())
     assert sum(layer.startswith("grow.") for layer in asked) == 1
     assert sum(layer.startswith("narrow.") for layer in asked) == N_LAYERS
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.measure.profile import layer_times
+from loopmorph.pipelines.measure.profile import profile
 from loopmorph.pipelines.program import import_model
 
 
@@ -27,7 +27,7 @@ class Forked(nn.Module):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_layers_make_up_the_call(threads: int) -> None:
     program = import_model(Forked().eval(), (torch.randn(1, 16, 8, 8),))
-    times = layer_times(program, threads, calls=5)
+    times = profile(program, threads, calls=5)
     assert {"a", "b"} <= set(times.seconds)
     assert "norm" not in times.seconds
     assert all(seconds > 0 for seconds in times.seconds.values())
@@ -37,11 +37,11 @@ def test_the_layers_make_up_the_call(threads: int) -> None:
 
 def test_layers_that_take_longer_show() -> None:
     model = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Conv2d(16, 256, 3, padding=1)).eval()
-    times = layer_times(import_model(model, (torch.randn(1, 16, 32, 32),)), calls=5)
+    times = profile(import_model(model, (torch.randn(1, 16, 32, 32),)), calls=5)
     assert times.seconds["1"] > 3 * times.seconds["0"]  # it computes 144 times as much
 
 
 def test_threads_that_this_computer_does_not_admit_are_refused() -> None:
     program = import_model(nn.Conv2d(16, 16, 1).eval(), (torch.randn(1, 16, 8, 8),))
     with pytest.raises(ArgumentError, match="expected a positive number of threads, got 0"):
-        layer_times(program, 0)
+        profile(program, 0)

@@ -16,13 +16,14 @@ from transformed import network
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import simplify
-from loopmorph.passes.analysis.box import Box, remainder, whole
+from loopmorph.passes.analysis.memory.box import Box, remainder, whole
 from loopmorph.passes.building.layout import Blocking, cuts_for
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.layout.forward_copies import ForwardCopies
 from loopmorph.passes.loop.pack import Pack
 from loopmorph.passes.nest import Nest, functions, nests
-from loopmorph.pipelines.program import Program, copy_module
+from loopmorph.pipelines.network import copy_module
+from loopmorph.pipelines.program import Program
 
 FOLD = "morph-fold-scale,morph-fuse-elementwise"
 FORWARD = f"{FOLD},morph-forward-copies"

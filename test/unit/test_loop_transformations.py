@@ -22,7 +22,6 @@ from loop_programs import (
 )
 from torch_mlir import ir
 
-from loopmorph.passes.base import Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.interchange import Interchange
@@ -31,6 +30,7 @@ from loopmorph.passes.loop.tile import Tile
 from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.nest import Nest
+from loopmorph.passes.transformation import Transformation
 
 pytestmark = pytest.mark.usefixtures("context")
 

@@ -12,15 +12,16 @@ from torch import nn
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.base import recorded_steps
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.lowering.anonymous_layer import anonymous_text
 from loopmorph.passes.lowering.extract_layer import extract_layer
-from loopmorph.passes.lowering.plan_scratch import SCRATCH
-from loopmorph.passes.lowering.split_prepare import PACKED
 from loopmorph.passes.lowering.to_llvm import layout_passes, plan_functions
-from loopmorph.passes.nest import find_nest, functions, nests
-from loopmorph.passes.target.machine import native_machine
-from loopmorph.pipelines.measure.pair_times import TimingCache, anonymous_text, layer_times
+from loopmorph.passes.marks import recorded_steps
+from loopmorph.passes.nest import functions, nests
+from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.measure.meter import WorkerMeter
+from loopmorph.pipelines.measure.timing_cache import TimingCache
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.measure.worker_protocol import RunJob
 from loopmorph.pipelines.program import Program, import_model
@@ -75,7 +76,7 @@ def test_a_layer_that_adds_to_what_another_began_is_refused() -> None:
 @pytest.fixture(scope="module")
 def blocked() -> Program:
     """Layers with as many channels as a vector has lanes."""
-    lanes = native_machine().lanes
+    lanes = native_target().lanes
     convolutions = [nn.Conv2d(lanes, lanes, 3, padding=1) for _ in range(3)]
     return import_model(nn.Sequential(*convolutions).eval(), (torch.randn(1, lanes, 4, 4),))
 
@@ -91,19 +92,19 @@ def test_a_closed_layer_takes_the_blocked_layout_and_pads_nothing(blocked: Progr
     ]  # two corners of the input
     (function,) = functions(module.operation)
     shapes = [list(ir.MemRefType(a.type).shape) for a in function.entry_block.arguments]
-    lanes = native_machine().lanes
+    lanes = native_target().lanes
     assert sorted(shapes) == sorted([[lanes], [lanes, lanes, 3, 3], [1]])  # bias, weight, one element of the input
-    for step in layout_passes():
+    for step in layout_passes(native_target()):
         step.run(module.operation)
     assert {len(access.exprs) for access in find_nest(module.operation, "1").accesses} == {5, 6}
 
 
 def test_what_a_closed_layer_does_with_parameters_is_prepared(blocked: Program) -> None:
     module = extract_layer(blocked.module.operation, "1", closed=True)
-    plan_functions(module)
+    plan_functions(module, native_target())
     run = next(f for f in functions(module.operation) if f.name.value == "run")
-    assert any(SCRATCH in each for each in marks.argument_marks(run))
-    assert any(PACKED in each for each in marks.argument_marks(run))
+    assert any(marks.SCRATCH in each for each in marks.argument_marks(run))
+    assert any(marks.PACKED in each for each in marks.argument_marks(run))
     assert str(module).count("affine.for") >= 10
 
 
@@ -116,12 +117,12 @@ def test_an_extracted_layer_keeps_its_own_schedule(blocked: Program) -> None:
 
 
 def test_a_layer_is_timed_once(program: Program, worker: Worker, tmp_path: Path) -> None:
-    module = program.module.operation
     cache = TimingCache(tmp_path)
-    first = layer_times(module, module, "0", worker, cache=cache, rounds=3)
+    meter = WorkerMeter(worker, cache, rounds=3)
+    first = meter.layer(program, program, "0")
     assert first.original > 0 and first.rewritten > 0 and not first.cached
     assert first.speedup == first.original / first.rewritten
-    again = layer_times(module, module, "0", worker, cache=cache, rounds=3)
+    again = meter.layer(program, program, "0")
     assert again.cached and (again.original, again.rewritten) == (first.original, first.rewritten)
     cache.close()
 
@@ -129,10 +130,9 @@ def test_a_layer_is_timed_once(program: Program, worker: Worker, tmp_path: Path)
 def test_equal_layers_of_other_names_share_an_entry_across_runs(
     program: Program, worker: Worker, tmp_path: Path
 ) -> None:
-    module = program.module.operation
     for layer, known in (("0", False), ("2", True)):
         cache = TimingCache(tmp_path)
-        assert layer_times(module, module, layer, worker, cache=cache, rounds=3).cached is known
+        assert WorkerMeter(worker, cache, rounds=3).layer(program, program, layer).cached is known
         cache.close()
 
 

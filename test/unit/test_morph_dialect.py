@@ -14,10 +14,11 @@ from torch_mlir import ir
 
 from loopmorph.dialects.morph import apply_schedule, dialect, load, operation_name, parse_schedule, schedule_text
 from loopmorph.dialects.morph_attributes import attribute_text, attribute_value
-from loopmorph.passes.base import Transformation, recorded_steps
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.marks import recorded_steps
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.passes.registry import all_passes
+from loopmorph.passes.transformation import Transformation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugin"))
 from expose import expose, visible

@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 from torch_mlir import ir
 
+from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.affine_expr import linear_form
+from loopmorph.passes.analysis.structure import require_perfect
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import find_nest, layer_nests, nests, require_perfect
+from loopmorph.passes.nest import nests
 
 PROGRAM = """
 func.func @main(%x: memref<8x8xf32>, %y: memref<8xf32>) {

@@ -14,7 +14,8 @@ from torch.nn import functional
 from torch_mlir import ir
 
 import loopmorph as lm
-from loopmorph.passes.nest import layer_nests, nests
+from loopmorph.passes.address import layer_nests
+from loopmorph.passes.nest import nests
 from loopmorph.pipelines.oracle.nest_module import NestModule
 
 

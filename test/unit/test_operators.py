@@ -21,7 +21,7 @@ from loopmorph.pipelines.bench.operators import compare_operators
 from loopmorph.pipelines.bench.operators_plot import speedups
 from loopmorph.pipelines.bench.operators_result import LayerOperators, OperatorRow, OperatorsResult
 from loopmorph.pipelines.bench.paper_figures import FIG6, FIG6_LAYERS, beside_fig6
-from loopmorph.pipelines.measure.check_layer import check_layer
+from loopmorph.pipelines.measure.check import check_layer
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.schedules import schedules
 from loopmorph.tools.cli import main

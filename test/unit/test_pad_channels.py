@@ -14,11 +14,12 @@ from torch.nn import functional
 
 import loopmorph as lm
 from loopmorph.passes.analysis.coupling.growth import Growth
-from loopmorph.passes.analysis.coupling.ties import is_reduction
+from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.layout.pad_channels import PadChannels, padded_channels
 from loopmorph.passes.nest import nests
-from loopmorph.pipelines.program import Program, copy_module, import_model
+from loopmorph.pipelines.network import copy_module
+from loopmorph.pipelines.program import Program, import_model
 
 BEFORE = (
     "morph-fold-scale,morph-fuse-elementwise{scope=function},morph-forward-copies,morph-local-borders,"

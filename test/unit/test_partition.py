@@ -23,8 +23,8 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphEr
 from loopmorph.passes.loop.partition import Partition
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.vectorize import Vectorize
+from loopmorph.passes.lowering.anonymous_layer import anonymous_text
 from loopmorph.passes.nest import nests
-from loopmorph.pipelines.measure.pair_times import anonymous_text
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.program import Program
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
-from loopmorph.passes.target.machine import Machine, native_machine
+from loopmorph.passes.target.detect import native_target
+from loopmorph.passes.target.target import Target, named_target
 from loopmorph.pipelines.measure.peak import Kernel, Peak, fma_kernel, measure_peak, triad_kernel
 
-UNITS = [Machine(4, 16), Machine(8, 16), native_machine()]
+UNITS = [named_target("x86_64_v2"), named_target("x86_64_v3"), native_target()]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=str)
-def test_fma_kernel_multiplies_and_adds(unit: Machine) -> None:
+def test_fma_kernel_multiplies_and_adds(unit: Target) -> None:
     text, chains = fma_kernel(unit, steps=5)
     factors = np.repeat(np.array([0.5, 2.0], np.float32), unit.lanes).reshape(2, unit.lanes)
     sums = np.arange(chains * unit.lanes, dtype=np.float32).reshape(chains, unit.lanes)
@@ -25,7 +26,7 @@ def test_fma_kernel_multiplies_and_adds(unit: Machine) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=str)
-def test_triad_kernel_covers_the_whole_array(unit: Machine) -> None:
+def test_triad_kernel_covers_the_whole_array(unit: Target) -> None:
     a, b, c = (np.full(6 * unit.lanes, value, np.float32) for value in (0.0, 1.0, 4.0))
     Kernel(triad_kernel(unit, a.size)).bind(a, b, c)()
     assert (a == 3.0).all()

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.lowering.plan_scratch import ALIGNMENT, Buffer, PlanScratch, assign_offsets, extent_of, live_bytes
+from loopmorph.passes.lowering.plan_scratch import Buffer, PlanScratch, assign_offsets, extent_of, live_bytes
 
 
 @st.composite
@@ -22,7 +23,7 @@ def buffers(draw: st.DrawFn) -> Buffer:
 @given(st.lists(buffers(), max_size=25))
 def test_live_buffers_are_disjoint_and_aligned(given_buffers: list[Buffer]) -> None:
     placed = list(zip(assign_offsets(given_buffers), given_buffers, strict=True))
-    assert all(offset % ALIGNMENT == 0 and offset >= 0 for offset, _ in placed)
+    assert all(offset % marks.ALIGNMENT == 0 and offset >= 0 for offset, _ in placed)
     for moment in range(45):
         alive = sorted((o, o + b.size) for o, b in placed if b.first <= moment <= b.last)
         assert all(end <= start for (_, end), (start, _) in pairwise(alive))
@@ -31,7 +32,7 @@ def test_live_buffers_are_disjoint_and_aligned(given_buffers: list[Buffer]) -> N
 @st.composite
 def networks(draw: st.DrawFn) -> list[Buffer]:
     """Stages of residual blocks, each with smaller buffers than the one before; a block's input lives to its end."""
-    lives, size, now = [], draw(st.integers(16, 64)) * ALIGNMENT, 0
+    lives, size, now = [], draw(st.integers(16, 64)) * marks.ALIGNMENT, 0
     for _ in range(draw(st.integers(1, 4))):
         for _ in range(draw(st.integers(1, 4))):
             layers = draw(st.integers(1, 3))

@@ -7,7 +7,6 @@ from loop_programs import KEPT, Program, apply, check, convolution, elementwise,
 from small_nests import nests as small_nests
 from torch_mlir import ir
 
-from loopmorph.passes.base import Transformation
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.promote import Promote
@@ -15,6 +14,7 @@ from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
+from loopmorph.passes.transformation import Transformation
 
 pytestmark = pytest.mark.usefixtures("context")
 

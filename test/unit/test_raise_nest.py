@@ -14,10 +14,10 @@ from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
+from loopmorph.passes.address import layer_nests
 from loopmorph.passes.affine_expr import evaluate
-from loopmorph.passes.nest import layer_nests
 from loopmorph.passes.raising import index_forms as forms
-from loopmorph.passes.raising.access_blocks import Box, box, union
+from loopmorph.passes.raising.access_blocks import AccessBlock, access_block, union
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
 
 CONVOLUTIONS = {
@@ -213,7 +213,7 @@ def test_plain_forms_evaluate_like_mlir_expressions(data: st.DataObject) -> None
 @given(st.data())
 def test_boxes_that_cut_one_up_join_to_it_again(data: st.DataObject) -> None:
     counts = data.draw(st.lists(st.integers(2, 8), min_size=1, max_size=3))
-    whole = Box((0,) * len(counts), tuple(_unit(len(counts), k, n) for k, n in enumerate(counts)))
+    whole = AccessBlock((0,) * len(counts), tuple(_unit(len(counts), k, n) for k, n in enumerate(counts)))
     pieces = [whole]
     for axis in data.draw(st.permutations(range(len(counts)))):
         if data.draw(st.booleans()):  # unrolled: one box for each index
@@ -231,12 +231,12 @@ def test_boxes_that_cut_one_up_join_to_it_again(data: st.DataObject) -> None:
 
 
 def test_split_loops_make_one_generator() -> None:
-    split = box([forms.add(forms.loop(0, 4), forms.loop(1)), forms.loop(2)], {0: 3, 1: 4, 2: 5})
-    assert split == box([forms.loop(7), forms.loop(2)], {7: 12, 2: 5})
+    split = access_block([forms.add(forms.loop(0, 4), forms.loop(1)), forms.loop(2)], {0: 3, 1: 4, 2: 5})
+    assert split == access_block([forms.loop(7), forms.loop(2)], {7: 12, 2: 5})
 
 
 def test_points_that_come_twice_are_not_taken_for_one() -> None:
-    once = Box((0,), (((1,), 4),))
+    once = AccessBlock((0,), (((1,), 4),))
     assert union([once]) == once
     assert union([once, once]) is None
 
@@ -245,23 +245,23 @@ def _unit(rank: int, axis: int, count: int) -> tuple[tuple[int, ...], int]:
     return tuple(int(k == axis) for k in range(rank)), count
 
 
-def _fixed(b: Box, axis: int, index: int) -> Box:
+def _fixed(b: AccessBlock, axis: int, index: int) -> AccessBlock:
     base = tuple(x + index * (k == axis) for k, x in enumerate(b.base))
-    return Box(base, tuple(g for g in b.generators if not g[0][axis]))
+    return AccessBlock(base, tuple(g for g in b.generators if not g[0][axis]))
 
 
-def _cut(b: Box, axis: int, cut: int) -> list[Box]:
+def _cut(b: AccessBlock, axis: int, cut: int) -> list[AccessBlock]:
     (generator,) = [g for g in b.generators if g[0][axis]]
     others = [g for g in b.generators if g is not generator]
 
-    def part(start: int, count: int) -> Box:
+    def part(start: int, count: int) -> AccessBlock:
         base = tuple(x + start * (k == axis) for k, x in enumerate(b.base))
-        return Box(base, tuple(sorted([*others, (generator[0], count)] if count > 1 else others)))
+        return AccessBlock(base, tuple(sorted([*others, (generator[0], count)] if count > 1 else others)))
 
     return [part(0, cut), part(cut, generator[1] - cut)]
 
 
-def _points(b: Box) -> list[tuple[int, ...]]:
+def _points(b: AccessBlock) -> list[tuple[int, ...]]:
     ranges = [range(n) for _, n in b.generators]
     vectors = [v for v, _ in b.generators]
     return [

@@ -8,7 +8,8 @@ from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
-from loopmorph.passes.nest import layer_nests, nests
+from loopmorph.passes.address import layer_nests
+from loopmorph.passes.nest import nests
 from loopmorph.passes.raising.raise_nest import raise_convolution, raise_linear
 from loopmorph.pipelines.oracle.nest_module import NestModule
 

@@ -12,9 +12,10 @@ from torch_mlir import ir
 
 import loopmorph as lm
 from loopmorph.dialects.morph import parse_schedule
-from loopmorph.passes.base import Pass, Transformation
+from loopmorph.passes.base import Pass
 from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.registry import OWN_PACKAGES, all_passes
+from loopmorph.passes.transformation import Transformation
 from loopmorph.pipelines.codegen import dynamo
 from loopmorph.pipelines.zoo import ZOO
 from loopmorph.tools.cli import cli

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopmorph.passes.scheduling.register_block import Work, cost, least_cost, register_blocks
-from loopmorph.passes.target.machine import Machine
+from loopmorph.passes.target.target import named_target
 
-MACHINE = Machine()
+MACHINE = named_target("x86_64_v4")
 WIDE = Work(columns=32, rows=32, samples=1, blocks=8, sets=1, depth=576, lanes=16)
 FEW_PIXELS = Work(columns=16, rows=1, samples=1, blocks=16, sets=16, depth=256, lanes=16)
 

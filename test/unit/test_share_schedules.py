@@ -12,19 +12,21 @@ from torch_mlir import ir
 
 import loopmorph as lm
 from loopmorph.passes import marks
-from loopmorph.passes.base import recorded_steps
+from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.lowering.to_llvm import plan_functions
-from loopmorph.passes.nest import find_nest, layer_nests, nest_roots
+from loopmorph.passes.marks import recorded_steps
+from loopmorph.passes.nest import nest_roots
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule, vectorize_rest
 from loopmorph.passes.scheduling.layer_group import LayerGroup, layer_group
 from loopmorph.passes.scheduling.share_schedules import SharedSchedules, Step
-from loopmorph.passes.target.machine import Machine
-from loopmorph.pipelines.program import copy_module
+from loopmorph.passes.target.detect import native_target
+from loopmorph.passes.target.target import named_target
+from loopmorph.pipelines.network import copy_module
 
 LAYOUT = "morph-fold-scale,morph-fuse-elementwise{scope=function},morph-forward-copies,morph-blocked-layout"
 
@@ -64,13 +66,13 @@ def schedule_one_by_one(module: ir.Module) -> None:
         mains = [r for r in nest_roots(module.operation) if marks.get_text(r, marks.ROLE, marks.MAIN) == marks.MAIN]
         layers = [marks.get_text(r, marks.LAYER) for r in mains]
         for layer in [name for name in layers if name.endswith(".0")]:
-            for step in default.steps(module.operation, layer, Machine()):
+            for step in default.steps(module.operation, layer, named_target("x86_64_v4")):
                 try:
                     step.apply(module.operation)
                 except (IllegalTransform, ArgumentError):
                     if not isinstance(step, FuseEpilogue | Interchange):
                         raise
-        vectorize_rest(module.operation, set(), Machine())
+        vectorize_rest(module.operation, frozenset(), named_target("x86_64_v4"))
 
 
 def located(module: ir.Module) -> str:
@@ -227,5 +229,5 @@ CONSTANTS = f"""
 
 def test_the_whole_lowering_accepts_shared_nests() -> None:
     module = copy_module(chain(*4 * [PLAIN]))
-    plan_functions(module)
+    plan_functions(module, native_target())
     assert module.operation.verify()

@@ -8,8 +8,9 @@ import pytest
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.building.arguments import find_function
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.lowering.split_prepare import PACKED, PREPARE, RUN, SplitPrepare, find_function
+from loopmorph.passes.lowering.split_prepare import SplitPrepare
 
 MAIN = """
 func.func @main(%w: memref<8xf32> {morph.param = "w"}, %b: memref<8xf32> {morph.param = "b"},
@@ -75,30 +76,30 @@ def count(module: ir.Module, name: str, op: str) -> int:
 
 def test_arguments_and_order() -> None:
     module = split(MAIN)
-    assert arguments(module, PREPARE) == ['morph.param = "w"', f"{PACKED} = 0 : i64"]
-    assert arguments(module, RUN) == [
+    assert arguments(module, marks.PREPARE) == ['morph.param = "w"', f"{marks.PACKED} = 0 : i64"]
+    assert arguments(module, marks.RUN) == [
         "morph.input = 0 : i64",
         'morph.param = "b"',
-        f"{PACKED} = 0 : i64",
+        f"{marks.PACKED} = 0 : i64",
         "morph.output = 0 : i64",
     ]
 
 
 def test_dependence_on_parameters_is_transitive() -> None:
     module = split(MAIN)
-    assert count(module, PREPARE, "affine.for") == 2
-    assert count(module, RUN, "affine.for") == 2
+    assert count(module, marks.PREPARE, "affine.for") == 2
+    assert count(module, marks.RUN, "affine.for") == 2
 
 
 def test_temporaries_of_prepare_are_freed() -> None:
     module = split(MAIN)
-    assert count(module, PREPARE, "memref.alloc()") == count(module, PREPARE, "memref.dealloc") == 1
-    assert count(module, RUN, "memref.dealloc") == 0
+    assert count(module, marks.PREPARE, "memref.alloc()") == count(module, marks.PREPARE, "memref.dealloc") == 1
+    assert count(module, marks.RUN, "memref.dealloc") == 0
 
 
 def test_scalars_are_in_both() -> None:
     module = split(MAIN)
-    assert count(module, PREPARE, "arith.constant") == count(module, RUN, "arith.constant") == 1
+    assert count(module, marks.PREPARE, "arith.constant") == count(module, marks.RUN, "arith.constant") == 1
 
 
 def test_constant_border_of_a_padded_input_stays_with_the_run() -> None:
@@ -113,8 +114,8 @@ def test_constant_border_of_a_padded_input_stays_with_the_run() -> None:
             affine.store %0, %y[%i] : memref<6xf32> }
           return }"""
     )
-    assert count(module, PREPARE, "affine.for") == 0
-    assert count(module, RUN, "affine.for") == 3
+    assert count(module, marks.PREPARE, "affine.for") == 0
+    assert count(module, marks.RUN, "affine.for") == 3
 
 
 def test_a_memref_read_before_its_last_write_stays_with_the_run() -> None:
@@ -133,7 +134,7 @@ def test_a_memref_read_before_its_last_write_stays_with_the_run() -> None:
           {write}
           return }}"""
     )
-    assert count(module, PREPARE, "affine.for") == 0
+    assert count(module, marks.PREPARE, "affine.for") == 0
 
 
 def test_an_output_that_depends_on_parameters_alone_is_written_by_the_run() -> None:
@@ -143,7 +144,7 @@ def test_an_output_that_depends_on_parameters_alone_is_written_by_the_run() -> N
             affine.store %0, %y[%i] : memref<4xf32> }
           return }"""
     )
-    assert arguments(module, RUN) == ['morph.param = "w"', "morph.output = 0 : i64"]
+    assert arguments(module, marks.RUN) == ['morph.param = "w"', "morph.output = 0 : i64"]
 
 
 def test_refuses_modules_without_main_or_with_results() -> None:

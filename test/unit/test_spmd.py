@@ -12,14 +12,15 @@ from torch import nn
 from torch_mlir import ir
 
 import loopmorph as lm
-from loopmorph.passes.analysis.slabs import Slabs, chunk_ends
+from loopmorph.passes.analysis.memory.slabs import Slabs, chunk_ends
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.parallelize import parallel_loop
 from loopmorph.passes.lowering.to_llvm import plan_functions
 from loopmorph.passes.nest import nests
 from loopmorph.passes.spmd.mark import ParallelizeAll
 from loopmorph.passes.spmd.spmd import Spmd
-from loopmorph.pipelines.program import copy_module
+from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.network import copy_module
 
 pytestmark = pytest.mark.usefixtures("context")
 
@@ -130,7 +131,7 @@ def test_one_thread_ignores_the_marks(block: lm.Program) -> None:
     def planned(program: lm.Program) -> str:
         module = copy_module(program.module)
         with module.context:
-            plan_functions(module)
+            plan_functions(module, native_target())
         return str(module).partition("{")[2]  # the module's own attributes hold the schedule
 
     marked = planned(block.apply("morph-parallelize{layer=a iter=co}"))

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch_mlir import ir
 
 import loopmorph as lm
-from loopmorph.passes.nest import layer_nests
+from loopmorph.passes.address import layer_nests
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.oracle.rewritten_layers import SlicedConv2d
 from loopmorph.pipelines.oracle.surgery import raise_layer, to_module

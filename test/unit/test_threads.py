@@ -12,7 +12,8 @@ import pytest
 from torch_mlir import ir
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.codegen.engine import CompiledModule
+from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.codegen.jit import compile_module
 from loopmorph.pipelines.codegen.threads import ThreadPool, check_threads, shared_pool, stop_pools
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.measure.worker_protocol import RunJob, TimeJob
@@ -46,7 +47,7 @@ class Kernel:
 
     def __init__(self, threads: int) -> None:
         with ir.Context(), ir.Location.unknown():
-            self.compiled = CompiledModule(ir.Module.parse(TEXT), threads)
+            self.compiled = compile_module(ir.Module.parse(TEXT), native_target(), threads)
         self.x, self.y = (np.zeros(N, dtype=np.float32) for _ in range(2))
         self.scratch = np.zeros(1 << 14, dtype=np.uint8)
         memory = {"input": self.x, "output": self.y, "scratch": self.scratch}

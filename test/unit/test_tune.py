@@ -13,9 +13,9 @@ from torch import nn
 
 import loopmorph as lm
 from loopmorph.passes.analysis.choice import Choice
+from loopmorph.passes.lowering.anonymous_layer import anonymous_text
 from loopmorph.passes.lowering.extract_layer import extract_layer
-from loopmorph.passes.target.machine import native_machine
-from loopmorph.pipelines.measure.pair_times import anonymous_text
+from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.store.cache_file import computer
 from loopmorph.pipelines.tuning.choice_cache import ChoiceCache, Found
@@ -23,7 +23,7 @@ from loopmorph.pipelines.tuning.race import Alternatives, Race, alternatives
 from loopmorph.pipelines.tuning.tune import tune
 from loopmorph.tools.cli import main
 
-LANES = native_machine().lanes
+LANES = native_target().lanes
 ENOUGH = 120.0
 
 
@@ -90,7 +90,7 @@ def test_alternatives_of_a_3x3_convolution() -> None:
     convolution = nn.Conv2d(LANES, LANES, 3, padding=1)
     program = lm.import_model(convolution.eval(), (torch.randn(1, LANES, 4, 4),))
     (layer,) = [layer.name for layer in program.layers if layer.macs]
-    found = alternatives(anonymous_text(extract_layer(program.module.operation, layer, closed=True)))
+    found = alternatives(anonymous_text(extract_layer(program.module.operation, layer, closed=True)), native_target())
     assert found is not None and found.model in found.fitting
     assert list(found.choices) == ["direct", "winograd2", "winograd4"]
 

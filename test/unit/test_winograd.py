@@ -10,18 +10,18 @@ from torch import nn
 from torch_mlir import ir
 from winograd_programs import Conv
 
+from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.analysis.contraction_nest import view_contraction
-from loopmorph.passes.base import recorded_steps
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.winograd import WinogradFiltering
 from loopmorph.passes.lowering.split_prepare import SplitPrepare
-from loopmorph.passes.nest import find_nest, layer_nests
+from loopmorph.passes.marks import recorded_steps
 from loopmorph.passes.scheduling.algorithm import winograd_tile
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
-from loopmorph.passes.target.machine import Machine
+from loopmorph.passes.target.target import named_target
 from loopmorph.passes.winograd.matrices import ALGORITHMS
 from loopmorph.pipelines.compile import compile
 from loopmorph.pipelines.program import import_model
@@ -288,7 +288,7 @@ def test_grouped_products_are_scheduled_like_any_nest():
 )
 def test_the_model_counts_the_channels_of_a_group(conv, tile):
     module = ir.Module.parse(conv.text)
-    assert winograd_tile(find_nest(module.operation, "net"), Machine()) == tile
+    assert winograd_tile(find_nest(module.operation, "net"), named_target("x86_64_v4")) == tile
 
 
 def test_kernels_are_transformed_in_prepare():

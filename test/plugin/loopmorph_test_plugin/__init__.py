@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.base import Kind, Pass, Transformation
+from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.transformation import Kind, Transformation
 
 LAYER = "morph.layer"
 
