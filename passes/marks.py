@@ -25,6 +25,7 @@ On function arguments:
   `morph.source`   qualified name of the imported parameter that it inherits from, where its own name is another
   `morph.identity` N: it is new, and inherits from the N x N identity matrix instead of an imported parameter
   `morph.input`    position of the network's input that is passed there
+  `morph.below`    its elements are indices into so many elements: a caller may pass 0 up to, not including, that
   `morph.output`   position of the network's output that is written there
   `morph.packed`   its number among the memrefs that @prepare writes and @run reads
   `morph.scratch`  (unit) working memory, whose contents mean nothing before and after
@@ -51,6 +52,7 @@ INHERIT = "morph.inherit"
 SOURCE = "morph.source"
 IDENTITY = "morph.identity"
 INPUT = "morph.input"
+BELOW = "morph.below"
 OUTPUT = "morph.output"
 PACKED = "morph.packed"
 SCRATCH = "morph.scratch"
@@ -108,6 +110,16 @@ def memref_marks(value: ir.Value) -> dict[str, ir.Attribute]:
         return {}
     mine = ir.ArrayAttr(function.attributes["arg_attrs"])[value.arg_number]
     return {a.name: a.attr for a in ir.DictAttr(mine)}
+
+
+def set_below(argument: ir.BlockArgument, extent: int) -> None:
+    """Marks a function's argument: its elements are indices into `extent` elements (the least one counts)."""
+    function = argument.owner.owner
+    all_marks = argument_marks(function)
+    mine = all_marks[argument.arg_number]
+    known = ir.IntegerAttr(mine[BELOW]).value if BELOW in mine else extent
+    mine[BELOW] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), min(known, extent))
+    set_argument_marks(function, all_marks)
 
 
 def parameter_name(value: ir.Value) -> str | None:

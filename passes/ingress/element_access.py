@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch_mlir import ir
-from torch_mlir.dialects import memref
+from torch_mlir.dialects import arith, memref
 
-from loopmorph.passes.affine_expr import substitute
+from loopmorph.passes import marks
+from loopmorph.passes.affine_expr import downcast, substitute
+from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.building.nest_builder import load
 from loopmorph.passes.errors import ImportRefused
 from loopmorph.passes.ingress.tensor_views import Filled, TensorValue, View
@@ -19,10 +21,12 @@ def load_element(
     """The element of `source` at `indices`, built at the current insertion point.
 
     An `affine.load` where every index is an affine expression of the loops' variables; else a `memref.load`, whose
-    index may depend on data (gathers, reflecting padding).
+    index may depend on data (gathers, reflecting padding). Such an index is brought into the tensor's range, so that
+    no value leads outside of memory; where it is an element of one of the function's inputs, the argument is marked
+    `morph.below`, for a caller to refuse what PyTorch would (see `marks`).
 
     Raises:
-        ImportRefused: an index that is not affine, into a tensor that is a reshaped or sliced view.
+        ImportRefused: a tensor without values.
     """
     if isinstance(source, Filled):
         return source.value
@@ -33,9 +37,11 @@ def load_element(
         known = {d: e for d, e in enumerate(exprs) if e is not None}
         results = [substitute(e, known, source.map.n_dims) for e in source.map.results]
         return load(source.memref, ir.AffineMap.get(len(variables), 0, results), variables)
-    if source.map != ir.AffineMap.get_identity(len(source.shape)):
-        raise ImportRefused(f"{where}: an element of a view is read at an index that depends on data")
-    return memref.LoadOp(source.memref, list(indices)).result
+    within = [
+        index if expr is not None else _clamped(index, extent)
+        for index, expr, extent in zip(indices, exprs, source.shape, strict=True)
+    ]
+    return memref.LoadOp(source.memref, [_computed(e, within) for e in source.map.results]).result
 
 
 def affine_index(value: ir.Value, variables: Sequence[ir.Value]) -> ir.AffineExpr | None:
@@ -59,3 +65,43 @@ def affine_index(value: ir.Value, variables: Sequence[ir.Value]) -> ir.AffineExp
         constant = any(isinstance(e.maybe_downcast(), ir.AffineConstantExpr) for e in (left, right))
         return left * right if constant else None
     return left + right if op.name == "arith.addi" else left - right
+
+
+def _clamped(index: ir.Value, extent: int) -> ir.Value:
+    """The index, moved to the nearest of 0 to `extent` - 1."""
+    _mark_input(index, extent)
+    last, first = _constant(extent - 1), _constant(0)
+    return arith.MaxSIOp(arith.MinSIOp(index, last).result, first).result
+
+
+def _mark_input(index: ir.Value, extent: int) -> None:
+    """Says on the function's argument that an element of it is an index into so many elements."""
+    op = definition(index)
+    while op is not None and op.name in ("arith.index_cast", "arith.extsi"):
+        op = definition(op.operands[0])
+    if op is None or op.name != "affine.load" or not isinstance(op.operands[0].owner, ir.Block):
+        return
+    marks.set_below(ir.BlockArgument(op.operands[0]), extent)
+
+
+def _computed(expr: ir.AffineExpr, values: Sequence[ir.Value]) -> ir.Value:
+    """An affine expression of values that are not negative, by arithmetic: the values need not be affine themselves."""
+    expr = downcast(expr)
+    if isinstance(expr, ir.AffineConstantExpr):
+        return _constant(expr.value)
+    if isinstance(expr, ir.AffineDimExpr):
+        return values[expr.position]
+    left, right = _computed(expr.lhs, values), _computed(expr.rhs, values)
+    return _ARITHMETIC[type(expr)](left, right).result
+
+
+_ARITHMETIC = {
+    ir.AffineAddExpr: arith.AddIOp,
+    ir.AffineMulExpr: arith.MulIOp,
+    ir.AffineFloorDivExpr: arith.FloorDivSIOp,
+    ir.AffineModExpr: arith.RemSIOp,
+}
+
+
+def _constant(number: int) -> ir.Value:
+    return arith.ConstantOp(ir.IndexType.get(), number).result

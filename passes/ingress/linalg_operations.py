@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import ImportRefused
 
 # Iterator names of the named operations, by dimension of their indexing maps.
@@ -26,7 +27,7 @@ ITERATORS_BY_RANK = {0: (), 1: ("c",), 2: ("n", "c"), 3: ("n", "c", "w"), 4: ("n
 def describe(op: ir.Operation) -> str:
     """An operation for an error message: its name, its layer, its location."""
     layer = marks.get_text(op, marks.LAYER)
-    return f"{op.name}{f' of layer {layer}' if layer else ''} ({op.location})"
+    return f"{op.name}{f' of layer {layer}' if layer else ''} ({location_text(op.location)})"
 
 
 def indexing_maps(op: ir.Operation) -> list[ir.AffineMap]:

@@ -202,6 +202,8 @@ class _FunctionLowering:
                     source, *indices = inner.operands
                     position = [values.get(i, i) for i in indices]
                     values[inner.results[0]] = load_element(self.tensors[source], position, variables, describe(op))
+                elif inner.operation.name == "cf.assert":  # the index is brought into range where it is used
+                    continue
                 elif len(inner.operation.regions) or any(is_tensor(v.type) for v in inner.operands):
                     raise ImportRefused(
                         f"{describe(inner.operation)} in {describe(op)}: cannot be lowered to an affine nest"
@@ -265,7 +267,7 @@ class _FunctionLowering:
             return
         value = op.attributes["value"]
         if not isinstance(value, ir.DenseElementsAttr) or not value.is_splat:
-            raise ImportRefused(f"{describe(op)}: a constant tensor inside the program; make it a buffer of its module")
+            raise ImportRefused(f"{describe(op)}: a constant tensor inside the program; it must be an argument")
         splat = value.get_splat_value()
         type_ = ir.RankedTensorType(op.results[0].type)
         self.tensors[op.results[0]] = Filled(arith.ConstantOp(type_.element_type, splat).result, tuple(type_.shape))

@@ -24,6 +24,7 @@ from loopmorph.passes.analysis.choice import (
 )
 from loopmorph.passes.analysis.contraction_nest import split_lane, view_contraction
 from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.dependence.known_operations import gathered
 from loopmorph.passes.analysis.roles import accumulates
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
@@ -162,8 +163,11 @@ def _to_schedule(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[st
         plain = address.role == marks.MAIN and total[address.layer, address.role] == 1
         if nest.layer in by_hand:
             continue
-        if not macs(nest):
+        scattered = bool(gathered(nest))  # elements from anywhere fill no vector
+        if scattered or not macs(nest):
             refuse_choice(nest)
+        if scattered:
+            continue
         if macs(nest) or accumulates(nest):
             found.append((nest.layer if plain else str(address), nest.layer))
     return found
@@ -181,7 +185,7 @@ def _elementwise(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[st
     return [
         (str(address), root)
         for address, root in addressed_roots(module)
-        if address.layer not in by_hand and address.role in _ELEMENTWISE
+        if address.layer not in by_hand and address.role in _ELEMENTWISE and not gathered(view_nest(root))
     ]
 
 

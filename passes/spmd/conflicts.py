@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch_mlir import ir
 
 from loopmorph.passes.analysis.definitions import definition
-from loopmorph.passes.analysis.dependence.known_operations import VIEWS
+from loopmorph.passes.analysis.dependence.aliasing import VIEWS
+from loopmorph.passes.analysis.dependence.known_operations import gathered
 from loopmorph.passes.analysis.memory.memrefs import element_bytes
 from loopmorph.passes.analysis.memory.slabs import Slabs, by_memref, slabs
 from loopmorph.passes.nest import Loop, Nest
@@ -66,7 +67,7 @@ def region(memref: ir.Value) -> Region:
 
 def nest_touches(nest: Nest, loop: Loop, threads: int) -> list[Touch]:
     """What a nest touches whose loop `loop` is cut into chunks."""
-    touches = []
+    touches = [Touch(memref, region(memref), written=False, owner=None) for memref in gathered(nest)]
     for memref, accesses in by_memref(nest.accesses).items():
         written = any(a.kind == "store" for a in accesses)
         touches.append(Touch(memref, region(memref), written, slabs(nest, loop, accesses, threads)))

@@ -11,7 +11,7 @@ from torch_mlir.dialects import affine, arith, func, scf
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.bounds import constants
-from loopmorph.passes.analysis.dependence.known_operations import VIEWS
+from loopmorph.passes.analysis.dependence.aliasing import VIEWS
 from loopmorph.passes.analysis.memory.dataflow import effects
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.arguments import require_run, set_function

@@ -7,6 +7,7 @@ from torch import nn
 from torch_mlir import ir
 from torch_mlir.passmanager import PassManager
 
+from loopmorph.passes.ingress.keep_nans import KeepNans
 from loopmorph.passes.ingress.linalg_to_affine import LinalgToAffine
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.pipelines.ingress.importer import import_to_linalg
@@ -31,6 +32,7 @@ def import_network(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -
 
 def to_affine(module: ir.Module) -> None:
     """Lowers linalg on tensors to affine nests in place, the element-wise steps of each layer merged."""
+    KeepNans().run(module.operation)
     LinalgToAffine().run(module.operation)
     FuseElementwise(scope="layer").run(module.operation)
     with module.context:

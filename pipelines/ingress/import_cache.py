@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import operator
+import pickle
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 from torch_mlir import ir
 
+from loopmorph.passes.diagnostics import one_line
 from loopmorph.pipelines.store.code_cache import Entry, code_cache, key_of
 
 _PLAIN = (int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
@@ -27,26 +31,41 @@ def import_key(graph: fx.Graph, about: Iterable[str]) -> str | None:
     return None if text is None else key_of("import", text, *about)
 
 
-def find_import(key: str | None, context: ir.Context) -> ir.Module | None:
-    """The module that was kept under a key, in this context; None where there is none."""
+@dataclass(frozen=True)
+class KeptImport:
+    """What an exported graph became.
+
+    Attributes:
+        module: linalg on tensors.
+        constants: tensors that the graph computes of no argument, by the name of the module's argument.
+    """
+
+    module: ir.Module
+    constants: dict[str, torch.Tensor]
+
+
+def find_import(key: str | None, context: ir.Context) -> KeptImport | None:
+    """What was kept under a key, in this context; None where there is nothing."""
     with code_cache() as cache:
         entry = cache.get(key) if cache is not None and key is not None else None
         if cache is None or key is None or entry is None:
             return None
         try:
-            return ir.Module.parse(entry.content, context)
-        except ir.MLIRError as error:
-            cache.reject(key, str(error).splitlines()[0])
+            constants = torch.load(io.BytesIO(base64.b64decode(entry.about or "")), weights_only=True)
+            return KeptImport(ir.Module.parse(entry.content, context), constants)
+        except (ir.MLIRError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            cache.reject(key, one_line(str(error)))
             return None
 
 
-def keep_import(key: str | None, module: ir.Module) -> None:
-    """Keeps a module under a key."""
+def keep_import(key: str | None, kept: KeptImport) -> None:
+    """Keeps an import under a key."""
     with code_cache() as cache:
         if cache is not None and key is not None:
-            content = io.BytesIO()
-            module.operation.write_bytecode(content)
-            cache.put(key, Entry(None, content.getvalue()))
+            content, constants = io.BytesIO(), io.BytesIO()
+            kept.module.operation.write_bytecode(content)
+            torch.save(kept.constants, constants)
+            cache.put(key, Entry(base64.b64encode(constants.getvalue()).decode(), content.getvalue()))
 
 
 def _text(graph: fx.Graph) -> str | None:

@@ -9,7 +9,7 @@ import copy
 import re
 import warnings
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,10 +21,19 @@ from torch_mlir.dialects import torch as torch_dialect
 from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
-from loopmorph.passes.errors import ArgumentError, ImportRefused
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.ingress.constants import lift_constants
 from loopmorph.pipelines.ingress.core_graph import core_graph
-from loopmorph.pipelines.ingress.import_cache import find_import, import_key, keep_import
+from loopmorph.pipelines.ingress.import_cache import KeptImport, find_import, import_key, keep_import
 from loopmorph.pipelines.ingress.quiet import quiet_torch
+from loopmorph.pipelines.ingress.refusal import (
+    export_refusal,
+    import_refusal,
+    lowering_refusal,
+    module_path,
+    refuse_unsupported,
+    user_place,
+)
 from loopmorph.pipelines.support.collection import paused_collection
 
 _TO_LINALG = (
@@ -68,18 +77,25 @@ def _import(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Impor
     context = ir.Context()
     torch_dialect.register_dialect(context)
     key = import_key(exported.graph, (repr(_signature(exported)), repr(sorted(leaves)), repr(_wraps_output(exported))))
-    module = find_import(key, context)
-    if module is None:
+    kept = find_import(key, context)
+    if kept is None:
+        refuse_unsupported(exported.graph)
         core, graph = _decompose(exported)
-        module = _lower(core, graph, leaves, context)
+        refuse_unsupported(graph)
+        constants = lift_constants(graph, _tensors(core))
+        kept = KeptImport(_lower(core, graph, constants, leaves, context), constants)
         if _signature(core) == _signature(exported):
-            keep_import(key, module)
+            keep_import(key, kept)
         exported = core
-    return ImportedNetwork(module, _tensors(exported))
+    return ImportedNetwork(kept.module, {**_tensors(exported), **kept.constants})
 
 
 def _lower(
-    exported: torch.export.ExportedProgram, graph: torch.fx.Graph, leaves: frozenset[str], context: ir.Context
+    exported: torch.export.ExportedProgram,
+    graph: torch.fx.Graph,
+    constants: Collection[str],
+    leaves: frozenset[str],
+    context: ir.Context,
 ) -> ir.Module:
     """The graph as linalg on tensors.
 
@@ -89,19 +105,23 @@ def _lower(
     from torch_mlir.extras import fx_importer
 
     class LayerLocations(fx_importer.ContextCache):
-        """Locations `NameLoc("layer|fx node")` instead of call sites in Python files."""
+        """Locations `NameLoc("layer@fx node")` around the user's line instead of call sites in Python files."""
 
         def get_node_location(self, node: torch.fx.Node) -> ir.Location:
-            path = _module_path(node)
+            path = module_path(node)
             layer = path if re.sub(r"@\d+", "", path) in leaves else "|".join(filter(None, [path, node.name]))
-            return ir.Location.name(f"{layer}@{node.name}", context=self._c)
+            place = user_place(node)
+            file = ir.Location.file(*place, 0, context=self._c) if place else None
+            return ir.Location.name(f"{layer}@{node.name}", file, context=self._c)
 
     importer = fx_importer.FxImporter(context=context)
     importer._cc = LayerLocations(context, py_attr_tracker=importer._py_attr_tracker)
-    with _one_line_refusal("torch-mlir cannot import the model"):
+    try:
         importer.import_stateless_graph(graph, func_name="main")
+    except Exception as error:  # the exception types there are no fixed set
+        raise import_refusal(error, graph) from error
     module = importer.module
-    _mark_arguments(module, exported)
+    _mark_arguments(module, exported, constants)
     with context:
         if _wraps_output(exported):
             module.operation.attributes[RETURNS_TUPLE] = ir.UnitAttr.get()
@@ -109,21 +129,9 @@ def _lower(
             try:
                 PassManager.parse(pipeline).run(module.operation)
             except ir.MLIRError as error:
-                raise ImportRefused(
-                    f"torch-mlir cannot lower the model to linalg: {_first_diagnostic(error)}"
-                ) from error
+                raise lowering_refusal(error, graph) from error
         _mark_operations(module)
     return module
-
-
-def _module_path(node: torch.fx.Node) -> str:
-    """Qualified name of the module whose `forward` made the node; export marks its k-th repeated call by `@k`."""
-    stack = node.meta.get("nn_module_stack")
-    if not stack:
-        return ""
-    key, (path, _) = list(stack.items())[-1]
-    repeated = re.search(r"@\d+$", key)
-    return path + (repeated[0] if repeated else "")
 
 
 def _leaf_layers(model: nn.Module) -> frozenset[str]:
@@ -160,7 +168,7 @@ def _check_arguments(model: nn.Module, example_inputs: tuple[torch.Tensor, ...])
 
 
 def _export(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
-    with _foreign("torch.export refuses the model"):
+    with _quiet_exporter():
         return torch.export.export(model, example_inputs, strict=False)
 
 
@@ -173,7 +181,7 @@ def _decompose(exported: torch.export.ExportedProgram) -> tuple[torch.export.Exp
 
     table = {**get_decomposition_table()}
     table[torch.ops.aten._native_batch_norm_legit_no_training.default] = _batch_norm_inference
-    with _foreign("torch.export refuses the model"):
+    with _quiet_exporter():
         exported = exported.run_decompositions(table)
     return exported, exported.graph
 
@@ -184,28 +192,14 @@ def _signature(exported: torch.export.ExportedProgram) -> list[tuple[str, str | 
 
 
 @contextmanager
-def _foreign(refusal: str) -> Iterator[None]:
-    """Lets PyTorch's exporter run without gradients and without a word."""
-    with warnings.catch_warnings(), quiet_torch(), torch.no_grad(), _one_line_refusal(refusal):
+def _quiet_exporter() -> Iterator[None]:
+    """Lets PyTorch's exporter run without gradients and without a word; what it raises becomes one line."""
+    with warnings.catch_warnings(), quiet_torch(), torch.no_grad():
         warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def _one_line_refusal(what: str) -> Iterator[None]:
-    """Turns whatever a foreign importer raises into one line; the exception types there are no fixed set."""
-    try:
-        yield
-    except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ImportRefused(
-            f"{what}: {lines[0] if lines else type(error).__name__} ({type(error).__name__})"
-        ) from error
-
-
-def _first_diagnostic(error: ir.MLIRError) -> str:
-    diagnostics = error.error_diagnostics
-    return f"{diagnostics[0].message} ({diagnostics[0].location})" if diagnostics else str(error).splitlines()[0]
+        try:
+            yield
+        except Exception as error:  # the exception types there are no fixed set
+            raise export_refusal(error) from error
 
 
 def _wraps_output(exported: torch.export.ExportedProgram) -> bool:
@@ -213,8 +207,8 @@ def _wraps_output(exported: torch.export.ExportedProgram) -> bool:
     return spec is not None and spec.num_leaves == 1 and spec.type in (tuple, list, namedtuple)
 
 
-def _mark_arguments(module: ir.Module, exported: torch.export.ExportedProgram) -> None:
-    function = module.body.operations[0]
+def _mark_arguments(module: ir.Module, exported: torch.export.ExportedProgram, constants: Collection[str]) -> None:
+    """Says of each argument which input, parameter or buffer it is; lifted constants come last."""
     all_marks: list[dict[str, ir.Attribute]] = []
     position = 0
     with module.context:
@@ -224,7 +218,8 @@ def _mark_arguments(module: ir.Module, exported: torch.export.ExportedProgram) -
                 position += 1
             else:
                 all_marks.append({marks.PARAM: ir.StringAttr.get(spec.target)})
-        marks.set_argument_marks(function, all_marks)
+        all_marks += [{marks.PARAM: ir.StringAttr.get(name)} for name in constants]
+        marks.set_argument_marks(module.body.operations[0], all_marks)
 
 
 def _mark_operations(module: ir.Module) -> None:
@@ -244,7 +239,7 @@ def _mark_operations(module: ir.Module) -> None:
 def _tensors(exported: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = {}
     for spec in exported.graph_signature.input_specs:
-        if spec.kind != InputKind.USER_INPUT:
+        if spec.kind not in (InputKind.USER_INPUT, InputKind.TOKEN):
             source = exported.state_dict if spec.target in exported.state_dict else exported.constants
             tensors[spec.target] = source[spec.target].detach()
     return tensors

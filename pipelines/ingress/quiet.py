@@ -35,7 +35,8 @@ def _install() -> None:
     """Once in a process: what PyTorch prints and logs passes by here. The exporter takes a second to import."""
     for name in _PRINTING:
         vars(importlib.import_module(name))["print"] = _print
-    for handler in logging.getLogger("torch").handlers:
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.split(".")[0] == "torch"]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
         handler.addFilter(lambda record: not _quiet.get())
 
 

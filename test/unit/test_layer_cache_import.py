@@ -10,6 +10,7 @@ from torch import fx, nn
 import loopmorph as lm
 from loopmorph.pipelines.ingress import importer
 from loopmorph.pipelines.ingress.core_graph import core_graph
+from loopmorph.pipelines.ingress.refusal import module_path
 from loopmorph.pipelines.zoo import ZOO
 
 
@@ -53,7 +54,7 @@ def shown(graph: fx.Graph) -> list[str]:
         values = node.meta.get("val")
         tensors = [v for v in (values if isinstance(values, tuple) else (values,)) if v is not None]
         shapes = [(v.shape, v.dtype, v.stride()) for v in tensors]
-        place = importer._module_path(node) if node.op == "call_function" else ""
+        place = module_path(node) if node.op == "call_function" else ""
         lines.append(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs} {shapes} {place}")
     return lines
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from torch_mlir import ir
 
 from loopmorph.passes.analysis.definitions import definition
-from loopmorph.passes.analysis.dependence.known_operations import VIEWS
 
+VIEWS = frozenset(
+    {
+        *("memref.subview", "memref.cast", "memref.reinterpret_cast", "memref.view"),
+        *("memref.expand_shape", "memref.collapse_shape", "memref.transpose"),
+    }
+)
 _BUFFERS = frozenset({"memref.alloc", "memref.alloca"})
 
 

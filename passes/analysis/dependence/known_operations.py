@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from torch_mlir import ir
 
+from loopmorph.passes.analysis.dependence.aliasing import VIEWS, may_alias
 from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
 
-VIEWS = frozenset(
-    {
-        *("memref.subview", "memref.cast", "memref.reinterpret_cast", "memref.view"),
-        *("memref.expand_shape", "memref.collapse_shape", "memref.transpose"),
-    }
-)
 _HARMLESS_DIALECTS = frozenset({"arith", "math", "index", "ub"})
 _HARMLESS = VIEWS | {
     *("affine.for", "affine.yield", "affine.load", "affine.store", "affine.vector_load", "affine.vector_store"),
@@ -24,17 +19,32 @@ _HARMLESS = VIEWS | {
 
 
 def require_known_operations(nest: Nest) -> None:
-    """Raises:
-    IllegalTransform: the nest holds an operation of which it is not known what it accesses.
+    """A `memref.load`, whose index may be any value, is known where nothing in the nest writes what it reads.
+
+    Raises:
+        IllegalTransform: the nest holds an operation of which it is not known what it accesses.
     """
-    unknown: list[ir.Operation] = []
+    for op in _others(nest):
+        where = f"{nest.label}, at {location_text(op.location)}"
+        if op.name != "memref.load":
+            raise IllegalTransform(where, f"the dependence analysis does not know what {op.name} accesses")
+        if any(may_alias(op.operands[0], store.memref) for store in nest.stores):
+            raise IllegalTransform(where, "it reads, at an index that depends on data, what it writes")
+
+
+def gathered(nest: Nest) -> list[ir.Value]:
+    """The memrefs that a nest reads at indices that depend on data, by `memref.load`."""
+    return [op.operands[0] for op in _others(nest) if op.name == "memref.load"]
+
+
+def _others(nest: Nest) -> list[ir.Operation]:
+    """The operations of a nest that are neither those of the nest view nor without access to memory."""
+    others: list[ir.Operation] = []
 
     def visit(op: ir.Operation) -> ir.WalkResult:
         if op.name not in _HARMLESS and op.name.split(".")[0] not in _HARMLESS_DIALECTS:
-            unknown.append(op)
+            others.append(op)
         return ir.WalkResult.ADVANCE
 
     nest.root.operation.walk(visit)
-    if unknown:
-        where = f"{nest.label}, at {location_text(unknown[0].location)}"
-        raise IllegalTransform(where, f"the dependence analysis does not know what {unknown[0].name} accesses")
+    return others

@@ -1,0 +1,138 @@
+"""What an import must keep: NaN, elements read at computed places, tables that the model makes itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import loopmorph as lm
+from loopmorph.pipelines.support.agreement import largest_error
+
+SPECIAL = torch.tensor([[math.nan, 1.0, -2.0, 7.0], [0.0, -0.0, math.inf, -math.inf]])
+
+
+class Calls(nn.Module):
+    """A module that calls functions of its inputs, and returns all their results."""
+
+    def __init__(self, *functions: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.functions = functions
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(function(*inputs) for function in self.functions)
+
+
+def error(functions: list[Callable[..., torch.Tensor]], *inputs: torch.Tensor) -> float:
+    """The largest relative error of functions that are compiled together."""
+    model = Calls(*functions).eval()
+    results = lm.compile(model, inputs)(*inputs)
+    expected = model(*inputs)
+    assert [r.dtype for r in results] == [e.dtype for e in expected]
+    return largest_error(results, expected)
+
+
+def test_nan_stays_nan_in_what_bounds_a_value() -> None:
+    functions = [F.relu, F.relu6, F.hardtanh, F.hardsigmoid, F.hardswish, lambda x: x.clamp(min=0.5)]
+    functions += [lambda x: x.clamp(max=0.5), lambda x: x.clamp(-1, 1), lambda x: F.threshold(x, 0.5, 0.5)]
+    functions += [lambda x: torch.clamp(x, x.new_zeros(()), x.new_ones(()))]
+    assert error(functions, SPECIAL) == 0.0
+
+
+def test_nan_stays_nan_in_extremes_of_two() -> None:
+    pairs = [torch.maximum, torch.minimum, torch.fmax, torch.fmin]
+    functions = [lambda x, pair=pair: pair(x, x.flip(1)) for pair in pairs]
+    functions += [lambda x: (x > x.flip(1)).float(), lambda x: (x != x).float()]
+    assert error(functions, SPECIAL) == 0.0
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_extreme_positions_are_those_of_the_first_nan(axis: int) -> None:
+    functions = [lambda x: x.argmax(axis), lambda x: x.argmin(axis), lambda x: x.max(axis).indices]
+    functions += [lambda x: x.min(axis).values, lambda x: x.amax(axis)]
+    assert error(functions, SPECIAL) == 0.0
+
+
+@pytest.mark.parametrize("extent", [5, 8, 16])  # among them the width of a vector register
+def test_elements_are_read_at_places_that_depend_on_data(extent: int) -> None:
+    x = torch.randn(2, 16, extent, generator=torch.Generator().manual_seed(0))
+    where = (x > 0).long()
+    functions = [lambda x, k: torch.gather(x, 2, k), lambda x, k: torch.gather(x.transpose(1, 2), 1, k.transpose(1, 2))]
+    functions += [lambda x, k: F.embedding(k[0], x[1]), lambda x, k: x.relu()[:, torch.tensor([3, 0, -1])]]
+    functions += [lambda x, k: x.reshape(-1).index_select(0, k.reshape(-1)[:extent])]
+    assert error(functions, x, where) <= 1e-6
+
+
+def test_two_threads_gather_what_they_wrote_together() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReflectionPad2d(2), nn.Conv2d(16, 16, 3)).eval()
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert largest_error([lm.compile(model, (x,), threads=2)(x)], [model(x)]) <= 1e-5
+
+
+def test_tables_that_a_model_makes_become_arguments() -> None:
+    def positions(x: torch.Tensor) -> torch.Tensor:
+        angles = torch.outer(torch.arange(4.0), 10000.0 ** (-torch.arange(4.0) / 4))
+        return x * angles.cos() + angles.sin()
+
+    def masked(x: torch.Tensor) -> torch.Tensor:
+        return x.masked_fill(torch.ones(4, 4).tril() == 0, -math.inf).softmax(-1)
+
+    def empty(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, x.new_empty(0, 4)]) + torch.full((4, 4), 2.0)
+
+    x = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    assert error([positions, masked, empty], x) <= 1e-6
+    program = lm.import_model(Calls(positions), (x,))
+    assert set(program.parameters) == {"constant_0", "constant_1"}
+    assert "dense<" not in str(program)
+
+
+def test_a_kept_import_brings_its_tables_back(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
+    model, x = Calls(lambda x: x + torch.arange(4.0)), torch.zeros(4)
+    first, again = (lm.import_model(model, (x,)) for _ in range(2))
+    assert torch.equal(again.parameters["constant_0"], torch.arange(4.0))
+    assert str(first) == str(again)
+
+
+def test_an_index_into_a_table_says_how_large_it_may_be() -> None:
+    program = lm.import_model(nn.Embedding(7, 3), (torch.tensor([0, 6, 2]),))
+    assert "morph.below = 7" in str(program)
+
+
+class Inverse(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.inv(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: torch.nonzero(x), "operator aten.nonzero .*: the size of its result depends on data"),
+        (lambda x: x[x > 0], "operator aten.index .*: the size of its result depends on data"),
+        (lambda x: x + torch.rand(3), "operator aten.rand .*: it draws random numbers"),
+        (lambda x: F.dropout(x, training=True), "operator aten.dropout .*: it draws random numbers"),
+        (lambda x: torch.fft.fft(x).real, "operator aten.fft_fft .*: it computes complex64"),
+        (lambda x: torch.special.bessel_j0(x), "operator aten.special_bessel_j0 .*: .*it has no lowering"),
+        (lambda x: x if x.sum() > 0 else -x, "torch.export refuses the model .*data-dependent"),
+    ],
+)
+def test_refusals_name_the_operator_the_line_and_a_way_out(
+    function: Callable[[torch.Tensor], torch.Tensor], message: str
+) -> None:
+    with pytest.raises(lm.ImportRefused, match=message) as refused:
+        lm.import_model(Calls(function), (torch.eye(3),))
+    assert "test_import_values.py:" in str(refused.value)
+    assert "torch.compile(model" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_refusals_name_the_module() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), Inverse())
+    with pytest.raises(lm.ImportRefused, match=r"_linalg_check_errors.* \(module '1', .*test_import_values.py:\d+\)"):
+        lm.import_model(model, (torch.eye(3),))
