@@ -24,6 +24,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.constants import lift_constants
 from loopmorph.pipelines.ingress.core_graph import core_graph
+from loopmorph.pipelines.ingress.decompositions import decomposition_table
 from loopmorph.pipelines.ingress.import_cache import KeptImport, find_import, import_key, keep_import
 from loopmorph.pipelines.ingress.quiet import quiet_torch
 from loopmorph.pipelines.ingress.refusal import (
@@ -143,23 +144,6 @@ def _leaf_layers(model: nn.Module) -> frozenset[str]:
     )
 
 
-def _batch_norm_inference(
-    x: torch.Tensor,
-    weight: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    mean: torch.Tensor,
-    variance: torch.Tensor,
-    momentum: float,
-    epsilon: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """BatchNorm at inference as `x * scale + shift`, so that what depends on parameters alone stands by itself."""
-    inverse = torch.rsqrt(variance + epsilon)
-    scale = inverse if weight is None else weight * inverse
-    shift = -mean * scale if bias is None else bias - mean * scale
-    shape = [1, -1] + [1] * (x.dim() - 2)
-    return x * scale.view(shape) + shift.view(shape), x.new_empty(0), x.new_empty(0)
-
-
 def _check_arguments(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> None:
     if not isinstance(model, nn.Module):
         raise ArgumentError("model", f"expected an nn.Module, got {type(model).__name__}")
@@ -177,12 +161,8 @@ def _decompose(exported: torch.export.ExportedProgram) -> tuple[torch.export.Exp
     graph = core_graph(exported)
     if graph is not None:
         return exported, graph
-    from torch_mlir.extras.fx_decomp_util import get_decomposition_table
-
-    table = {**get_decomposition_table()}
-    table[torch.ops.aten._native_batch_norm_legit_no_training.default] = _batch_norm_inference
     with _quiet_exporter():
-        exported = exported.run_decompositions(table)
+        exported = exported.run_decompositions(decomposition_table())
     return exported, exported.graph
 
 

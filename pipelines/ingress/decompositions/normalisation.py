@@ -1,0 +1,135 @@
+"""Normalisation as means over views, and what depends on parameters alone by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch._ops import OpOverload
+
+_aten = torch.ops.aten
+_Tensors3 = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def batch_norm_inference(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    mean: torch.Tensor,
+    variance: torch.Tensor,
+    momentum: float,
+    epsilon: float,
+) -> _Tensors3:
+    """`aten._native_batch_norm_legit_no_training` as `x * scale + shift`, `x` of shape `(N, C, *space)`."""
+    inverse = torch.rsqrt(variance + epsilon)
+    scale = inverse if weight is None else weight * inverse
+    shift = -mean * scale if bias is None else bias - mean * scale
+    shape = [1, -1] + [1] * (x.dim() - 2)
+    return x * scale.view(shape) + shift.view(shape), x.new_empty(0), x.new_empty(0)
+
+
+def group_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    batch: int,
+    channels: int,
+    extent: int,
+    groups: int,
+    epsilon: float,
+) -> _Tensors3:
+    """`aten.native_group_norm`: `x` is `(N, C, *space)`; the means and inverse deviations are `(N, groups)`."""
+    normal, mean, inverse = _standardised(x.reshape(batch, groups, channels // groups * extent), [2], epsilon)
+    shape = [1, channels] + [1] * (x.dim() - 2)
+    result = _affine(normal.reshape(x.shape), weight, bias, shape).to(x.dtype)
+    return result, mean.reshape(batch, groups).to(x.dtype), inverse.reshape(batch, groups).to(x.dtype)
+
+
+def group_norm_of_layer(
+    x: torch.Tensor,
+    groups: int,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> torch.Tensor:
+    """`aten.group_norm`: `x` is `(N, C, *space)`."""
+    return group_norm(x, weight, bias, x.shape[0], x.shape[1], math.prod(x.shape[2:]), groups, eps)[0]
+
+
+def layer_norm(
+    x: torch.Tensor,
+    shape: Sequence[int],
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    epsilon: float,
+) -> _Tensors3:
+    """`aten.native_layer_norm` over the last `len(shape)` axes."""
+    normal, mean, inverse = _standardised(x, list(range(x.dim() - len(shape), x.dim())), epsilon)
+    return _affine(normal, weight, bias, list(shape)).to(x.dtype), mean, inverse
+
+
+def instance_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    mean: torch.Tensor | None,
+    variance: torch.Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    epsilon: float,
+    cudnn_enabled: bool,
+) -> object:
+    """`aten.instance_norm`: `x` is `(N, C, *space)`; with running means it is BatchNorm, left to PyTorch's rule."""
+    if not use_input_stats or mean is not None or variance is not None:
+        return NotImplemented
+    normal, _, _ = _standardised(x, list(range(2, x.dim())), epsilon)
+    return _affine(normal, weight, bias, [1, x.shape[1]] + [1] * (x.dim() - 2)).to(x.dtype)
+
+
+def rms_norm(
+    x: torch.Tensor, shape: Sequence[int], weight: torch.Tensor | None = None, eps: float | None = None
+) -> torch.Tensor:
+    """`aten.rms_norm` over the last `len(shape)` axes; without `eps`, the precision that PyTorch computes in."""
+    return fused_rms_norm(x, shape, weight, eps)[0]
+
+
+def fused_rms_norm(
+    x: torch.Tensor, shape: Sequence[int], weight: torch.Tensor | None, eps: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`aten._fused_rms_norm`: the result, and the inverse root of the mean square."""
+    wide = _wide(x)
+    epsilon = torch.finfo(wide.dtype).eps if eps is None else eps
+    inverse = torch.rsqrt((wide * wide).mean(list(range(x.dim() - len(shape), x.dim())), keepdim=True) + epsilon)
+    return _affine(wide * inverse, weight, None, list(shape)).to(x.dtype), inverse
+
+
+def _standardised(x: torch.Tensor, axes: list[int], epsilon: float) -> _Tensors3:
+    """`(x - mean) / sqrt(variance + epsilon)` in float32 or more, the mean, and the inverse root."""
+    wide = _wide(x)
+    mean = wide.mean(axes, keepdim=True)
+    centred = wide - mean
+    inverse = torch.rsqrt((centred * centred).mean(axes, keepdim=True) + epsilon)
+    return centred * inverse, mean, inverse
+
+
+def _affine(x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, shape: list[int]) -> torch.Tensor:
+    if weight is not None:
+        x = x * weight.view(shape)
+    return x if bias is None else x + bias.view(shape)
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
+    _aten._native_batch_norm_legit_no_training.default: batch_norm_inference,
+    _aten.native_group_norm.default: group_norm,
+    _aten.group_norm.default: group_norm_of_layer,
+    _aten.native_layer_norm.default: layer_norm,
+    _aten.instance_norm.default: instance_norm,
+    _aten.rms_norm.default: rms_norm,
+    _aten._fused_rms_norm.default: fused_rms_norm,
+}
