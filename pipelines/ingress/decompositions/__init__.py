@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 from torch._ops import OpOverload
 
-from loopmorph.pipelines.ingress.decompositions import adaptive_pooling, normalisation, pooling
+from loopmorph.pipelines.ingress.decompositions import adaptive_pooling, normalisation, padding, pooling, resizing
 
 Decomposition: TypeAlias = Callable[..., Any]
 
-_FAMILIES = (adaptive_pooling, normalisation, pooling)
+_FAMILIES = (adaptive_pooling, normalisation, padding, pooling, resizing)
 
 
 def decomposition_table() -> dict[OpOverload, Decomposition]:

@@ -13,7 +13,7 @@ Reduce = Callable[[torch.Tensor, int, int], torch.Tensor]
 
 @dataclass(frozen=True)
 class Windows:
-    """`count` windows of `length` elements along an axis, the first at `start`, `step` apart, elements `dilation` apart."""
+    """`count` windows of `length` elements, the first at `start`, `step` apart, their elements `dilation` apart."""
 
     start: int
     length: int
