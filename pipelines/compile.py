@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
@@ -18,8 +20,9 @@ from loopmorph.pipelines.tuning.tune import check_seconds, tuned
 
 def compile(
     model_or_program: nn.Module | Program,
-    example_inputs: tuple[torch.Tensor, ...] | None = None,
+    example_inputs: tuple[Any, ...] | None = None,
     *,
+    example_kwargs: Mapping[str, Any] | None = None,
     threads: int = 1,
     schedule: str | None = None,
     tune: float | None = None,
@@ -29,7 +32,9 @@ def compile(
 
     Args:
         model_or_program: a module, or a program that has been imported (and perhaps transformed) already.
-        example_inputs: for a module: one tensor per positional argument of `forward`; shapes and dtypes become static.
+        example_inputs: for a module: the positional arguments of `forward`: tensors, whose shapes and dtypes become
+            static, also in tuples, lists and dictionaries; numbers, text and None, whose values are compiled in.
+        example_kwargs: for a module: its keyword arguments, likewise. The code is called as `forward` is.
         threads: number of threads that the code uses, the calling one included.
         schedule: transformations to apply first, as `Program.apply` takes them.
         tune: seconds of wall time in which to measure which algorithm and register block is fastest for each
@@ -49,7 +54,7 @@ def compile(
     if tune is not None:
         check_seconds(tune)
     with paused_collection():
-        program = _program(model_or_program, example_inputs)
+        program = _program(model_or_program, example_inputs, example_kwargs)
         if schedule is not None:
             program = program.apply(schedule)
     if tune is not None:
@@ -57,14 +62,19 @@ def compile(
     return Executable(program, threads, processor)
 
 
-def _program(model_or_program: nn.Module | Program, example_inputs: tuple[torch.Tensor, ...] | None) -> Program:
+def _program(
+    model_or_program: nn.Module | Program,
+    example_inputs: tuple[Any, ...] | None,
+    example_kwargs: Mapping[str, Any] | None,
+) -> Program:
     if isinstance(model_or_program, Program):
-        if example_inputs is not None:
-            raise ArgumentError("example_inputs", "a Program has its example inputs already; leave them out")
+        for name, given in (("example_inputs", example_inputs), ("example_kwargs", example_kwargs)):
+            if given is not None:
+                raise ArgumentError(name, "a Program has its example inputs already; leave them out")
         return model_or_program
     if not isinstance(model_or_program, nn.Module):
         kind = type(model_or_program).__name__
         raise ArgumentError("model_or_program", f"expected an nn.Module or a Program, got {kind}")
-    if example_inputs is None:
+    if example_inputs is None and example_kwargs is None:
         raise ArgumentError("example_inputs", "needed to compile an nn.Module: a tuple of tensors")
-    return import_model(model_or_program, example_inputs)
+    return import_model(model_or_program, () if example_inputs is None else example_inputs, example_kwargs)

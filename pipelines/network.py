@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from loopmorph.passes.lowering.anonymous_layer import anonymous_text
 from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.nest import Nest, functions, nests
 from loopmorph.passes.pipeline import run_pipeline
+from loopmorph.pipelines.support.structure import Structure, tensors_in
 
 _COMPUTING = (marks.MAIN, marks.MIX, marks.MIX_IN)
 _DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}
@@ -54,16 +55,21 @@ class Network:
     Attributes:
         module: the MLIR module: one function, weights as marked arguments (see `loopmorph.passes.marks`).
         model: the network that was imported, in inference form; never modified.
-        example_inputs: the inputs whose shapes the program has.
+        example_inputs: the positional arguments of `forward` whose shapes the program has.
         imported: name -> tensor of each parameter, buffer and constant, as imported.
         origin: the module as it was imported, before any transformation; None where that is not known.
+        example_kwargs: the keyword arguments of `forward`.
+        structure: what `forward` takes and returns beyond tensors; None for tensors by position, and for a tuple of
+            tensors, or one of them.
     """
 
     module: ir.Module
     model: nn.Module
-    example_inputs: tuple[torch.Tensor, ...]
+    example_inputs: tuple[Any, ...]
     imported: Mapping[str, torch.Tensor]
     origin: ir.Module | None = None
+    example_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    structure: Structure | None = None
     _layer_modules: dict[str, ir.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
     _layer_texts: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _closed_layers: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -72,6 +78,17 @@ class Network:
     def original(self) -> Self | None:
         """The network as it was imported, None where that is not known."""
         return None if self.origin is None else replace(self, module=self.origin)
+
+    @cached_property
+    def example_tensors(self) -> tuple[torch.Tensor, ...]:
+        """The tensors among the example arguments: the one at position k is passed for `morph.input = k`."""
+        return tensors_in(self.example_inputs, self.example_kwargs)
+
+    def results(self, returned: Any) -> list[torch.Tensor]:
+        """The tensors among what `forward` returned: the one at position k is written to `morph.output = k`."""
+        if self.structure is not None:
+            return self.structure.outputs.tensors(returned)
+        return list(returned) if isinstance(returned, tuple | list) else [returned]
 
     @cached_property
     def nests(self) -> tuple[Nest, ...]:

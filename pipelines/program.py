@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +33,7 @@ class Program(Network):
             ArgumentError: another `how`.
             IllegalTransform: the recorded steps do not lead to this program.
         """
-        original = self.original or import_model(self.model, self.example_inputs)
+        original = self.original or import_model(self.model, self.example_inputs, self.example_kwargs)
         return inherit(original, self, how, self.example_inputs if images is None else (images,)).program
 
     def to_module(self) -> nn.Module:
@@ -43,16 +45,22 @@ class Program(Network):
         return to_module(self)
 
 
-def import_model(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Program:
+def import_model(
+    model: nn.Module, example_inputs: tuple[Any, ...], example_kwargs: Mapping[str, Any] | None = None
+) -> Program:
     """Imports the inference form of any convolutional module as affine nests.
 
     Args:
         model: a module that `torch.export` accepts; it is left as it is.
-        example_inputs: one tensor per positional argument of `forward`; their shapes become static.
+        example_inputs: the positional arguments of `forward`: tensors, whose shapes become static, also in tuples,
+            lists and dictionaries; numbers, text and None, whose values become part of the program.
+        example_kwargs: its keyword arguments, likewise.
 
     Raises:
-        ArgumentError: not a module, or not a tuple of tensors.
-        ImportRefused: an operation that cannot be exported or lowered; says which, and where.
+        ArgumentError: not a module, or arguments that hold something else.
+        ImportRefused: an operation that cannot be exported or lowered, changes a buffer or an input in place, or draws
+            random numbers; says which, and where.
     """
-    network = import_network(model, example_inputs)
-    return Program(network.module, model, example_inputs, network.imported, network.origin)
+    network = import_network(model, example_inputs, example_kwargs)
+    imported, origin = network.imported, network.origin
+    return Program(network.module, model, example_inputs, imported, origin, network.example_kwargs, network.structure)

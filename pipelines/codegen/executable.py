@@ -7,20 +7,22 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from loopmorph.dialects.morph import schedule_text
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.history import parse_steps
+from loopmorph.passes.nest import functions
 from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.target.detect import resolve_target
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.compiled_code import bind_memory, compiled_code
-from loopmorph.pipelines.codegen.signature import Argument
-from loopmorph.pipelines.ingress.importer import RETURNS_TUPLE
+from loopmorph.pipelines.codegen.signature import Argument, Signature, signature_of
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.support.collection import paused_collection
+from loopmorph.pipelines.support.structure import plain_structure
 
 
 class Executable:
@@ -57,12 +59,16 @@ class Executable:
         _executables.add(self)
         self._memory = bind_memory(native, program.parameters)
         native.prepare()
-        self._inputs = tuple(_Expected(tuple(x.shape), x.dtype) for x in program.example_inputs)
+        tensors = program.example_tensors
+        self._inputs = tuple(_Expected(tuple(x.shape), x.dtype) for x in tensors)
         arguments = list(enumerate(native.run.arguments))
         self._input_slots = tuple((k, int(a.key)) for k, a in arguments if a.role == "input")
-        outputs = sorted((int(a.key), k, a) for k, a in arguments if a.role == "output")
-        self._outputs = tuple((k, a.shape, _torch_dtype(a)) for _, k, a in outputs)
-        self._returns_tuple = len(outputs) != 1 or RETURNS_TUPLE in program.module.operation.attributes
+        slots = {int(a.key): k for k, a in arguments if a.role == "output"}
+        # What has no elements is written by no code, which has no argument for it then.
+        declared = {int(a.key): a for a in _declared(program) if a.role == "output"}
+        self._outputs = tuple((slots.get(k), a.shape, _torch_dtype(a)) for k, a in sorted(declared.items()))
+        dtypes = [dtype for _, _, dtype in self._outputs]
+        self._structure = program.structure or plain_structure([x.dtype for x in tensors], dtypes)
         self.compile_seconds = time.perf_counter() - started
 
     @property
@@ -77,29 +83,32 @@ class Executable:
         made = [step for text in self._texts for step in parse_steps(text)]
         return schedule_text((*own, *(step for step in made[len(own) :] if isinstance(step, Choose))))
 
-    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Computes the network's outputs.
 
         Args:
-            tensors: one per positional argument of the model's `forward`, of the example inputs' shapes and dtypes.
+            args: what the model's `forward` takes by position, arranged as in the example, with tensors of the example
+                inputs' shapes and dtypes; what is no tensor has the example's value.
+            kwargs: what it takes by keyword, likewise.
 
         Returns:
-            A new tensor, or a tuple of new tensors where the model returns several (or a tuple of one).
+            What the model returns, in its structure: tuples, dictionaries, dataclasses. All tensors are new ones, which
+            share no memory with inputs or with each other, except that one which is returned twice stays one.
 
         Raises:
-            ArgumentError: a wrong number of tensors, or one of another shape, dtype or device.
+            ArgumentError: another arrangement or constant, or a tensor of another shape, dtype or device.
         """
-        if len(tensors) != len(self._inputs):
-            raise ArgumentError("tensors", f"expected {len(self._inputs)} input tensor(s), got {len(tensors)}")
+        tensors = self._structure.flatten(args, kwargs)
         inputs = [e.check(k, t) for k, (e, t) in enumerate(zip(self._inputs, tensors, strict=True))]
         outputs = [torch.empty(shape, dtype=dtype) for _, shape, dtype in self._outputs]
         with self._lock:
             for position, k in self._input_slots:
                 self._run.bind(position, inputs[k].data_ptr())
-            for (position, _, _), output in zip(self._outputs, outputs, strict=True):
-                self._run.bind(position, output.data_ptr())
+            for (slot, _, _), output in zip(self._outputs, outputs, strict=True):
+                if slot is not None:
+                    self._run.bind(slot, output.data_ptr())
             self._run()
-        return tuple(outputs) if self._returns_tuple else outputs[0]
+        return self._structure.outputs.build(outputs)
 
 
 def _after_fork() -> None:
@@ -136,6 +145,12 @@ class _Expected:
     def _wrong(self, position: int, got: str) -> ArgumentError:
         wanted = f"a dense CPU tensor {self.shape} {self.dtype}"
         return ArgumentError("tensors", f"input {position}: expected {wanted}, got {got}")
+
+
+def _declared(program: Network) -> Signature:
+    """The arguments of the program's own function."""
+    (function,) = functions(program.module.operation)
+    return signature_of(function)
 
 
 def _torch_dtype(argument: Argument) -> torch.dtype:

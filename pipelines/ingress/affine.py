@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 from torch_mlir import ir
 from torch_mlir.passmanager import PassManager
@@ -14,20 +16,25 @@ from loopmorph.pipelines.ingress.importer import import_to_linalg
 from loopmorph.pipelines.network import Network
 
 
-def import_network(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Network:
+def import_network(
+    model: nn.Module, example_inputs: tuple[Any, ...], example_kwargs: Mapping[str, Any] | None = None
+) -> Network:
     """Imports the inference form of a module as affine nests.
 
     Args:
         model: a module that `torch.export` accepts; it is left as it is.
-        example_inputs: one tensor per positional argument of `forward`; their shapes become static.
+        example_inputs: the positional arguments of `forward` (see `import_to_linalg`); shapes become static.
+        example_kwargs: its keyword arguments.
 
     Raises:
-        ArgumentError: not a module, or not a tuple of tensors.
-        ImportRefused: an operation that cannot be exported or lowered; says which, and where.
+        ArgumentError: not a module, or arguments that hold something else than tensors and constants.
+        ImportRefused: an operation that cannot be exported or lowered, or has effects; says which, and where.
     """
-    imported = import_to_linalg(model, example_inputs)
+    imported = import_to_linalg(model, example_inputs, example_kwargs)
     to_affine(imported.module)
-    return Network(imported.module, model, example_inputs, imported.parameters, imported.module)
+    module = imported.module
+    kwargs = dict(example_kwargs or {})
+    return Network(module, model, example_inputs, imported.parameters, module, kwargs, imported.structure)
 
 
 def to_affine(module: ir.Module) -> None:

@@ -8,34 +8,38 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections import namedtuple
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import ConstantArgument, InputKind
+from torch.utils import _pytree as pytree
 from torch_mlir import ir
 from torch_mlir.dialects import torch as torch_dialect
 from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import ArgumentError, ImportRefused
 from loopmorph.pipelines.ingress.constants import lift_constants
+from loopmorph.pipelines.ingress.containers import register_containers
 from loopmorph.pipelines.ingress.core_graph import core_graph
 from loopmorph.pipelines.ingress.decompositions import decomposition_table
 from loopmorph.pipelines.ingress.import_cache import KeptImport, find_import, import_key, keep_import
+from loopmorph.pipelines.ingress.place import module_path, user_place
 from loopmorph.pipelines.ingress.quiet import quiet_torch
 from loopmorph.pipelines.ingress.refusal import (
     export_refusal,
     import_refusal,
     lowering_refusal,
-    module_path,
     refuse_unsupported,
-    user_place,
 )
+from loopmorph.pipelines.ingress.signature import distinct_tensors, only_tensors, refuse_effects, structure_of
+from loopmorph.pipelines.ingress.supported import check_supported
 from loopmorph.pipelines.support.collection import paused_collection
+from loopmorph.pipelines.support.structure import CONSTANTS, Structure
 
 _TO_LINALG = (
     "builtin.module(func.func(torch-match-quantized-custom-ops),"
@@ -44,51 +48,61 @@ _TO_LINALG = (
 )
 
 
-RETURNS_TUPLE = "morph.returns_tuple"  # on the module: the network wraps its only output in a tuple or list
-
-
 @dataclass(frozen=True)
 class ImportedNetwork:
-    """A network as linalg on tensors, and the tensors that its marked arguments stand for."""
+    """A network as linalg on tensors, the tensors that its marked arguments stand for, and how it is called."""
 
     module: ir.Module
     parameters: dict[str, torch.Tensor]
+    structure: Structure
 
 
-def import_to_linalg(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> ImportedNetwork:
+def import_to_linalg(
+    model: nn.Module, example_inputs: tuple[Any, ...], example_kwargs: Mapping[str, Any] | None = None
+) -> ImportedNetwork:
     """Imports the inference form (`eval()`) of a model; the model itself is left as it is.
 
     Args:
         model: any module that `torch.export` accepts; its tensors may be on any device.
-        example_inputs: positional arguments; their shapes and dtypes become static.
+        example_inputs: positional arguments: tensors, whose shapes and dtypes become static, in tuples, lists and
+            dictionaries as `forward` takes them; numbers, text and None, whose values are compiled in.
+        example_kwargs: keyword arguments, likewise.
 
     Raises:
-        ArgumentError: `model` is no module, or `example_inputs` no tuple of tensors.
-        ImportRefused: `torch.export` or torch-mlir refuses the model; says which operation and where.
+        ArgumentError: `model` is no module, or the arguments hold something else.
+        ImportRefused: `torch.export` or torch-mlir refuses the model, or it changes a buffer or an input in place, or
+            draws random numbers; says which operation and where.
     """
-    _check_arguments(model, example_inputs)
+    if example_kwargs is not None and not isinstance(example_kwargs, Mapping):
+        raise ArgumentError("example_kwargs", f"expected a dictionary, got a {type(example_kwargs).__name__}")
+    kwargs = dict(example_kwargs or {})
+    _check_arguments(model, example_inputs, kwargs)
     with paused_collection():
-        return _import(model, example_inputs)
+        return _import(model, example_inputs, kwargs)
 
 
-def _import(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> ImportedNetwork:
+def _import(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ImportedNetwork:
     model = copy.deepcopy(model).eval() if model.training else model
-    exported = _export(model, example_inputs)
+    exported = _export(model, *distinct_tensors(model, args, kwargs))
+    check_supported(exported.graph)
+    structure = structure_of(exported)
     leaves = _leaf_layers(model)
     context = ir.Context()
     torch_dialect.register_dialect(context)
-    key = import_key(exported.graph, (repr(_signature(exported)), repr(sorted(leaves)), repr(_wraps_output(exported))))
+    key = import_key(exported.graph, (repr(_signature(exported)), repr(sorted(leaves))))
     kept = find_import(key, context)
     if kept is None:
         refuse_unsupported(exported.graph)
         core, graph = _decompose(exported)
+        refuse_effects(exported, core)
         refuse_unsupported(graph)
+        only_tensors(graph, exported)
         constants = lift_constants(graph, _tensors(core))
         kept = KeptImport(_lower(core, graph, constants, leaves, context), constants)
         if _signature(core) == _signature(exported):
             keep_import(key, kept)
         exported = core
-    return ImportedNetwork(kept.module, {**_tensors(exported), **kept.constants})
+    return ImportedNetwork(kept.module, {**_tensors(exported), **kept.constants}, structure)
 
 
 def _lower(
@@ -124,8 +138,6 @@ def _lower(
     module = importer.module
     _mark_arguments(module, exported, constants)
     with context:
-        if _wraps_output(exported):
-            module.operation.attributes[RETURNS_TUPLE] = ir.UnitAttr.get()
         for pipeline in _TO_LINALG:
             try:
                 PassManager.parse(pipeline).run(module.operation)
@@ -144,16 +156,26 @@ def _leaf_layers(model: nn.Module) -> frozenset[str]:
     )
 
 
-def _check_arguments(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> None:
+def _check_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if not isinstance(model, nn.Module):
         raise ArgumentError("model", f"expected an nn.Module, got {type(model).__name__}")
-    if not isinstance(example_inputs, tuple) or not all(isinstance(x, torch.Tensor) for x in example_inputs):
+    if not isinstance(args, tuple):
         raise ArgumentError("example_inputs", "expected a tuple of tensors, one per positional argument of forward()")
+    for name, given in (("example_inputs", args), ("example_kwargs", kwargs)):
+        for leaf in pytree.tree_leaves(given):
+            if not isinstance(leaf, (torch.Tensor, *CONSTANTS)):
+                expected = "tensors, numbers, text or None, also in tuples, lists and dictionaries"
+                raise ArgumentError(name, f"expected {expected}, got a {type(leaf).__name__}")
 
 
-def _export(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
+def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     with _quiet_exporter():
-        return torch.export.export(model, example_inputs, strict=False)
+        try:
+            return torch.export.export(model, args, kwargs, strict=False)
+        except RuntimeError as error:
+            if "not a known type" not in str(error) or not register_containers(model, args, kwargs):
+                raise
+            return torch.export.export(model, args, kwargs, strict=False)
 
 
 def _decompose(exported: torch.export.ExportedProgram) -> tuple[torch.export.ExportedProgram, torch.fx.Graph]:
@@ -178,13 +200,10 @@ def _quiet_exporter() -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
+        except ImportRefused:
+            raise
         except Exception as error:  # the exception types there are no fixed set
             raise export_refusal(error) from error
-
-
-def _wraps_output(exported: torch.export.ExportedProgram) -> bool:
-    spec = exported.call_spec.out_spec
-    return spec is not None and spec.num_leaves == 1 and spec.type in (tuple, list, namedtuple)
 
 
 def _mark_arguments(module: ir.Module, exported: torch.export.ExportedProgram, constants: Collection[str]) -> None:
@@ -193,6 +212,8 @@ def _mark_arguments(module: ir.Module, exported: torch.export.ExportedProgram, c
     position = 0
     with module.context:
         for spec in exported.graph_signature.input_specs:
+            if isinstance(spec.arg, ConstantArgument):
+                continue
             if spec.kind == InputKind.USER_INPUT:
                 all_marks.append({marks.INPUT: ir.IntegerAttr.get(ir.IntegerType.get_signless(64), position)})
                 position += 1

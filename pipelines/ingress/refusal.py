@@ -12,81 +12,34 @@ from torch_mlir import ir
 
 from loopmorph.passes.diagnostics import file_location, one_line
 from loopmorph.passes.errors import ImportRefused
+from loopmorph.pipelines.ingress.place import has_effects, operator_at, operator_name
 
 ADVICE = 'Use torch.compile(model, backend="loopmorph"), which runs such a part in PyTorch'
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
-_LIBRARY = re.compile(r"/(site-packages|dist-packages)/torch/")
-
-
-def user_place(node: fx.Node) -> tuple[str, int] | None:
-    """File and line of the innermost frame outside of PyTorch that made the node."""
-    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [(file, int(line)) for file, line in frames if not _LIBRARY.search(file)]
-    return own[-1] if own else None
-
-
-def module_path(node: fx.Node) -> str:
-    """Qualified name of the module whose `forward` made the node; export marks its k-th repeated call by `@k`."""
-    stack = node.meta.get("nn_module_stack")
-    if not stack:
-        return ""
-    key, (path, _) = list(stack.items())[-1]
-    repeated = re.search(r"@\d+$", key)
-    return path + (repeated[0] if repeated else "")
-
-
-def operator_at(node: fx.Node) -> str:
-    """`operator aten.inverse (module 'head', net.py:12)`."""
-    place = user_place(node)
-    where = [f"module '{module_path(node)}'"] if module_path(node) else []
-    where += [f"{place[0]}:{place[1]}"] if place else []
-    return f"operator {_operator(node)}" + (f" ({', '.join(where)})" if where else "")
 
 
 def refuse_unsupported(graph: fx.Graph) -> None:
-    """Refuses what no program of fixed shapes and values can stand for.
+    """Refuses what no program of fixed shapes can stand for.
 
     Raises:
-        ImportRefused: an operator that draws random numbers, whose result's size depends on data, whose result is
-            complex, or that has effects beyond its result; names it and its place.
+        ImportRefused: an operator whose result's size depends on data, or that has effects beyond its result; names it
+            and its place.
     """
     for node in graph.nodes:
-        if node.op != "call_function":
-            continue
-        for reason in _reasons(node):
+        reason = _reason(node) if node.op == "call_function" else None
+        if reason is not None:
             raise ImportRefused(f"{operator_at(node)}: {reason}. {ADVICE}")
 
 
-def _reasons(node: fx.Node) -> Iterator[str]:
-    target = node.target
-    if _has_effects(node):
-        yield "it has effects beyond its result (a check that may raise)"
-    tags = target.tags if isinstance(target, torch._ops.OpOverload) else []
-    if torch.Tag.nondeterministic_seeded in tags and not _is_inference(node):
-        yield "it draws random numbers; only deterministic inference is compiled"
-    values = [value for value in _flat(node.meta.get("val"))]
-    if any(isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) for value in values):
-        yield "its result is a number that depends on data; shapes and control flow must be fixed"
+def _reason(node: fx.Node) -> str | None:
+    values = list(_flat(node.meta.get("val")))
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    if has_effects(node):
+        return "it has effects beyond its result (a check that may raise)"
+    if any(isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) for value in values):
+        return "its result is a number that depends on data; shapes and control flow must be fixed"
     if any(isinstance(extent, torch.SymInt) for value in tensors for extent in value.shape):
-        yield "the size of its result depends on data; shapes must be fixed"
-    for value in tensors:
-        if value.dtype.is_complex:
-            yield f"it computes {str(value.dtype).removeprefix('torch.')}; complex numbers are not compiled"
-        if value.layout is not torch.strided:
-            yield f"its result is {value.layout}; only dense tensors are compiled"
-
-
-def _has_effects(node: fx.Node) -> bool:
-    return getattr(node.target, "__name__", "") == "with_effects"
-
-
-def _is_inference(node: fx.Node) -> bool:
-    """Whether the operator's own flag for training is off."""
-    target: Any = node.target
-    names = [argument.name for argument in target._schema.arguments]
-    values = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-    return any(values.get(flag) is False for flag in ("train", "training")) or values.get("p") == 0
+        return "the size of its result depends on data; shapes must be fixed"
+    return None
 
 
 def export_refusal(error: Exception) -> ImportRefused:
@@ -100,7 +53,7 @@ def import_refusal(error: Exception, graph: fx.Graph) -> ImportRefused:
     """What torch-mlir's importer raised, with the operator that it is about where the text names one."""
     text = _first_line(error)
     for node in graph.nodes:
-        if node.op == "call_function" and (str(node.target) in text or _operator(node).split(".")[-1] in text):
+        if node.op == "call_function" and (str(node.target) in text or operator_name(node) in text):
             return ImportRefused(f"{operator_at(node)}: torch-mlir cannot import it: {text}. {ADVICE}")
     return ImportRefused(f"torch-mlir cannot import the model: {text}. {ADVICE}")
 
@@ -126,14 +79,6 @@ def _node_of(location: ir.Location, graph: fx.Graph) -> fx.Node | None:
 def _file_text(location: ir.Location) -> str:
     place = file_location(location)
     return f" ({place.filename}:{place.start_line})" if place else ""
-
-
-def _operator(node: fx.Node) -> str:
-    target = node.target
-    if isinstance(target, torch._ops.OpOverload):
-        return f"{target.namespace}.{target._schema.name.split('::')[-1]}"
-    original = node.args[1] if _has_effects(node) else node.meta.get("original_aten")
-    return str(original) if original is not None else str(getattr(target, "__name__", target))
 
 
 def _first_line(error: Exception) -> str:

@@ -60,7 +60,7 @@ def profile(program: Network, threads: int = 1, target: Target | None = None, *,
         if (name := (argument.role, argument.key)) in own:
             code.run.bind(position, own[name].ctypes.data)
             if argument.role == "input":
-                values = program.example_inputs[int(argument.key)].numpy(force=True)
+                values = program.example_tensors[int(argument.key)].numpy(force=True)
                 own[name][:] = values.reshape(-1).view(np.uint8)
     code.prepare()
     ticks, seconds = _run(code, own["clock", 0].view(np.int64), calls)

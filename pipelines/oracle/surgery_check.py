@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils._pytree import tree_leaves
 from torch_mlir import ir
 
 from loopmorph.passes import marks
@@ -36,7 +35,7 @@ def check_runs(program: Network, model: nn.Module) -> None:
     wrong: list[str] = []
     with eval_mode(model), torch.no_grad(), _watched(model, path, wrong, sizes):
         try:
-            outputs = model(*program.example_inputs)
+            outputs = model(*program.example_inputs, **program.example_kwargs)
         except Exception as error:  # the user's own forward: whatever it raises is about the new shapes
             text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
             where = f"module '{path[-1]}'" if path and path[-1] else "the model's own forward"
@@ -45,7 +44,7 @@ def check_runs(program: Network, model: nn.Module) -> None:
             ) from error
     if wrong:
         raise IllegalTransform("model", wrong[0])
-    shapes = [tuple(x.shape) for x in tree_leaves(outputs) if isinstance(x, torch.Tensor)]
+    shapes = [tuple(x.shape) for x in program.results(outputs)]
     expected = _output_shapes(program)
     if shapes != expected:
         raise IllegalTransform("model", f"its output has shape {shapes}, the rewritten program's is {expected}")

@@ -102,7 +102,7 @@ def _places(model: nn.Module, name: str) -> frozenset[int]:
 def _convolutions(program: Network, model: nn.Module) -> list[_Call]:
     watch = _Watch()
     with eval_mode(model), torch.no_grad(), watch:
-        model(*program.example_inputs)
+        model(*program.example_inputs, **program.example_kwargs)
     return watch.calls
 
 

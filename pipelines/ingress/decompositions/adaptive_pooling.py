@@ -50,7 +50,7 @@ def adaptive_max_pool(x: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tenso
 
 def _max_values(x: torch.Tensor, axes: Sequence[int], size: Sequence[int]) -> torch.Tensor:
     if all(outputs == 1 for outputs in size):
-        return x.amax(axes, keepdim=True)
+        return x.amax(tuple(axes), keepdim=True)
     if len(size) == 2 and all(x.shape[axis] % outputs == 0 for axis, outputs in zip(axes, size, strict=True)):
         window = [x.shape[axis] // outputs for axis, outputs in zip(axes, size, strict=True)]
         return torch.ops.aten.max_pool2d_with_indices.default(x, window, window)[0]
