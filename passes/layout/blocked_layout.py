@@ -12,7 +12,7 @@ from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.memory.access_index import AccessIndex, Entry, Site
 from loopmorph.passes.analysis.memory.memrefs import is_local
 from loopmorph.passes.analysis.operands import Operands, find_operands
-from loopmorph.passes.analysis.roles import CHANNEL_AXIS, accumulates
+from loopmorph.passes.analysis.roles import CHANNEL_AXIS, accumulates, has_channels
 from loopmorph.passes.analysis.structure import perfect_band
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.edit_accesses import redirect_site
@@ -134,7 +134,7 @@ class _Layout:
             cuts = added.setdefault(site.entry, dict(self.cuts.get(site.entry, {})))
             for axis in axes:
                 wanted = cuts_for(site.access.exprs[axis], _extents(site.entry), self.width)
-                if wanted is None and _is_summed(site):
+                if wanted is None and _is_summed(site, axis):
                     wanted = {}
                 if wanted is None or any(cuts.get(d, f) != f for d, f in wanted.items()):
                     return False
@@ -146,13 +146,16 @@ class _Layout:
         return True
 
 
-def _is_summed(site: Site) -> bool:
-    """Whether it reads what a nest sums up: a `floordiv` in its index costs little beside what is done with it."""
+def _is_summed(site: Site, axis: int) -> bool:
+    """Whether it reads what a nest sums up: a `floordiv` in its index costs little beside what is done with it.
+
+    The channels tell; what has no axis of channels, a flat view say, is told by the axis that is cut.
+    """
     nest = site.entry.nest
     if site.access.kind != "load" or not accumulates(nest):
         return False
     stored = {d for store in nest.stores for e in store.exprs for d in used_dims(e)}
-    return not used_dims(site.access.exprs[CHANNEL_AXIS]) <= stored
+    return not used_dims(site.access.exprs[CHANNEL_AXIS if has_channels(site.access) else axis]) <= stored
 
 
 def _dependent(index: AccessIndex) -> list[ir.Value]:

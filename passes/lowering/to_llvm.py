@@ -38,6 +38,7 @@ _TO_LLVM = (
     "expand-strided-metadata",
     "lower-affine",
     "arith-expand",
+    "math-expand-ops{ops=fpowi}",  # LLVM has no powers by vectors of integers; these are constants
     "convert-math-to-llvm",
     "convert-math-to-libm",
     "convert-vector-to-llvm",

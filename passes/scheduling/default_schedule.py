@@ -102,9 +102,11 @@ class DefaultSchedule(Pass):
             by_hand = scheduled_by_hand(module)
             shared = SharedSchedules(module, _apply)
             for address, layer in _to_schedule(module, by_hand):
+                if not has_nest(module, address):
+                    continue  # taken in by a nest scheduled before it, as the mean over one pixel is
                 if address == layer:
                     shared.schedule(address, functools.partial(self.steps, layer=address, target=target))
-                elif has_nest(module, address):  # not taken in by a nest scheduled before it
+                else:
                     for step in self.steps(module, address, target):
                         _apply(module, step)
             vectorize_rest(module, by_hand, target)
