@@ -243,6 +243,18 @@ def walk_loops(root: affine.AffineForOp) -> Iterator[affine.AffineForOp]:
             yield from walk_loops(op)
 
 
+def constant_extent(op: affine.AffineForOp) -> int | None:
+    """Number of iterations of a loop whose bounds are constants, else None."""
+    bounds = [ir.AffineMapAttr(op.attributes[n]).value.results for n in ("lowerBoundMap", "upperBoundMap")]
+    if any(len(b) != 1 for b in bounds):
+        return None
+    low, high = (downcast(b[0]) for b in bounds)
+    if not isinstance(low, ir.AffineConstantExpr) or not isinstance(high, ir.AffineConstantExpr):
+        return None
+    step = ir.IntegerAttr(op.attributes["step"]).value
+    return max(0, -(-(high.value - low.value) // step))
+
+
 class _View:
     """Collects the loops and accesses of a nest."""
 
@@ -256,7 +268,7 @@ class _View:
     def collect(self, op: affine.AffineForOp, parent: int | None, around: tuple[int, ...], frame: _Frame) -> None:
         position = len(self.loops)
         name = marks.get_text(op, marks.ITER, f"i{position}")
-        self.loops.append(Loop(op, name, position, len(around), _extent(op), parent))
+        self.loops.append(Loop(op, name, position, len(around), constant_extent(op), parent))
         around = (*around, position)
         body = op.body
         frame = {**frame, body.arguments[0]: ir.AffineExpr.get_dim(position)}
@@ -314,17 +326,6 @@ def _operand_expr(value: ir.Value, frame: _Frame, op: ir.OpView) -> ir.AffineExp
         if definition.operation.name == "arith.constant":
             return ir.AffineExpr.get_constant(ir.IntegerAttr(definition.attributes["value"]).value)
     raise IllegalTransform(f"{op.operation.name} at {op.location}", "an index is no affine function of the iterators")
-
-
-def _extent(op: affine.AffineForOp) -> int | None:
-    bounds = [ir.AffineMapAttr(op.attributes[n]).value.results for n in ("lowerBoundMap", "upperBoundMap")]
-    if any(len(b) != 1 for b in bounds):
-        return None
-    low, high = (downcast(b[0]) for b in bounds)
-    if not isinstance(low, ir.AffineConstantExpr) or not isinstance(high, ir.AffineConstantExpr):
-        return None
-    step = ir.IntegerAttr(op.attributes["step"]).value
-    return max(0, -(-(high.value - low.value) // step))
 
 
 def _is_rectangular(loop: Loop) -> bool:

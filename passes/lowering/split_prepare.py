@@ -35,7 +35,8 @@ class SplitPrepare(Pass):
         }
 
     `@prepare` takes the parameters that it reads, then the packed memrefs; `@run` the inputs, the parameters that it
-    still reads, the packed memrefs, the outputs. Arguments that a function does not use are dropped. Memrefs that only
+    still reads, the packed memrefs, the outputs. Arguments that a function does not use are dropped, but for the
+    outputs of `@run`: nobody writes to one without elements. Memrefs that only
     `@prepare` uses are freed at its end. Scalars that both need are computed in both.
 
     Requires: a function `@main` whose results are arguments marked `morph.output`.
@@ -102,7 +103,7 @@ def _set_arguments(function: func.FuncOp, packed: Sequence[ir.Operation]) -> Non
         marks.OUTPUT: [],
     }
     for argument, attributes in old:
-        if _is_used(argument):
+        if _is_used(argument) or (marks.OUTPUT in attributes and function.name.value == marks.RUN):
             kind = next((k for k in groups if k in attributes), marks.INPUT)
             groups[kind].append((argument, attributes))
     for number, op in enumerate(packed):

@@ -9,10 +9,12 @@ from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.arguments import set_function
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.layout.align_groups import AlignGroups
 from loopmorph.passes.layout.blocked_layout import BlockedLayout
 from loopmorph.passes.layout.contiguous_innermost import ContiguousInnermost
+from loopmorph.passes.layout.drop_empty_loops import DropEmptyLoops
 from loopmorph.passes.layout.drop_unit_loops import DropUnitLoops
 from loopmorph.passes.layout.forward_copies import ForwardCopies
 from loopmorph.passes.layout.local_borders import LocalBorders
@@ -24,6 +26,7 @@ from loopmorph.passes.lowering.plan_scratch import PlanScratch
 from loopmorph.passes.lowering.promote_accumulators import PromoteAccumulators
 from loopmorph.passes.lowering.split_prepare import SplitPrepare
 from loopmorph.passes.lowering.time_layers import TimeLayers
+from loopmorph.passes.nest import functions
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
 from loopmorph.passes.spmd.mark import ParallelizeAll
 from loopmorph.passes.spmd.spmd import Spmd
@@ -82,6 +85,7 @@ def plan_functions(module: ir.Module, target: Target, threads: int = 1, *, timed
 def layout_passes(target: Target) -> tuple[Pass, ...]:
     """What runs before the schedules of the nests are decided: it settles which nests there are, and their layouts."""
     return (
+        DropEmptyLoops(),
         FoldScale(),
         FuseElementwise(scope="function"),
         ForwardCopies(),
@@ -117,6 +121,7 @@ def lower_to_llvm(module: ir.Module) -> None:
         CompilationFailed: an operation that cannot be lowered; names it, its location and, where known, its layer.
     """
     with module.context:
+        _flatten_empty_arguments(module)
         OutlineNests().run(module.operation)
         _refuse(module, {"memref.copy"})  # it would become a call of a library that is not there
         _allow_rounding_changes(module)
@@ -130,6 +135,15 @@ def lower_to_llvm(module: ir.Module) -> None:
             raise CompilationFailed(f"cannot lower to LLVM: {_describe(error)}") from error
         _refuse_all_but_llvm(module)
         _separate_kernels(module)
+
+
+def _flatten_empty_arguments(module: ir.Module) -> None:
+    """Gives memref arguments without elements the one such type that becomes a pointer; nobody accesses them."""
+    for function in functions(module.operation):
+        arguments = [a for a in function.entry_block.arguments if isinstance(a.type, ir.MemRefType)]
+        for argument in [a for a in arguments if 0 in a.type.shape]:
+            argument.set_type(ir.MemRefType.get([0], argument.type.element_type, loc=function.location))
+            set_function(function, marks.argument_marks(function))
 
 
 def _separate_kernels(module: ir.Module) -> None:

@@ -11,6 +11,7 @@ from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes.ingress.keep_nans import KeepNans
 from loopmorph.passes.ingress.linalg_to_affine import LinalgToAffine
+from loopmorph.passes.layout.drop_empty_loops import DropEmptyLoops
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.pipelines.ingress.importer import import_to_linalg
 from loopmorph.pipelines.network import Network
@@ -41,6 +42,7 @@ def to_affine(module: ir.Module) -> None:
     """Lowers linalg on tensors to affine nests in place, the element-wise steps of each layer merged."""
     KeepNans().run(module.operation)
     LinalgToAffine().run(module.operation)
+    DropEmptyLoops().run(module.operation)
     FuseElementwise(scope="layer").run(module.operation)
     with module.context:
         PassManager.parse("builtin.module(canonicalize,cse)").run(module.operation)

@@ -27,6 +27,7 @@ from loopmorph.pipelines.ingress.constants import lift_constants
 from loopmorph.pipelines.ingress.containers import register_containers
 from loopmorph.pipelines.ingress.core_graph import core_graph
 from loopmorph.pipelines.ingress.decompositions import decomposition_table
+from loopmorph.pipelines.ingress.empty_tensors import refuse_empty_operands, without_empty_values
 from loopmorph.pipelines.ingress.import_cache import KeptImport, find_import, import_key, keep_import
 from loopmorph.pipelines.ingress.place import module_path, user_place
 from loopmorph.pipelines.ingress.quiet import quiet_torch
@@ -180,11 +181,14 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 def _decompose(exported: torch.export.ExportedProgram) -> tuple[torch.export.ExportedProgram, torch.fx.Graph]:
     """The program, perhaps with other arguments, and its graph in core operations."""
+    without_empty_values(exported.graph)
     graph = core_graph(exported)
     if graph is not None:
         return exported, graph
     with _quiet_exporter():
         exported = exported.run_decompositions(decomposition_table())
+    without_empty_values(exported.graph)
+    refuse_empty_operands(exported.graph)
     return exported, exported.graph
 
 
