@@ -34,6 +34,7 @@ class Convolution:
         groups, in_channels, out_channels: as in `nn.Conv2d`; `in_channels` counts the channels that are read.
         input_size, output_size: height, width of one sample.
         channels: the input's channels that are read, in order, where these are not all; else None.
+        source_channels: how many channels the input has.
         weight, bias: qualified names of the parameters.
         input, output: the memrefs.
     """
@@ -52,6 +53,7 @@ class Convolution:
     bias: str | None
     input: ir.Value = field(compare=False, repr=False)
     output: ir.Value = field(compare=False, repr=False)
+    source_channels: int = field(compare=False, repr=False)
 
     def equals(self, stride: Pair, dilation: Pair, padding: tuple[Pair, Pair]) -> bool:
         """Whether a convolution with these attributes computes the same from inputs of this size."""
@@ -268,6 +270,7 @@ def _from_iterators(
         bias=c.bias,
         input=c.extraction.memrefs[buffer],
         output=c.extraction.memrefs[c.output],
+        source_channels=available,
     )
     return result if result.equals(result.stride, result.dilation, result.padding) else None
 

@@ -9,6 +9,8 @@ Whether something changed is told by comparing what was raised with the module's
 A layer that is not recognised, and that no recorded step other than a loop transformation names, keeps its own
 attributes and takes the shapes of its parameters: such are layers that read their input through a view (a channel
 shuffle) or pad it by reflection.
+
+A program that was not transformed is the model itself.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from loopmorph.pipelines.oracle import surgery_layers as layers
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.oracle.surgery_check import check_runs, fused_layers
 from loopmorph.pipelines.oracle.surgery_own_code import check_own_code
+from loopmorph.pipelines.oracle.surgery_views import behind_view, require_no_view
 
 _REPLACED = (nn.Conv2d, nn.Linear)
 
@@ -50,7 +53,9 @@ def to_module(program: Network) -> nn.Module:
         IllegalTransform: a layer that changed and has no rewritten form, or the model's own code fails with the new
             shapes.
     """
-    surgery = _Surgery(program, copy.deepcopy(program.model))
+    if program.module is program.origin:
+        return copy.deepcopy(program.model)
+    surgery = _Surgery(program, copy.deepcopy(program.model), behind_views=True)
     replacements: dict[int, nn.Module] = {}
     for path, module in list(surgery.model.named_modules()):
         new = surgery.replacement(path, module)
@@ -59,6 +64,7 @@ def to_module(program: Network) -> nn.Module:
     surgery.check_all_taken()
     own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
     model = _substitute(surgery.model, replacements)
+    require_no_view(program, surgery.as_nests)
     check_runs(program, model)
     check_own_code(program, model, own_code)
     return model
@@ -90,8 +96,25 @@ def raise_layer(program: Network, layer: str) -> nn.Module:
 
 @dataclass
 class _Surgery:
+    """What is known of the model and the program, and what has been replaced so far.
+
+    Attributes:
+        program: the rewritten program.
+        model: the model whose modules are to be replaced.
+        behind_views: whether the modules are called by the model's own code, which may hand them views.
+        by_layer: the nests of each layer.
+        values: the program's value of each parameter.
+        sources: the imported parameter that each comes from.
+        names: the qualified name of each of the model's tensors, by its identity.
+        rewritten: the layers that a network-changing step names.
+        fresh: the new parameters.
+        taken: the names of the parameters that a `NestModule` holds.
+        as_nests: path of each module that became a `NestModule` -> its nests as imported.
+    """
+
     program: Network
     model: nn.Module
+    behind_views: bool = False
     by_layer: dict[str, list[Nest]] = field(init=False)
     values: Mapping[str, torch.Tensor] = field(init=False)
     sources: Mapping[str, str | None] = field(init=False)
@@ -99,6 +122,8 @@ class _Surgery:
     rewritten: frozenset[str] = field(init=False)
     fresh: dict[str, nn.Parameter] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    as_nests: dict[str, list[Nest]] = field(default_factory=dict)
+    _imported: tuple[Nest, ...] | None = None
 
     def __post_init__(self) -> None:
         self.sources = self.program.sources
@@ -180,19 +205,27 @@ class _Surgery:
         if any(other != first for other in raised):
             differing = next(n for n, other in zip(names, raised, strict=True) if other != first)
             raise IllegalTransform(f"layer '{differing}'", f"it shares its parameters with '{names[0]}' but differs")
+        if layers.is_same(module, first):
+            return None
         if isinstance(module, nn.Conv2d) and isinstance(first, Convolution):
-            if layers.is_same_convolution(module, first):
-                return None
             return self._with_values(layers.build_convolution(module, first), module, first.weight, first.bias)
         if isinstance(module, nn.Linear) and isinstance(first, Linear):
-            if layers.is_same_linear(module, first):
-                return None
             return self._with_values(layers.build_linear(module, first), module, first.weight, first.bias)
         return None
 
-    def _raise(self, name: str, module: nn.Module) -> Convolution | Linear | None:
+    def _raise(self, name: str, module: nn.Conv2d | nn.Linear) -> Convolution | Linear | None:
         raiser = raise_convolution if isinstance(module, nn.Conv2d) else raise_linear
-        return raiser(self.by_layer[name])
+        raised = raiser(self.by_layer[name])
+        if raised is None or not self.behind_views or layers.is_same(module, raised):
+            return raised
+        return behind_view(module, raised, raiser(self._as_imported(name)))
+
+    def _as_imported(self, name: str) -> list[Nest]:
+        """The nests of a layer before any transformation."""
+        original = self.program.original
+        if self._imported is None:
+            self._imported = () if original is None else original.nests
+        return [nest for nest in self._imported if nest.layer == name]
 
     def _unrecognised(self, path: str, module: nn.Conv2d | nn.Linear, names: list[str]) -> nn.Module | None:
         own = self._names_of(module)
@@ -203,6 +236,7 @@ class _Surgery:
                 raise IllegalTransform(f"layer '{path}'", f"its nests also read parameters of others: {foreign[0]}")
             self._require_plain_layout(path, names, 4 if isinstance(module, nn.Conv2d) else 2)
             self._require_own_work(path, names)
+            self.as_nests[path] = self._as_imported(names[0])
             return self._in_place_of(self.nest_module(names, path), module)
         if not self._changed(module):
             return None

@@ -14,8 +14,14 @@ from loopmorph.pipelines.oracle.rewritten_layers import SlicedConv2d, SlicedLine
 Pair = tuple[int, int]
 
 
-def is_same_convolution(module: nn.Conv2d, raised: Convolution) -> bool:
-    """Whether the raised convolution is the module's own."""
+def is_same(module: nn.Conv2d | nn.Linear, raised: Convolution | Linear) -> bool:
+    """Whether the raised layer is the module's own."""
+    if isinstance(module, nn.Conv2d):
+        return isinstance(raised, Convolution) and _is_same_convolution(module, raised)
+    return isinstance(raised, Linear) and _is_same_linear(module, raised)
+
+
+def _is_same_convolution(module: nn.Conv2d, raised: Convolution) -> bool:
     return (
         raised.channels is None
         and (raised.in_channels, raised.out_channels) == (module.in_channels, module.out_channels)
@@ -71,8 +77,7 @@ def reshaped_convolution(module: nn.Conv2d, weight_shape: Sequence[int]) -> nn.C
     )
 
 
-def is_same_linear(module: nn.Linear, raised: Linear) -> bool:
-    """Whether the raised linear layer is the module's own."""
+def _is_same_linear(module: nn.Linear, raised: Linear) -> bool:
     return (
         raised.in_features == raised.source_features
         and (raised.in_features, raised.out_features) == (module.in_features, module.out_features)
