@@ -14,6 +14,7 @@ from rich.table import Table
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.support.files import check_writable, write_atomically
 from loopmorph.tools.bars import one_bar
+from loopmorph.tools.options import SEEDS, trust_option
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench.result import BenchResult, ThreadResult
@@ -42,7 +43,8 @@ _WRONG = 1e-3  # a relative error that rounding does not explain
 @click.option("--layers", is_flag=True, help="Time each layer of the compiled network, too.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a roofline picture of the layers here (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results here.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, statistics and inputs.")
+@click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of weights, statistics and inputs.")
+@trust_option
 def bench_command(
     model: str,
     threads: str,
@@ -54,6 +56,7 @@ def bench_command(
     plot: Path | None,
     json_path: Path | None,
     seed: int,
+    trust: bool,
 ) -> None:
     """Time MODEL against its peers, interleaved, in one process for each number of threads.
 
@@ -78,6 +81,7 @@ def bench_command(
             rounds=rounds,
             layers=layers or plot is not None,
             seed=seed,
+            trust=trust,
             tune=tune,
             algorithm=algorithm,
             progress=tell,

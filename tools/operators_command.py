@@ -15,6 +15,7 @@ from rich.table import Table
 
 from loopmorph.pipelines.support.files import check_writable, write_atomically
 from loopmorph.tools.bars import one_bar
+from loopmorph.tools.options import SEEDS, trust_option
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench.operators_result import LayerOperators, OperatorRow, OperatorsResult
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture here (PNG).")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights.")
+@click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of the weights.")
+@trust_option
 def operators_command(
     model: str,
     schedules: str | None,
@@ -48,6 +50,7 @@ def operators_command(
     json_path: Path | None,
     plot: Path | None,
     seed: int,
+    trust: bool,
 ) -> None:
     """Compare operators on each distinct contraction layer of MODEL: legal or refused, work, parameters and time.
 
@@ -67,7 +70,7 @@ def operators_command(
         require_matplotlib()
     with one_bar() as tell:
         result = compare_operators(
-            model, chosen, layers=names, threads=threads, algorithm=algorithm, seed=seed, progress=tell
+            model, chosen, layers=names, threads=threads, algorithm=algorithm, seed=seed, trust=trust, progress=tell
         )
     _print(result)
     _write(result, json_path, plot)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from loopmorph.pipelines.support.files import prepare_folder, write_atomically
 from loopmorph.tools.bars import stage_bars
+from loopmorph.tools.options import SEEDS, trust_option
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.ingress.models import LoadedModel
@@ -26,7 +27,7 @@ _LISTED = 6
 @click.option("--data", type=click.Path(path_type=Path), help="CIFAR-10 python batches, an image folder, or an .npz.")
 @click.option("--candidates", type=POSITIVE, default=1000, show_default=True, help="Candidates to draw.")
 @click.option("--threads", type=POSITIVE, default=1, show_default=True, help="Threads of the compiled code.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, candidates and images.")
+@click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of weights, candidates and images.")
 @click.option("--batch-size", type=POSITIVE, default=64, show_default=True, help="Images for Fisher Potential.")
 @click.option("--repeats", type=POSITIVE, default=1, show_default=True, help="Initialisations for Fisher Potential.")
 @click.option("--tune", type=float, metavar="SECONDS", help="Tune original and result, for so long each.")
@@ -39,6 +40,7 @@ _LISTED = 6
 )
 @click.option("--target", metavar="NAME", help="The processor to optimise for; see 'loopmorph target'.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report, schedule, IR and weights.")
+@trust_option
 def optimize_command(
     model: str,
     data: Path | None,
@@ -51,6 +53,7 @@ def optimize_command(
     inherit: str,
     target: str | None,
     out: Path | None,
+    trust: bool,
 ) -> None:
     """Search for a faster, Fisher-legal MODEL. Ctrl-C ends the search early and keeps what was found."""
     from loopmorph.pipelines.ingress.models import resolve_model
@@ -60,7 +63,7 @@ def optimize_command(
     settings.check()
     if out is not None:
         prepare_folder(out)
-    loaded = resolve_model(model, seed=seed)
+    loaded = resolve_model(model, seed=seed, trust=trust)
     with stage_bars() as tell:
         result = optimize(
             loaded.model,

@@ -28,6 +28,7 @@ def bench(
     seed: int = 0,
     tune: float | None = None,
     algorithm: str = "auto",
+    trust: bool = False,
     progress: Progress = silent,
 ) -> BenchResult:
     """Times a network compiled by loopmorph and its peers, interleaved, and compares their outputs with eager's.
@@ -44,6 +45,7 @@ def bench(
         seed: of weights, statistics and inputs.
         tune: seconds in which loopmorph may tune, for each number of threads (see `compile`).
         algorithm: "auto", or "direct" to compile the network without Winograd.
+        trust: whether code that a `.pt2` holds may run.
         progress: called with a stage's text, the steps done and the steps of it.
 
     Raises:
@@ -57,7 +59,7 @@ def bench(
         raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHM_CHOICES)}, got '{algorithm}'")
     results = []
     for count in threads:
-        request = Request(model, count, tuple(peers), rounds, seed, layers, tune=tune, algorithm=algorithm)
+        request = Request(model, count, tuple(peers), rounds, seed, layers, tune=tune, algorithm=algorithm, trust=trust)
         results.append(_measure(request, _at(progress, count)))
     return BenchResult(model, seed, rounds, processor_name(), tuple(results))
 

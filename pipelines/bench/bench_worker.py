@@ -63,7 +63,7 @@ def perform(request: Request, parent: _Parent) -> ThreadResult:
     """
     torch.set_num_threads(request.threads)
     parent.stage("loading the model", 0, 1)
-    loaded = resolve_model(request.model, seed=request.seed)
+    loaded = resolve_model(request.model, seed=request.seed, trust=request.trust)
     randomise_statistics(loaded.model, request.seed)
     subject = Subject(loaded.model, loaded.example_inputs, request.threads, request.tune, request.algorithm)
     parent.stage("measuring the machine's peak", 0, 1)

@@ -48,6 +48,7 @@ def compare_operators(
     threads: int = 1,
     algorithm: str = AUTO,
     seed: int = 0,
+    trust: bool = False,
     cache: TimingCache | None = None,
     progress: Progress | None = None,
 ) -> OperatorsResult:
@@ -64,6 +65,7 @@ def compare_operators(
         threads: threads of the compiled code.
         algorithm: "auto" or "direct" (see `OperatorsResult`).
         seed: of the weights and of the inputs of the checks.
+        trust: whether code that a `.pt2` holds may run.
         cache: times measured before; the one of this user by default.
         progress: called with what is being done, the number of operators done and of all.
 
@@ -79,7 +81,7 @@ def compare_operators(
     tell = progress or silent
     started = time.perf_counter()
     tell("import", 0, 1)
-    loaded = resolve_model(model, seed=seed)
+    loaded = resolve_model(model, seed=seed, trust=trust)
     program = import_model(loaded.model, loaded.example_inputs)
     groups = _distinct(program, layers)
     with Worker(threads=threads) as worker, closing(cache or TimingCache()) as times:

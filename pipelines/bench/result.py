@@ -40,6 +40,7 @@ class Request:
         crashed: contender -> why it is left out: it ended an earlier process.
         tune: seconds in which to tune the compiled network; None for not at all.
         algorithm: "auto", or "direct" for no Winograd in the compiled network.
+        trust: whether code that a `.pt2` holds may run.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Request:
     crashed: dict[str, str] = field(default_factory=dict)
     tune: float | None = None
     algorithm: str = "auto"
+    trust: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.data.safe_pickle import load_batch_pickle
+from loopmorph.pipelines.support.archives import TooLarge, check_unpacked
 
 # Per-channel mean and standard deviation of CIFAR-10's training images on the [0, 1] scale.
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
@@ -186,6 +187,9 @@ def _describe(value: Any) -> str:
 
 def _open_npz(file: Path) -> _Pool:
     try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as content:
+                check_unpacked(content)
         with np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{file}: is not an .npz archive")
@@ -194,6 +198,8 @@ def _open_npz(file: Path) -> _Pool:
                 names = ", ".join(archive.files) or "nothing"
                 raise DataError(f"{file}: has no array '{missing[0]}' (it holds {names})")
             images, labels = archive["images"], archive["labels"]
+    except TooLarge as error:
+        raise DataError(f"{file}: refused: {error}; a folder of images can be larger") from error
     except _BROKEN_NPZ as error:
         raise DataError(f"{file}: is damaged or not an .npz of plain arrays: {error}") from error
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:

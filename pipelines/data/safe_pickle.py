@@ -19,6 +19,7 @@ import numpy as np
 
 from loopmorph.passes.errors import DataError
 
+MAX_BYTES = 256 << 20  # of a file; one of CIFAR-10's has 31 MB
 _PLAIN_TYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"}
 _BYTE_ORDERS = {"|", "=", "<", ">"}
 # What a damaged or forged pickle makes the unpickler and the constructors below raise.
@@ -184,11 +185,13 @@ def load_batch_pickle(path: str | Path) -> dict[str, Any]:
         The file's dictionary with `str` keys; arrays are NumPy arrays of numbers (read-only), byte strings stay bytes.
 
     Raises:
-        DataError: the file cannot be read, is no pickle, is truncated, holds something else than a dictionary, or
-            asks for any global but NumPy's plain arrays. Nothing of the pickle has been run then.
+        DataError: the file cannot be read, is too large, is no pickle, is truncated, holds something else than a
+            dictionary, or asks for any global but NumPy's plain arrays. Nothing of the pickle has been run then.
     """
     path = Path(path)
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, so it is not a CIFAR-10 batch")
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -17,7 +17,9 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.ingress.quiet import quiet_torch
+from loopmorph.pipelines.ingress.exported import describe, load_exported
+from loopmorph.pipelines.ingress.exported_graph import Untrusted
+from loopmorph.pipelines.support.archives import TooLarge
 from loopmorph.pipelines.zoo import ZOO
 
 FORMS = "a zoo name, package.module:factory, or a path that ends in .pt2"
@@ -40,7 +42,7 @@ class LoadedModel:
     classes: int | None
 
 
-def resolve_model(text: str, *, seed: int = 0) -> LoadedModel:
+def resolve_model(text: str, *, seed: int = 0, trust: bool = False) -> LoadedModel:
     """Finds or builds the network that `text` names.
 
     A zoo network or a factory's is built with the CPU's random generator seeded by `seed` (the caller's state is
@@ -48,11 +50,13 @@ def resolve_model(text: str, *, seed: int = 0) -> LoadedModel:
 
     A factory takes no arguments and returns an `nn.Module` or `(nn.Module, example_inputs)`. For the first kind the
     factory's attribute `input_shape`, (C, H, W), says what the network takes. The working directory is on the import
-    path while the factory is imported and run. Like a module, a `.pt2` is code: open those of people you trust.
+    path while the factory is imported and run: a factory is code. A `.pt2` can hold code, too; one that does, or that
+    cannot be looked through, is refused unless it is trusted.
 
     Args:
         text: a zoo name, `package.module:factory`, or a path that ends in `.pt2`.
         seed: seeds the weights and the example input.
+        trust: whether code that a `.pt2` holds may run.
 
     Returns:
         The network with its example inputs.
@@ -64,7 +68,7 @@ def resolve_model(text: str, *, seed: int = 0) -> LoadedModel:
     if text in ZOO:
         return _from_zoo(text, seed)
     if text.endswith(".pt2"):
-        return _from_export(text)
+        return _from_export(text, trust)
     if ":" in text:
         return _from_factory(text, seed)
     near = difflib.get_close_matches(text, ZOO, n=1)
@@ -125,13 +129,12 @@ def _find_factory(text: str) -> Callable[[], Any]:
     return factory
 
 
-def _from_export(text: str) -> LoadedModel:
+def _from_export(text: str, trust: bool) -> LoadedModel:
     if not Path(text).is_file():
         raise ArgumentError("model", f"{text}: there is no such file")
     if not zipfile.is_zipfile(text):
         raise ArgumentError("model", f"{text}: is truncated or was not written by torch.export.save")
-    with quiet_torch():
-        exported = _guarded(f"{text}: cannot be read as an exported program", lambda: torch.export.load(text))
+    exported = _read_export(text, trust)
     example = exported.example_inputs
     if example is None:
         raise ArgumentError("model", f"{text}: holds no example inputs; export it from example inputs again")
@@ -143,6 +146,16 @@ def _from_export(text: str) -> LoadedModel:
     for module in model.modules():
         module.training = False  # an exported graph refuses eval(): its mode was fixed by the export
     return LoadedModel(text, model, inputs, _count_classes(text, model, inputs))
+
+
+def _read_export(text: str, trust: bool) -> torch.export.ExportedProgram:
+    try:
+        return load_exported(text, trust=trust)
+    except (Untrusted, TooLarge) as error:
+        advice = "if you trust it, pass --trust (trust=True)"
+        raise ArgumentError("model", f"{text}: refused: {error}; {advice}") from error
+    except Exception as error:  # a damaged file makes PyTorch raise anything
+        raise ArgumentError("model", f"{text}: cannot be read as an exported program: {describe(error)}") from error
 
 
 def _as_inputs(text: str, inputs: Any) -> tuple[torch.Tensor, ...]:

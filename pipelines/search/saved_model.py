@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import nn
 
-from loopmorph.passes.errors import DataError
+from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.program import import_model
+from loopmorph.pipelines.support.archives import TooLarge, check_unpacked
+from loopmorph.pipelines.zoo import ZOO
 
 FORMAT = "loopmorph-model-1"
+Original = str | tuple[nn.Module, tuple[torch.Tensor, ...]]
 _TEXTS = ("model", "schedule")
-_BROKEN = (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+_BROKEN = (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 def save_model(file: IO[bytes], module: nn.Module, *, model: str, seed: int, schedule: str) -> None:
@@ -32,34 +36,55 @@ def save_model(file: IO[bytes], module: nn.Module, *, model: str, seed: int, sch
     torch.save(content, file)
 
 
-def load_model(path: str | Path) -> nn.Module:
+def load_model(path: str | Path, original: Original | None = None) -> nn.Module:
     """The optimised network from a `model.pt`, ready to use or to fine-tune: `lm.load_model("out/model.pt")`.
 
-    The original network is built again by its name (a zoo network, a factory or a `.pt2`), the schedule applied to
-    it, and the weights loaded. No code in the file itself runs.
+    The original network is built again, the schedule applied to it, and the weights loaded. The file may name a network
+    of the zoo, which is built without more ado. What else it names is code, which runs only where the caller names it,
+    too, as `original`: no file chooses what is run.
 
     Args:
         path: a file that `loopmorph optimize --out` or `save_model` wrote.
+        original: the original network: `package.module:factory` or the path of a `.pt2`, or a module with its example
+            inputs. None for the zoo's.
 
     Raises:
-        DataError: the file is missing, damaged, or no such file.
-        ArgumentError: the original network cannot be found.
+        DataError: the file is missing, damaged, no such file, or has other weights than the rebuilt network.
+        ArgumentError: the original network cannot be found, or has to be named.
+        IllegalTransform: the original network does not admit the schedule.
     """
     content = _read(Path(path))
-    original = resolve_model(content["model"], seed=content["seed"])
-    module = import_model(original.model, original.example_inputs).apply(content["schedule"]).to_module()
+    model, inputs = _original(path, content, original)
+    module = import_model(model, inputs).apply(content["schedule"]).to_module()
     try:
         module.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: its weights do not fit the rebuilt network: {str(error).splitlines()[0]}") from error
     return module
 
 
+def _original(
+    path: str | Path, content: dict[str, Any], given: Original | None
+) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    if given is not None and not isinstance(given, str):
+        return given
+    named = content["model"]
+    if given is None and named not in ZOO:
+        reason = f"{path} was made from '{named}', which is code of its own; name it if you trust it"
+        raise ArgumentError("original", f"{reason}: load_model(path, original={named!r})")
+    loaded = resolve_model(named if given is None else given, seed=content["seed"])
+    return loaded.model, loaded.example_inputs
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            check_unpacked(archive)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
+    except TooLarge as error:
+        raise DataError(f"{path}: refused: {error}") from error
     except _BROKEN as error:
         raise DataError(f"{path}: not a readable model file ({type(error).__name__})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

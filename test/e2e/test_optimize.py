@@ -114,7 +114,7 @@ def test_the_command_line_writes_files_that_load_back(
     assert {"model", "speedup", "layers", "legal", "max_abs_error"} <= report.keys()
     assert "dense_resource" not in (out / "optimized.mlir").read_text()
     assert "Fisher Potential" in capsys.readouterr().out
-    model = lm.load_model(out / "model.pt").eval()
+    model = lm.load_model(out / "model.pt", original=factory).eval()
     x = image()
     compiled = lm.compile(model, (x,))(x)
     assert (compiled - model(x)).abs().max() <= 1e-4 * compiled.abs().max()

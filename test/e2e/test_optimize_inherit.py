@@ -44,7 +44,7 @@ def test_the_command_line_reports_and_saves_the_choice(tmp_path: Path, capsys: p
     assert "weights inherited by mean; tried: mean " in capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["inherit"] == "mean" and list(report["inherited_errors"]) == ["mean"]
-    model = lm.load_model(tmp_path / "model.pt").eval()
+    model = lm.load_model(tmp_path / "model.pt", original="factories:residual").eval()
     assert model(image()).shape == (1, 10)
 
 

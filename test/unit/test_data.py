@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bombs import write_bomb
 from PIL import Image
 
 from loopmorph.passes.errors import ArgumentError, DataError
@@ -247,6 +248,19 @@ def test_broken_npz(tmp_path: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"bad\.npz: is damaged or not an \.npz"):
         load(file)
+
+
+def test_npz_that_unpacks_to_too_much(tmp_path: Path) -> None:
+    path = write_bomb(tmp_path / "images.npz", "images.npy")
+    with pytest.raises(DataError, match=r"images\.npz: refused: it unpacks to 3\.0 GiB; at most 2\.0 GiB are read"):
+        load(path)
+
+
+def test_batches_that_are_too_large(tmp_path: Path) -> None:
+    with (write_cifar(tmp_path) / "data_batch_1").open("r+b") as file:
+        file.truncate((256 << 20) + 1)
+    with pytest.raises(DataError, match=r"data_batch_1: is larger than 256 MiB, so it is not a CIFAR-10 batch"):
+        load(tmp_path)
 
 
 def test_truncated_npz(tmp_path: Path) -> None:

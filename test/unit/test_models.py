@@ -132,5 +132,7 @@ def test_broken_exported_program(tmp_path: Path, content: bytes) -> None:
 
 def test_zip_that_is_no_exported_program(tmp_path: Path) -> None:
     torch.save({"a": 1}, tmp_path / "weights.pt2")
-    with pytest.raises(ArgumentError, match=r"weights\.pt2: cannot be read as an exported program: "):
+    with pytest.raises(
+        ArgumentError, match=r"weights\.pt2: cannot be read as an exported program: .* no 'models/model.json'"
+    ):
         resolve_model("weights.pt2")
