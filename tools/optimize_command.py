@@ -40,6 +40,9 @@ _LISTED = 6
 )
 @click.option("--target", metavar="NAME", help="The processor to optimise for; see 'loopmorph target'.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report, schedule, IR and weights.")
+@click.option(
+    "--loss", metavar="MODULE:FUNCTION", help="The loss, of outputs and targets, where MODEL is no classifier."
+)
 @trust_option
 def optimize_command(
     model: str,
@@ -53,6 +56,7 @@ def optimize_command(
     inherit: str,
     target: str | None,
     out: Path | None,
+    loss: str | None,
     trust: bool,
 ) -> None:
     """Search for a faster, Fisher-legal MODEL. Ctrl-C ends the search early and keeps what was found."""
@@ -73,6 +77,7 @@ def optimize_command(
             seed=seed,
             threads=threads,
             settings=settings,
+            loss=loss,
             progress=tell,
         )
     if out is not None:
@@ -115,9 +120,13 @@ def _print_report(report: Report, out: Path | None) -> None:
     if report.wrong:
         console.print(f"WRONG RESULTS {report.wrong}: code that differs from PyTorch was left out; please report it")
     console.print(f"data: {report.data}")
+    if report.loss != "cross-entropy":
+        console.print(f"loss: {report.loss}", highlight=False)
     for score in report.scores.values():
         if score.original is not None and score.optimized is not None:
-            verdict = "legal" if report.legal else "NOT legal"
+            verdict = (
+                f"not judged, {report.doubt}" if report.legal is None else "legal" if report.legal else "NOT legal"
+            )
             console.print(f"{score.title} {score.original:.6g} -> {score.optimized:.6g}: {verdict}")
     console.print(f"MACs {report.macs_before:,} -> {report.macs_after:,}", highlight=False)
     console.print(f"parameters {report.parameters_before:,} -> {report.parameters_after:,}", highlight=False)

@@ -37,13 +37,13 @@ class Batch:
     Attributes:
         images: (N, C, H, W) float32. Pixels are scaled to [0, 1], then each channel is normalised: CIFAR-10 by the
             data set's mean and standard deviation, other images by those of the batch itself (all its pixels).
-        labels: (N,) int64 in [0, classes).
-        classes: number of classes that the network tells apart.
+        labels: (N,) int64 in [0, classes); for a loss of the user's, whatever that takes.
+        classes: number of classes that the network tells apart; 0 where it tells none apart.
         source: where the images come from, in one line for the report.
     """
 
     images: torch.Tensor
-    labels: torch.Tensor
+    labels: Any
     classes: int
     source: str
 
@@ -95,12 +95,35 @@ def load_batch(
         return Batch(images, labels, classes, "synthetic: no --data was given")
     pool = _open(Path(path))
     _check_labels(pool, classes)
+    return _drawn(pool, count, shape, generator, classes)
+
+
+def load_targets(path: str | Path | None, *, count: int, shape: tuple[int, int, int], seed: int = 0) -> Batch:
+    """Reads `count` images with targets for a loss of the user's; synthetic images have None for targets.
+
+    Args:
+        path, count, shape, seed: see `load_batch`; the labels of an `.npz` may have any shape (N, ...) and number type.
+
+    Raises:
+        ArgumentError, DataError: as `load_batch`; but any label will do.
+    """
+    _check_arguments(count, shape, 1)
+    generator = torch.Generator().manual_seed(seed)
+    if path is None:
+        images = torch.randn((count, *shape), generator=generator)
+        return Batch(images, None, 0, "synthetic images without targets: no --data was given")
+    return _drawn(_open(Path(path), any_labels=True), count, shape, generator, 0)
+
+
+def _drawn(pool: _Pool, count: int, shape: tuple[int, int, int], generator: torch.Generator, classes: int) -> Batch:
     total = len(pool.labels)
     if count > total:
         raise DataError(f"{pool.where}: holds {total} images, fewer than the {count} asked for")
     chosen = torch.randperm(total, generator=generator)[:count].tolist()
     images = torch.cat([_fit(pool.read(index), shape, pool.where) for index in chosen])
-    labels = torch.from_numpy(pool.labels[chosen].astype(np.int64))
+    labels = torch.from_numpy(pool.labels[chosen])
+    if not labels.is_floating_point() and labels.dtype is not torch.bool:
+        labels = labels.long()
     return Batch(_normalise(images, pool), labels, classes, f"{pool.kind}, {count} of {total} images")
 
 
@@ -120,7 +143,7 @@ def _check_labels(pool: _Pool, classes: int) -> None:
         raise DataError(f"{pool.where}: label {wrong} is outside 0..{classes - 1}, the network has {classes} classes")
 
 
-def _open(path: Path) -> _Pool:
+def _open(path: Path, any_labels: bool = False) -> _Pool:
     if path.is_dir():
         for folder in (path, path / _CIFAR_FOLDER):
             if folder.is_dir() and (folder.name == _CIFAR_FOLDER or any(folder.glob(_CIFAR_BATCH))):
@@ -129,7 +152,7 @@ def _open(path: Path) -> _Pool:
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
     if path.suffix.lower() == ".npz":
-        return _open_npz(path)
+        return _open_npz(path, any_labels)
     raise DataError(f"{path}: is neither a folder (CIFAR-10 python batches, image folder) nor an .npz file")
 
 
@@ -185,7 +208,7 @@ def _describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _open_npz(file: Path) -> _Pool:
+def _open_npz(file: Path, any_labels: bool) -> _Pool:
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as content:
@@ -204,7 +227,12 @@ def _open_npz(file: Path) -> _Pool:
         raise DataError(f"{file}: is damaged or not an .npz of plain arrays: {error}") from error
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
         raise DataError(f"{file}: 'images' is {_describe(images)}; (N, H, W, C) uint8 is expected")
-    labels = _label_array(labels, len(images), file)
+    if not any_labels:
+        labels = _label_array(labels, len(images), file)
+    elif labels.dtype.kind not in "iufb" or labels.ndim < 1 or len(labels) != len(images) or len(images) == 0:
+        raise DataError(
+            f"{file}: 'labels' is {_describe(labels)}; numbers for each of {len(images)} images are expected"
+        )
     return _Pool(where=file, kind=f"npz {file.name}", labels=labels, read=lambda index: images[index])
 
 

@@ -13,7 +13,6 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch.export import ExportedProgram
@@ -113,9 +112,3 @@ def _weights_only() -> Iterator[None]:
             del os.environ[_FORCE_WEIGHTS_ONLY]
         else:
             os.environ[_FORCE_WEIGHTS_ONLY] = before
-
-
-def describe(error: Exception) -> str:
-    """One line on why a file was not read."""
-    reason: Any = " ".join(str(error).split())
-    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.ingress.exported import describe, load_exported
+from loopmorph.pipelines.ingress.exported import load_exported
 from loopmorph.pipelines.ingress.exported_graph import Untrusted
 from loopmorph.pipelines.support.archives import TooLarge
+from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.zoo import ZOO
 
 FORMS = "a zoo name, package.module:factory, or a path that ends in .pt2"
@@ -85,7 +86,7 @@ def _from_zoo(name: str, seed: int) -> LoadedModel:
 
 def _from_factory(text: str, seed: int) -> LoadedModel:
     with _working_directory_importable():
-        factory = _find_factory(text)
+        factory = _find_callable("model", text, "factory")
         with _seeded(seed):
             built = _guarded(f"the factory '{text}' failed", factory)
     given = getattr(factory, "input_shape", None)
@@ -105,17 +106,32 @@ def _from_factory(text: str, seed: int) -> LoadedModel:
     return LoadedModel(text, model, inputs, _count_classes(text, model, inputs))
 
 
-def _find_factory(text: str) -> Callable[[], Any]:
+def resolve_function(argument: str, text: str) -> Callable[..., Any]:
+    """A function that `package.module:function` names; the working directory is on the import path meanwhile.
+
+    Args:
+        argument: what messages call the argument.
+        text: the name.
+
+    Raises:
+        ArgumentError: the module or attribute is missing, or cannot be called.
+    """
+    with _working_directory_importable():
+        return _find_callable(argument, text, "function")
+
+
+def _find_callable(argument: str, text: str, what: str) -> Callable[..., Any]:
     module_name, _, attribute = text.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
-        raise ArgumentError("model", f"'{text}' is not of the form package.module:factory")
+        raise ArgumentError(argument, f"'{text}' is not of the form package.module:{what}")
     try:
-        module = _guarded(f"importing '{module_name}' failed", lambda: importlib.import_module(module_name))
+        importing = f"importing '{module_name}' failed"
+        module = _guarded(importing, lambda: importlib.import_module(module_name), argument)
     except ArgumentError as error:
         cause = error.__cause__
         # A missing module inside the user's module is a failure of that module, and keeps its own message.
         if isinstance(cause, ModuleNotFoundError) and f"{module_name}.".startswith(f"{cause.name}."):
-            raise ArgumentError("model", f"'{text}': there is no module '{cause.name}' on the import path") from cause
+            raise ArgumentError(argument, f"'{text}': there is no module '{cause.name}' on the import path") from cause
         raise
     try:
         factory = operator.attrgetter(attribute)(module)
@@ -123,9 +139,9 @@ def _find_factory(text: str) -> Callable[[], Any]:
         names = [name for name in vars(module) if callable(getattr(module, name)) and not name.startswith("_")]
         near = difflib.get_close_matches(attribute, names, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise ArgumentError("model", f"module '{module_name}' has no attribute '{attribute}'{hint}") from None
+        raise ArgumentError(argument, f"module '{module_name}' has no attribute '{attribute}'{hint}") from None
     if not callable(factory):
-        raise ArgumentError("model", f"'{text}' is a {type(factory).__name__}, not a factory that can be called")
+        raise ArgumentError(argument, f"'{text}' is a {type(factory).__name__}, not a {what} that can be called")
     return factory
 
 
@@ -187,13 +203,12 @@ def _count_classes(text: str, model: nn.Module, inputs: tuple[torch.Tensor, ...]
     return output.shape[1] if isinstance(output, torch.Tensor) and output.ndim == 2 else None
 
 
-def _guarded(what: str, call: Callable[[], Any]) -> Any:
+def _guarded(what: str, call: Callable[[], Any], argument: str = "model") -> Any:
     """Runs a user's code: a process boundary in all but name, since it may raise anything."""
     try:
         return call()
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ArgumentError("model", f"{what}: {type(error).__name__}: {reason}") from error
+        raise ArgumentError(argument, f"{what}: {describe(error)}") from error
 
 
 @contextmanager

@@ -19,8 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.training.task import Loss, checked_loss
 
 
 @dataclass(frozen=True)
@@ -61,28 +64,29 @@ class FisherScore:
 def fisher_potential(
     model: nn.Module,
     images: torch.Tensor,
-    labels: torch.Tensor,
+    labels: Any,
     *,
     seed: int = 0,
     repeats: int = 1,
     probes: str | Sequence[str] = "blocks",
     reset: bool = True,
     device: torch.device | str | None = None,
+    loss: Loss | None = None,
 ) -> FisherScore:
     """Measures the Fisher Potential of a network on one minibatch.
 
     For channel c of a probed activation A with loss gradient g on N images,
     `D_c = 1/(2N) * sum_n ( sum_ij A_nij * g_nij )^2` (BlockSwap, eq. 2-3). A probe's score is the sum over its
     channels, the network's is the sum over its probes; a module that runs several times contributes at each run. The
-    loss is the mean cross-entropy, in train mode, with real BatchNorm.
+    loss is the mean cross-entropy, or another one, in train mode, with real BatchNorm.
 
     The measurement works on a copy: the model, its mode, its gradients and the random state stay as they were. A score
     on the CPU is a function of the arguments alone.
 
     Args:
-        model: gives (N, classes) logits for (N, C, H, W) images.
+        model: gives (N, classes) logits for (N, C, H, W) images, or whatever `loss` takes.
         images: (N, C, H, W), floating point.
-        labels: (N,) integers in [0, classes).
+        labels: (N,) integers in [0, classes), or whatever `loss` takes.
         seed: repeat r initialises the weights from seed + r, see `reinitialize`.
         repeats: number of initialisations.
         probes: "blocks" for the output of each residual or dense block (the modules in which two activations are added
@@ -90,22 +94,26 @@ def fisher_potential(
             names of the modules to probe.
         reset: whether to initialise the weights; False measures them as they are.
         device: where to compute; None takes a CUDA device when there is one.
+        loss: gives the mean loss, a scalar that gradients flow through, for outputs and labels; None for the
+            cross-entropy of logits.
 
     Returns:
         The score. It may be infinite or NaN; see `FisherScore.finite`.
 
     Raises:
         ArgumentError: an argument of the wrong shape, type or range, a probe that the model does not have or does not
-            run, or a model that does not give logits or cannot be put in train mode.
+            run, or a model that does not give logits, fails, or cannot be put in train mode.
     """
-    _check_batch(images, labels)
+    _check_images(images)
+    if loss is None:
+        _check_labels(images, labels)
     if repeats < 1:
         raise ArgumentError("repeats", f"{repeats} repeats were asked for; at least 1 is needed")
     place = _resolve_device(device)
     with torch.inference_mode(False), torch.enable_grad(), _exact_arithmetic():
         twin = _trainable_copy(model).to(place)
         images = images.to(place, _float_type(twin), copy=True)
-        labels = labels.to(place, torch.int64, copy=True)
+        labels = _placed(labels, place, loss is None)
         with _seeded(seed, place):
             names = _choose_probes(twin, images, probes)
         runs = []
@@ -113,7 +121,7 @@ def fisher_potential(
             if reset:
                 reinitialize(twin, seed + repeat)
             with _seeded(seed + repeat, place):
-                runs.append(_measure(twin, images, labels, names))
+                runs.append(_measure(twin, images, labels, names, loss or _cross_entropy))
     if not isinstance(probes, str):
         _check_ran(names, runs[0])
     means = {name: sum(run[name] for run in runs) / repeats for name in runs[0]}
@@ -153,18 +161,34 @@ def _reset_on_cpu(module: nn.Module) -> None:
         old.copy_(new)
 
 
-def _check_batch(images: torch.Tensor, labels: torch.Tensor) -> None:
-    for argument, value in (("images", images), ("labels", labels)):
-        if not isinstance(value, torch.Tensor):
-            raise ArgumentError(argument, f"a {type(value).__name__} was given; a torch.Tensor is expected")
+def _check_images(images: torch.Tensor) -> None:
+    _check_tensor("images", images)
     if images.ndim != 4 or not images.is_floating_point() or len(images) == 0:
         raise ArgumentError(
             "images", f"{tuple(images.shape)} {images.dtype} was given; (N, C, H, W) floating point is expected"
         )
+
+
+def _check_labels(images: torch.Tensor, labels: torch.Tensor) -> None:
+    _check_tensor("labels", labels)
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ArgumentError("labels", f"{tuple(labels.shape)} {labels.dtype} was given; (N,) integers are expected")
     if len(labels) != len(images):
         raise ArgumentError("labels", f"{len(labels)} labels were given for {len(images)} images")
+
+
+def _check_tensor(argument: str, value: Any) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise ArgumentError(argument, f"a {type(value).__name__} was given; a torch.Tensor is expected")
+
+
+def _placed(labels: Any, place: torch.device, classes: bool) -> Any:
+    """The labels on a device, in whatever they are nested, as copies that the loss may change."""
+
+    def moved(value: torch.Tensor) -> torch.Tensor:
+        return value.to(place, torch.int64 if classes else value.dtype, copy=True)
+
+    return tree_map_only(torch.Tensor, moved, labels)
 
 
 def _resolve_device(device: torch.device | str | None) -> torch.device:
@@ -285,7 +309,7 @@ def _find_blocks(model: nn.Module, images: torch.Tensor) -> list[str]:
         hook(name, module)
     with _JoinWatch(on_join):
         # Two images show the structure as well as all of them; the copy of the leaf admits in-place operations.
-        model(images[:2].requires_grad_(True).clone())
+        _run(model, images[:2].requires_grad_(True).clone())
     return [name for name, _ in model.named_modules() if name in found]
 
 
@@ -296,19 +320,38 @@ def _discard(_value: object) -> None:
 # --- one measurement ---
 
 
-def _measure(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
+def _measure(model: nn.Module, images: torch.Tensor, labels: Any, names: Sequence[str], loss: Loss) -> dict[str, float]:
     """One forward and backward pass: probe -> score, for the probes that ran."""
     totals: dict[str, torch.Tensor] = {}
     modules = dict(model.named_modules())
     hooks = [modules[name].register_forward_hook(_probe(name, totals)) for name in names]
     try:
-        logits = model(images.detach().requires_grad_(True).clone())
-        _check_logits(logits, labels)
-        F.cross_entropy(logits, labels).backward()
+        outputs = _run(model, images.detach().requires_grad_(True).clone())
+        checked_loss(loss, outputs, labels).backward()
     finally:
         for hook in hooks:
             hook.remove()
     return {name: totals[name].item() for name in names if name in totals}
+
+
+def _run(model: nn.Module, images: torch.Tensor) -> Any:
+    """The outputs.
+
+    Raises:
+        ArgumentError: the model's own code fails.
+    """
+    try:
+        return model(images)
+    except ArgumentError:
+        raise
+    except Exception as error:  # the user's own forward may raise anything
+        reason = f"in train mode it fails on images of shape {tuple(images.shape)}: {describe(error)}"
+        raise ArgumentError("model", reason) from error
+
+
+def _cross_entropy(logits: Any, labels: torch.Tensor) -> torch.Tensor:
+    _check_logits(logits, labels)
+    return F.cross_entropy(logits, labels)
 
 
 def _probe(name: str, totals: dict[str, torch.Tensor]) -> Callable[[nn.Module, Any, Any], torch.Tensor]:

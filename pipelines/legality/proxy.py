@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from loopmorph.pipelines.legality.fisher import fisher_potential
+import torch
+
+from loopmorph.pipelines.legality.fisher import FisherScore, fisher_potential
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.training.task import Task
@@ -18,10 +20,12 @@ class Score:
     Attributes:
         value: the number.
         error: its standard error; 0 where it has none or it is not known.
+        doubt: why nothing can be compared with it, where this is the original network's score; empty where it can.
     """
 
     value: float
     error: float = 0.0
+    doubt: str = ""
 
 
 class Proxy(Protocol):
@@ -56,7 +60,12 @@ class Proxy(Protocol):
 
 
 def admits(proxy: Proxy, score: Score, original: Score) -> bool:
-    """Whether a rewritten network is legal: its score is no worse than the original's. A NaN admits nothing."""
+    """Whether a rewritten network is legal: its score is no worse than the original's.
+
+    A NaN admits nothing, nor does an original whose score says nothing.
+    """
+    if original.doubt:
+        return False
     return score.value >= original.value if proxy.larger_is_better else score.value <= original.value
 
 
@@ -79,8 +88,25 @@ class FisherPotential:
 
     def score(self, network: Network) -> Score:
         (images,) = self.task.inputs
-        found = fisher_potential(to_module(network), images, self.task.targets, seed=self.seed, repeats=self.repeats)
-        return Score(found.mean, found.standard_error)
+        found = fisher_potential(
+            to_module(network),
+            images,
+            self.task.targets,
+            seed=self.seed,
+            repeats=self.repeats,
+            loss=self.task.function,
+        )
+        return Score(found.mean, found.standard_error, _doubt(found, images))
 
     def describe(self) -> Any:
-        return {"name": self.name, "seed": self.seed, "repeats": self.repeats}
+        return {"name": self.name, "seed": self.seed, "repeats": self.repeats, "loss": self.task.describe()}
+
+
+def _doubt(found: FisherScore, images: torch.Tensor) -> str:
+    if not found.finite:
+        return f"the original's is {found.mean}: the network overflows"
+    if found.mean == 0:
+        return "the original's is 0: no gradient reaches its layers (dead activations, a single class, a constant loss)"
+    if torch.equal(images.amax((0, 2, 3)), images.amin((0, 2, 3))):
+        return "all images are the same single colour"
+    return ""

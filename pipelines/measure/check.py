@@ -10,6 +10,7 @@ from torch import nn
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.errors import WrongResult
 from loopmorph.passes.nest import functions
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.measure.worker_protocol import RunJob
@@ -93,7 +94,9 @@ def _as_taken(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def check_network(network: Network, worker: Worker) -> float:
-    """The relative error of a compiled network, on its example inputs, against the module that stands for it.
+    """The relative error of a compiled network, the largest of its outputs', on its example inputs.
+
+    It is compared with the module that stands for it, whose outputs may nest.
 
     Raises:
         CompilationFailed: it cannot be compiled, crashes or hangs.
@@ -104,5 +107,8 @@ def check_network(network: Network, worker: Worker) -> float:
     parameters = {name: tensor.numpy(force=True) for name, tensor in network.parameters.items()}
     inputs = [x.numpy(force=True) for x in network.example_tensors]
     reply = worker.run(RunJob(str(network.module), parameters, inputs))
-    outputs = map(torch.from_numpy, reply.outputs)
-    return max(require_close(a, b, "the rewritten network") for a, b in zip(outputs, expected, strict=True))
+    if len(reply.outputs) != len(expected):
+        raise WrongResult(f"the rewritten network: {len(reply.outputs)} outputs compiled, PyTorch's {len(expected)}")
+    pairs = list(zip(map(torch.from_numpy, reply.outputs), expected, strict=True))
+    names = [f"output {k} of " if len(pairs) > 1 else "" for k in range(len(pairs))]
+    return max(require_close(*pair, f"{name}the rewritten network") for name, pair in zip(names, pairs, strict=True))

@@ -119,7 +119,10 @@ class LocalJudge:
         score: float | None = None
         try:
             if candidate.neural is not None:
-                found, required = self.score([candidate.neural]), self.score(())
+                required = self.score(())
+                if required.doubt:
+                    return Verdict(texts, self.proxy.name, f"{self.proxy.title} cannot judge: {required.doubt}")
+                found = self.score([candidate.neural])
                 score = found.value
                 if not admits(self.proxy, found, required):
                     return self._refused(texts, score, required.value)

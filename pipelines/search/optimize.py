@@ -6,25 +6,29 @@ import dataclasses
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from loopmorph.dialects.morph import schedule_text
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
 from loopmorph.passes.target.detect import native_target, resolve_target
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.codegen.padding import padding
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.data.batches import Batch
-from loopmorph.pipelines.legality.proxy import FisherPotential
+from loopmorph.pipelines.ingress.models import resolve_function
+from loopmorph.pipelines.legality.proxy import FisherPotential, Score
 from loopmorph.pipelines.measure.target import this_computer
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.oracle.inherit import LEAST_ERROR, check_inheritance
@@ -33,6 +37,7 @@ from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.combiner import Combiner, Greedy, Judged
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
+from loopmorph.pipelines.search.preconditions import check_modes, check_numbers
 from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
 from loopmorph.pipelines.search.report import Report, ScoreReport
 from loopmorph.pipelines.search.search_space import draw_candidates
@@ -41,7 +46,7 @@ from loopmorph.pipelines.search.summary import Asked, Found, counts, layer_repor
 from loopmorph.pipelines.store.cache_file import measurement_key
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.task import classification
+from loopmorph.pipelines.training.task import CROSS_ENTROPY, Loss, loss_name, make_task
 from loopmorph.pipelines.tuning.choice_cache import ChoiceCache
 from loopmorph.pipelines.tuning.tune import check_seconds, tune
 
@@ -120,6 +125,7 @@ def optimize(
     seed: int = 0,
     threads: int = 1,
     settings: SearchSettings | None = None,
+    loss: Loss | str | None = None,
     progress: Progress = silent,
 ) -> Result:
     """Searches for a schedule of neural and loop transformations that makes a network faster and keeps it legal.
@@ -131,20 +137,28 @@ def optimize(
     times and verdicts are kept in a cache, so that a second run chooses as the first did, and one that was stopped goes
     on where it ended. Candidates are rewritten and judged in a process of their own, so that a crash costs one.
 
+    Where the original's Fisher Potential says nothing (it is 0, the network overflows, the images are constant), there
+    is a warning, no neural transformation is chosen, and `report.legal` is None.
+
     Ctrl-C ends the drawing and goes on with what was found so far.
 
     Args:
-        model: a classifier with one image input; left as it is.
+        model: a float32 network with one image input, a classifier unless there is a `loss`; left as it is.
         example_inputs: one tensor (N, C, H, W); its shape becomes static in the compiled code.
         data: a folder or file of images (see `load_batch`), a `Batch`, or None for synthetic images.
         candidates: how many to draw, at least 1.
         seed: of the candidates, the choice of images, and the initialisations.
         threads: threads of the compiled code.
         settings: how to search; see `SearchSettings` for the defaults.
+        loss: gives the mean loss of a minibatch, a scalar, for the model's outputs in whatever structure it gives them,
+            and the targets (`Batch.labels`; None for synthetic images); a function, or its name as
+            `package.module:function`. None for the cross-entropy of a classifier.
         progress: called with a stage's name, steps done and steps in all.
 
     Raises:
-        ArgumentError: a count below 1, a model that takes other than one image, wrong data, wrong settings.
+        ArgumentError: a count below 1, a model that takes other than one image, is not in float32, or holds NaN; wrong
+            data, a loss that fails, wrong settings.
+        IllegalTransform: the model has a layer that runs in train mode alone.
         ImportRefused: the model cannot be imported.
         DataError: the data cannot be read.
         CompilationFailed: the original network cannot be compiled.
@@ -154,12 +168,15 @@ def optimize(
     chosen.check()
     _check_counts(candidates=candidates)
     check_threads(threads)
+    check_numbers(model, example_inputs)
+    function = resolve_function("loss", loss) if isinstance(loss, str) else loss
     target = this_computer() if chosen.target is None else resolve_target(chosen.target)
     started = time.perf_counter()
     progress("import", 0, 1)
     with RemoteJudge() as remote:
         original = import_model(model, example_inputs)
-        task = classification(original, data, chosen.batch_size, seed)
+        task = make_task(original, data, chosen.batch_size, seed, function)
+        check_modes(model, task)
         proxy = FisherPotential(task, seed, chosen.repeats)
         setup = JudgeSetup(model, example_inputs, proxy, target, threads, seed, torch.get_num_threads())
         key = study_key(original, task.inputs, task.targets, proxy.describe(), str(target), str(threads), str(seed))
@@ -173,7 +190,8 @@ def optimize(
                 program, baseline = _tuned((program, original), chosen.tune, target, threads, progress)
             verdicts = [entry.verdict for entry in tried]
             found = Found(original, baseline, program, inherited, verdicts, interrupted)
-            asked = Asked(chosen.name or type(model).__name__, threads, target, seed)
+            name = chosen.name or type(model).__name__
+            asked = Asked(name, threads, target, seed, CROSS_ENTROPY if function is None else loss_name(function))
             report = summarise(found, asked, task, proxy, judge, progress)
     report = dataclasses.replace(report, seconds_total=time.perf_counter() - started)
     return Result(program, report, target)
@@ -202,7 +220,7 @@ def search(
     try:
         with noted_interrupts() as check:
             tell("search", 0, count)
-            judge.score(())
+            _tell_doubt(judge.score(()))
             for done, candidate in enumerate(islice(draw_candidates(original, seed, judge), count), start=1):
                 verdict = study.get(str(candidate))
                 if verdict is None:
@@ -214,6 +232,12 @@ def search(
     except KeyboardInterrupt:
         return tried, True
     return tried, False
+
+
+def _tell_doubt(original: Score) -> None:
+    if original.doubt:
+        text = f"legality cannot be judged, so that no neural transformation is chosen: {original.doubt}"
+        warnings.warn(text, LoopmorphWarning, stacklevel=4)
 
 
 def replay(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], schedule_text: str) -> Result:
@@ -239,10 +263,10 @@ def replay(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], schedule_
     return Result(program, report)
 
 
-def study_key(original: Program, inputs: Iterable[torch.Tensor], targets: torch.Tensor, *about: object) -> str:
+def study_key(original: Program, inputs: Iterable[torch.Tensor], targets: Any, *about: object) -> str:
     """What identifies a study: all that the verdicts on a network's candidates depend on."""
     weights = hashlib.sha256()
-    for tensor in (*original.imported.values(), *inputs, targets):
+    for tensor in (*original.imported.values(), *inputs, *filter(torch.is_tensor, tree_leaves(targets))):
         weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return measurement_key(str(original.module), weights.hexdigest(), json.dumps(about))
 

@@ -54,7 +54,9 @@ class Report:
         baseline_ms, optimized_ms, speedup: the whole network, before and after, by the same code generator.
         scores: name of each proxy that judged legality -> what it said; the first one decided. In JSON, and as
             attributes, `NAME_original`, `NAME_optimized`, `NAME_standard_error` and `rejected_NAME` of each.
-        legal: the optimised network's score is no worse than the original's.
+        legal: the optimised network's score is no worse than the original's; None where that could not be judged.
+        doubt: why it could not be judged; empty where it could.
+        loss: what the scores' loss is called.
         candidates: candidates drawn; rejected_structure, failed, wrong: how many were refused by the structural rules,
             failed to compile or crashed, or computed something else than PyTorch (a fault of loopmorph).
         max_abs_error: largest difference between the compiled network and `.model`, as a share of the largest output.
@@ -85,6 +87,8 @@ class Report:
     optimized_ms: float | None = None
     speedup: float | None = None
     legal: bool | None = None
+    doubt: str = ""
+    loss: str = "cross-entropy"
     candidates: int = 0
     rejected_structure: int = 0
     failed: int = 0

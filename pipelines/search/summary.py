@@ -22,7 +22,7 @@ from loopmorph.pipelines.search.judge import Judge, LayerTime
 from loopmorph.pipelines.search.report import LayerReport, Report, ScoreReport
 from loopmorph.pipelines.search.verdict import FAILED, STRUCTURE, WRONG, Verdict
 from loopmorph.pipelines.support.progress import Progress
-from loopmorph.pipelines.training.task import Task
+from loopmorph.pipelines.training.task import CROSS_ENTROPY, Task
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Asked:
         name: the model's name.
         threads, target: of the compiled code.
         seed: of candidates, images and initialisations.
+        loss: what the proxy's loss is called.
     """
 
     name: str
     threads: int
     target: Target
     seed: int
+    loss: str = CROSS_ENTROPY
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def summarise(found: Found, asked: Asked, task: Task, proxy: Proxy, judge: Judge
         optimized_ms=times.rewritten * 1e3,
         speedup=times.speedup,
         scores={proxy.name: score},
-        legal=admits(proxy, after, before),
+        legal=None if before.doubt else admits(proxy, after, before),
+        doubt=before.doubt,
+        loss=asked.loss,
         candidates=len(found.verdicts),
         rejected_structure=outcomes[STRUCTURE],
         failed=outcomes[FAILED],

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +14,12 @@ import torch
 import torch.nn.functional as F
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.data.batches import Batch, load_batch
+from loopmorph.pipelines.data.batches import Batch, load_batch, load_targets
 from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.support.foreign import describe
+
+Loss = Callable[[Any, Any], torch.Tensor]  # outputs and targets -> the mean over the batch
+CROSS_ENTROPY = "cross-entropy"
 
 
 class Task(Protocol):
@@ -22,6 +29,7 @@ class Task(Protocol):
         inputs: the network's positional inputs, as a batch.
         targets: what the outputs are compared with, in whatever form `loss` takes.
         source: where the data comes from, in one line for a report.
+        function: the loss as a function of outputs and targets; None for the cross-entropy of logits.
     """
 
     @property
@@ -32,6 +40,13 @@ class Task(Protocol):
 
     @property
     def source(self) -> str: ...
+
+    @property
+    def function(self) -> Loss | None: ...
+
+    def describe(self) -> str:
+        """What the loss is, in a text that differs where the loss does."""
+        ...
 
     def loss(self, outputs: Any) -> torch.Tensor:
         """The mean loss over the batch, a scalar that gradients flow through; smaller is better."""
@@ -60,11 +75,105 @@ class Classification:
     def source(self) -> str:
         return self.batch.source
 
+    @property
+    def function(self) -> None:
+        return None
+
+    def describe(self) -> str:
+        return CROSS_ENTROPY
+
     def loss(self, outputs: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(outputs, self.batch.labels.to(outputs.device))
 
     def metric(self, outputs: torch.Tensor) -> float:
         return float((outputs.argmax(1) == self.batch.labels.to(outputs.device)).float().mean())
+
+
+@dataclass(frozen=True)
+class UserTask:
+    """Images with targets of any form, and a loss of the user's; its metric is the loss, negated."""
+
+    batch: Batch
+    function: Loss
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        return (self.batch.images,)
+
+    @property
+    def targets(self) -> Any:
+        return self.batch.labels
+
+    @property
+    def source(self) -> str:
+        return self.batch.source
+
+    def describe(self) -> str:
+        try:
+            code = inspect.getsource(self.function)
+        except (OSError, TypeError):  # not written in a file, or not in Python
+            code = repr(self.function)
+        return f"{loss_name(self.function)} {hashlib.sha256(code.encode()).hexdigest()}"
+
+    def loss(self, outputs: Any) -> torch.Tensor:
+        return checked_loss(self.function, outputs, self.targets)
+
+    def metric(self, outputs: Any) -> float:
+        return -float(self.loss(outputs))
+
+
+def checked_loss(function: Loss, outputs: Any, targets: Any) -> torch.Tensor:
+    """The loss of outputs.
+
+    Raises:
+        ArgumentError: the function fails, or gives something else than a scalar that depends on the outputs.
+    """
+    try:
+        value = function(outputs, targets)
+    except ArgumentError:
+        raise
+    except Exception as error:  # the user's own code may raise anything
+        raise ArgumentError("loss", f"{loss_name(function)} fails: {describe(error)}") from error
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        got = f"a tensor {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+        raise ArgumentError("loss", f"{loss_name(function)} gives {got}; a tensor with one number is expected")
+    if not value.requires_grad:
+        raise ArgumentError("loss", f"{loss_name(function)} does not depend on the outputs: no gradient reaches them")
+    return value.reshape(())
+
+
+def loss_name(function: Loss) -> str:
+    """What a loss is called in messages and reports."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def make_task(network: Network, data: str | Path | Batch | None, count: int, seed: int, loss: Loss | None) -> Task:
+    """The task with a loss of the user's, or, without one, that of telling images apart (see `classification`).
+
+    Args:
+        network, data, count, seed: see `classification`; with a loss, an `.npz` may hold labels of any shape (N, ...),
+            and synthetic images have None for their targets.
+        loss: takes the network's outputs, as it gives them, and the targets.
+
+    Raises:
+        ArgumentError: the network takes other than one image; without a loss, it gives no logits.
+        DataError: the data cannot be read.
+    """
+    if loss is None:
+        return classification(network, data, count, seed)
+    if not callable(loss):
+        raise ArgumentError("loss", f"a {type(loss).__name__} was given; a function of outputs and targets is expected")
+    if isinstance(data, Batch):
+        return UserTask(data, loss)
+    return UserTask(load_targets(data, count=count, shape=_image_shape(network), seed=seed), loss)
+
+
+def _image_shape(network: Network) -> tuple[int, int, int]:
+    inputs = network.example_inputs
+    if len(inputs) != 1 or inputs[0].dim() != 4 or not inputs[0].is_floating_point():
+        raise ArgumentError("example_inputs", "expected one tensor (N, C, H, W): Fisher Potential needs images")
+    _, channels, height, width = inputs[0].shape
+    return channels, height, width
 
 
 def classification(network: Network, data: str | Path | Batch | None, count: int, seed: int) -> Classification:
@@ -82,13 +191,10 @@ def classification(network: Network, data: str | Path | Batch | None, count: int
     """
     if isinstance(data, Batch):
         return Classification(data)
-    if len(network.example_inputs) != 1 or network.example_inputs[0].dim() != 4:
-        raise ArgumentError("example_inputs", "expected one tensor (N, C, H, W): Fisher Potential needs a classifier")
-    (images,) = network.example_inputs
+    shape = _image_shape(network)
     with torch.no_grad():
-        logits = copy.deepcopy(network.model).eval()(images)
+        logits = copy.deepcopy(network.model).eval()(*network.example_inputs)
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
-        raise ArgumentError("model", "expected logits (N, classes) from it: Fisher Potential needs a classifier")
-    _, channels, height, width = images.shape
-    shape = (channels, height, width)
+        reason = "expected logits (N, classes) from it; for what is no classifier, give a loss (--loss module:function)"
+        raise ArgumentError("model", reason)
     return Classification(load_batch(data, count=count, shape=shape, classes=logits.shape[1], seed=seed))

@@ -15,6 +15,34 @@ def residual() -> nn.Module:
 residual.input_shape = (3, 8, 8)
 
 
+class _Heads(nn.Module):
+    """Gives a map and a vector, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.mask, self.label = nn.Conv2d(16, 2, 1), nn.Linear(16, 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.b(self.a(x).relu()).relu()
+        return {"mask": self.mask(x), "label": self.label(x.mean((2, 3)))}
+
+
+def heads() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """A network that is no classifier."""
+    return _Heads(), (image(),)
+
+
+def heads_loss(outputs: dict[str, torch.Tensor], targets: None) -> torch.Tensor:
+    """What it might be trained by."""
+    return outputs["mask"].square().mean() + outputs["label"].square().mean()
+
+
+def constant_loss(outputs: dict[str, torch.Tensor], targets: None) -> torch.Tensor:
+    """A loss that no weight changes."""
+    return 0 * heads_loss(outputs, targets)
+
+
 class _Branching(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x if x.sum() > 0 else -x

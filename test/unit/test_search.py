@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from networks import Plain
 from search_fakes import FakeChecker, FakeMeter, FakeProxy, candidate, judge, judged
 from transformed import network
 
-from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, WrongResult
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning, WrongResult
+from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import inherit
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.combiner import Greedy
@@ -71,6 +75,26 @@ def test_the_proxy_decides_in_its_direction(
         relation = "<" if larger_is_better else ">"
         assert verdict.reason == f"Fake score {score:.6g} {relation} 1"
         assert not checker.checked  # the cheap gate comes first
+
+
+@dataclasses.dataclass
+class Doubtful(FakeProxy):
+    """Scores everything, and says that it cannot be compared."""
+
+    def score(self, network: Network) -> Score:
+        return dataclasses.replace(super().score(network), doubt="the original's is 0")
+
+
+def test_a_proxy_that_cannot_judge_admits_nothing(program: Program, tmp_path: Path) -> None:
+    judging = judge(program, Doubtful(), drawn=[GROUP, LOOPS])
+    with (
+        closing(StudyFile("key", tmp_path)) as study,
+        pytest.warns(LoopmorphWarning, match="legality cannot be judged, .*: the original's is 0"),
+    ):
+        found, _ = search(program, judging, study, 2, 0, silent)
+    assert [entry.verdict.outcome for entry in found] == ["fake", "accepted"]
+    assert found[0].verdict.reason == "Fake score cannot judge: the original's is 0"
+    assert not judging.is_legal(parse_steps(GROUP))
 
 
 def test_loop_steps_alone_need_no_score(program: Program) -> None:
@@ -262,6 +286,8 @@ def test_the_report_says_all_of_it(program: Program) -> None:
     assert (layer["name"], layer["transforms"], layer["ms_before"], layer["ms_after"]) == ("conv2", [GROUP], 1000, 500)
     assert layer["macs_before"] == 2 * layer["macs_after"]
     assert report.fake_original == 1.0 and report.rejected_fake == 2
+    doubtful = summarise(found, asked, task, proxy, judge(program, Doubtful(), meter), silent)
+    assert doubtful.legal is None and doubtful.doubt == "the original's is 0"
     with pytest.raises(AttributeError, match="no attribute 'fisher_original'"):
         _ = report.fisher_original
 

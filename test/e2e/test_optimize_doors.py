@@ -1,0 +1,64 @@
+"""Searches over what is no plain classifier: other losses, and scores that cannot judge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import loopmorph as lm
+from loopmorph.tools.cli import main
+
+UNIT = Path(__file__).resolve().parent.parent / "unit"
+
+
+@pytest.fixture(autouse=True)
+def _setting(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.getbasetemp() / "timings"))
+    monkeypatch.syspath_prepend(str(UNIT))
+    monkeypatch.chdir(UNIT)
+
+
+def optimize(*arguments: str) -> int:
+    return main(["optimize", *arguments, "--candidates", "4", "--seed", "1", "--batch-size", "8"])
+
+
+def test_a_network_with_several_heads_takes_a_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert optimize("factories:heads", "--loss", "factories:heads_loss", "--out", str(tmp_path)) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["legal"] is True and report["fisher_original"] > 0 and report["loss"] == "heads_loss"
+    assert report["max_abs_error"] < 1e-4 and "without targets" in report["data"]
+    assert "loss: heads_loss" in capsys.readouterr().out
+    model = lm.load_model(tmp_path / "model.pt", original="factories:heads").eval()
+    assert model(torch.randn(1, 3, 8, 8))["mask"].shape == (1, 2, 8, 8)
+
+
+def test_a_score_of_zero_is_not_legal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert optimize("factories:heads", "--loss", "factories:constant_loss", "--out", str(tmp_path)) == 0
+    told = capsys.readouterr()
+    assert "warning: legality cannot be judged, so that no neural transformation is chosen" in told.err
+    assert "not judged, the original's is 0" in told.out.replace("\n", " ")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["legal"] is None and report["doubt"].startswith("the original's is 0")
+    assert not any(step.startswith("morph-bottleneck") for layer in report["layers"] for step in layer["transforms"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["factories:heads"], "expected logits (N, classes) from it; for what is no classifier, give a loss"),
+        (
+            ["factories:heads", "--loss", "factories"],
+            "argument 'loss': 'factories' is not of the form package.module:fu",
+        ),
+        (["factories:heads", "--loss", "factories:no"], "argument 'loss': module 'factories' has no attribute 'no'"),
+        (["factories:heads", "--loss", "nowhere:f"], "argument 'loss': 'nowhere:f': there is no module 'nowhere'"),
+        (["factories:heads", "--loss", "factories:heads"], "argument 'loss': heads fails: TypeError: heads() takes 0 "),
+    ],
+)
+def test_losses_that_cannot_be_used(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert optimize(*arguments) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and message in lines[0]
