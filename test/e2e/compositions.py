@@ -70,6 +70,11 @@ def imported(name: str) -> Program:
     return import_model(randomized(subject.factory()), (image(subject.batch, subject.size),))
 
 
+def run(case: int | tuple[str, str]) -> Outcome:
+    """The case of a number, or of a network's name and steps."""
+    return run_case(case) if isinstance(case, int) else run_steps(*case)
+
+
 def run_case(seed: int) -> Outcome:
     """Draws the case of a number, applies it and checks what becomes of it.
 

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "unit"))
 
 import click
-from composition_runner import Report, Runner
+from case_runner import Report, Runner
 from compositions import shape_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -61,7 +61,7 @@ def run_all(seeds: range, jobs: int, limit: float) -> Iterator[Report]:
     with ExitStack() as stack:
         free: queue.Queue[Runner] = queue.Queue()
         for _ in range(jobs):
-            free.put(stack.enter_context(Runner(limit)))
+            free.put(stack.enter_context(Runner("compositions:run", limit)))
 
         def run(seed: int) -> Report:
             runner = free.get()

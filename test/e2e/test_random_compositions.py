@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from composition_runner import Runner
+from case_runner import Runner
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[Runner]:
-    with Runner() as runner:
+    with Runner("compositions:run") as runner:
         yield runner
 
 

@@ -1,11 +1,13 @@
-"""Runs cases of `compositions` in a process of their own, so that a crash or a hang of one costs that one alone."""
+"""Runs cases in a process of their own, so that a crash or a hang of one costs that one alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import faulthandler
+import importlib
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -17,9 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-Case = int | tuple[str, str]
+Case = int | str | tuple[str, str]
 
 START_LIMIT = 120.0  # seconds in which a fresh process has to be ready
+STOP_LIMIT = 5.0  # seconds in which an idle process has to end
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,9 @@ class Report:
     """How one case went.
 
     Attributes:
-        case: its number, or network and steps.
-        kind: "done", "mismatch" (something that must hold does not), "error" (an exception) or "crash".
-        outcome: the fields of its `Outcome` where it is done.
+        case: what the function was called with.
+        kind: "done", "mismatch" (something that must hold does not), "error" (an exception), "crash" or "timeout".
+        outcome: the fields of what the function returns, where it is done.
         text: what is wrong where it is not.
     """
 
@@ -42,14 +45,17 @@ class Report:
 class Runner:
     """A process that runs one case after the other; started when needed, and anew after a crash; a context manager."""
 
-    def __init__(self, limit: float = 60.0) -> None:
+    def __init__(self, function: str, limit: float = 60.0, renew: int = 1000) -> None:
         """Args:
+        function: "module:name" of what takes a case and returns a dataclass.
         limit: seconds of wall time for one case; the start of the process does not count.
+        renew: after so many cases a fresh process takes over, for code that was compiled is never freed.
         """
-        self._limit = limit
+        self._function, self._limit, self._renew = function, limit, renew
+        self._served = 0
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
-        self._log = Path(tempfile.mkstemp(prefix="compositions-", suffix=".log")[1])
+        self._log = Path(tempfile.mkstemp(prefix="cases-", suffix=".log")[1])
 
     def __enter__(self) -> Runner:
         return self
@@ -61,26 +67,30 @@ class Runner:
         self._log.unlink(missing_ok=True)
 
     def run(self, case: Case) -> Report:
-        """The case of a number, or of a network's name and steps."""
+        """What becomes of one case."""
+        if self._served == self._renew:
+            self._stop()
         if self._process is None:
             self._start()
         assert self._process is not None and self._pipe is not None
+        self._served += 1
+        kind = "crash"
         try:
             self._pipe.send(case)
             if self._pipe.poll(self._limit):
                 return Report(case, *self._pipe.recv())
-            text = f"more than {self._limit:g} s"
+            kind, text = "timeout", f"more than {self._limit:g} s"
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self._process.join(10)
             text = f"exit code {self._process.exitcode}"
         words = " / ".join(self._log.read_text(errors="replace").splitlines()[-12:])
         self._stop()
-        return Report(case, "crash", {}, f"{text}: {words}")
+        return Report(case, kind, {}, f"{text}: {words}")
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, str(self._log)), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, self._function, str(self._log)), daemon=True)
         self._process.start()
         theirs.close()
         if not self._pipe.poll(START_LIMIT):
@@ -89,22 +99,26 @@ class Runner:
 
     def _stop(self) -> None:
         if self._process is not None and self._pipe is not None:
+            self._pipe.close()
+            self._process.join(STOP_LIMIT)  # an idle one ends by itself
             self._process.kill()
             self._process.join()
-            self._pipe.close()
         self._process = self._pipe = None
+        self._served = 0
 
 
-def _serve(pipe: Connection, log: str) -> None:
+def _serve(pipe: Connection, function: str, log: str) -> None:
     """The other side: cases come in, what became of the cases goes out, until the parent is gone."""
     file = os.open(log, os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
     faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends this process
     import torch
-    from compositions import run_case, run_steps
 
     torch.set_num_threads(1)
+    module, _, name = function.partition(":")
+    run = getattr(importlib.import_module(module), name)
     pipe.send("ready")
     while True:
         try:
@@ -112,7 +126,7 @@ def _serve(pipe: Connection, log: str) -> None:
         except EOFError:
             return
         print(f"case {case}", file=sys.stderr, flush=True)
-        pipe.send(_judged(lambda case=case: run_case(case) if isinstance(case, int) else run_steps(*case)))
+        pipe.send(_judged(lambda case=case: run(case)))
 
 
 def _judged(run: Callable[[], Any]) -> tuple[str, dict[str, Any], str]:

@@ -1,0 +1,211 @@
+"""The layers of `torch.nn`, the functions of `torch.nn.functional` and those of `torch`, with arguments.
+
+A case is a text, "suite:name:k": the k-th argument set of one operator. The arguments are those of PyTorch's own tests,
+`module_db` and `op_db`, spread evenly over what they have, and those of `operator_arguments` where they have none.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from operator_arguments import FUNCTIONS, INTERNAL, LAYERS
+from torch import nn
+from torch.nn import functional
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.common_modules import module_db
+from torch.utils import _pytree as pytree
+
+SUITES = ("nn", "functional", "torch")
+SETS = 3
+_MOST_ELEMENTS = 20_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operator with arguments, as a network.
+
+    Attributes:
+        name: of the operator, as PyTorch has it.
+        model: in eval mode; takes the tensors as positional arguments.
+        batches: three of them: the arguments, others of the same shapes, and edge values.
+    """
+
+    name: str
+    model: nn.Module
+    batches: list[tuple[torch.Tensor, ...]]
+
+
+class Call(nn.Module):
+    """A layer or function called with arguments of any structure, whose tensors are inputs of the network.
+
+    Args:
+        target: what is called.
+        args: positional arguments, `kwargs`: keyword arguments; what is no tensor in there stays as it is.
+        inputs: how many of the tensors are inputs; the others are buffers.
+    """
+
+    def __init__(self, target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], inputs: int) -> None:
+        super().__init__()
+        self.target = target
+        self._leaves, self._structure = pytree.tree_flatten((tuple(args), kwargs))
+        places = [k for k, leaf in enumerate(self._leaves) if isinstance(leaf, torch.Tensor)]
+        self._places, self._fixed = places[:inputs], places[inputs:]
+        for k in self._fixed:
+            self.register_buffer(f"argument{k}", self._leaves[k])
+        self._leaves = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in self._leaves]
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        leaves = list(self._leaves)
+        for k, tensor in zip(self._places, tensors, strict=True):
+            leaves[k] = tensor
+        for k in self._fixed:
+            leaves[k] = getattr(self, f"argument{k}")
+        args, kwargs = pytree.tree_unflatten(leaves, self._structure)
+        return self.target(*args, **kwargs)
+
+
+def names(suite: str) -> list[str]:
+    """The operators of a suite that are for inference on the CPU, in order."""
+    if suite == "nn":
+        found = [n for n in dir(nn) if inspect.isclass(getattr(nn, n)) and issubclass(getattr(nn, n), nn.Module)]
+    elif suite == "functional":
+        found = [n for n in dir(functional) if n[0] != "_" and inspect.isroutine(getattr(functional, n))]
+    else:
+        found = [n for n in _operators() if n.isidentifier() and not n.startswith("_") and not _undefined(n)]
+    return [n for n in sorted(found) if n not in INTERNAL[suite]]
+
+
+def cases(suite: str) -> list[str]:
+    """The cases of a suite, whether PyTorch runs them or not."""
+    return [f"{suite}:{name}:{k}" for name in names(suite) for k in range(SETS)]
+
+
+def load(case: str) -> Case:
+    """The network of a case.
+
+    Raises:
+        LookupError: there is no such argument set.
+    """
+    suite, name, number = case.split(":")
+    torch.manual_seed(0)
+    k = int(number)
+    target, args, kwargs = _layer(name, k) if suite == "nn" else _function(suite, name, k)
+    tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    # The second argument set has its weights, indices and the like compiled in.
+    inputs = 1 if k == 1 and suite != "nn" else len(tensors)
+    model = Call(target, args, kwargs, inputs).eval()
+    first = tuple(t.detach().clone() for t in tensors[:inputs])
+    return Case(name, model, [first, _others(first), _edges(first)])
+
+
+# ---- arguments
+
+
+def _layer(name: str, k: int) -> tuple[nn.Module, Sequence[Any], dict[str, Any]]:
+    if name in LAYERS:
+        make, args = _nth(LAYERS[name], k)
+        return _settled(make()), args, {}
+    inputs = _spread(_module_inputs(name))
+    chosen = _nth(inputs, k)
+    constructor, forward = chosen.constructor_input, chosen.forward_input
+    layer = getattr(nn, name)(*constructor.args, **constructor.kwargs)
+    if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
+        layer(*copy.deepcopy(forward.args), **forward.kwargs)
+    return _settled(layer), forward.args, forward.kwargs
+
+
+def _module_inputs(name: str) -> list[Any]:
+    found = []
+    for info in module_db:
+        if info.module_cls.__name__ == name:
+            options = {"device": "cpu", "dtype": torch.float32, "requires_grad": False, "training": False}
+            found += [i for i in info.module_inputs_func(info, **options) if i.forward_input is not None]
+    return found
+
+
+def _settled(layer: nn.Module) -> nn.Module:
+    """In eval mode, with statistics that change what it computes."""
+    for name, buffer in layer.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.5)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+    return layer.eval()
+
+
+def _function(suite: str, name: str, k: int) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]:
+    if suite == "functional" and name in FUNCTIONS:
+        args, kwargs = _nth(FUNCTIONS[name], k)
+        return getattr(functional, name), args, kwargs
+    key = f"nn.functional.{name}" if suite == "functional" and f"nn.functional.{name}" in _operators() else name
+    infos = _operators().get(key, ())
+    target = getattr(functional, name) if suite == "functional" and key != name else None
+    samples = _spread([(i, s) for i in infos for s in _samples(i)])
+    info, sample = _nth(samples, k)
+    return target or info.op, (sample.input, *sample.args), dict(sample.kwargs)
+
+
+@functools.cache
+def _operators() -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for info in op_db:
+        if torch.float32 in info.dtypes:
+            found.setdefault(info.name, []).append(info)
+    return found
+
+
+def _samples(info: Any) -> Iterator[Any]:
+    for sample in itertools.islice(info.sample_inputs("cpu", torch.float32, requires_grad=False), 64):
+        tensors = [t for t in pytree.tree_leaves((sample.input, sample.args, sample.kwargs)) if torch.is_tensor(t)]
+        if tensors and sum(t.numel() for t in tensors) <= _MOST_ELEMENTS:
+            yield sample
+
+
+def _undefined(name: str) -> bool:
+    """Whether it gives memory that nobody has written, random numbers alone, or is for other devices."""
+    return "empty" in name or name.startswith("jiterator") or name in ("rand_like", "randn_like", "randint_like")
+
+
+def _spread(found: Sequence[Any]) -> list[Any]:
+    """`SETS` of them, from the first to the last."""
+    if len(found) <= SETS:
+        return list(found)
+    return [found[k * (len(found) - 1) // (SETS - 1)] for k in range(SETS)]
+
+
+def _nth(found: Sequence[Any], k: int) -> Any:
+    if k >= len(found):
+        raise LookupError("PyTorch's lists have no such argument set")
+    return found[k]
+
+
+# ---- values
+
+
+def _others(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Other numbers; indices and masks stay."""
+    generator = torch.Generator().manual_seed(7)
+    return tuple(
+        torch.randn(t.shape, generator=generator, dtype=t.dtype) if t.is_floating_point() else t.clone() for t in batch
+    )
+
+
+def _edges(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The same with zeros, large values, infinities and a NaN in places of the first floating-point tensor."""
+    found = [t.clone() for t in batch]
+    first = next((k for k, t in enumerate(found) if t.is_floating_point() and t.numel()), None)
+    if first is not None:
+        flat = found[first].reshape(-1)
+        values = torch.tensor([0.0, float("nan"), float("inf"), -float("inf"), -0.0, 1e4, -1e4], dtype=flat.dtype)
+        step = max(1, flat.numel() // len(values))
+        places = torch.arange(0, flat.numel(), step)[: len(values)]
+        flat[places] = values[: len(places)]
+        found[first] = flat.view(batch[first].shape)
+    return tuple(found)

@@ -1,0 +1,253 @@
+"""What becomes of one network at each door: right, refused by name, eager again, or one of the kinds of fault."""
+
+from __future__ import annotations
+
+import copy
+import re
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+import loopmorph as lm
+from loopmorph.pipelines.codegen.dynamo import FallbackWarning, loopmorph
+from loopmorph.pipelines.support.agreement import TOLERANCE, relative_error
+
+RIGHT, REFUSED, FALLBACK = "right", "refused", "fallback"
+WRONG, CRASH, RAW, TIMEOUT = "WRONG", "CRASH", "RAW", "TIMEOUT"
+SKIPPED = "skipped"  # PyTorch itself does not run it
+FAULTS = (WRONG, CRASH, RAW, TIMEOUT)
+COMPILE, DYNAMO = "lm.compile", "torch.compile"
+DOORS = (COMPILE, DYNAMO)
+_VALUES = ("", "on other values: ", "on edge values: ")
+
+Batch = tuple[torch.Tensor, ...]
+
+# A refusal that a user can act on: the operator, or the argument or dtype that is not taken.
+_NAMED = re.compile(
+    r"\baten[.:]+\w+|torch\.(?!constant|prim|vtensor|operator\b)\w+|\bargument '|\b(complex|int|float)\d+"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a network at one door.
+
+    Attributes:
+        door: one of `DOORS`.
+        verdict: one of the constants above.
+        reason: the refusal, the warning, or what differs.
+        seconds: to import and compile, by name.
+    """
+
+    door: str
+    verdict: str
+    reason: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one case at the doors that it was tried at."""
+
+    findings: list[Finding]
+
+
+def judge(model: nn.Module, batches: Sequence[Batch], name: str = "", doors: Sequence[str] = DOORS) -> Outcome:
+    """Compiles a network for the first batch, runs it on all, and compares with PyTorch.
+
+    Args:
+        model: in eval mode; left as it is.
+        batches: inputs of the same shapes and dtypes: the first, others, edge values; of the latter two, those that
+            PyTorch does not take are left out.
+        name: of the operator, as a refusal may call it.
+        doors: where to try.
+    """
+    trials: list[Trial] = []
+    for label, batch in zip(_VALUES, batches, strict=False):
+        try:
+            trials.append(Trial(label, batch, eager(model, batch)))
+        except Exception as error:  # whatever PyTorch raises for its own reasons, as for values outside a domain
+            if not trials:
+                return Outcome([Finding(door, SKIPPED, f"eager: {one_line(error)}") for door in doors])
+    ways = {COMPILE: _through_compile, DYNAMO: _through_dynamo}
+    return Outcome([ways[door](model, trials, name) for door in doors])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a call returned, and its inputs and the network's tensors afterwards: what it changed in place."""
+
+    value: Any
+    inputs: Batch
+    state: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Inputs, what they are called, and what PyTorch makes of them."""
+
+    label: str
+    batch: Batch
+    expected: Result
+
+
+def eager(model: nn.Module, batch: Batch) -> Result:
+    """Runs a copy of the model on copies of the inputs, without gradients, from a fixed seed."""
+    return _call(copy.deepcopy(model), batch)
+
+
+def _call(run: Any, batch: Batch, state: nn.Module | None = None) -> Result:
+    own = tuple(t.clone() for t in batch)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        value = run(*own)
+    owner = state if state is not None else run
+    return Result(value, own, dict(owner.state_dict()) if isinstance(owner, nn.Module) else {})
+
+
+def _through_compile(model: nn.Module, trials: Sequence[Trial], name: str) -> Finding:
+    seconds: dict[str, float] = {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _timed(seconds, "import"):
+                program = lm.import_model(copy.deepcopy(model), tuple(t.clone() for t in trials[0].batch))
+            with _timed(seconds, "compile"):
+                run = lm.compile(program)
+            results = [_call(run, trial.batch) for trial in trials]
+    except lm.WrongResult as error:
+        return Finding(COMPILE, WRONG, one_line(error), seconds)
+    except lm.LoopmorphError as error:
+        verdict, reason = judged_refusal(str(error), name)
+        return Finding(COMPILE, verdict, reason, seconds)
+    except Exception as error:  # what must not happen
+        return Finding(COMPILE, RAW, one_line(error), seconds)
+    wrong = _first_difference(results, trials)
+    return Finding(COMPILE, WRONG if wrong else RIGHT, wrong, seconds)
+
+
+def _through_dynamo(model: nn.Module, trials: Sequence[Trial], name: str) -> Finding:
+    try:
+        results, said = _dynamo(model, trials, loopmorph)
+    except Exception as error:
+        return _dynamo_failure(model, trials, error)
+    wrong = _first_difference(results, trials)
+    if not wrong:
+        wrong = next((text for text in said if "wrong" in text), "")
+    if wrong:
+        return Finding(DYNAMO, WRONG, wrong)
+    if not said:
+        return Finding(DYNAMO, RIGHT)
+    verdict, reason = judged_refusal(said[0], name)
+    return Finding(DYNAMO, FALLBACK if verdict == REFUSED else verdict, reason)
+
+
+def _dynamo(model: nn.Module, trials: Sequence[Trial], backend: Any) -> tuple[list[Result], list[str]]:
+    """The results, and what the backend's warnings say."""
+    torch._dynamo.reset()
+    model = copy.deepcopy(model)
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+        warnings.simplefilter("always")
+        run = torch.compile(model, backend=backend)
+        results = [_call(run, trial.batch, model) for trial in trials]
+    return results, [str(w.message) for w in caught if issubclass(w.category, FallbackWarning)]
+
+
+def _dynamo_failure(model: nn.Module, trials: Sequence[Trial], error: Exception) -> Finding:
+    """Of ours, or of Dynamo's own, which then shows with its eager backend too."""
+    try:
+        _dynamo(model, trials, "eager")
+    except Exception as own:
+        return Finding(DYNAMO, SKIPPED, f"torch.compile with eager: {one_line(own)}")
+    return Finding(DYNAMO, RAW, one_line(error))
+
+
+def judged_refusal(text: str, name: str) -> tuple[str, str]:
+    """Verdict and reason: a refusal is one line that says what is refused."""
+    short = name.rpartition(".")[2].lower().replace("_", "")
+    named = _NAMED.search(text) or (short and short in text.lower().replace("_", ""))
+    if not named:
+        return RAW, f"names no operator: {text.splitlines()[0]}"
+    if "\n" in text.strip():
+        return RAW, f"more than a line: {text.splitlines()[0]}"
+    return REFUSED, text
+
+
+def one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:400]
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - started
+
+
+# ---- what is compared
+
+
+def _first_difference(results: Sequence[Result], trials: Sequence[Trial]) -> str:
+    """Empty where all agree."""
+    for result, trial in zip(results, trials, strict=True):
+        parts = [
+            ("", result.value, trial.expected.value),
+            ("input afterwards: ", result.inputs, trial.expected.inputs),
+        ]
+        if result.state:  # an executable has a copy of its own
+            parts.append(("state afterwards: ", result.state, trial.expected.state))
+        for what, value, expected in parts:
+            text = difference(value, expected)
+            if text:
+                return f"{trial.label}{what}{text}"
+    return ""
+
+
+def difference(value: Any, expected: Any) -> str:
+    """How what was computed differs from what PyTorch computes, in structure, shape, dtype or numbers; or empty."""
+    leaves, structure = pytree.tree_flatten(_plain(value))
+    right, right_structure = pytree.tree_flatten(_plain(expected))
+    if len(leaves) != len(right):
+        return f"{len(leaves)} outputs, PyTorch has {len(right)}"
+    for k, (a, b) in enumerate(zip(leaves, right, strict=True)):
+        text = _leaf_difference(a, b)
+        if text:
+            return f"output {k}: {text}" if len(right) > 1 else text
+    if _shape_of(structure) != _shape_of(right_structure):
+        return f"structure {_shape_of(structure)}, PyTorch's {_shape_of(right_structure)}"
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    """PyTorch's own named tuples, as of `torch.max`, are tuples to who compiles them."""
+    return tuple(value) if type(value).__module__ == "torch.return_types" else value
+
+
+def _shape_of(structure: pytree.TreeSpec) -> str:
+    return re.sub(r"\s+", "", str(structure))[:200]
+
+
+def _leaf_difference(a: Any, b: Any) -> str:
+    if not isinstance(b, torch.Tensor):
+        same = type(a) is type(b) and (a == b or (a != a and b != b))
+        return "" if same else f"{a!r} instead of {b!r}"[:200]
+    if not isinstance(a, torch.Tensor):
+        return f"{type(a).__name__} instead of a tensor"
+    if a.shape != b.shape:
+        return f"shape {tuple(a.shape)}, PyTorch's {tuple(b.shape)}"
+    if a.dtype != b.dtype:
+        return f"dtype {a.dtype}, PyTorch's {b.dtype}"
+    if not b.is_floating_point() and not b.is_complex():
+        return "" if torch.equal(a, b) else f"{int((a != b).sum())} of {b.numel()} elements differ"
+    if b.is_complex():
+        a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
+    error = relative_error(a, b)
+    return "" if error <= TOLERANCE else f"differs by {error:.1e} of the largest output"
