@@ -21,7 +21,8 @@ from typing import Any
 
 Case = int | str | tuple[str, str]
 
-START_LIMIT = 120.0  # seconds in which a fresh process has to be ready
+START_LIMIT = 600.0  # seconds in which a fresh process has to be ready, on a busy machine
+_MARK = "=== case "  # in what the process writes
 STOP_LIMIT = 5.0  # seconds in which an idle process has to end
 
 
@@ -83,7 +84,8 @@ class Runner:
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self._process.join(10)
             text = f"exit code {self._process.exitcode}"
-        words = " / ".join(self._log.read_text(errors="replace").splitlines()[-12:])
+        said = self._log.read_text(errors="replace").rpartition(_MARK)[2]
+        words = " / ".join(line.strip() for line in said.splitlines()[:12])
         self._stop()
         return Report(case, kind, {}, f"{text}: {words}")
 
@@ -125,7 +127,7 @@ def _serve(pipe: Connection, function: str, log: str) -> None:
             case = pipe.recv()
         except EOFError:
             return
-        print(f"case {case}", file=sys.stderr, flush=True)
+        print(f"{_MARK}{case}", file=sys.stderr, flush=True)
         pipe.send(_judged(lambda case=case: run(case)))
 
 
