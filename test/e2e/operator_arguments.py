@@ -34,7 +34,10 @@ INTERNAL = {
         "scaled_mm": "for float8 alone",
         "scaled_grouped_mm": "for float8 alone",
     },
-    "torch": {},
+    "torch": {
+        **dict.fromkeys(("arange", "broadcast_shapes", "eye", "full", "ones", "randint", "randn"), "takes no tensor"),
+        **dict.fromkeys(("scalar_tensor", "tril_indices", "triu_indices", "zeros"), "takes no tensor"),
+    },
 }
 
 

@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 
 SUITES = ("nn", "functional", "torch")
 SETS = 3
+_DTYPES = (torch.float32, torch.int64, torch.bool)  # the first that an operator takes
 _MOST_ELEMENTS = 20_000
 
 
@@ -156,13 +157,14 @@ def _function(suite: str, name: str, k: int) -> tuple[Callable[..., Any], Sequen
 def _operators() -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for info in op_db:
-        if torch.float32 in info.dtypes:
+        if any(dtype in info.dtypes for dtype in _DTYPES):
             found.setdefault(info.name, []).append(info)
     return found
 
 
 def _samples(info: Any) -> Iterator[Any]:
-    for sample in itertools.islice(info.sample_inputs("cpu", torch.float32, requires_grad=False), 64):
+    dtype = next(dtype for dtype in _DTYPES if dtype in info.dtypes)
+    for sample in itertools.islice(info.sample_inputs("cpu", dtype, requires_grad=False), 64):
         tensors = [t for t in pytree.tree_leaves((sample.input, sample.args, sample.kwargs)) if torch.is_tensor(t)]
         if tensors and sum(t.numel() for t in tensors) <= _MOST_ELEMENTS:
             yield sample
