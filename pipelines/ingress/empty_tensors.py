@@ -15,7 +15,8 @@ from torch import fx
 from torch.utils._pytree import tree_map
 
 from loopmorph.passes.errors import ImportRefused
-from loopmorph.pipelines.ingress.refusal import ADVICE, operator_at
+from loopmorph.pipelines.ingress.place import operator_at
+from loopmorph.pipelines.ingress.refusal import ADVICE
 
 _aten = torch.ops.aten
 # The result is the first operand where nothing is written to it, since another operand has no elements.
@@ -89,12 +90,13 @@ def _require_shape(node: fx.Node) -> None:
 
 def _joined(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
     """A concatenation without its empty parts; None where what is left has another type."""
-    parts, *rest = node.args
-    kept = [part for part in parts if not _is_empty_node(part)]  # type: ignore[union-attr]
+    arguments: tuple[Any, ...] = node.args
+    parts, *rest = arguments
+    kept: list[fx.Node] = [part for part in parts if not _is_empty_node(part)]
     if {_value(part).dtype for part in kept} != {_value(node).dtype}:
         return None
     if len(kept) == 1:
-        return kept[0]  # type: ignore[no-any-return]
+        return kept[0]
     node.args = (kept, *rest)
     return node
 
