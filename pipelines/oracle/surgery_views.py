@@ -86,14 +86,15 @@ def require_no_view(program: Network, layers: Mapping[str, Sequence[Nest]]) -> N
     for path, nests in layers.items():
         twin = NestModule(nests, program.imported)
 
-        def compare(_: nn.Module, inputs: Any, output: Any, path: str = path, twin: NestModule = twin) -> None:
-            if not _computes(twin, inputs, output):
-                reason = (
-                    "its nests read their input through a view (a slice, a shuffle) that the model's own code computes"
-                )
-                raise IllegalTransform(f"layer '{path}'", f"{reason}, so that no module can take its place")
+        def compare(
+            _: nn.Module, args: Any, kwargs: Any, output: Any, path: str = path, twin: NestModule = twin
+        ) -> None:
+            (given,) = (*args, *kwargs.values())
+            if not _computes(twin, given, output):
+                reason = "its nests read their input through a view (a slice, a shuffle) that the model's own code"
+                raise IllegalTransform(f"layer '{path}'", f"{reason} computes, so that no module can take its place")
 
-        handles.append(modules[path].register_forward_hook(compare))
+        handles.append(modules[path].register_forward_hook(compare, with_kwargs=True))
     try:
         with eval_mode(program.model), torch.no_grad():
             program.model(*program.example_inputs)
