@@ -8,11 +8,20 @@ from typing import Any, TypeAlias
 
 from torch._ops import OpOverload
 
-from loopmorph.pipelines.ingress.decompositions import adaptive_pooling, normalisation, padding, pooling, resizing
+from loopmorph.pipelines.ingress.decompositions import (
+    adaptive_pooling,
+    normalisation,
+    padding,
+    pooling,
+    resizing,
+    scanning,
+    sliding,
+    sorting,
+)
 
 Decomposition: TypeAlias = Callable[..., Any]
 
-_FAMILIES = (adaptive_pooling, normalisation, padding, pooling, resizing)
+_FAMILIES = (adaptive_pooling, normalisation, padding, pooling, resizing, scanning, sliding, sorting)
 
 
 def decomposition_table() -> dict[OpOverload, Decomposition]:

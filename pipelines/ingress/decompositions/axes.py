@@ -1,0 +1,45 @@
+"""What the rules share about one axis of a tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from loopmorph.passes.errors import ImportRefused
+
+MOST_COMPARISONS = 1 << 27  # of a rule that compares every element with every other
+
+
+def axis_of(x: torch.Tensor, dim: int) -> int:
+    """`dim` counted from the front; 0 for a tensor without axes, seen as one of one element."""
+    return dim % max(x.dim(), 1)
+
+
+def with_an_axis(x: torch.Tensor) -> torch.Tensor:
+    """The tensor, one without axes as one of one element."""
+    return x.unsqueeze(0) if x.dim() == 0 else x
+
+
+def along(vector: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
+    """A vector as a view that broadcasts over `x` with its elements along `axis`."""
+    return vector.view([-1] + [1] * (x.dim() - 1 - axis))
+
+
+def replaced(shape: Sequence[int], axis: int, *extents: int) -> list[int]:
+    """A shape with other extents in the place of one."""
+    return [*shape[:axis], *extents, *shape[axis + 1 :]]
+
+
+def check_comparisons(operation: str, *extents: int) -> None:
+    """Checks that a rule that compares the product of `extents` pairs stays payable.
+
+    Raises:
+        ImportRefused: too many.
+    """
+    if math.prod(extents) > MOST_COMPARISONS:
+        raise ImportRefused(
+            f"{operation}: {math.prod(extents)} comparisons ({' x '.join(map(str, extents))}); "
+            f"up to {MOST_COMPARISONS} are supported"
+        )
