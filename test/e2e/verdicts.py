@@ -31,9 +31,9 @@ _VALUES = ("", "on other values: ", "on edge values: ")
 
 Batch = tuple[torch.Tensor, ...]
 
-# A refusal that a user can act on: the operator, or the argument, dtype or aliasing that is not taken.
+# A refusal that a user can act on: the operator, or the argument, dtype, aliasing or control flow that is not taken.
 _OPERATOR = r"\boperator '[\w.]+'|\baten[.:]+\w+|\btorch\.(?!compile|export|constant|prim|vtensor|operator\b)\w+"
-_NAMED = re.compile(rf"{_OPERATOR}|\bargument '|\b(complex|int|float)\d+|shares memory")
+_NAMED = re.compile(rf"{_OPERATOR}|\bargument '|\b(complex|int|float)\d+|shares memory|data-dependent")
 
 
 @dataclass(frozen=True)
