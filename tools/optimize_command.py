@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,11 +64,12 @@ def optimize_command(
     from loopmorph.pipelines.ingress.models import resolve_model
     from loopmorph.pipelines.search.optimize import SearchSettings, optimize
 
-    settings = SearchSettings(batch_size, repeats, tune, inherit, model, target)
+    settings = SearchSettings(batch_size, repeats, tune, inherit, model, target=target)
     settings.check()
     if out is not None:
         prepare_folder(out)
     loaded = resolve_model(model, seed=seed, trust=trust)
+    settings = dataclasses.replace(settings, note=loaded.note)
     with stage_bars() as tell:
         result = optimize(
             loaded.model,
@@ -119,6 +121,8 @@ def _print_report(report: Report, out: Path | None) -> None:
     )
     if report.wrong:
         console.print(f"WRONG RESULTS {report.wrong}: code that differs from PyTorch was left out; please report it")
+    if report.note:
+        console.print(f"model: {report.note}", highlight=False)
     console.print(f"data: {report.data}")
     if report.loss != "cross-entropy":
         console.print(f"loss: {report.loss}", highlight=False)

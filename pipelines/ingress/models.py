@@ -19,6 +19,7 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.exported import load_exported
 from loopmorph.pipelines.ingress.exported_graph import Untrusted
+from loopmorph.pipelines.ingress.restored import describe_restored, restore
 from loopmorph.pipelines.support.archives import TooLarge
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.zoo import ZOO
@@ -35,12 +36,14 @@ class LoadedModel:
         model: the network in eval mode, on the CPU.
         example_inputs: positional inputs; batch 1, except where a `.pt2` or a factory brings its own.
         classes: number of logits, None when the output is not one (N, classes) tensor.
+        note: what became of a `.pt2`, in one line for a report; empty for what is no file.
     """
 
     name: str
     model: nn.Module
     example_inputs: tuple[torch.Tensor, ...]
     classes: int | None
+    note: str = ""
 
 
 def resolve_model(text: str, *, seed: int = 0, trust: bool = False) -> LoadedModel:
@@ -52,7 +55,8 @@ def resolve_model(text: str, *, seed: int = 0, trust: bool = False) -> LoadedMod
     A factory takes no arguments and returns an `nn.Module` or `(nn.Module, example_inputs)`. For the first kind the
     factory's attribute `input_shape`, (C, H, W), says what the network takes. The working directory is on the import
     path while the factory is imported and run: a factory is code. A `.pt2` can hold code, too; one that does, or that
-    cannot be looked through, is refused unless it is trusted.
+    cannot be looked through, is refused unless it is trusted. Its layers become modules again where that is possible
+    (see `restored.py`), so that they have a train mode and names.
 
     Args:
         text: a zoo name, `package.module:factory`, or a path that ends in `.pt2`.
@@ -158,10 +162,13 @@ def _from_export(text: str, trust: bool) -> LoadedModel:
     if named:
         raise ArgumentError("model", f"{text}: takes keyword inputs ({', '.join(named)}); only positional ones can be")
     inputs = _as_inputs(text, positional)
-    model = exported.module()
-    for module in model.modules():
-        module.training = False  # an exported graph refuses eval(): its mode was fixed by the export
-    return LoadedModel(text, model, inputs, _count_classes(text, model, inputs))
+    model = restore(exported)
+    note = "an exported graph, in the mode of the export" if model is None else describe_restored(model)
+    if model is None:
+        model = exported.module()
+        for module in model.modules():
+            module.training = False  # an exported graph refuses eval(): its mode was fixed by the export
+    return LoadedModel(text, model, inputs, _count_classes(text, model, inputs), note)
 
 
 def _read_export(text: str, trust: bool) -> torch.export.ExportedProgram:

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.ingress.exported_block import ExportedBlock
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.training.task import Loss, checked_loss
 
@@ -207,15 +208,23 @@ def _resolve_device(device: torch.device | str | None) -> torch.device:
 
 def _trainable_copy(model: nn.Module) -> nn.Module:
     """A copy in train mode whose parameters need no gradient: only those of activations are computed."""
-    if isinstance(model, torch.fx.GraphModule) and any(
-        isinstance(n.target, torch._ops.OpOverload) for n in model.graph.nodes
-    ):
+    if _has_fixed_mode(model):
         # Its train() may even succeed, but the operators carry the mode of the export.
         raise ArgumentError(
             "model", "the graph of an exported program has no train mode; measure the nn.Module that it came from"
         )
-    twin = copy.deepcopy(model).train()
+    twin = copy.deepcopy(model)
+    for module in twin.modules():
+        module.training = True  # an exported graph refuses train()
     return twin.requires_grad_(False)
+
+
+def _has_fixed_mode(model: nn.Module) -> bool:
+    """Whether it is the graph of an exported program, or has BatchNorm as an operator, whose mode tells."""
+    if isinstance(model, torch.fx.GraphModule):
+        return any(isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes)
+    steps = [step for module in model.modules() if isinstance(module, ExportedBlock) for step in module.steps]
+    return any("batch_norm" in str(step.target) for step in steps if step.carries_mode)
 
 
 def _float_type(model: nn.Module) -> torch.dtype:

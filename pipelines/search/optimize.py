@@ -93,6 +93,7 @@ class SearchSettings:
         inherit: which of the old weights the result inherits where its bottlenecks leave a choice: "slice", "mean",
             "salient", or "least-error" for the nearest outputs on the minibatch (see `pipelines/oracle/inherit.py`).
         name: the model's name in the report; its class's by default.
+        note: what the report says of where the model is from.
         target: the processor to optimise for (see `compile`); this computer by default.
         combiner: makes one program of the candidates.
     """
@@ -102,6 +103,7 @@ class SearchSettings:
     tune: float | None = None
     inherit: str = LEAST_ERROR
     name: str | None = None
+    note: str = ""
     target: Target | str | None = None
     combiner: Combiner = dataclasses.field(default_factory=Greedy)
 
@@ -191,7 +193,9 @@ def optimize(
             verdicts = [entry.verdict for entry in tried]
             found = Found(original, baseline, program, inherited, verdicts, interrupted)
             name = chosen.name or type(model).__name__
-            asked = Asked(name, threads, target, seed, CROSS_ENTROPY if function is None else loss_name(function))
+            asked = Asked(
+                name, threads, target, seed, chosen.note, CROSS_ENTROPY if function is None else loss_name(function)
+            )
             report = summarise(found, asked, task, proxy, judge, progress)
     report = dataclasses.replace(report, seconds_total=time.perf_counter() - started)
     return Result(program, report, target)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.pipelines.ingress.exported_block import ExportedBlock
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.training.task import Task
 
@@ -62,13 +63,17 @@ def _check_type(argument: str, what: str, tensor: torch.Tensor, remedy: str) -> 
 
 def _layers_run(model: nn.Module, inputs: Sequence[torch.Tensor], *, training: bool) -> dict[str, None]:
     """The modules with parameters of their own that run, in the order in which they do."""
-    twin = copy.deepcopy(model).train(training)
+    twin = copy.deepcopy(model)
+    for module in twin.modules():
+        module.training = training  # an exported graph refuses train()
     with _grad_mode(twin), _noting_calls(twin) as found:
         try:
             twin(*inputs)
         except Exception as error:  # the user's own forward may raise anything
             mode, shape = "train" if training else "eval", tuple(inputs[0].shape)
             reason = f"in {mode} mode it fails on a batch of shape {shape}: {describe(error)}"
+            if isinstance(model, fx.GraphModule | ExportedBlock):
+                reason += "; an exported graph may be fixed to its batch: export it with a dynamic one"
             raise ArgumentError("model", reason) from error
     return found
 

@@ -57,6 +57,7 @@ class Report:
         legal: the optimised network's score is no worse than the original's; None where that could not be judged.
         doubt: why it could not be judged; empty where it could.
         loss: what the scores' loss is called.
+        note: where the model is from, of a `.pt2`: what was restored of it, and what keeps the mode of the export.
         candidates: candidates drawn; rejected_structure, failed, wrong: how many were refused by the structural rules,
             failed to compile or crashed, or computed something else than PyTorch (a fault of loopmorph).
         max_abs_error: largest difference between the compiled network and `.model`, as a share of the largest output.
@@ -88,6 +89,7 @@ class Report:
     speedup: float | None = None
     legal: bool | None = None
     doubt: str = ""
+    note: str = ""
     loss: str = "cross-entropy"
     candidates: int = 0
     rejected_structure: int = 0

@@ -33,6 +33,7 @@ class Asked:
         name: the model's name.
         threads, target: of the compiled code.
         seed: of candidates, images and initialisations.
+        note: where the model is from.
         loss: what the proxy's loss is called.
     """
 
@@ -40,6 +41,7 @@ class Asked:
     threads: int
     target: Target
     seed: int
+    note: str = ""
     loss: str = CROSS_ENTROPY
 
 
@@ -95,6 +97,7 @@ def summarise(found: Found, asked: Asked, task: Task, proxy: Proxy, judge: Judge
         scores={proxy.name: score},
         legal=None if before.doubt else admits(proxy, after, before),
         doubt=before.doubt,
+        note=asked.note,
         loss=asked.loss,
         candidates=len(found.verdicts),
         rejected_structure=outcomes[STRUCTURE],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import Residual, image
 
 import loopmorph as lm
 from loopmorph.tools.cli import main
@@ -33,6 +34,18 @@ def test_a_network_with_several_heads_takes_a_loss(tmp_path: Path, capsys: pytes
     assert "loss: heads_loss" in capsys.readouterr().out
     model = lm.load_model(tmp_path / "model.pt", original="factories:heads").eval()
     assert model(torch.randn(1, 3, 8, 8))["mask"].shape == (1, 2, 8, 8)
+
+
+def test_an_exported_network_is_optimised_as_its_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "net.pt2")
+    torch.export.save(torch.export.export(Residual().eval(), (image(),)), path)
+    assert optimize(path, "--out", str(tmp_path)) == 0
+    note = "an exported graph, 13 layers restored as modules"
+    assert f"model: {note}" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["note"] == note and report["legal"] is True and report["fisher_original"] > 0
+    assert all(layer["name"].split(".")[0] in ("conv1", "block1", "block2", "linear") for layer in report["layers"])
+    assert lm.load_model(tmp_path / "model.pt", original=path).eval()(image()).shape == (1, 10)
 
 
 def test_a_score_of_zero_is_not_legal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
