@@ -10,6 +10,7 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.target.detect import resolve_target
 from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.codegen.check import check_executable
 from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.measure.target import this_computer
@@ -27,6 +28,7 @@ def compile(
     schedule: str | None = None,
     tune: float | None = None,
     target: Target | str | None = None,
+    check: bool = True,
 ) -> Executable:
     """Compiles the inference form of a network to machine code for this computer.
 
@@ -42,12 +44,17 @@ def compile(
             found is kept, so that the next time begins where this one ended. Without it, models decide.
         target: the processor whose registers and caches the code is laid out for: "native", this computer, by default;
             another one of its instruction set by name ("x86_64_v3"), or with some figures given ("native+l2=512K").
+        check: whether to compare the code with PyTorch: on the example inputs, on random ones and on zeros, negative,
+            large and non-finite values (see `loopmorph.pipelines.codegen.check`). It costs about seven calls of each.
+            What has no counterpart in PyTorch is not compared, and an `UncheckedWarning` says so.
 
     Raises:
         ArgumentError: an argument of the wrong type or range, example inputs missing or superfluous.
         ImportRefused: the module cannot be imported.
         IllegalTransform: the program does not admit the schedule.
         CompilationFailed: an operation that cannot be lowered; names it and its location.
+        WrongResult: the code computes something else than PyTorch, which is a fault of loopmorph; names the first layer
+            that differs, and a file that reproduces it.
     """
     processor = this_computer() if target is None else resolve_target(target)
     check_threads(threads)
@@ -59,7 +66,10 @@ def compile(
             program = program.apply(schedule)
     if tune is not None:
         program = tuned(program, tune, processor, threads)
-    return Executable(program, threads, processor)
+    executable = Executable(program, threads, processor)
+    if check:
+        check_executable(executable)
+    return executable
 
 
 def _program(

@@ -84,6 +84,10 @@ class Network:
         """The tensors among the example arguments: the one at position k is passed for `morph.input = k`."""
         return tensors_in(self.example_inputs, self.example_kwargs)
 
+    def arguments(self, tensors: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """How `forward` is called with some tensors in the place of `example_tensors`."""
+        return (tuple(tensors), {}) if self.structure is None else self.structure.inputs.build(tensors)
+
     def results(self, returned: Any) -> list[torch.Tensor]:
         """The tensors among what `forward` returned: the one at position k is written to `morph.output = k`."""
         if self.structure is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch_mlir import ir
-from torch_mlir.dialects import affine, func
+from torch_mlir.dialects import affine, arith, func
 
 from loopmorph.passes.affine_expr import downcast, used_dims
 from loopmorph.passes.analysis.definitions import definition
@@ -69,6 +69,7 @@ def _fold_function(function: func.FuncOp) -> None:
                 with ir.InsertionPoint(anchor):
                     work.memrefs.update(fold_parameters(step, work.memrefs))
                 _remove_consumer(step)
+    anchor.erase()
 
 
 def _analyze(consumer: Nest, parameters: set[ir.Value]) -> Fold | None:
@@ -187,9 +188,10 @@ def _remove_consumer(step: Fold) -> None:
 
 
 def _hoist(work: ParameterWork, function: func.FuncOp) -> ir.Operation:
-    """Moves the parameters' work, in its order, ahead of all other; returns the first operation of the other."""
+    """Moves the parameters' work, in its order, ahead of all other; returns an operation between them, to be erased."""
     own = set(work.ops)
-    anchor = next(op.operation for op in function.entry_block.operations if op.operation not in own)
+    first = next(op.operation for op in function.entry_block.operations if op.operation not in own)
     for op in work.ops:
-        op.move_before(anchor)
-    return anchor
+        op.move_before(first)
+    # What folding removes may be the first operation itself.
+    return arith.ConstantOp(ir.IndexType.get(), 0, ip=ir.InsertionPoint(first)).operation

@@ -33,6 +33,9 @@ class Executable:
 
     Attributes:
         program: what was compiled.
+        threads: number of threads that it uses.
+        target: the processor that it was made for.
+        steps: the transformations that made the code from the imported network, as pass texts, in order.
         cached: whether the code was found in the cache of compiled networks.
         compile_seconds: wall time of compilation and of the work on the parameters.
     """
@@ -50,11 +53,11 @@ class Executable:
             CompilationFailed: an operation that cannot be lowered.
         """
         started = time.perf_counter()
-        self.program = program
+        self.program, self.threads, self.target = program, threads, resolve_target(target)
         with paused_collection():
-            compiled = compiled_code(program, resolve_target(target), threads)
+            compiled = compiled_code(program, self.target, threads)
         self.cached, native = compiled.cached, compiled.native
-        self._run, self._texts = native.run, native.interface.steps
+        self._run, self.steps = native.run, native.interface.steps
         self._lock = threading.Lock()
         _executables.add(self)
         self._memory = bind_memory(native, program.parameters)
@@ -80,7 +83,7 @@ class Executable:
         `compile(model, inputs, schedule=text)` gives the same code, on any computer with such vector registers.
         """
         own = self.program.history
-        made = [step for text in self._texts for step in parse_steps(text)]
+        made = [step for text in self.steps for step in parse_steps(text)]
         return schedule_text((*own, *(step for step in made[len(own) :] if isinstance(step, Choose))))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -40,6 +40,7 @@ from loopmorph.pipelines.ingress.refusal import (
 from loopmorph.pipelines.ingress.signature import distinct_tensors, only_tensors, refuse_effects, structure_of
 from loopmorph.pipelines.ingress.supported import check_supported
 from loopmorph.pipelines.support.collection import paused_collection
+from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.structure import CONSTANTS, Structure
 
 _TO_LINALG = (
@@ -83,7 +84,7 @@ def import_to_linalg(
 
 
 def _import(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ImportedNetwork:
-    model = copy.deepcopy(model).eval() if model.training else model
+    model = switch_to_inference(copy.deepcopy(model)) if model.training else model
     exported = _export(model, *distinct_tensors(model, args, kwargs))
     check_supported(exported.graph)
     structure = structure_of(exported)
@@ -104,6 +105,21 @@ def _import(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             keep_import(key, kept)
         exported = core
     return ImportedNetwork(kept.module, {**_tensors(exported), **kept.constants}, structure)
+
+
+def core_operations(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[torch.fx.Graph, list[Any]]:
+    """A network's graph in core operations, whose nodes give layers their names, and what its placeholders stand for.
+
+    Raises:
+        ImportRefused: `torch.export` refuses the model.
+    """
+    args, kwargs = distinct_tensors(model, args, dict(kwargs))
+    core, graph = _decompose(_export(model, args, kwargs))
+    given = iter(pytree.tree_leaves((args, kwargs)))
+    tensors, specs = _tensors(core), core.graph_signature.input_specs
+    return graph, [next(given) if s.kind == InputKind.USER_INPUT else tensors[s.target] for s in specs]
 
 
 def _lower(

@@ -19,6 +19,7 @@ from loopmorph.passes.history import layer_of
 from loopmorph.passes.nest import functions
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.support.inference import switch_to_inference
 
 _CHECKED_LAYERS = (nn.Conv2d, nn.Linear, _NormBase, NestModule)
 
@@ -87,7 +88,7 @@ def _output_shapes(program: Network) -> list[tuple[int, ...]]:
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """All modules in eval mode for a while."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    switch_to_inference(model)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -50,3 +51,74 @@ def require_close(result: torch.Tensor, expected: torch.Tensor, where: str) -> f
     if not error <= TOLERANCE:
         raise WrongResult(f"{where}: compiled code differs from PyTorch by {error:.1e} of the largest output")
     return error
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """When an output counts as PyTorch's.
+
+    Attributes:
+        tolerance: largest difference of finite elements, as a share of the largest one.
+        spreads: whether NaN and infinity may reach elements that PyTorch keeps finite, as they do in Winograd's tiles.
+        indeterminate: whether NaN may stem from a difference of infinities or their product with 0, whose order or
+            presence the mathematics does not fix.
+    """
+
+    tolerance: float = TOLERANCE
+    spreads: bool = False
+    indeterminate: bool = False
+
+    def disagreement(
+        self, result: torch.Tensor, expected: torch.Tensor, nearby: Sequence[torch.Tensor] = ()
+    ) -> str | None:
+        """What is wrong with a result; None where nothing is.
+
+        Args:
+            result: what was computed.
+            expected: what PyTorch computes.
+            nearby: what PyTorch computes for inputs that differ hardly at all. Where these outputs differ from
+                `expected`, the network amplifies rounding, and ten times as much is admitted.
+        """
+        if result.shape != expected.shape or result.dtype != expected.dtype:
+            got, wanted = (f"{tuple(t.shape)} {t.dtype}" for t in (result, expected))
+            return f"it gives {got}, PyTorch {wanted}"
+        if not expected.is_floating_point():
+            share = max((_share(each != expected) for each in nearby), default=0.0)
+            wrong = result != expected
+            return f"{int(wrong.sum())} of {wrong.numel()} elements differ" if _share(wrong) > 10 * share else None
+        near = [each.double() for each in nearby]
+        return self._special(result.double(), expected.double(), near) or self._finite(
+            result.double(), expected.double(), near
+        )
+
+    def _special(self, a: torch.Tensor, b: torch.Tensor, near: Sequence[torch.Tensor]) -> str | None:
+        fixed = b.isinf() if self.indeterminate else ~b.isfinite()
+        finite = b.isfinite()
+        for each in near:
+            fixed, finite = fixed & ~each.isfinite(), finite & each.isfinite()
+        lost = fixed & a.isfinite()
+        if lost.any():
+            return f"{int(lost.sum())} of {a.numel()} elements are finite where PyTorch has NaN or infinity"
+        if (fixed & a.isinf() & b.isinf() & (a != b)).any():
+            return "an infinity has the wrong sign"
+        made = finite & ~a.isfinite()
+        if made.any() and not self.spreads:
+            return f"{int(made.sum())} of {a.numel()} elements are NaN or infinite where PyTorch has finite ones"
+        return None
+
+    def _finite(self, a: torch.Tensor, b: torch.Tensor, near: Sequence[torch.Tensor]) -> str | None:
+        compared = a.isfinite() & b.isfinite()
+        for each in near:
+            compared &= each.isfinite()
+        if not compared.any():
+            return None
+        a, b = a[compared], b[compared]
+        scale, error = float(b.abs().max()), float((a - b).abs().max())
+        slack = max((float((each[compared] - b).abs().max()) for each in near), default=0.0)
+        if error <= self.tolerance * scale + 10 * slack:
+            return None
+        return f"it differs by {error / scale:.1e} of the largest output" if scale else f"it gives {error:.1e}, not 0"
+
+
+def _share(mask: torch.Tensor) -> float:
+    return float(mask.double().mean()) if mask.numel() else 0.0

@@ -86,7 +86,7 @@ def test_equals_pytorch(name: str) -> None:
     x = torch.randn(3, 3, 10, 10)
     with torch.no_grad():
         expected = model(x)
-    got = lm.compile(model, (x,))(x)
+    got = lm.compile(model, (x,), check=False)(x)
     assert got.shape == expected.shape and got.dtype == expected.dtype
     assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
 

@@ -55,6 +55,22 @@ def test_bias_of_a_linear_layer_becomes_the_start_value() -> None:
     assert (3, 5) not in shapes(module, marks.PROLOGUE, "")  # the weight itself is not copied
 
 
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 3), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.first(x), self.second(x)
+
+
+def test_the_first_operation_may_be_folded_away() -> None:
+    """Both biases fold, and the first layer's buffer, where the function began, is the output's then."""
+    model, x = TwoHeads().eval(), torch.randn(2, 5)
+    assert marks.EPILOGUE not in [nest.role for nest in nests(folded(model, 2, 5).operation)]
+    torch.testing.assert_close(lm.compile(model, (x,))(x), model(x))
+
+
 def test_two_in_a_row_are_both_folded() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.BatchNorm2d(4))
     assert main_layers(folded(model, 1, 3, 6, 6)) == ["0"]
