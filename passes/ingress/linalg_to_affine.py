@@ -14,7 +14,6 @@ from loopmorph.passes.base import Pass
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.errors import ImportRefused
 from loopmorph.passes.ingress.element_access import load_element
-from loopmorph.passes.ingress.empty_nests import drop_empty_nests
 from loopmorph.passes.ingress.linalg_operations import (
     ITERATORS_BY_RANK,
     NAMED_ITERATORS,
@@ -51,8 +50,7 @@ class LinalgToAffine(Pass):
     Every tensor gets a memref of its own, written by at most one start-value nest and one main nest: no buffer is
     used twice, so the analyses see the network's data flow; buffers are shared only when the program is compiled.
     Reshapes, slices, transposes and broadcasts become access maps of their readers. Results are written to
-    memref arguments appended to the function, marked `morph.output`; arguments that nobody reads are dropped, and so
-    are loops that never run.
+    memref arguments appended to the function, marked `morph.output`; arguments that nobody reads are dropped.
     Nests carry the marks of `loopmorph.passes.marks`.
 
         %1 = linalg.fill ins(%zero : f32) outs(%0 : tensor<1x8x4x4xf32>) -> tensor<1x8x4x4xf32>
@@ -82,7 +80,6 @@ class LinalgToAffine(Pass):
             for function in [f for f in module.regions[0].blocks[0].operations if isinstance(f, func.FuncOp)]:
                 if not function.is_external and _has_tensors(function):
                     _FunctionLowering(function).run()
-            drop_empty_nests(module)
             _tell_helpers_from_main_nests(module)
 
 

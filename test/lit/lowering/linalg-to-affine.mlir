@@ -58,20 +58,3 @@ func.func @pad(%x: tensor<4xf32> {morph.input = 0 : i64},
   } : tensor<4xf32> to tensor<6xf32>
   return %0 : tensor<6xf32>
 }
-
-// -----
-
-// Loops over no elements are dropped; a sum over nothing keeps its start value.
-// CHECK-LABEL: func.func @nothing
-//   CHECK-NOT:   affine.load
-//       CHECK:   affine.for {{.*}} = 0 to 2
-//       CHECK:     affine.store
-//   CHECK-NOT:   affine.load
-//       CHECK:   return
-func.func @nothing(%a: tensor<2x0xf32>, %b: tensor<0x3xf32>) -> tensor<2x3xf32> {
-  %zero = arith.constant 0.0 : f32
-  %empty = tensor.empty() : tensor<2x3xf32>
-  %start = linalg.fill ins(%zero : f32) outs(%empty : tensor<2x3xf32>) -> tensor<2x3xf32>
-  %product = linalg.matmul ins(%a, %b : tensor<2x0xf32>, tensor<0x3xf32>) outs(%start : tensor<2x3xf32>) -> tensor<2x3xf32>
-  return %product : tensor<2x3xf32>
-}
