@@ -115,9 +115,9 @@ def core_operations(
     Raises:
         ImportRefused: `torch.export` refuses the model.
     """
-    args, kwargs = distinct_tensors(model, args, dict(kwargs))
-    core, graph = _decompose(_export(model, args, kwargs))
-    given = iter(pytree.tree_leaves((args, kwargs)))
+    args, named = distinct_tensors(model, args, dict(kwargs))
+    core, graph = _decompose(_export(model, args, named))
+    given = iter(pytree.tree_leaves((args, named)))
     tensors, specs = _tensors(core), core.graph_signature.input_specs
     return graph, [next(given) if s.kind == InputKind.USER_INPUT else tensors[s.target] for s in specs]
 

@@ -87,7 +87,12 @@ def require_no_view(program: Network, layers: Mapping[str, Sequence[Nest]]) -> N
         twin = NestModule(nests, program.imported)
 
         def compare(
-            _: nn.Module, args: Any, kwargs: Any, output: Any, path: str = path, twin: NestModule = twin
+            _: nn.Module,
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+            output: Any,
+            path: str = path,
+            twin: NestModule = twin,
         ) -> None:
             (given,) = (*args, *kwargs.values())
             if not _computes(twin, given, output):
