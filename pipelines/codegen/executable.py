@@ -19,7 +19,7 @@ from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.target.detect import resolve_target
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.compiled_code import bind_memory, compiled_code
-from loopmorph.pipelines.codegen.signature import Argument, Signature, signature_of
+from loopmorph.pipelines.codegen.signature import Argument, index_limits, signature_of
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.support.collection import paused_collection
 from loopmorph.pipelines.support.structure import plain_structure
@@ -63,12 +63,14 @@ class Executable:
         self._memory = bind_memory(native, program.parameters)
         native.prepare()
         tensors = program.example_tensors
-        self._inputs = tuple(_Expected(tuple(x.shape), x.dtype) for x in tensors)
+        (function,) = functions(program.module.operation)
+        limits = index_limits(function)
+        self._inputs = tuple(_Expected(tuple(x.shape), x.dtype, limits.get(k)) for k, x in enumerate(tensors))
         arguments = list(enumerate(native.run.arguments))
         self._input_slots = tuple((k, int(a.key)) for k, a in arguments if a.role == "input")
         slots = {int(a.key): k for k, a in arguments if a.role == "output"}
         # What has no elements is written by no code, which has no argument for it then.
-        declared = {int(a.key): a for a in _declared(program) if a.role == "output"}
+        declared = {int(a.key): a for a in signature_of(function) if a.role == "output"}
         self._outputs = tuple((slots.get(k), a.shape, _torch_dtype(a)) for k, a in sorted(declared.items()))
         dtypes = [dtype for _, _, dtype in self._outputs]
         self._structure = program.structure or plain_structure([x.dtype for x in tensors], dtypes)
@@ -99,7 +101,8 @@ class Executable:
             share no memory with inputs or with each other, except that one which is returned twice stays one.
 
         Raises:
-            ArgumentError: another arrangement or constant, or a tensor of another shape, dtype or device.
+            ArgumentError: another arrangement or constant, a tensor of another shape, dtype or device, or an index that
+                lies outside of the table that it is for.
         """
         tensors = self._structure.flatten(args, kwargs)
         inputs = [e.check(k, t) for k, (e, t) in enumerate(zip(self._inputs, tensors, strict=True))]
@@ -126,10 +129,11 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @dataclass(frozen=True)
 class _Expected:
-    """Shape and dtype of one input."""
+    """Shape and dtype of one input, and into how many elements its own are indices, where they are."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    below: int | None
 
     def check(self, position: int, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor, laid out densely.
@@ -143,17 +147,22 @@ class _Expected:
             raise self._wrong(position, f"{tuple(tensor.shape)} {tensor.dtype}")
         if not tensor.device.type == "cpu" or tensor.layout is not torch.strided:
             raise self._wrong(position, f"a {tensor.layout} tensor on {tensor.device}")
+        if self.below is not None and tensor.numel():
+            self._check_indices(position, tensor)
         return tensor.contiguous()
+
+    def _check_indices(self, position: int, tensor: torch.Tensor) -> None:
+        low, high = (int(bound) for bound in tensor.aminmax())
+        assert self.below is not None
+        if low < 0 or high >= self.below:
+            wrong = low if low < 0 else high
+            raise ArgumentError(
+                "tensors", f"input {position}: expected indices from 0 to {self.below - 1}, got {wrong} among them"
+            )
 
     def _wrong(self, position: int, got: str) -> ArgumentError:
         wanted = f"a dense CPU tensor {self.shape} {self.dtype}"
         return ArgumentError("tensors", f"input {position}: expected {wanted}, got {got}")
-
-
-def _declared(program: Network) -> Signature:
-    """The arguments of the program's own function."""
-    (function,) = functions(program.module.operation)
-    return signature_of(function)
 
 
 def _torch_dtype(argument: Argument) -> torch.dtype:

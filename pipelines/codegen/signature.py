@@ -80,6 +80,14 @@ def signature_of(function: func.FuncOp | None) -> Signature:
     return tuple(arguments)
 
 
+def index_limits(function: func.FuncOp | None) -> dict[int, int]:
+    """Of each network input whose elements are indices, by its position: into how many elements."""
+    if function is None:
+        return {}
+    marked = [m for m in marks.argument_marks(function) if marks.INPUT in m and marks.BELOW in m]
+    return {ir.IntegerAttr(m[marks.INPUT]).value: ir.IntegerAttr(m[marks.BELOW]).value for m in marked}
+
+
 def _key(attribute: ir.Attribute) -> str | int:
     if isinstance(attribute, ir.StringAttr):
         return attribute.value

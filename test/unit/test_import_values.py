@@ -103,6 +103,11 @@ def test_a_kept_import_brings_its_tables_back(tmp_path: object, monkeypatch: pyt
 def test_an_index_into_a_table_says_how_large_it_may_be() -> None:
     program = lm.import_model(nn.Embedding(7, 3), (torch.tensor([0, 6, 2]),))
     assert "morph.below = 7" in str(program)
+    run = lm.compile(program)
+    for wrong in (-1, 7):
+        message = f"input 0: expected indices from 0 to 6, got {wrong} among them"
+        with pytest.raises(lm.ArgumentError, match=message):
+            run(torch.tensor([0, wrong, 2]))
 
 
 class Inverse(nn.Module):
