@@ -53,6 +53,7 @@ class NestModule(nn.Module):
         if len(outputs) != 1:
             raise IllegalTransform(f"layer '{recipe.layer}'", f"it has {len(outputs)} outputs; one is required")
         self.recipe: Recipe = free_batch(recipe)
+        self.keeps_leading_axes = False  # as `nn.Linear` does, whose nests have one axis for them
         self.is_convolution: bool = raise_convolution(nests) is not None
         self.fan_ins: dict[str, int] = {recipe.buffers[k].name: n for k, n in fan_ins(recipe).items()}
         self.fan_in: int = max(self.fan_ins.values(), default=1)
@@ -94,8 +95,10 @@ class NestModule(nn.Module):
             raise ArgumentError("inputs", f"layer '{self.recipe.layer}' has {len(numbers)} inputs, got {len(inputs)}")
         given: dict[int, torch.Tensor] = {}
         for number, x in zip(numbers, inputs, strict=True):
-            check_batch(self.recipe, x.shape[0])
             shape = self.recipe.buffers[number].shape
+            if self.keeps_leading_axes and len(shape) == 2:
+                x = x.flatten(0, -2) if x.dim() > 1 else x[None]
+            check_batch(self.recipe, x.shape[0])
             if math.prod(x.shape[1:]) != math.prod(shape[1:]):
                 raise ArgumentError(
                     "inputs",
@@ -104,7 +107,7 @@ class NestModule(nn.Module):
             given[number] = x.reshape(x.shape[0], *shape[1:])
         given.update({number: getattr(self, name) for number, name in self._names.items()})
         (result,) = execute(self.recipe, given).values()
-        return result
+        return result.reshape(*inputs[0].shape[:-1], -1) if self.keeps_leading_axes else result
 
     @property
     def parameter_names(self) -> dict[str, str]:

@@ -35,6 +35,7 @@ from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, s
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle import surgery_layers as layers
+from loopmorph.pipelines.oracle.fast_paths import avoid_fast_paths
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.oracle.surgery_check import check_runs, fused_layers
 from loopmorph.pipelines.oracle.surgery_own_code import check_own_code
@@ -64,6 +65,7 @@ def to_module(program: Network) -> nn.Module:
     surgery.check_all_taken()
     own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
     model = _substitute(surgery.model, replacements)
+    avoid_fast_paths(model, replacements.values())
     require_no_view(program, surgery.as_nests)
     check_runs(program, model)
     check_own_code(program, model, own_code)
@@ -255,6 +257,7 @@ class _Surgery:
             if isinstance(tensor, nn.Parameter) and source is not None:
                 tensor.requires_grad_(trained.get(source, True))
         new.is_convolution = isinstance(old, nn.Conv2d)
+        new.keeps_leading_axes = isinstance(old, nn.Linear)
         return new
 
     def _require_plain_layout(self, path: str, names: list[str], rank: int) -> None:

@@ -85,6 +85,7 @@ def require_no_view(program: Network, layers: Mapping[str, Sequence[Nest]]) -> N
     handles = []
     for path, nests in layers.items():
         twin = NestModule(nests, program.imported)
+        twin.keeps_leading_axes = isinstance(modules[path], nn.Linear)
 
         def compare(
             _: nn.Module,
