@@ -8,6 +8,7 @@ from torch_mlir import ir
 from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.memory.in_bounds import require_in_bounds
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.arguments import set_function
 from loopmorph.passes.errors import CompilationFailed
@@ -76,9 +77,15 @@ def plan_functions(module: ir.Module, target: Target, threads: int = 1, *, timed
 
     Raises:
         IllegalTransform: the module has no `@main`, or one that returns values; a loop marked as parallel is not.
+        CompilationFailed: an access may be outside its memref.
     """
+    require_in_bounds(module.operation)
+    for step in _plan(target, threads):
+        step.run(module.operation)
+    require_in_bounds(module.operation)  # after the passes too, since none may make such an access
+    team = [Spmd(threads, str(target))] if threads > 1 else []
     timing = [TimeLayers(str(target))] if timed else []
-    for step in (*_plan(target, threads), *timing):
+    for step in (*team, *timing):
         step.run(module.operation)
 
 
@@ -107,8 +114,8 @@ def _plan(target: Target, threads: int) -> tuple[Pass, ...]:
     after = (PromoteAccumulators(), PlanScratch())
     if threads == 1:
         return (*before, *after)
-    # A loop is chosen while memrefs are still distinct, and cut when it is known which of them share memory.
-    return (*before, ParallelizeAll(threads, function=marks.RUN), *after, Spmd(threads, str(target)))
+    # A loop is chosen while memrefs are still distinct, and cut later, when it is known which of them share memory.
+    return (*before, ParallelizeAll(threads, function=marks.RUN), *after)
 
 
 def lower_to_llvm(module: ir.Module) -> None:
