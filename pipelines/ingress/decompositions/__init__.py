@@ -10,18 +10,33 @@ from torch._ops import OpOverload
 
 from loopmorph.pipelines.ingress.decompositions import (
     adaptive_pooling,
+    indexing,
     normalisation,
     padding,
+    pointwise,
     pooling,
     resizing,
     scanning,
+    scattering,
     sliding,
     sorting,
 )
 
 Decomposition: TypeAlias = Callable[..., Any]
 
-_FAMILIES = (adaptive_pooling, normalisation, padding, pooling, resizing, scanning, sliding, sorting)
+_FAMILIES = (
+    adaptive_pooling,
+    indexing,
+    normalisation,
+    padding,
+    pointwise,
+    pooling,
+    resizing,
+    scanning,
+    scattering,
+    sliding,
+    sorting,
+)
 
 
 def decomposition_table() -> dict[OpOverload, Decomposition]:
