@@ -134,7 +134,8 @@ def test_the_exporter_uses_the_rules(function: Callable[..., Any], shape: tuple[
 def test_plain_pools_stay_as_they_are() -> None:
     x = tied(1, 2, 8, 8)
     assert DECOMPOSITIONS[aten.avg_pool2d.default](x, [2, 2]) is NotImplemented
-    assert DECOMPOSITIONS[aten.max_pool2d_with_indices.default](x, [2, 2], [1, 1], [1, 1]) is NotImplemented
+    plain = assert_decomposes(partial(F.max_pool2d, kernel_size=3, stride=2, padding=1), x)
+    assert plain == {"aten.max_pool2d_with_indices.default", "<built-in function getitem>"}
     assert assert_decomposes(partial(F.adaptive_avg_pool2d, output_size=1), x) == {"aten.mean.dim"}
     divisible = partial(F.adaptive_avg_pool2d, output_size=(4, 2))
     assert assert_decomposes(divisible, x) == {"aten.avg_pool2d.default"}
@@ -155,6 +156,12 @@ COMPILED = [
 def test_compiled(name: str) -> None:
     function, shape = EXPORTED[name]
     assert_compiles(function, tied(*shape))
+
+
+def test_compiled_places_of_nan() -> None:
+    x = tied(1, 2, 8, 9)
+    x[0, 0, 1, 2] = x[0, 0, 2, 2] = x[0, 1, 7, 0] = math.nan
+    assert_compiles(lambda x: F.max_pool2d(x, 3, 2, 1, return_indices=True), x)
 
 
 def test_many_parts_along_one_axis_are_read_by_place() -> None:

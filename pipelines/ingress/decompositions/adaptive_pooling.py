@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch._ops import OpOverload
 
+from loopmorph.pipelines.ingress.decompositions.axes import in_float32
+from loopmorph.pipelines.ingress.decompositions.pooling import core_max_pool
 from loopmorph.pipelines.ingress.decompositions.windows import (
     Greatest,
     Windows,
@@ -22,9 +24,13 @@ _MOST_PARTS = 16  # poolings for one axis; more make large code, and a gather is
 
 def adaptive_avg_pool(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """`aten.adaptive_avg_pool{1,2,3}d`: `x` is `(C, *space)` or `(N, C, *space)`, `size` the space of the result."""
+    return in_float32(x, lambda wide: _means(wide, size))
+
+
+def _means(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     axes = _space(x, size)
     if all(outputs == 1 for outputs in size):
-        return x.mean(axes, keepdim=True)
+        return x.mean([axis - x.dim() for axis in reversed(axes)], keepdim=True)
     if any(outputs == 0 for outputs in size) or x.numel() == 0:
         return x.new_empty([*x.shape[: axes[0]], *size])
     if len(size) == 2 and all(x.shape[axis] % outputs == 0 for axis, outputs in zip(axes, size, strict=True)):
@@ -53,7 +59,9 @@ def _max_values(x: torch.Tensor, axes: Sequence[int], size: Sequence[int]) -> to
         return x.amax(tuple(axes), keepdim=True)
     if len(size) == 2 and all(x.shape[axis] % outputs == 0 for axis, outputs in zip(axes, size, strict=True)):
         window = [x.shape[axis] // outputs for axis, outputs in zip(axes, size, strict=True)]
-        return torch.ops.aten.max_pool2d_with_indices.default(x, window, window)[0]
+        return core_max_pool(x if x.dim() == 4 else x.unsqueeze(0), window, window, [0, 0], [1, 1]).reshape(
+            [*x.shape[: axes[0]], *size]
+        )
     for axis, outputs in sorted(zip(axes, size, strict=True), key=lambda pair: -x.shape[pair[0]] / pair[1]):
         x = _max_along(x, axis, outputs)
     return x
@@ -121,7 +129,7 @@ def _pool(
 
 
 def _max_pool(rows: torch.Tensor, windows: Windows) -> torch.Tensor:
-    return torch.ops.aten.max_pool2d_with_indices.default(rows, [windows.length, 1], [windows.step, 1])[0]
+    return core_max_pool(rows, [windows.length, 1], [windows.step, 1], [0, 0], [1, 1])
 
 
 def _avg_pool(rows: torch.Tensor, windows: Windows) -> torch.Tensor:

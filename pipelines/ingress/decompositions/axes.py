@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -22,11 +22,6 @@ def with_an_axis(x: torch.Tensor) -> torch.Tensor:
     return x.unsqueeze(0) if x.dim() == 0 else x
 
 
-def along(vector: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
-    """A vector as a view that broadcasts over `x` with its elements along `axis`."""
-    return vector.view([-1] + [1] * (x.dim() - 1 - axis))
-
-
 def replaced(shape: Sequence[int], axis: int, *extents: int) -> list[int]:
     """A shape with other extents in the place of one."""
     return [*shape[:axis], *extents, *shape[axis + 1 :]]
@@ -43,3 +38,9 @@ def check_comparisons(operation: str, *extents: int) -> None:
             f"{operation}: {math.prod(extents)} comparisons ({' x '.join(map(str, extents))}); "
             f"up to {MOST_COMPARISONS} are supported"
         )
+
+
+def in_float32(x: torch.Tensor, rule: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """`rule(x)`, computed in float32 for half types."""
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    return rule(x.to(torch.float32)).to(x.dtype) if half else rule(x)

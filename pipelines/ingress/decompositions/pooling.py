@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
 from torch._ops import OpOverload
 
+from loopmorph.pipelines.ingress.decompositions.axes import in_float32
 from loopmorph.pipelines.ingress.decompositions.windows import Greatest, Windows, greatest_along
 
 _aten = torch.ops.aten
@@ -95,13 +97,11 @@ def _max_values(x: torch.Tensor, axes: Sequence[_Axis]) -> torch.Tensor:
         numbers = [
             [1] * (2 - len(last)) + [getattr(a, name) for a in last] for name in ("kernel", "stride", "dilation")
         ]
-        x = _aten.max_pool2d_with_indices.default(x, numbers[0], numbers[1], [0, 0], numbers[2])[0]
+        x = core_max_pool(x, numbers[0], numbers[1], [0, 0], numbers[2])
     if len(axes) == 3:
         first, plane = axes[0], shape[-1] * shape[-2]
         rows = x.reshape(1, -1, first.padding + first.extent + first.behind, plane)
-        x = _aten.max_pool2d_with_indices.default(
-            rows, [first.kernel, 1], [first.stride, 1], [0, 0], [first.dilation, 1]
-        )[0]
+        x = core_max_pool(rows, [first.kernel, 1], [first.stride, 1], [0, 0], [first.dilation, 1])
     return x.reshape(shape)
 
 
@@ -117,6 +117,20 @@ def _max_places(x: torch.Tensor, axes: Sequence[_Axis]) -> torch.Tensor:
     return found.places
 
 
+_emitting_core_pool: ContextVar[bool] = ContextVar("emitting_core_pool", default=False)
+
+
+def core_max_pool(
+    x: torch.Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> torch.Tensor:
+    """A plain pooling of two axes as the operation that torch-mlir lowers, without asking for a rule again."""
+    token = _emitting_core_pool.set(True)
+    try:
+        return _aten.max_pool2d_with_indices.default(x, kernel, stride, padding, dilation)[0]
+    finally:
+        _emitting_core_pool.reset(token)
+
+
 def _max_pool_with_indices(rank: int) -> Callable[..., object]:
     def max_pool_with_indices(
         x: torch.Tensor,
@@ -126,13 +140,15 @@ def _max_pool_with_indices(rank: int) -> Callable[..., object]:
         dilation: Sequence[int] = (1,),
         ceil_mode: bool = False,
     ) -> object:
-        """`aten.max_pool{1,2,3}d_with_indices`, batched or not; a plain one of two axes is a core operation."""
-        axes = _axes(x, rank, kernel_size, stride, padding, dilation, ceil_mode)
-        if x.numel() == 0 or (_is_core(x, axes) and not ceil_mode):
+        """`aten.max_pool{1,2,3}d_with_indices`, batched or not; torch-mlir's own places miss a NaN."""
+        if x.numel() == 0 or _emitting_core_pool.get():
             return NotImplemented
+        axes = _axes(x, rank, kernel_size, stride, padding, dilation, ceil_mode)
         if _is_core(x, axes):
-            return _aten.max_pool2d_with_indices.default(x, kernel_size, stride, padding, dilation)
-        return _max_values(x, axes), _max_places(x, axes)
+            values = core_max_pool(x, kernel_size, stride or kernel_size, padding, dilation)
+        else:
+            values = _max_values(x, axes)
+        return values, _max_places(x, axes)
 
     return max_pool_with_indices
 
@@ -168,13 +184,19 @@ def _avg_pool(rank: int) -> Callable[..., object]:
         all_count = all(axis.fits and (count_include_pad or axis.padding == 0) for axis in axes)
         if x.numel() == 0 or (rank == 2 and x.dim() == 4 and all_count and divisor_override is None):
             return _core_avg_pool(x, axes) if ceil_mode and x.numel() else NotImplemented
-        means = _means(_padded(x, axes, 0.0), axes)
-        elements = math.prod(axis.kernel for axis in axes)
-        if divisor_override is not None:
-            return means * (elements / divisor_override)
-        return means if all_count else means * (elements / _counts(x, axes, count_include_pad))
+        return in_float32(x, lambda wide: _averages(wide, axes, all_count, count_include_pad, divisor_override))
 
     return avg_pool
+
+
+def _averages(
+    x: torch.Tensor, axes: Sequence[_Axis], all_count: bool, include_padding: bool, divisor: int | None
+) -> torch.Tensor:
+    means = _means(_padded(x, axes, 0.0), axes)
+    elements = math.prod(axis.kernel for axis in axes)
+    if divisor is not None:
+        return means * (elements / divisor)
+    return means if all_count else means * (elements / _counts(x, axes, include_padding))
 
 
 def _core_avg_pool(x: torch.Tensor, axes: Sequence[_Axis]) -> torch.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch._ops import OpOverload
 
-from loopmorph.pipelines.ingress.decompositions.axes import axis_of, with_an_axis
+from loopmorph.pipelines.ingress.decompositions.axes import axis_of, in_float32, with_an_axis
 
 _aten = torch.ops.aten
 _Combine = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -35,22 +35,17 @@ def _promoted(x: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
 
 def cumsum(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
     """`aten.cumsum`: any shape; half types are summed in float32."""
-    return _in_float32(_promoted(x, dtype), lambda wide: _scan(wide, dim, torch.add))
+    return in_float32(_promoted(x, dtype), lambda wide: _scan(wide, dim, torch.add))
 
 
 def cumprod(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
     """`aten.cumprod`: any shape; half types are multiplied in float32."""
-    return _in_float32(_promoted(x, dtype), lambda wide: _scan(wide, dim, torch.mul))
+    return in_float32(_promoted(x, dtype), lambda wide: _scan(wide, dim, torch.mul))
 
 
 def logcumsumexp(x: torch.Tensor, dim: int) -> torch.Tensor:
     """`aten.logcumsumexp`: any shape, a floating type."""
-    return _in_float32(x, lambda wide: _scan(wide, dim, torch.logaddexp))
-
-
-def _in_float32(x: torch.Tensor, scan: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    half = x.dtype in (torch.float16, torch.bfloat16)
-    return scan(x.to(torch.float32)).to(x.dtype) if half else scan(x)
+    return in_float32(x, lambda wide: _scan(wide, dim, torch.logaddexp))
 
 
 def _cumulative_extreme(at_least: _Combine) -> Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]:
