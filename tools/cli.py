@@ -65,9 +65,11 @@ def _show_own_warnings() -> None:
     """loopmorph's warnings as one line each; those of the libraries below it say nothing to a user of the command."""
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", LoopmorphWarning)
+    told: set[str] = set()  # the processes below may say the same
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if issubclass(category, LoopmorphWarning):
+        if issubclass(category, LoopmorphWarning) and str(message) not in told:
+            told.add(str(message))
             click.echo(f"warning: {message}", err=True)
 
     warnings.showwarning = show

@@ -22,10 +22,15 @@ from loopmorph.passes.errors import LoopmorphWarning
 from loopmorph.passes.target.detect import native_target, processor_name
 
 CACHE_VARIABLE = "LOOPMORPH_CACHE"
+_PATIENCE = 1.0  # seconds to wait for another program that has locked a file
+_IMPATIENCE = 0.02  # the same where a file in that folder was locked before
+_locked: set[Path] = set()  # folders of which a file was locked, each told once
 
 
 class CacheFile:
     """One table of a file. A file that is corrupt is replaced; one that cannot be used is done without. Both warn.
+
+    So is one that another program has locked for a second; the other files of its folder are then waited for no more.
 
     Attributes:
         path: the file.
@@ -41,6 +46,7 @@ class CacheFile:
         """
         self.path = (folder or default_folder()) / self.file
         self._table = table
+        self._connection: sqlite3.Connection | None = None
         self._connection = self._open()
 
     def execute(self, statement: str, *values: str | float | bytes) -> list[tuple[Any, ...]]:
@@ -80,7 +86,8 @@ class CacheFile:
         return None
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+        patience = _IMPATIENCE if self.path.parent in _locked else _PATIENCE
+        connection = sqlite3.connect(self.path, timeout=patience, check_same_thread=False)
         try:
             with connection:
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {self._table}")
@@ -90,8 +97,21 @@ class CacheFile:
         return connection
 
     def _give_up(self, error: Exception) -> None:
-        warnings.warn(f"{self.contents} are not kept in {self.path}: {error}", LoopmorphWarning, stacklevel=5)
-        self._connection = None
+        self.close()
+        text = f"{self.contents} are not kept in {self.path}: {error}"
+        if _is_locked(error):
+            if self.path.parent in _locked:
+                return
+            _locked.add(self.path.parent)
+            text = f"the cache {self.path} is locked by another program: gone on without what is locked there"
+        warnings.warn(text, LoopmorphWarning, stacklevel=5)
+
+
+def _is_locked(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
 
 
 def default_folder() -> Path:

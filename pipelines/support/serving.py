@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from loopmorph.pipelines.support.frames import read_frame, write_frame
 
 Tell = Callable[[Any], None]
+_LOOK = 1000  # milliseconds between two looks at who the parent is
 
 
 def serve(handle: Callable[[Any, Tell], Any]) -> None:
-    """Serves requests until the input ends.
+    """Serves requests until the input ends; ends the process when its parent ends, in the midst of a request, too.
 
     They come in and replies go out on the standard input and output that the parent opened; whatever else writes to
     the standard output (LLVM does) is sent to the standard error.
@@ -25,6 +28,7 @@ def serve(handle: Callable[[Any, Tell], Any]) -> None:
             reply.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
@@ -35,3 +39,20 @@ def serve(handle: Callable[[Any, Tell], Any]) -> None:
         while True:
             reply = handle(read_frame(sys.stdin.buffer), tell)
             write_frame(stream, ("reply", reply))
+
+
+def _end_with_parent() -> None:
+    """Ends the process once nobody can write to its standard input any more, or once it has another parent.
+
+    Not by PR_SET_PDEATHSIG: that goes by the thread that started the process, which may end before the parent does.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        poller = select.poll()
+        poller.register(0, 0)  # the hang-up alone
+        while not poller.poll(_LOOK) and os.getppid() == parent:
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()

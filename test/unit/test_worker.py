@@ -161,6 +161,23 @@ def test_the_worker_ends_with_its_parent() -> None:
     assert _ends(int(done.stdout))
 
 
+def test_a_worker_at_work_ends_with_its_parent() -> None:
+    code = (
+        "import threading, time, numpy, os\n"
+        "from loopmorph.pipelines.measure.worker import Worker\n"
+        "from loopmorph.pipelines.measure.worker_protocol import RunJob\n"
+        "x = numpy.zeros(8, 'f'); worker = Worker()\n"
+        f"worker.run(RunJob({DOUBLE!r}, {{'w': x}}, [x]))\n"
+        f"endless = RunJob({ENDLESS!r}, {{}}, [x[:1]])\n"
+        "threading.Thread(target=worker.run, args=[endless], daemon=True).start()\n"
+        "time.sleep(1); print(worker.pid, flush=True); os.kill(os.getpid(), 15)\n"
+    )
+    package = Path(loopmorph.__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=package, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert _ends(int(done.stdout))
+
+
 def test_close_ends_the_worker() -> None:
     worker = Worker()
     worker.run(GOOD)
