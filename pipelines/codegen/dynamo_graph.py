@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from loopmorph.passes.errors import ImportRefused
+from loopmorph.pipelines.ingress.supported import DTYPES
 
 _STATIC = "_dynamo_static_input_type"  # Dynamo's mark on the parameters and buffers among a graph's inputs
-_STATIC_SHAPES = "; torch.compile(..., dynamic=False) makes a graph of static shapes for each shape that occurs"
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,61 @@ class Output:
     """One output of a graph.
 
     Attributes:
-        stride: its strides in eager PyTorch, in elements.
+        stride: its strides in eager PyTorch, in elements; None for what is no tensor.
+        constant: what is returned there, where it is no tensor.
     """
 
-    stride: tuple[int, ...]
+    stride: tuple[int, ...] | None
+    constant: Any = None
 
-    def arrange(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor with the strides that the code after the graph may count on."""
+    def arrange(self, tensors: Iterator[torch.Tensor]) -> Any:
+        """The constant, or the next tensor, with the strides that the code after the graph may count on."""
+        if self.stride is None:
+            return self.constant
+        tensor = next(tensors)
         if tensor.stride() == self.stride:
             return tensor
         return torch.empty_strided(tensor.shape, self.stride, dtype=tensor.dtype).copy_(tensor)
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number that the graph takes as a tensor and asks for its value only.
+
+    Attributes:
+        value: the number.
+    """
+
+    value: float | int | bool
+
+    def item(self) -> float | int | bool:
+        """As of the tensor."""
+        return self.value
+
+
+_PLAIN = (int, float, bool, str, type(None), Scalar)
+
+
+def with_scalars(graph: fx.GraphModule, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """The inputs, with a `Scalar` for each tensor of which the graph uses the value as a number and nothing else."""
+    placeholders = graph.graph.find_nodes(op="placeholder")
+    pairs = zip(placeholders, inputs, strict=True)
+    return tuple(Scalar(x.item()) if _is_number(node) and isinstance(x, torch.Tensor) else x for node, x in pairs)
+
+
+def _is_number(node: fx.Node) -> bool:
+    return bool(node.users) and all(user.op == "call_method" and user.target == "item" for user in node.users)
+
+
+def has_sizes(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> bool:
+    """Whether a graph is for inputs of several sizes: it takes numbers, or tensors with extents that are symbols."""
+    if not all(isinstance(example, torch.Tensor) for example in example_inputs):
+        return True
+    if any(_is_number(node) for node in graph.graph.find_nodes(op="placeholder")):
+        return True
+    values = [node.meta.get("example_value") for node in graph.graph.find_nodes(op="placeholder")]
+    shapes = [value.shape for value in values if isinstance(value, torch.Tensor)]
+    return any(isinstance(extent, torch.SymInt) for shape in shapes for extent in shape)
 
 
 def static_inputs(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> dict[int, str]:
@@ -42,12 +87,15 @@ def static_inputs(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> dict[
         Position -> a name that is valid for a module's attribute, as near to the qualified name as can be.
 
     Raises:
-        ImportRefused: an input that compiled code cannot take: a size, another dtype or device, one that needs grad.
+        ImportRefused: an input that compiled code cannot take: no tensor and no number, another dtype or device, one
+            that needs grad.
     """
     placeholders = graph.graph.find_nodes(op="placeholder")
     static: dict[int, str] = {}
     for position, (node, example) in enumerate(zip(placeholders, example_inputs, strict=True)):
         _check_input(node, example)
+        if not isinstance(example, torch.Tensor):
+            continue
         marked = node.meta.get("tensor_dict", {}).get(_STATIC)
         if isinstance(example, torch.nn.Parameter) or marked:
             _check_countable(f"input '{node.name}'", example)
@@ -56,7 +104,7 @@ def static_inputs(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> dict[
         _check_tensor(f"'{name}'", tensor)
         _check_countable(f"'{name}'", tensor)
     if torch.is_autocast_enabled("cpu"):
-        raise ImportRefused("autocast is on; only float32 is compiled")
+        raise ImportRefused("autocast is on; its types are not compiled")
     return static
 
 
@@ -74,21 +122,28 @@ def describe_outputs(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> tu
         if node.target is torch._C._set_grad_enabled and node.args[0] is True:
             raise ImportRefused(f"'{node.name}' switches gradients on; only inference is compiled")
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    inputs = [mode.from_tensor(x.detach(), static_shapes=True) for x in example_inputs]
-    watch = _Watch([*inputs, *graph.parameters(), *graph.buffers()])
+    inputs = [_without_values(mode, x) for x in example_inputs]
+    tensors = [x for x in inputs if isinstance(x, torch.Tensor)]
+    watch = _Watch([*tensors, *graph.parameters(), *graph.buffers()])
     with mode, torch.no_grad(), watch:
         outputs = graph(*inputs)
     if not isinstance(outputs, tuple | list):
         outputs = (outputs,)
     known = set(watch.memory)
     for position, output in enumerate(outputs):
+        if isinstance(output, _PLAIN):
+            continue
         if not isinstance(output, torch.Tensor):
             raise ImportRefused(f"output {position} is a {type(output).__name__}; only tensors are compiled")
         memory = _memory(output)
         if memory in known:
             raise ImportRefused(f"output {position} shares memory with an input or another output")
         known.add(memory)
-    return tuple(Output(tuple(output.stride())) for output in outputs)
+    return tuple(Output(tuple(o.stride())) if isinstance(o, torch.Tensor) else Output(None, o) for o in outputs)
+
+
+def _without_values(mode: FakeTensorMode, value: Any) -> Any:
+    return mode.from_tensor(value.detach(), static_shapes=True) if isinstance(value, torch.Tensor) else value
 
 
 class _Watch(TorchDispatchMode):
@@ -119,21 +174,15 @@ def _memory(tensor: torch.Tensor) -> int:
 
 
 def _check_input(node: fx.Node, example: Any) -> None:
-    if not isinstance(example, torch.Tensor):
-        kind = type(example).__name__
-        advice = _STATIC_SHAPES if isinstance(example, torch.SymInt) else ""
-        raise ImportRefused(f"input '{node.name}' is a {kind}{advice}")
-    shape = node.meta.get("example_value", example).shape
-    if any(isinstance(extent, torch.SymInt) for extent in shape):
-        raise ImportRefused(
-            f"input '{node.name}' has a dynamic shape; torch.compile(..., dynamic=False) makes it static"
-        )
-    _check_tensor(f"input '{node.name}'", example)
+    if isinstance(example, torch.Tensor):
+        _check_tensor(f"input '{node.name}'", example)
+    elif not isinstance(example, _PLAIN):
+        raise ImportRefused(f"input '{node.name}' is a {type(example).__name__}")
 
 
 def _check_tensor(what: str, tensor: torch.Tensor) -> None:
-    if tensor.dtype != torch.float32:
-        raise ImportRefused(f"{what} is {tensor.dtype}; only torch.float32 is compiled")
+    if tensor.dtype not in DTYPES:
+        raise ImportRefused(f"{what} is {tensor.dtype}, which is not compiled")
     if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
         raise ImportRefused(
             f"{what} is a {tensor.layout} tensor on {tensor.device}; only dense CPU tensors are compiled"

@@ -19,6 +19,7 @@ _MUTATIONS = {
     OutputKind.PARAMETER_MUTATION: "the parameter",
     OutputKind.USER_INPUT_MUTATION: "the input",
 }
+_CHECKS = ("linalg_", "inverse", "assert")  # parts of the names of operators that raise for some values
 _BATCH_NORMS = ("batch_norm", "instance_norm")
 
 
@@ -83,6 +84,10 @@ def refuse_effects(exported: ExportedProgram, core: ExportedProgram) -> None:
     Raises:
         ImportRefused: a buffer, a parameter or an input is changed in place; names the operator and its place.
     """
+    if any(spec.kind == InputKind.TOKEN for spec in core.graph_signature.input_specs):
+        checks = (n for n in exported.graph.nodes if any(part in operator_name(n) for part in _CHECKS))
+        what = next(map(operator_at, checks), "an operator")
+        raise ImportRefused(f"{what} checks values while it runs and may raise, which is not compiled")
     results = next(node for node in core.graph.nodes if node.op == "output").args[0]
     for spec, result in zip(core.graph_signature.output_specs, results, strict=True):
         if spec.kind in _MUTATIONS:

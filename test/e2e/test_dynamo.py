@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch_mlir import ir
 
+from loopmorph.passes.errors import LoopmorphWarning
+from loopmorph.pipelines.codegen import dynamo_compiled
 from loopmorph.pipelines.codegen.dynamo import FallbackWarning, loopmorph
+from loopmorph.pipelines.ingress.affine import import_network
+from loopmorph.pipelines.network import Network
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test" / "unit"))
@@ -93,7 +100,33 @@ def step_of_an_optimizer(model: networks.Plain) -> None:
     torch.optim.SGD(model.parameters(), lr=1.0).step()
 
 
-@pytest.mark.parametrize("change", [scale_in_place, load_state, assign_parameter, step_of_an_optimizer])
+def fused_step(model: networks.Plain) -> None:
+    with torch.enable_grad():
+        functional.cross_entropy(model(networks.image()), torch.tensor([3])).backward()
+    torch.optim.SGD(model.parameters(), lr=1.0, fused=True).step()
+
+
+def fused_adamw(model: networks.Plain) -> None:
+    with torch.enable_grad():
+        functional.cross_entropy(model(networks.image()), torch.tensor([3])).backward()
+    torch.optim.AdamW(model.parameters(), lr=0.1, fused=True).step()
+
+
+def behind_the_back(model: networks.Plain) -> None:
+    model.conv1.weight.data.mul_(-2.0)
+
+
+def one_element_behind_the_back(model: networks.Plain) -> None:
+    model.linear.bias.data[1] += 5.0
+
+
+CHANGES = [
+    *(scale_in_place, load_state, assign_parameter, step_of_an_optimizer),
+    *(fused_step, fused_adamw, behind_the_back, one_element_behind_the_back),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_changed_parameters_are_seen(change: Callable[[networks.Plain], None]) -> None:
     model = networks.randomized(networks.Plain())
     x = networks.image()
@@ -102,6 +135,32 @@ def test_changed_parameters_are_seen(change: Callable[[networks.Plain], None]) -
     change(model)
     assert not torch.allclose(run(x), before)
     torch.testing.assert_close(run(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_fused_step_that_changes_few_rows_is_seen() -> None:
+    model = nn.EmbeddingBag(3000, 4, mode="sum").eval()
+    x = torch.tensor([[7]])
+    run = compiled(model)
+    before = run(x).clone()
+    with torch.enable_grad():
+        model(x).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=1.0, fused=True).step()
+    assert not torch.equal(run(x), before)
+    torch.testing.assert_close(run(x), model(x))
+
+
+def test_steps_of_other_models_rebuild_nothing() -> None:
+    model, other = nn.Linear(4, 2).eval(), nn.Linear(4, 2)
+    run, x = compiled(model), torch.ones(1, 4)
+    run(x)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1, fused=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FallbackWarning)
+        for _ in range(12):
+            with torch.enable_grad():
+                other(x).sum().backward()
+            optimizer.step()
+            torch.testing.assert_close(run(x), model(x))
 
 
 def test_changed_statistics_are_seen() -> None:
@@ -135,15 +194,16 @@ class Counter(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda x: torch.sort(x)[0], r"sort .*cannot be lowered"),
+        (lambda x: torch.linalg.qr(x)[0], r"'linalg_qr' .*cannot lower"),
+        (lambda x: torch.linalg.inv(x[..., :4, :4]), r"'linalg_inv' .*checks values while it runs"),
         (nn.Dropout(), r"'aten.bernoulli_.float' draws random numbers"),
-        (nn.BatchNorm2d(3, affine=False), r"num_batches_tracked.* is torch.int64"),
+        (nn.BatchNorm2d(3, affine=False), r"changes an input or a parameter in place|updates running statistics"),
         (nn.InstanceNorm2d(3, track_running_stats=True), r"updates running statistics"),
         (Counter(), r"'aten.add_.Tensor' changes an input or a parameter in place"),
         (lambda x: (x.view(-1), x + 1), r"output 0 shares memory"),
         (lambda x: x.double() * 2, None),
     ],
-    ids=["unsupported", "random", "training", "statistics", "mutation", "alias", "double inside"],
+    ids=["unsupported", "checking", "random", "training", "statistics", "mutation", "alias", "double inside"],
 )
 def test_falls_back_with_the_reason(model: Callable[..., Any], message: str | None) -> None:
     x = networks.image()
@@ -157,24 +217,29 @@ def test_falls_back_with_the_reason(model: Callable[..., Any], message: str | No
         torch.testing.assert_close(result, reference(x))
 
 
-@pytest.mark.parametrize(
-    ("tensor", "message"),
-    [
-        (torch.ones(2, 3, dtype=torch.float64), r"input 'l_x_' is torch.float64; only torch.float32 is compiled"),
-        (torch.ones(2, 3, dtype=torch.int64), r"input 'l_x_' is torch.int64"),
-        (torch.ones(2, 3).to_sparse(), None),
-    ],
-    ids=["double", "integer", "sparse"],
-)
-def test_other_tensors_fall_back(tensor: torch.Tensor, message: str | None) -> None:
-    def double(x: torch.Tensor) -> torch.Tensor:
-        return x * 2
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool])
+def test_other_types(dtype: torch.dtype) -> None:
+    x = networks.image().to(dtype)
+    run = assert_compiled_equal(lambda x: (x * 2, x.flatten(1).float()), x)
+    assert run(x)[0].dtype == dtype or dtype == torch.bool
 
-    if message is None:
-        torch.testing.assert_close(compiled(double)(tensor).to_dense(), double(tensor).to_dense())
-        return
-    with pytest.warns(FallbackWarning, match=message):
-        torch.testing.assert_close(compiled(double)(tensor), double(tensor))
+
+def test_indices() -> None:
+    model, x = nn.Embedding(10, 4).eval(), torch.tensor([[1, 9], [0, 3]])
+    assert_compiled_equal(model, x)
+
+
+def test_sparse_tensors_are_left_to_eager() -> None:
+    x = torch.ones(2, 3).to_sparse()
+    torch.testing.assert_close(compiled(lambda x: x * 2)(x).to_dense(), 2 * torch.ones(2, 3))
+
+
+def test_complex_tensors_fall_back() -> None:
+    x = torch.ones(2, 3, dtype=torch.complex64)
+    with pytest.warns(FallbackWarning, match="input 'l_x_' is torch.complex64, which is not compiled"):
+        torch.testing.assert_close(compiled(lambda x: x * 2)(x), x * 2)
+    with pytest.warns(FallbackWarning, match="is of torch.complex64"):
+        compiled(lambda x: torch.complex(x, x).abs())(torch.ones(3))
 
 
 def test_grad_falls_back_and_flows() -> None:
@@ -184,13 +249,80 @@ def test_grad_falls_back_and_flows() -> None:
     assert model.conv1.weight.grad is not None
 
 
-def test_dynamic_shapes_fall_back() -> None:
+@pytest.mark.parametrize("dynamic", [True, None])
+def test_each_size_that_is_met_is_compiled(dynamic: bool | None) -> None:
     model = networks.randomized(networks.Separable())
-    run = compiled(model, dynamic=True)
-    with pytest.warns(FallbackWarning, match=r"torch.compile\(..., dynamic=False\)"):
-        for batch in (2, 3):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FallbackWarning)
+        run = compiled(model, dynamic=dynamic)
+        for batch in (2, 3, 2, 4):
             x = networks.image(batch)
-            torch.testing.assert_close(run(x), model(x))
+            torch.testing.assert_close(run(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_numbers_and_sizes_among_inputs_and_outputs() -> None:
+    def scaled(x: torch.Tensor, k: int) -> Any:
+        return x.view(x.shape[0] * 2, -1) * k, x.shape[0]
+
+    run = compiled(scaled, dynamic=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FallbackWarning)
+        for batch, k in ((2, 5), (3, 5), (3, 7), (2, 5)):
+            x = torch.randn(batch, 4)
+            got, expected = run(x, k), scaled(x, k)
+            assert got[1] == expected[1]
+            torch.testing.assert_close(got[0], expected[0])
+
+
+def test_numbers_that_change_between_calls() -> None:
+    run, x = compiled(lambda x, k: x * k), torch.randn(3)
+    for k in (0.5, 1.5, 2.5, 1.5):
+        torch.testing.assert_close(run(x, k), x * k)
+
+
+def test_more_sizes_than_allowed_run_in_eager_with_one_warning() -> None:
+    run = compiled(nn.ReLU(), dynamic=True, options={"sizes": 2})
+    inputs = [torch.randn(n, 4) for n in (2, 3, 4, 5)]
+    for x in inputs[:2]:
+        assert torch.equal(run(x), x.relu())
+    with pytest.warns(FallbackWarning, match="it is called with more than 2 sizes") as told:
+        for x in (*inputs, *inputs):
+            assert torch.equal(run(x), x.relu())
+    assert len(told) == 1
+
+
+def test_a_refusal_of_every_size_is_told_once() -> None:
+    run = compiled(lambda x: torch.complex(x, x).abs(), dynamic=True)
+    with pytest.warns(FallbackWarning) as told:
+        for n in (2, 3):
+            torch.testing.assert_close(run(torch.ones(n, 4)), torch.full((n, 4), 2.0).sqrt())
+    assert len(told) == 1
+
+
+def test_a_mode_is_accepted_and_said_to_do_nothing() -> None:
+    with pytest.warns(LoopmorphWarning, match="mode 'max-autotune' changes nothing"):
+        torch.testing.assert_close(compiled(nn.ReLU(), mode="max-autotune")(-torch.ones(2)), torch.zeros(2))
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LoopmorphWarning)
+        compiled(nn.ReLU(), mode="max-autotune")(torch.ones(2))
+        compiled(nn.Tanh(), mode="default")(torch.ones(2))
+
+
+def test_wrong_code_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def wrong(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Network:
+        right = import_network(model, inputs)
+        text = str(right.module).replace("arith.addf", "arith.subf")
+        return replace(right, module=ir.Module.parse(text, right.module.context))
+
+    monkeypatch.setattr(dynamo_compiled, "import_network", wrong)
+    x, y = torch.ones(3), torch.zeros(3)  # the difference is 0 for these
+    with pytest.warns(FallbackWarning, match="differs from PyTorch on random inputs: .*layer that differs is 'add"):
+        torch.testing.assert_close(compiled(torch.add)(x, y), x + y)
+    torch._dynamo.reset()
+    assert torch.equal(compiled(torch.add, options={"check": False})(x, x), x - x)
 
 
 def test_autocast_falls_back() -> None:
@@ -210,8 +342,22 @@ def test_graph_break_compiles_both_parts() -> None:
 
 def test_unknown_option_is_named() -> None:
     run = compiled(nn.ReLU(), options={"thread": 1})
-    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="unknown option 'thread'; known are: threads"):
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="unknown option 'thread'; known are: threads, c"):
         run(networks.image())
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"options": {"threads": 0}}, "'threads': .*positive"),
+        ({"options": {"check": 1}}, "'check' is True or False, got 1"),
+        ({"options": {"sizes": 0}}, "'sizes' is a positive number, got 0"),
+        ({"mode": "fast"}, "unknown mode 'fast'; known are: default, reduce-overhead"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], match: str) -> None:
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match=match):
+        compiled(nn.ReLU(), **options)(torch.ones(2))
 
 
 def test_dynamo_finds_the_backend_by_its_name(tmp_path: Path) -> None:
