@@ -20,6 +20,8 @@ from sweep import Line, finish, sweep
 from timm_models import ARCHITECTURES, create
 from verdicts import COMPILE, FAULTS, REFUSED, RIGHT, Outcome, judge
 
+from loopmorph.pipelines.support.probes import Probe
+
 
 def cases() -> list[str]:
     return [*(f"other:{name}" for name in other_networks.NETWORKS), *(f"timm:{name}" for name in ARCHITECTURES)]
@@ -30,9 +32,9 @@ def run(case: str) -> Outcome:
     suite, _, name = case.partition(":")
     if suite == "other":
         model, inputs = other_networks.create(name)
-        return judge(model, [inputs, other_networks.others(inputs)], doors=(COMPILE,))
+        return judge(model, other_networks.probes(inputs), doors=(COMPILE,))
     model, image = create(name)
-    return judge(model, [(image,), (torch.zeros_like(image) + 0.5,)], doors=(COMPILE,))
+    return judge(model, [Probe("example", (image,)), Probe("zero", (torch.zeros_like(image),))], doors=(COMPILE,))
 
 
 @click.command(context_settings={"show_default": True})

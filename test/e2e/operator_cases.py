@@ -22,6 +22,8 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.common_modules import module_db
 from torch.utils import _pytree as pytree
 
+from loopmorph.pipelines.support.probes import Probe
+
 SUITES = ("nn", "functional", "torch")
 SETS = 3
 _DTYPES = (torch.float32, torch.int64, torch.bool)  # the first that an operator takes
@@ -35,12 +37,12 @@ class Case:
     Attributes:
         name: of the operator, as PyTorch has it.
         model: in eval mode; takes the tensors as positional arguments.
-        batches: three of them: the arguments, others of the same shapes, and edge values.
+        probes: the arguments, others of the same shapes, and edge values.
     """
 
     name: str
     model: nn.Module
-    batches: list[tuple[torch.Tensor, ...]]
+    probes: list[Probe]
 
 
 class Call(nn.Module):
@@ -103,7 +105,7 @@ def load(case: str) -> Case:
     inputs = 1 if k == 1 and suite != "nn" else len(tensors)
     model = Call(target, args, kwargs, inputs).eval()
     first = tuple(t.detach().clone() for t in tensors[:inputs])
-    return Case(name, model, [first, _others(first), _edges(first)])
+    return Case(name, model, _probes(first))
 
 
 # ---- arguments
@@ -145,12 +147,10 @@ def _function(suite: str, name: str, k: int) -> tuple[Callable[..., Any], Sequen
     if suite == "functional" and name in FUNCTIONS:
         args, kwargs = _nth(FUNCTIONS[name], k)
         return getattr(functional, name), args, kwargs
-    key = f"nn.functional.{name}" if suite == "functional" and f"nn.functional.{name}" in _operators() else name
-    infos = _operators().get(key, ())
-    target = getattr(functional, name) if suite == "functional" and key != name else None
-    samples = _spread([(i, s) for i in infos for s in _samples(i)])
+    samples = _spread([(i, s) for i in _operators_named(suite, name) for s in _samples(i)])
     info, sample = _nth(samples, k)
-    return target or info.op, (sample.input, *sample.args), dict(sample.kwargs)
+    called = getattr(functional, name) if info.name == f"nn.functional.{name}" else info.op
+    return called, (sample.input, *sample.args), dict(sample.kwargs)
 
 
 @functools.cache
@@ -175,6 +175,18 @@ def _undefined(name: str) -> bool:
     return "empty" in name or name.startswith("jiterator") or name in ("rand_like", "randn_like", "randint_like")
 
 
+def has_arguments(suite: str, name: str) -> bool:
+    """Whether there are argument sets for an operator."""
+    if suite == "nn":
+        return bool(name in LAYERS or _module_inputs(name))
+    return bool(name in FUNCTIONS or _operators_named(suite, name))
+
+
+def _operators_named(suite: str, name: str) -> Sequence[Any]:
+    key = f"nn.functional.{name}"
+    return _operators().get(key if suite == "functional" and key in _operators() else name, ())
+
+
 def _spread(found: Sequence[Any]) -> list[Any]:
     """`SETS` of them, from the first to the last."""
     if len(found) <= SETS:
@@ -191,23 +203,28 @@ def _nth(found: Sequence[Any], k: int) -> Any:
 # ---- values
 
 
-def _others(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Other numbers; indices and masks stay."""
+def _probes(batch: tuple[torch.Tensor, ...]) -> list[Probe]:
+    """The arguments; other numbers, while indices and masks stay; edge values in places of the first floats."""
     generator = torch.Generator().manual_seed(7)
-    return tuple(
+    others = tuple(
         torch.randn(t.shape, generator=generator, dtype=t.dtype) if t.is_floating_point() else t.clone() for t in batch
     )
+    nan, infinity = float("nan"), float("inf")
+    return [
+        Probe("example", batch),
+        Probe("random", others),
+        Probe("NaN", _with(batch, (0.0, nan, -0.0, 1e4, -1e4, 0.5, -3.0))),
+        Probe("infinite", _with(batch, (0.0, infinity, -infinity, 1e4, -1e4, -0.0, 7.0))),
+    ]
 
 
-def _edges(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The same with zeros, large values, infinities and a NaN in places of the first floating-point tensor."""
+def _with(batch: tuple[torch.Tensor, ...], values: Sequence[float]) -> tuple[torch.Tensor, ...]:
+    """The tensors with values put into places of the first one of floats, far apart."""
     found = [t.clone() for t in batch]
     first = next((k for k, t in enumerate(found) if t.is_floating_point() and t.numel()), None)
     if first is not None:
         flat = found[first].reshape(-1)
-        values = torch.tensor([0.0, float("nan"), float("inf"), -float("inf"), -0.0, 1e4, -1e4], dtype=flat.dtype)
-        step = max(1, flat.numel() // len(values))
-        places = torch.arange(0, flat.numel(), step)[: len(values)]
-        flat[places] = values[: len(places)]
+        places = torch.arange(0, flat.numel(), max(1, flat.numel() // len(values)))[: len(values)]
+        flat[places] = torch.tensor(values[: len(places)], dtype=flat.dtype)
         found[first] = flat.view(batch[first].shape)
     return tuple(found)

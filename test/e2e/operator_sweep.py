@@ -24,7 +24,7 @@ def run(case: str) -> Outcome:
         return Outcome(
             [Finding(door, SKIPPED, f"no arguments: {type(error).__name__}: {error}"[:200]) for door in DOORS]
         )
-    return judge(loaded.model, loaded.batches, loaded.name)
+    return judge(loaded.model, loaded.probes, loaded.name)
 
 
 @click.command(context_settings={"show_default": True})

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from loopmorph.pipelines.support.probes import Probe
+
 Inputs = tuple[torch.Tensor, ...]
 
 
@@ -298,6 +300,7 @@ def create(name: str) -> tuple[nn.Module, Inputs]:
     return model, inputs()
 
 
-def others(inputs: Inputs) -> Inputs:
-    """Other inputs of the same shapes; tokens in another order."""
-    return tuple(3 * torch.randn(t.shape) if t.is_floating_point() else t.flip(0) for t in inputs)
+def probes(inputs: Inputs) -> list[Probe]:
+    """The inputs, and others of the same shapes: larger ones, tokens in another order."""
+    others = tuple(3 * torch.randn(t.shape) if t.is_floating_point() else t.flip(0) for t in inputs)
+    return [Probe("example", inputs), Probe("random", others)]

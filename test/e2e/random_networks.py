@@ -24,6 +24,8 @@ from sweep import Line, finish, lines_of, sweep
 from torch import nn
 from verdicts import COMPILE, FAULTS, Outcome, judge
 
+from loopmorph.pipelines.support.probes import Probe
+
 FEWEST_STEPS, MOST_STEPS = 2, 7
 MOST_ELEMENTS = 6000  # of an activation
 LAST_SIZES = (3, 4, 5, 7, 8, 9, 11, 16)
@@ -101,20 +103,20 @@ def _apply(step: Step, x: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
         return layer, layer(x)
 
 
-def batches(shape: Shape) -> list[tuple[torch.Tensor]]:
+def probes(shape: Shape) -> list[Probe]:
     """Normal numbers, those of another seed, and edge values: zeros of both signs, large and tiny ones."""
     first, other = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
     edge = torch.zeros(shape)
     values = torch.tensor([1e4, -1e4, -0.0, 1e-30, 1.0, -1.0])
     places = torch.arange(0, edge.numel(), 3)
     edge.view(-1)[places] = values[places % len(values)]
-    return [(first,), (other,), (edge,)]
+    return [Probe("example", (first,)), Probe("random", (other,)), Probe("large", (edge,))]
 
 
 def run(case: str) -> Outcome:
     """What becomes of a network, given by number or as text, in the process that runs cases."""
     network = drawn(int(case)) if case.isdigit() else parse(case)
-    return judge(network.build(), batches(network.shape), doors=(COMPILE,))
+    return judge(network.build(), probes(network.shape), doors=(COMPILE,))
 
 
 def smaller(network: RandomNetwork, fails: Callable[[RandomNetwork], bool]) -> RandomNetwork:

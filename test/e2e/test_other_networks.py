@@ -10,5 +10,5 @@ from verdicts import COMPILE, RIGHT, judge
 @pytest.mark.parametrize("name", other_networks.NETWORKS)
 def test_network(name: str) -> None:
     model, inputs = other_networks.create(name)
-    (finding,) = judge(model, [inputs, other_networks.others(inputs)], doors=(COMPILE,)).findings
+    (finding,) = judge(model, other_networks.probes(inputs), doors=(COMPILE,)).findings
     assert finding.verdict == RIGHT, finding.reason

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import re
 import time
 import warnings
@@ -18,7 +17,8 @@ from torch.utils import _pytree as pytree
 
 import loopmorph as lm
 from loopmorph.pipelines.codegen.dynamo import FallbackWarning, loopmorph
-from loopmorph.pipelines.support.agreement import TOLERANCE, relative_error
+from loopmorph.pipelines.support.agreement import Agreement
+from loopmorph.pipelines.support.probes import Probe, nearby
 
 RIGHT, REFUSED, FALLBACK = "right", "refused", "fallback"
 WRONG, CRASH, RAW, TIMEOUT = "WRONG", "CRASH", "RAW", "TIMEOUT"
@@ -26,8 +26,7 @@ SKIPPED = "skipped"  # PyTorch itself does not run it
 FAULTS = (WRONG, CRASH, RAW, TIMEOUT)
 COMPILE, DYNAMO = "lm.compile", "torch.compile"
 DOORS = (COMPILE, DYNAMO)
-MOST_TOLERANCE = 1e-2  # however badly conditioned a network is
-_VALUES = ("", "on other values: ", "on edge values: ")
+_NEARBY = 3  # inputs that differ hardly at all, which tell how much a network amplifies rounding
 
 Batch = tuple[torch.Tensor, ...]
 
@@ -60,20 +59,21 @@ class Outcome:
     findings: list[Finding]
 
 
-def judge(model: nn.Module, batches: Sequence[Batch], name: str = "", doors: Sequence[str] = DOORS) -> Outcome:
-    """Compiles a network for the first batch, runs it on all, and compares with PyTorch.
+def judge(model: nn.Module, probes: Sequence[Probe], name: str = "", doors: Sequence[str] = DOORS) -> Outcome:
+    """Compiles a network for the first inputs, runs it on all, and compares with PyTorch.
 
     Args:
         model: in eval mode; left as it is.
-        batches: inputs of the same shapes and dtypes: the first, others, edge values; of the latter two, those that
-            PyTorch does not take are left out.
+        probes: inputs of the same shapes and dtypes; of those after the first, what PyTorch does not take is left out.
         name: of the operator, as a refusal may call it.
         doors: where to try.
     """
+    kinds = " ".join([name, *(type(module).__name__ for module in model.modules())]).lower()
+    spreads = any(word in kinds for word in ("conv", "attention", "transformer"))
     trials: list[Trial] = []
-    for label, batch in zip(_VALUES, batches, strict=False):
+    for probe in probes:
         try:
-            trials.append(Trial(label, batch, eager(model, batch), model))
+            trials.append(Trial(probe, eager(model, probe.tensors), model, spreads))
         except Exception as error:  # whatever PyTorch raises for its own reasons, as for values outside a domain
             if not trials:
                 return Outcome([Finding(door, SKIPPED, f"eager: {one_line(error)}") for door in doors])
@@ -92,26 +92,25 @@ class Result:
 
 @dataclass(frozen=True)
 class Trial:
-    """Inputs, what they are called, and what PyTorch makes of them."""
+    """Inputs, and what PyTorch makes of them.
 
-    label: str
-    batch: Batch
+    Attributes:
+        spreads: whether a NaN may reach elements that PyTorch keeps finite: the others of a tile of a convolution, and
+            the rows of an attention, whose fused kernel in PyTorch makes zeros of NaN.
+    """
+
+    probe: Probe
     expected: Result
     model: nn.Module
+    spreads: bool
 
-    def tolerance(self) -> float:
-        """A multiple of PyTorch's own error, where that is more: a norm of nearly equal numbers has few good digits."""
-        try:
-            exact = eager(copy.deepcopy(self.model).double(), tuple(map(_doubled, self.batch)))
-        except Exception:  # an operator that has no such type
-            return TOLERANCE
-        pairs = zip(*(pytree.tree_leaves(result.value) for result in (self.expected, exact)), strict=False)
-        own = (relative_error(a, b) for a, b in pairs if isinstance(a, torch.Tensor) and a.is_floating_point())
-        return min(MOST_TOLERANCE, max([TOLERANCE, *(4 * error for error in own if math.isfinite(error))]))
+    @property
+    def rule(self) -> Agreement:
+        return Agreement(spreads=self.spreads, indeterminate=self.probe.kind == "infinite")
 
-
-def _doubled(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
+    def nearby(self) -> list[Result]:
+        """What PyTorch makes of inputs that differ hardly at all."""
+        return [eager(self.model, tensors) for tensors in nearby(self.probe, _NEARBY)]
 
 
 def eager(model: nn.Module, batch: Batch) -> Result:
@@ -134,10 +133,10 @@ def _through_compile(model: nn.Module, trials: Sequence[Trial], name: str) -> Fi
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _timed(seconds, "import"):
-                program = lm.import_model(copy.deepcopy(model), tuple(t.clone() for t in trials[0].batch))
+                program = lm.import_model(copy.deepcopy(model), tuple(t.clone() for t in trials[0].probe.tensors))
             with _timed(seconds, "compile"):
                 run = lm.compile(program)
-            results = [_call(run, trial.batch) for trial in trials]
+            results = [_call(run, trial.probe.tensors) for trial in trials]
     except lm.WrongResult as error:
         return Finding(COMPILE, WRONG, one_line(error), seconds)
     except lm.LoopmorphError as error:
@@ -172,7 +171,7 @@ def _dynamo(model: nn.Module, trials: Sequence[Trial], backend: Any) -> tuple[li
     with warnings.catch_warnings(record=True) as caught, torch.no_grad():
         warnings.simplefilter("always")
         run = torch.compile(model, backend=backend)
-        results = [_call(run, trial.batch, model) for trial in trials]
+        results = [_call(run, trial.probe.tensors, model) for trial in trials]
     return results, [str(w.message) for w in caught if issubclass(w.category, FallbackWarning)]
 
 
@@ -214,27 +213,38 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 def _first_difference(results: Sequence[Result], trials: Sequence[Trial]) -> str:
     """Empty where all agree."""
     for result, trial in zip(results, trials, strict=True):
-        parts = [
-            ("", result.value, trial.expected.value),
-            ("input afterwards: ", result.inputs, trial.expected.inputs),
-        ]
-        if result.state:  # an executable has a copy of its own
-            parts.append(("state afterwards: ", result.state, trial.expected.state))
-        for what, value, expected in parts:
-            text = difference(value, expected)
-            if text and difference(value, expected, trial.tolerance()):
-                return f"{trial.label}{what}{text}"
+        text = difference(result.value, trial.expected.value, trial.rule)
+        if text:
+            text = difference(result.value, trial.expected.value, trial.rule, [each.value for each in trial.nearby()])
+        if not text:
+            text = _prefixed("input afterwards: ", difference(result.inputs, trial.expected.inputs))
+        if not text and result.state:  # an executable has a copy of its own
+            text = _prefixed("state afterwards: ", difference(result.state, trial.expected.state, trial.rule))
+        if text:
+            return text if trial.probe.kind == "example" else f"on {trial.probe.name}: {text}"
     return ""
 
 
-def difference(value: Any, expected: Any, tolerance: float = TOLERANCE) -> str:
-    """How what was computed differs from what PyTorch computes, in structure, shape, dtype or numbers; or empty."""
+def _prefixed(what: str, text: str) -> str:
+    return f"{what}{text}" if text else ""
+
+
+def difference(value: Any, expected: Any, rule: Agreement | None = None, near: Sequence[Any] = ()) -> str:
+    """How what was computed differs from what PyTorch computes, in structure, shape, dtype or numbers; or empty.
+
+    Args:
+        value: what was computed.
+        expected: what PyTorch computes.
+        rule: when numbers agree.
+        near: what PyTorch computes for inputs that differ hardly at all.
+    """
     leaves, structure = pytree.tree_flatten(_plain(value))
     right, right_structure = pytree.tree_flatten(_plain(expected))
     if len(leaves) != len(right):
         return f"{len(leaves)} outputs, PyTorch has {len(right)}"
+    around = [pytree.tree_leaves(_plain(each)) for each in near]
     for k, (a, b) in enumerate(zip(leaves, right, strict=True)):
-        text = _leaf_difference(a, b, tolerance)
+        text = _leaf_difference(a, b, rule or Agreement(), [each[k] for each in around])
         if text:
             return f"output {k}: {text}" if len(right) > 1 else text
     if _shape_of(structure) != _shape_of(right_structure):
@@ -251,19 +261,12 @@ def _shape_of(structure: pytree.TreeSpec) -> str:
     return re.sub(r"\s+", "", str(structure))[:200]
 
 
-def _leaf_difference(a: Any, b: Any, tolerance: float) -> str:
+def _leaf_difference(a: Any, b: Any, rule: Agreement, near: Sequence[Any]) -> str:
     if not isinstance(b, torch.Tensor):
         same = type(a) is type(b) and (a == b or (a != a and b != b))
         return "" if same else f"{a!r} instead of {b!r}"[:200]
     if not isinstance(a, torch.Tensor):
         return f"{type(a).__name__} instead of a tensor"
-    if a.shape != b.shape:
-        return f"shape {tuple(a.shape)}, PyTorch's {tuple(b.shape)}"
-    if a.dtype != b.dtype:
-        return f"dtype {a.dtype}, PyTorch's {b.dtype}"
-    if not b.is_floating_point() and not b.is_complex():
-        return "" if torch.equal(a, b) else f"{int((a != b).sum())} of {b.numel()} elements differ"
-    if b.is_complex():
-        a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
-    error = relative_error(a, b)
-    return "" if error <= tolerance else f"differs by {error:.1e} of the largest output"
+    if b.is_complex() and a.is_complex():
+        a, b, *near = (torch.view_as_real(each.resolve_conj()) for each in (a, b, *near))
+    return rule.disagreement(a, b, [each for each in near if each.shape == b.shape]) or ""
