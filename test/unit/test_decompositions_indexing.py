@@ -70,6 +70,19 @@ def test_diagonal(offset: int, axes: tuple[int, int]) -> None:
     assert_same(indexing.diagonal(x, offset, *axes), torch.diagonal(x, offset, *axes), exact=True)
 
 
+def test_strides() -> None:
+    x = torch.randn(3, 4, 5)
+    for arguments in (((2, 3), (7, 2), 3), ((), (), 3), ((3, 3), (1, 1))):
+        assert_same(indexing.as_strided(x, *arguments), x.as_strided(*arguments), exact=True)
+    assert indexing.as_strided(x.transpose(0, 1), (2,), (1,)) is NotImplemented
+    assert indexing.as_strided(x[0], (2, 3), (20, 1)) is NotImplemented
+
+
+def test_channel_shuffle() -> None:
+    x = torch.randn(2, 6, 4, 3)
+    assert_same(indexing.channel_shuffle(x, 3), aten.native_channel_shuffle(x, 3), exact=True)
+
+
 def test_one_hot() -> None:
     x = places(0, 5, 2, 3)
     assert_same(indexing.one_hot(x, 6), F.one_hot(x, 6), exact=True)
@@ -115,6 +128,7 @@ EXPORTED: dict[str, Callable[..., Any]] = {
     "one hot": lambda x: F.one_hot((x > 0).long(), 2),
     "bucketize": lambda x: torch.bucketize(x, torch.tensor([-1.0, 0, 1])),
     "bag": lambda x: F.embedding_bag(torch.tensor([[0, 2], [1, 1]]), x[0], mode="max"),
+    "strides": lambda x: x.as_strided((3, 2), (2, 7), 1),
     "shuffles": lambda x: (F.pixel_shuffle(x[:, None], 1), F.channel_shuffle(x[None], 2)),
 }
 

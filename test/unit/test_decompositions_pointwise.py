@@ -124,6 +124,15 @@ def test_remainders(dtype: torch.dtype) -> None:
         assert_same(floor(x, divisor, rounding_mode="floor"), torch.div(x, divisor, rounding_mode="floor"), exact=True)
 
 
+@pytest.mark.parametrize("equal_nan", [False, True])
+@pytest.mark.parametrize("atol", [1e-8, math.inf])
+def test_isclose(equal_nan: bool, atol: float) -> None:
+    x = torch.tensor([0.0, 1, math.inf, -math.inf, math.nan, 1e-9, 1.000001])
+    x, y = x[:, None].expand(7, 7), x.expand(7, 7)
+    ours = DECOMPOSITIONS[aten.isclose.default](x, y, atol=atol, equal_nan=equal_nan)
+    assert_same(ours, torch.isclose(x, y, atol=atol, equal_nan=equal_nan), exact=True)
+
+
 def test_integers_and_other_roundings_are_left_to_the_rules_in_use() -> None:
     x = torch.arange(4)
     assert DECOMPOSITIONS[aten.fmod.Scalar](x, 2) is NotImplemented

@@ -90,6 +90,15 @@ def test_a_tensor_without_axes() -> None:
     assert_same(s.index_add(x, 0, index, src), x.index_add(0, index, src), exact=True)
 
 
+@pytest.mark.parametrize("offset", [-2, 0, 1, 3])
+@pytest.mark.parametrize("axes", [(0, 1), (2, 1), (-1, 0)])
+def test_diagonal_scatter(offset: int, axes: tuple[int, int]) -> None:
+    x = torch.randn(3, 4, 5)
+    src = torch.randn_like(x.diagonal(offset, *axes))
+    expected = torch.diagonal_scatter(x, src, offset, *axes)
+    assert_same(s.diagonal_scatter(x, src, offset, *axes), expected, exact=True)
+
+
 @pytest.mark.parametrize("batched", [True, False])
 def test_max_unpool(batched: bool) -> None:
     x = torch.randn(*([2] if batched else []), 3, 8, 9)

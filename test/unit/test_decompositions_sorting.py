@@ -64,6 +64,15 @@ def test_median_finds_the_first_nan() -> None:
     assert_same(sorting.median_along(x, 1), tuple(torch.median(x, 1)), exact=True)
 
 
+def test_median_of_what_is_known() -> None:
+    x = with_nan()
+    x[1] = math.nan
+    for dim, keepdim in ((0, False), (1, True), (-1, False)):
+        assert_same(sorting.nanmedian_along(x, dim, keepdim)[0], torch.nanmedian(x, dim, keepdim)[0], exact=True)
+    assert_same(sorting.nanmedian(x), x.nanmedian(), exact=True)
+    assert_same(sorting.nanmedian(torch.arange(5)), torch.arange(5).nanmedian(), exact=True)
+
+
 def test_too_long_an_axis_is_refused() -> None:
     with pytest.raises(ImportRefused, match=r"^topk: an axis of 5000 elements; up to 4096 are supported$"):
         sorting.topk(torch.randn(5000), 3)

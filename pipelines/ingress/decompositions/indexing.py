@@ -108,6 +108,25 @@ def diagonal(x: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> 
     return every(matrices.flatten(-2), x.dim() - 2, first_row * columns + first_column, columns + 1, count)
 
 
+def as_strided(
+    x: torch.Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> object:
+    """`aten.as_strided` of a tensor that lies in memory as it is indexed, from the start of that memory on."""
+    last = (storage_offset or 0) + sum((extent - 1) * step for extent, step in zip(size, stride, strict=True))
+    if not x.is_contiguous() or x.storage_offset() or last >= x.numel() or 0 in size:
+        return NotImplemented
+    places = torch.full([], storage_offset or 0, dtype=torch.int64, device=x.device)
+    for extent, step in zip(size, stride, strict=True):
+        places = places.unsqueeze(-1) + torch.arange(extent, device=x.device) * step
+    return x.reshape(-1).index_select(0, places.reshape(-1)).view(list(size))
+
+
+def channel_shuffle(x: torch.Tensor, groups: int) -> torch.Tensor:
+    """`aten.native_channel_shuffle`: the channels of `(N, C, *space)`, a group's first ones first."""
+    split = x.view([x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]])
+    return split.transpose(1, 2).reshape(x.shape)
+
+
 def one_hot(x: torch.Tensor, num_classes: int = -1) -> object:
     """`aten.one_hot` of a given number of classes: int64, with a new last axis."""
     if num_classes < 0:
@@ -207,10 +226,13 @@ DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten._embedding_bag.default: embedding_bag,
     _aten._embedding_bag_forward_only.default: embedding_bag,
     _aten._unsafe_index.Tensor: index_tensors,
+    _aten.as_strided.default: as_strided,
+    _aten.as_strided_copy.default: as_strided,
     _aten.bucketize.Scalar: _scalar_first(bucketize),
     _aten.bucketize.Tensor: bucketize,
     _aten.diagonal.default: diagonal,
     _aten.index.Tensor: index_tensors,
+    _aten.native_channel_shuffle.default: channel_shuffle,
     _aten.one_hot.default: one_hot,
     _aten.repeat_interleave.self_int: repeat_interleave,
     _aten.roll.default: roll,

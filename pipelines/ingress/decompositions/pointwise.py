@@ -124,6 +124,17 @@ def _log_add_exp(to_power: Callable[[torch.Tensor], torch.Tensor], base: float) 
     return log_add_exp
 
 
+def isclose(
+    x: torch.Tensor, y: torch.Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> object:
+    """`aten.isclose` of floats: equal, or a finite distance within the tolerances."""
+    if not x.is_floating_point():
+        return NotImplemented
+    distance = (x - y).abs()
+    close = (x == y) | ((distance < torch.inf) & (distance <= atol + (rtol * y).abs()))
+    return close | ((x != x) & (y != y)) if equal_nan else close
+
+
 def power(x: torch.Tensor, exponent: float) -> object:
     """`aten.pow.Tensor_Scalar` with 0.5 or -0.5, whose value at minus infinity is that of a root."""
     if not x.is_floating_point() or exponent not in (0.5, -0.5):
@@ -135,7 +146,7 @@ def fmod(x: torch.Tensor, y: torch.Tensor | float) -> object:
     """`aten.fmod` of floats: what `remainder`, exact for two positive numbers, leaves, with the sign of `x`."""
     if not _are_floats(x, y):
         return NotImplemented
-    left = torch.remainder(x.abs(), abs(y))
+    left = torch.remainder(x.abs(), y.abs() if isinstance(y, torch.Tensor) else abs(y))
     return torch.where(signbit(x), -left, left)
 
 
@@ -192,6 +203,7 @@ DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten.fmod.Tensor: fmod,
     _aten.gelu.default: gelu,
     _aten.hypot.default: hypot,
+    _aten.isclose.default: isclose,
     _aten.log1p.default: log1p,
     _aten.logaddexp.default: _log_add_exp(torch.exp, math.e),
     _aten.logaddexp2.default: _log_add_exp(torch.exp2, 2),

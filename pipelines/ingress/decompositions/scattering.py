@@ -150,6 +150,16 @@ def masked_scatter(x: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) ->
     return torch.where(mask, read, x)
 
 
+def diagonal_scatter(x: torch.Tensor, src: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> torch.Tensor:
+    """`aten.diagonal_scatter`: `src`, whose last axis is the diagonal, by the row that each element belongs to."""
+    matrices = x.movedim((dim1, dim2), (-2, -1))
+    rows, columns = matrices.shape[-2:]
+    first_row = max(-offset, 0)
+    row, column = torch.arange(rows, device=x.device).unsqueeze(1), torch.arange(columns, device=x.device)
+    below = torch.constant_pad_nd(src, [first_row, rows - first_row - src.shape[-1]]).unsqueeze(-1)
+    return torch.where(column == row + offset, below, matrices).movedim((-2, -1), (dim1, dim2))
+
+
 def max_unpool(x: torch.Tensor, places: torch.Tensor, size: Sequence[int], *rest: object) -> object:
     """`aten.max_unpool2d`, `aten.max_unpool3d`: zeros but for `x`'s elements at the places of their planes."""
     if x.numel() == 0:
@@ -223,6 +233,7 @@ def _joined(x: torch.Tensor, found: torch.Tensor, reduce: str) -> torch.Tensor:
 
 DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten._unsafe_index_put.default: index_put,
+    _aten.diagonal_scatter.default: diagonal_scatter,
     _aten.index_add.default: index_add,
     _aten.index_copy.default: index_copy,
     _aten.index_fill.int_Scalar: index_fill,

@@ -44,9 +44,7 @@ def _ordered(name: str, x: torch.Tensor, dim: int, first: int, count: int, desce
     axis = axis_of(whole, dim)
     last = whole.movedim(axis, -1)
     extent = last.shape[-1]
-    if extent > _LONGEST:
-        raise ImportRefused(f"{name}: an axis of {extent} elements; up to {_LONGEST} are supported")
-    check_comparisons(name, last.numel(), extent)
+    _check(name, last)
     if last.dtype == torch.bool:
         last = last.to(torch.uint8)
     wanted = torch.arange(first, first + count, device=x.device)
@@ -55,6 +53,17 @@ def _ordered(name: str, x: torch.Tensor, dim: int, first: int, count: int, desce
     places = torch.where(found, numbers, 0).sum(-1)
     values = last.gather(-1, places).to(x.dtype)
     return values.movedim(-1, axis).contiguous(), places.movedim(-1, axis).contiguous()
+
+
+def _check(name: str, x: torch.Tensor) -> None:
+    """Checks that the last axis can be sorted.
+
+    Raises:
+        ImportRefused: it is too long, or there are too many elements.
+    """
+    if x.shape[-1] > _LONGEST:
+        raise ImportRefused(f"{name}: an axis of {x.shape[-1]} elements; up to {_LONGEST} are supported")
+    check_comparisons(name, x.numel(), x.shape[-1])
 
 
 def _extent(x: torch.Tensor, dim: int) -> int:
@@ -111,9 +120,24 @@ def median(x: torch.Tensor) -> torch.Tensor:
     return median_along(x.reshape(-1), 0)[0]
 
 
-def nanmedian_along(x: torch.Tensor, dim: int = -1, keepdim: bool = False) -> object:
-    """`aten.nanmedian.dim` of integers, which have no NaN; the place of floats depends on how many are known."""
-    return NotImplemented if x.is_floating_point() else median_along(x, dim, keepdim)
+def nanmedian_along(x: torch.Tensor, dim: int = -1, keepdim: bool = False) -> _Pair:
+    """`aten.nanmedian.dim`: the lower of two middle elements of those that are known."""
+    if not x.is_floating_point() or x.dim() == 0:
+        return median_along(x, dim, keepdim)
+    axis = axis_of(x, dim)
+    last = x.movedim(axis, -1)
+    _check("nanmedian", last)
+    middle = (((last == last).to(torch.int64).sum(-1, keepdim=True) - 1).clamp(min=0)) // 2
+    found = _ranks(last, False) == middle
+    place = torch.where(found, torch.arange(last.shape[-1], device=x.device), 0).sum(-1, keepdim=True)
+    value = last.gather(-1, place).movedim(-1, axis)
+    place = place.movedim(-1, axis)
+    return (value, place) if keepdim else (value.squeeze(axis), place.squeeze(axis))
+
+
+def nanmedian(x: torch.Tensor) -> torch.Tensor:
+    """`aten.nanmedian`: of all elements that are known."""
+    return nanmedian_along(x.reshape(-1), 0)[0]
 
 
 def _one(name: str, x: torch.Tensor, dim: int, rank: int, keepdim: bool) -> _Pair:
@@ -133,5 +157,6 @@ DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten.kthvalue.default: kthvalue,
     _aten.median.default: median,
     _aten.median.dim: median_along,
+    _aten.nanmedian.default: nanmedian,
     _aten.nanmedian.dim: nanmedian_along,
 }
