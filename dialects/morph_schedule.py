@@ -15,6 +15,7 @@ from loopmorph.passes.diagnostics import file_location, illegal, one_line
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
 from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.registry import did_you_mean
+from loopmorph.passes.text.nesting import MOST_LEVELS, too_deep
 from loopmorph.passes.transformation import Transformation
 
 ENTRY_POINT = "__transform_main"
@@ -55,6 +56,8 @@ def parse_schedule(text: str, context: ir.Context) -> ir.Module:
         ArgumentError: the text is not a valid schedule; names line and column.
     """
     load(context)
+    if too_deep(text) is not None:
+        raise ArgumentError("schedule", f"it nests deeper than {MOST_LEVELS} levels")
     try:
         schedule = ir.Module.parse(text, context=context)
     except ir.MLIRError as error:

@@ -12,8 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from torch_mlir import ir
 
+from loopmorph.passes.errors import IllegalTransform
+
 # More dimensions than any expression has: a map says how many there are, and counting them would take longer.
 _WIDE = 1 << 16
+
+
+class SymbolRefused(IllegalTransform, TypeError):
+    """An access map with a symbol, which the analyses do not look into."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +163,14 @@ def isl_text(expr: ir.AffineExpr, names: Sequence[str]) -> str:
 
 
 def downcast(expr: ir.AffineExpr) -> ir.AffineExpr:
-    """The expression as the subclass of `ir.AffineExpr` that it is (the bindings often hand out another class)."""
+    """The expression as the subclass of `ir.AffineExpr` that it is (the bindings often hand out another class).
+
+    Raises:
+        SymbolRefused: it is a symbol.
+    """
     expr = expr.maybe_downcast()
     if type(expr) is ir.AffineSymbolExpr:
-        raise TypeError(f"symbols are not supported in access maps: {expr}")
+        raise SymbolRefused(f"index '{expr}'", "symbols are not supported in access maps; only iterators are")
     return expr
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from torch_mlir import ir
 
 from loopmorph.passes.errors import DataError
+from loopmorph.passes.input_check import check_input
+from loopmorph.passes.text.nesting import MOST_LEVELS, too_deep
 
 STDIN = "-"
 
@@ -59,11 +61,19 @@ def parse(part: Part, context: ir.Context) -> ir.Module:
 
     Raises:
         ir.MLIRError: the text is not valid MLIR; the locations in the diagnostics still name the file `-`.
+        DataError: it nests deeper than MLIR can parse.
+        IllegalTransform: it is no module that the passes can rely on (see `check_input`).
     """
+    offset = too_deep(part.text)
+    if offset is not None:
+        line, column = part.text.count("\n", 0, offset) + 1, offset - part.text.rfind("\n", 0, offset)
+        raise DataError(f"{part.source}:{line}:{column}: nests deeper than {MOST_LEVELS} levels")
     module = ir.Module.parse(part.text, context=context)
     if part.source != STDIN:
         with context:
             module.operation.walk(lambda op: _relocate(op, part.source), ir.WalkOrder.PRE_ORDER)
+    with context:
+        check_input(module)
     return module
 
 

@@ -13,7 +13,8 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.registry import did_you_mean
 from loopmorph.passes.text.pipeline_text import OptionSyntax, Syntax, complaint, parse_options
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")  # longer than any that is accepted; Python converts no endless ones
+_SHOWN = 60  # characters of a value in a message
 _TYPE_WORDS: dict[Any, str] = {
     int: "integer",
     str: "name",
@@ -87,10 +88,14 @@ def _unknown_option(cls: type[Pass], key: str) -> str:
 def _read(cls: type[Pass], kind: type, text: str, option: OptionSyntax) -> OptionValue:
     value = _convert(kind, option.items)
     if value is None:
-        got = "nothing" if option.items is None else f"'{','.join(option.items)}'"
+        got = "nothing" if option.items is None else f"'{_shortened(','.join(option.items))}'"
         message = f"option '{option.key}' of {cls.name} expects {_EXPECTED[kind]}, got {got}"
         raise complaint(text, option.value_offset, message)
     return value
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _convert(kind: type, items: Sequence[str] | None) -> OptionValue | None:

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 
 from loopmorph.passes.errors import ArgumentError
 
+_MOST_LEVELS = 64
+_LONGEST_LINE = 200  # characters that a message shows
 _NAME = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)*")
 _KEY = re.compile(r"[A-Za-z_][\w-]*")
 _BARE_ITEM = re.compile(r"[^\s,={}'\"]*")
@@ -57,8 +59,11 @@ def complaint(text: str, offset: int, message: str) -> ArgumentError:
     """An error about the pipeline `text`, which shows the line concerned and a caret under the culprit."""
     start = text.rfind("\n", 0, offset) + 1
     end = text.find("\n", offset)
-    line = text[start : len(text) if end < 0 else end]
-    return ArgumentError("pipeline", f"{message}\n  {line}\n  {' ' * (offset - start)}^")
+    line, column = text[start : len(text) if end < 0 else end], offset - start
+    if len(line) > _LONGEST_LINE:
+        first = max(0, column - _LONGEST_LINE // 2)
+        line, column = f"...{line[first : first + _LONGEST_LINE]}...", column - first + 3
+    return ArgumentError("pipeline", f"{message}\n  {line}\n  {' ' * column}^")
 
 
 def parse_syntax(text: str) -> tuple[Syntax, ...]:
@@ -97,6 +102,7 @@ class _Reader:
         self.text = text
         self.offset = offset
         self.end = len(text) if end is None else end
+        self._depth = 0  # of parentheses
 
     def peek(self) -> str:
         """The next character that is not blank, or the empty string at the end."""
@@ -142,8 +148,12 @@ class _Reader:
 
     def _nested(self, name: str, offset: int) -> Syntax:
         opening = self.offset
+        if self._depth == _MOST_LEVELS:
+            raise complaint(self.text, opening, f"nests deeper than {_MOST_LEVELS} levels")
         self.offset += 1
+        self._depth += 1
         children = self.pipeline()
+        self._depth -= 1
         if self.peek() == "":
             raise complaint(self.text, opening, "unbalanced '('")
         if self.peek() != ")":
