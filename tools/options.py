@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-SEEDS = click.IntRange(min=0, max=2**63 - 1)  # what random generators take
+SEEDS = click.IntRange(min=-(2**63), max=2**63 - 1)  # what random generators take
 
 trust_option = click.option(
     "--trust", is_flag=True, help="Let a .pt2 run the code that it holds; without, one that holds some is refused."

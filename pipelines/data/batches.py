@@ -18,6 +18,7 @@ from PIL import Image
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.data.safe_pickle import load_batch_pickle
 from loopmorph.pipelines.support.archives import TooLarge, check_unpacked
+from loopmorph.pipelines.support.numbers import check_seed, check_size
 
 # Per-channel mean and standard deviation of CIFAR-10's training images on the [0, 1] scale.
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
@@ -83,11 +84,12 @@ def load_batch(
         The batch, on the CPU.
 
     Raises:
-        ArgumentError: `count`, `shape` or `classes` is not positive.
+        ArgumentError: `count`, `shape` or `classes` is not positive, or a batch of them is too large.
         DataError: a path that is missing, damaged, of another format or unsafe to read, has wrong shapes, types or
             labels, or holds fewer than `count` images. The message begins with the file's name.
     """
     _check_arguments(count, shape, classes)
+    check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     if path is None:
         images = torch.randn((count, *shape), generator=generator)
@@ -108,6 +110,7 @@ def load_targets(path: str | Path | None, *, count: int, shape: tuple[int, int, 
         ArgumentError, DataError: as `load_batch`; but any label will do.
     """
     _check_arguments(count, shape, 1)
+    check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     if path is None:
         images = torch.randn((count, *shape), generator=generator)
@@ -134,6 +137,7 @@ def _check_arguments(count: int, shape: tuple[int, int, int], classes: int) -> N
         raise ArgumentError("classes", f"{classes} classes were given; at least 1 is needed")
     if len(shape) != 3 or min(shape) < 1:
         raise ArgumentError("shape", f"{tuple(shape)} is not a (channels, height, width) of positive numbers")
+    check_size("count", (count, *shape), "a batch")
 
 
 def _check_labels(pool: _Pool, classes: int) -> None:

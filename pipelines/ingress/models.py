@@ -22,6 +22,7 @@ from loopmorph.pipelines.ingress.exported_graph import Untrusted
 from loopmorph.pipelines.ingress.restored import describe_restored, restore
 from loopmorph.pipelines.support.archives import TooLarge
 from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.numbers import check_seed, check_size
 from loopmorph.pipelines.zoo import ZOO
 
 FORMS = "a zoo name, package.module:factory, or a path that ends in .pt2"
@@ -68,8 +69,9 @@ def resolve_model(text: str, *, seed: int = 0, trust: bool = False) -> LoadedMod
 
     Raises:
         ArgumentError: the name is not known, the module, attribute or file is missing, or what they hold cannot be
-            used; the message says which.
+            used; the message says which. A seed of more than 64 bits.
     """
+    check_seed(seed)
     if text in ZOO:
         return _from_zoo(text, seed)
     if text.endswith(".pt2"):
@@ -197,6 +199,7 @@ def _checked_shape(text: str, shape: Any) -> tuple[int, ...]:
         )
     if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ArgumentError("model", f"'{text}': input_shape is {shape!r}; (C, H, W) of positive numbers is expected")
+    check_size("model", (1, *shape), f"'{text}': an input")
     return tuple(shape)
 
 

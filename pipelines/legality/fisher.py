@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map_only
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.exported_block import ExportedBlock
 from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.training.task import Loss, checked_loss
 
 
@@ -108,6 +109,7 @@ def fisher_potential(
     _check_images(images)
     if loss is None:
         _check_labels(images, labels)
+    check_seed(seed)
     if repeats < 1:
         raise ArgumentError("repeats", f"{repeats} repeats were asked for; at least 1 is needed")
     place = _resolve_device(device)

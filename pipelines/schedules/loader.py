@@ -29,7 +29,7 @@ Value = int | str
 _FOLDER = Path(__file__).resolve().parent
 _BODY = "\nmodule"
 _PARAMETER = re.compile(r"// \$(?P<name>\w+): (?P<kind>int|name)(?: = (?P<default>\S+))?\s+(?P<meaning>\S.*)")
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")  # Python converts no endless ones
 _EXPECTED = {"int": "an integer", "name": "a name"}
 
 
@@ -155,4 +155,4 @@ def _spelled(schedule: Schedule, parameter: Parameter, value: Value) -> str:
     if parameter.kind == "int" and _INTEGER.fullmatch(text):
         return str(int(text))
     wanted = f"expected {_EXPECTED[parameter.kind]} ({parameter.meaning})"
-    raise ArgumentError(parameter.name, f"schedule '{schedule.name}': {wanted}, got {value!r}")
+    raise ArgumentError(parameter.name, f"schedule '{schedule.name}': {wanted}, got {repr(value)[:80]}")

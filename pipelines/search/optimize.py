@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from loopmorph.dialects.morph import schedule_text
-from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
+from loopmorph.passes.errors import LoopmorphWarning
 from loopmorph.passes.target.detect import native_target, resolve_target
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.executable import Executable
@@ -45,6 +45,7 @@ from loopmorph.pipelines.search.study import Study, StudyFile
 from loopmorph.pipelines.search.summary import Asked, Found, counts, layer_reports, summarise
 from loopmorph.pipelines.store.cache_file import measurement_key
 from loopmorph.pipelines.support.interrupts import noted_interrupts
+from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.task import CROSS_ENTROPY, Loss, loss_name, make_task
 from loopmorph.pipelines.tuning.choice_cache import ChoiceCache
@@ -169,6 +170,7 @@ def optimize(
     chosen = settings or SearchSettings()
     chosen.check()
     _check_counts(candidates=candidates)
+    check_seed(seed)
     check_threads(threads)
     check_numbers(model, example_inputs)
     function = resolve_function("loss", loss) if isinstance(loss, str) else loss
@@ -285,5 +287,4 @@ def _tuned(
 
 def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ArgumentError(name, f"expected an integer of at least 1, got {value!r}")
+        check_count(name, value)

@@ -17,6 +17,7 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.batches import Batch, load_batch, load_targets
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.numbers import check_size
 
 Loss = Callable[[Any, Any], torch.Tensor]  # outputs and targets -> the mean over the batch
 CROSS_ENTROPY = "cross-entropy"
@@ -159,6 +160,8 @@ def make_task(network: Network, data: str | Path | Batch | None, count: int, see
         ArgumentError: the network takes other than one image; without a loss, it gives no logits.
         DataError: the data cannot be read.
     """
+    if not isinstance(data, Batch):
+        check_size("batch_size", (count, *_image_shape(network)), "a minibatch")
     if loss is None:
         return classification(network, data, count, seed)
     if not callable(loss):
