@@ -118,13 +118,15 @@ def eager(model: nn.Module, batch: Batch) -> Result:
     return _call(copy.deepcopy(model), batch)
 
 
-def _call(run: Any, batch: Batch, state: nn.Module | None = None) -> Result:
+def _call(run: Any, batch: Batch, network: nn.Module | None = None) -> Result:
+    """Calls what may belong to a network."""
     own = tuple(t.clone() for t in batch)
     torch.manual_seed(0)
     with torch.no_grad():
         value = run(*own)
-    owner = state if state is not None else run
-    return Result(value, own, dict(owner.state_dict()) if isinstance(owner, nn.Module) else {})
+    owner = run if network is None else network
+    state = owner.state_dict() if isinstance(owner, nn.Module) else {}
+    return Result(value, own, {name: tensor.clone() for name, tensor in state.items()})
 
 
 def _through_compile(model: nn.Module, trials: Sequence[Trial], name: str) -> Finding:
@@ -171,8 +173,19 @@ def _dynamo(model: nn.Module, trials: Sequence[Trial], backend: Any) -> tuple[li
     with warnings.catch_warnings(record=True) as caught, torch.no_grad():
         warnings.simplefilter("always")
         run = torch.compile(model, backend=backend)
-        results = [_call(run, trial.probe.tensors, model) for trial in trials]
+        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        results = []
+        for trial in trials:
+            _restore(model, start)
+            results.append(_call(run, trial.probe.tensors, model))
     return results, [str(w.message) for w in caught if issubclass(w.category, FallbackWarning)]
+
+
+def _restore(model: nn.Module, start: dict[str, torch.Tensor]) -> None:
+    """Undoes what a call changed in the network's tensors, in place; leaves alone what it did not change."""
+    for name, tensor in model.state_dict().items():
+        if difference(tensor, start[name]):
+            tensor.copy_(start[name])
 
 
 def _dynamo_failure(model: nn.Module, trials: Sequence[Trial], error: Exception) -> Finding:
