@@ -45,8 +45,8 @@ def _reason(node: fx.Node) -> str | None:
 def export_refusal(error: Exception) -> ImportRefused:
     """What `torch.export` raised, as one line; the exception types there are no fixed set."""
     text = _first_line(error)
-    place = _user_frame(error)
-    return ImportRefused(f"torch.export refuses the model{place}: {text}. {ADVICE}")
+    place, operator = _user_frame(error), _running_operator(error)
+    return ImportRefused(f"torch.export refuses the model{place}: {operator}{text}. {ADVICE}")
 
 
 def import_refusal(error: Exception, graph: fx.Graph) -> ImportRefused:
@@ -101,6 +101,18 @@ def _user_frame(error: Exception) -> str:
         file = trace.tb_frame.f_code.co_filename
         if "-packages/" not in file and trace.tb_frame.f_code.co_name == "forward":
             found = f" ({file}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return found
+
+
+def _running_operator(error: Exception) -> str:
+    """`operator 'x' of module 'y' (file:line): ` where a node of the exported graph was being run again."""
+    found = ""
+    trace = error.__traceback__
+    while trace is not None:
+        node = trace.tb_frame.f_locals.get("n") if trace.tb_frame.f_code.co_name == "run_node" else None
+        if isinstance(node, fx.Node) and node.op == "call_function":
+            found = f"{operator_at(node)}: "
         trace = trace.tb_next
     return found
 
