@@ -24,6 +24,7 @@ from loopmorph.pipelines.support.numbers import check_seed, check_size
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2470, 0.2435, 0.2616)
 
+_LEAST_DEVIATION = 1e-6  # of a channel that is more than constant
 _CIFAR_FOLDER = "cifar-10-batches-py"
 _CIFAR_BATCH = "data_batch_[1-5]"
 _IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -291,5 +292,6 @@ def _normalise(images: torch.Tensor, pool: _Pool) -> torch.Tensor:
         mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in pool.statistics)
     else:
         mean = images.mean(dim=(0, 2, 3), keepdim=True)
-        std = images.std(dim=(0, 2, 3), keepdim=True, unbiased=False).clamp_min(1e-6)  # a constant channel becomes 0
+        std = images.std(dim=(0, 2, 3), keepdim=True, unbiased=False)
+        std = std.where(std >= _LEAST_DEVIATION, torch.inf)  # a constant channel becomes 0, not its rounding errors
     return (images - mean) / std

@@ -213,7 +213,8 @@ def _trainable_copy(model: nn.Module) -> nn.Module:
     if _has_fixed_mode(model):
         # Its train() may even succeed, but the operators carry the mode of the export.
         raise ArgumentError(
-            "model", "the graph of an exported program has no train mode; measure the nn.Module that it came from"
+            "model",
+            "the graph of an exported program has no train mode; measure the nn.Module that it came from",
         )
     twin = copy.deepcopy(model)
     for module in twin.modules():

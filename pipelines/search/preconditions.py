@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import fx, nn
+from torch.nn.parameter import is_lazy
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.pipelines.ingress.exported_block import ExportedBlock
@@ -21,18 +22,22 @@ def check_numbers(model: nn.Module, example_inputs: Sequence[torch.Tensor]) -> N
     """Refuses what is not computed in float32, and weights that are no numbers.
 
     Raises:
-        ArgumentError: a parameter, buffer or input of another floating-point type; a parameter that holds NaN or
-            infinities, or a buffer that holds NaN.
+        ArgumentError: no module; a parameter, buffer or input of another floating-point type; one that has no values
+            yet; a parameter that holds NaN or infinities, or a buffer that holds NaN.
     """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError("model", f"a {type(model).__name__} was given; an nn.Module is expected")
     named: list[tuple[str, str, torch.Tensor]] = [("parameter", *each) for each in model.named_parameters()]
     named += [("buffer", *each) for each in model.named_buffers()]
     for kind, name, tensor in named:
+        if is_lazy(tensor) or tensor.is_meta:
+            raise ArgumentError("model", f"its {kind} '{name}' has no values yet")
         _check_type("model", f"its {kind} '{name}'", tensor, "model.float()")
         if tensor.is_floating_point() and bool(tensor.isnan().any()):
             raise ArgumentError("model", f"its {kind} '{name}' holds NaN")
         if kind == "parameter" and tensor.is_floating_point() and bool(tensor.isinf().any()):
             raise ArgumentError("model", f"its parameter '{name}' holds infinities")
-    for position, tensor in enumerate(example_inputs):
+    for position, tensor in enumerate(example_inputs if isinstance(example_inputs, tuple) else ()):
         if isinstance(tensor, torch.Tensor):
             _check_type("example_inputs", f"input {position}", tensor, "x.float()")
 

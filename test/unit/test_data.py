@@ -250,6 +250,14 @@ def test_broken_npz(tmp_path: Path, content: bytes) -> None:
         load(file)
 
 
+def test_constant_channels_become_zero(tmp_path: Path) -> None:
+    images = np.full((6, 30, 30, 3), 77, np.uint8)
+    images[..., 0] = np.arange(30)
+    np.savez(tmp_path / "flat.npz", images=images, labels=np.arange(6))
+    found = load(tmp_path / "flat.npz").images  # resized, which rounds
+    assert not found[:, 1:].any() and found[:, 0].std() == pytest.approx(1, abs=1e-3)
+
+
 def test_npz_that_unpacks_to_too_much(tmp_path: Path) -> None:
     path = write_bomb(tmp_path / "images.npz", "images.npy")
     with pytest.raises(DataError, match=r"images\.npz: refused: it unpacks to 3\.0 GiB; at most 2\.0 GiB are read"):

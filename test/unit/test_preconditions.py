@@ -40,6 +40,9 @@ def with_buffer(value: torch.Tensor) -> nn.Module:
         (lambda: filled("linear.bias", float("nan")), "its parameter 'linear.bias' holds NaN"),
         (lambda: filled("block2.conv1.weight", -float("inf")), "its parameter 'block2.conv1.weight' holds infinities"),
         (lambda: with_buffer(torch.tensor([0.0, float("nan")])), "its buffer 'block1.mask' holds NaN"),
+        (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "its parameter '0.weight' has no values yet"),
+        (lambda: Residual().to("meta"), "its parameter 'conv1.weight' has no values yet"),
+        (lambda: "resnet18", "a str was given; an nn.Module is expected"),
     ],
 )
 def test_numbers_that_a_search_does_not_take(make: Callable[[], nn.Module], message: str) -> None:

@@ -31,7 +31,9 @@ func.func @main(%w: memref<8xf32> {morph.param = "w"}, %x: memref<8xf32> {morph.
 }
 """
 # Stores far outside of the memref: nothing checks the indices of compiled code.
-SEGFAULT = DOUBLE.replace("affine.store %2, %y[%i]", "affine.store %2, %y[%i * 100000000000 + 100000000000]")
+SEGFAULT = DOUBLE.replace(
+    "affine.store %2, %y[%i]", "%far = arith.constant 100000000000 : index\n memref.store %2, %y[%far]"
+)
 # 2 ** 60 iterations, each of which depends on the one before.
 ENDLESS = """
 func.func @main(%x: memref<1xf32> {morph.input = 0}, %y: memref<1xf32> {morph.output = 0}) {
