@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import ImportRefused
 
 # Iterator names of the named operations, by dimension of their indexing maps.
 NAMED_ITERATORS = {
+    "linalg.conv_1d_ncw_fcw": ("n", "co", "ow", "ci", "kw"),
+    "linalg.conv_3d_ncdhw_fcdhw": ("n", "co", "od", "oh", "ow", "ci", "kd", "kh", "kw"),
+    "linalg.depthwise_conv_1d_ncw_cw": ("n", "ow", "c", "kw"),
     "linalg.conv_2d_nchw_fchw": ("n", "co", "oh", "ow", "ci", "kh", "kw"),
     "linalg.conv_2d_ngchw_gfchw": ("n", "g", "co", "oh", "ow", "ci", "kh", "kw"),
     "linalg.depthwise_conv_2d_nchw_chw": ("n", "oh", "ow", "c", "kh", "kw"),
@@ -21,13 +25,40 @@ NAMED_ITERATORS = {
     "linalg.batch_matmul": ("b", "n", "co", "ci"),
 }
 # Iterator names of everything else, by the number of iterators.
-ITERATORS_BY_RANK = {0: (), 1: ("c",), 2: ("n", "c"), 3: ("n", "c", "w"), 4: ("n", "c", "h", "w")}
+ITERATORS_BY_RANK = {
+    0: (),
+    1: ("c",),
+    2: ("n", "c"),
+    3: ("n", "c", "w"),
+    4: ("n", "c", "h", "w"),
+    5: ("n", "c", "d", "h", "w"),
+}
+# A grouped convolution over three axes has no name in linalg: batch, groups, channels of one, the axes, reductions.
+_GROUPED_3D = ("n", "g", "co", "od", "oh", "ow", "ci", "kd", "kh", "kw")
 
 
 def describe(op: ir.Operation) -> str:
     """An operation for an error message: its name, its layer, its location."""
     layer = marks.get_text(op, marks.LAYER)
     return f"{op.name}{f' of layer {layer}' if layer else ''} ({location_text(op.location)})"
+
+
+def iterator_names(op: ir.Operation) -> tuple[str, ...]:
+    """Iterator names of a convolution, a pool or a product of matrices; none for another operation."""
+    if op.name == "linalg.generic" and len(op.operands) == 3 and _is_grouped_3d(op):
+        return _GROUPED_3D
+    return NAMED_ITERATORS.get(op.name, ())
+
+
+def _is_grouped_3d(op: ir.Operation) -> bool:
+    input_, weight, output = (
+        [sorted(used_dims(e)) for e in ir.AffineMapAttr(m).value.results] for m in op.attributes["indexing_maps"]
+    )
+    return (
+        input_ == [[0], [1], [6], [3, 7], [4, 8], [5, 9]]
+        and weight in ([[1], [2], [6], [7], [8], [9]], [[2], [1], [6], [7], [8], [9]])
+        and output == [[0], [1], [2], [3], [4], [5]]
+    )
 
 
 def indexing_maps(op: ir.Operation) -> list[ir.AffineMap]:

@@ -16,12 +16,12 @@ from loopmorph.passes.errors import ImportRefused
 from loopmorph.passes.ingress.element_access import load_element
 from loopmorph.passes.ingress.linalg_operations import (
     ITERATORS_BY_RANK,
-    NAMED_ITERATORS,
     describe,
     indexing_maps,
     is_tensor,
     is_used,
     iteration_extents,
+    iterator_names,
     loop_order,
     memref_type,
     replacing,
@@ -153,7 +153,7 @@ class _FunctionLowering:
         outputs = [v for v in op.operands if is_tensor(v.type)][-len(op.results) :]
         operands = list(op.operands)
         extents = iteration_extents(op, maps, operands)
-        names = NAMED_ITERATORS.get(op.name) or ITERATORS_BY_RANK.get(len(extents))
+        names = iterator_names(op) or ITERATORS_BY_RANK.get(len(extents))
         names = names or tuple(f"i{d}" for d in range(len(extents)))
         block = op.regions[0].blocks[0]
         sources: list[TensorValue | ir.Value] = []
@@ -229,7 +229,7 @@ class _FunctionLowering:
         if len(users) == 1 and users[0].name == "func.return":
             return identity_view(self.returned[list(users[0].operands).index(result)])
         type_ = ir.RankedTensorType(result.type)
-        grouped = "g" in NAMED_ITERATORS.get(result.owner.name, ())
+        grouped = "g" in iterator_names(result.owner)
         if grouped and len(users) == 1 and users[0].name == "tensor.collapse_shape":
             collapsed = users[0].results[0]
             exprs = expand_exprs(reassociation(users[0]), type_.shape)

@@ -10,6 +10,7 @@ from torch._ops import OpOverload
 
 from loopmorph.pipelines.ingress.decompositions import (
     adaptive_pooling,
+    convolution,
     indexing,
     normalisation,
     padding,
@@ -27,6 +28,7 @@ Decomposition: TypeAlias = Callable[..., Any]
 
 _FAMILIES = (
     adaptive_pooling,
+    convolution,
     indexing,
     normalisation,
     padding,
