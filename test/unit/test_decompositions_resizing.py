@@ -12,7 +12,7 @@ from decomposed import assert_compiles, assert_decomposes, assert_same
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loopmorph.pipelines.ingress.decompositions.resizing import DECOMPOSITIONS
+from loopmorph.pipelines.ingress.decompositions import nearest, resizing
 
 aten = torch.ops.aten
 NEAREST = ["upsample_nearest", "_upsample_nearest_exact"]
@@ -20,7 +20,7 @@ LINEAR = [("linear", 1), ("bilinear", 2), ("trilinear", 3), ("bicubic", 2)]
 
 
 def rule(name: str) -> Callable[..., Any]:
-    return DECOMPOSITIONS[getattr(aten, name).vec]
+    return {**nearest.DECOMPOSITIONS, **resizing.DECOMPOSITIONS}[getattr(aten, name).vec]
 
 
 def numbered(rank: int, extent: int, dtype: torch.dtype) -> torch.Tensor:
@@ -137,6 +137,6 @@ def test_the_exporter_uses_the_rules(name: str) -> None:
     assert not {each for each in names if "upsample" in each}
 
 
-@pytest.mark.parametrize("name", ["nearest, doubled", "nearest", "bilinear, doubled", "bilinear", "bicubic"])
+@pytest.mark.parametrize("name", ["nearest, doubled", "nearest", "bilinear", "bicubic", "antialiased"])
 def test_compiled(name: str) -> None:
     assert_compiles(EXPORTED[name], torch.randn(1, 2, 7, 7))

@@ -21,7 +21,7 @@ def constant_pad(x: torch.Tensor, pad: Sequence[int], value: float = 0) -> objec
     return _aten.constant_pad_nd.default(x, rest, value) if any(rest) else x.clone()
 
 
-def pad_by_edge(x: torch.Tensor, axis: int, before: int, after: int) -> torch.Tensor:
+def _repeated(x: torch.Tensor, axis: int, before: int, after: int) -> torch.Tensor:
     """The first and the last element along `axis` repeated."""
     extent = x.shape[axis]
     return _join(
@@ -102,8 +102,8 @@ DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten.reflection_pad1d.default: _padding(_mirror),
     _aten.reflection_pad2d.default: _padding(_mirror),
     _aten.reflection_pad3d.default: _padding(_mirror),
-    _aten.replication_pad1d.default: _padding(pad_by_edge),
-    _aten.replication_pad2d.default: _padding(pad_by_edge),
-    _aten.replication_pad3d.default: _padding(pad_by_edge),
+    _aten.replication_pad1d.default: _padding(_repeated),
+    _aten.replication_pad2d.default: _padding(_repeated),
+    _aten.replication_pad3d.default: _padding(_repeated),
     _aten._pad_circular.default: circular_pad,
 }
