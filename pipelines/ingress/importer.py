@@ -26,6 +26,7 @@ from loopmorph.passes.errors import ArgumentError, ImportRefused
 from loopmorph.pipelines.ingress.constants import lift_constants
 from loopmorph.pipelines.ingress.containers import register_containers
 from loopmorph.pipelines.ingress.core_graph import core_graph
+from loopmorph.pipelines.ingress.culprit import node_without_lowering
 from loopmorph.pipelines.ingress.decompositions import decomposition_table
 from loopmorph.pipelines.ingress.empty_tensors import refuse_empty_operands, without_empty_values
 from loopmorph.pipelines.ingress.import_cache import KeptImport, find_import, import_key, keep_import
@@ -159,7 +160,9 @@ def _lower(
             try:
                 PassManager.parse(pipeline).run(module.operation)
             except ir.MLIRError as error:
-                raise lowering_refusal(error, graph) from error
+                raise lowering_refusal(
+                    error, graph, lambda: node_without_lowering(graph, _TO_LINALG, context)
+                ) from error
         _mark_operations(module)
     return module
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -58,12 +58,21 @@ def import_refusal(error: Exception, graph: fx.Graph) -> ImportRefused:
     return ImportRefused(f"torch-mlir cannot import the model: {text}. {ADVICE}")
 
 
-def lowering_refusal(error: ir.MLIRError, graph: fx.Graph) -> ImportRefused:
-    """What a pass of torch-mlir reported, with the operator of the graph that it is about."""
+def lowering_refusal(error: ir.MLIRError, graph: fx.Graph, find_culprit: Callable[[], fx.Node | None]) -> ImportRefused:
+    """What a pass of torch-mlir reported, with the operator of the graph that it is about.
+
+    Args:
+        error: what the pass raised.
+        graph: what was lowered.
+        find_culprit: looks for the operator, where the report is about a constant or the like.
+    """
     diagnostics = list(error.error_diagnostics)
     text = _short(diagnostics[0].message if diagnostics else str(error))
     node = _node_of(diagnostics[0].location, graph) if diagnostics else None
-    if node is not None and "torch.operator" in text:
+    about_constant = re.search(r"'torch\.(constant|vtensor|prim)", text) is not None
+    if node is None or about_constant:
+        node = find_culprit() or node
+    if node is not None and (about_constant or "torch.operator" in text):
         text = "it has no lowering"
     operator = f"{operator_at(node)}: " if node is not None else ""
     place = "" if node is not None or not diagnostics else _file_text(diagnostics[0].location)
