@@ -7,10 +7,12 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from loopmorph.pipelines.bench.direct_code import with_algorithm
 from loopmorph.pipelines.codegen.executable import Executable
@@ -130,6 +132,6 @@ def missing(peer: str) -> str | None:
     return f"{' and '.join(absent)} not installed: pip install 'loopmorph[peers]'"
 
 
-def _arrays(result: torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor]) -> tuple[np.ndarray, ...]:
-    tensors = result if isinstance(result, tuple | list) else (result,)
-    return tuple(tensor.numpy() for tensor in tensors)
+def _arrays(result: Any) -> tuple[np.ndarray, ...]:
+    """The tensors in whatever a model returns."""
+    return tuple(leaf.numpy() for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor))

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.bench import contenders
 from loopmorph.pipelines.bench.bench import bench
 from loopmorph.pipelines.bench.bench_worker import randomise_statistics
 from loopmorph.pipelines.bench.contenders import missing
@@ -208,6 +209,11 @@ def test_statistics_depend_on_the_seed_alone() -> None:
     assert torch.equal(first.running_var, second.running_var)
     assert not torch.equal(first.running_var, other.running_var)
     assert not torch.equal(first.weight, torch.ones(4))
+
+
+def test_outputs_in_any_structure_are_compared() -> None:
+    tensors = contenders._arrays({"logits": torch.ones(2), "others": (torch.zeros(1), None, 3)})
+    assert [array.tolist() for array in tensors] == [[1.0, 1.0], [0.0]]
 
 
 def test_relative_error() -> None:
