@@ -14,7 +14,11 @@ from torch._ops import HigherOrderOperator, OpOverload
 
 from loopmorph.pipelines.support.archives import MAX_UNPACKED
 
-_NAMESPACES = ("aten", "prims", "higher_order")
+_NAMESPACES = ("aten", "prims")
+_HIGHER_ORDER = re.compile(
+    "wrap_with_(set_grad_enabled|autocast)|cond|while_loop|map_impl|scan|associative_scan|auto_functionalized(_v2)?"
+)
+_MATH = re.compile("ceil|floor|trunc|sqrt|pow|exp|log(2|10)?|a?(sin|cos|tan)h?|atan2")
 _PYTHON_OPERATORS = re.compile(
     "abs|add|and_|eq|floordiv|ge|getitem|gt|le|lt|mod|mul|ne|neg|not_|or_|pos|pow|sub|truediv|xor"
 )
@@ -110,8 +114,8 @@ def _check_operator(target: str) -> None:
     if module == "_operator":
         good = len(names) == 1 and _PYTHON_OPERATORS.fullmatch(names[0]) is not None
     elif module == "math":
-        good = len(names) == 1 and not names[0].startswith("_") and callable(getattr(math, names[0], None))
-    elif module == "torch" and names[:1] == ["ops"] and len(names) in (3, 4) and names[1] in _NAMESPACES:
+        good = len(names) == 1 and _MATH.fullmatch(names[0]) is not None
+    elif module == "torch" and _is_operator_name(names):
         found: Any = torch
         for name in names:
             found = getattr(found, name, None)
@@ -120,6 +124,13 @@ def _check_operator(target: str) -> None:
         good = target in ("torch.sym_int", "torch.sym_float", "torch.sym_max", "torch.sym_min", "torch.sym_not")
     if not good:
         raise Untrusted(f"it calls '{target[:80]}', which is not an operator of PyTorch")
+
+
+def _is_operator_name(names: list[str]) -> bool:
+    """`ops.aten.relu.default`, or `ops.higher_order.cond`."""
+    if names[:2] == ["ops", "higher_order"]:
+        return len(names) == 3 and _HIGHER_ORDER.fullmatch(names[2]) is not None
+    return names[:1] == ["ops"] and len(names) in (3, 4) and names[1] in _NAMESPACES
 
 
 def _opens_files(found: OpOverload | HigherOrderOperator) -> bool:

@@ -7,6 +7,7 @@ blocks an `ExportedBlock` each, which can be copied, pickled, trained and rewrit
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,8 @@ def restore(exported: torch.export.ExportedProgram) -> nn.Module | None:
     It computes what the program does; that is tried on the example inputs.
     """
     try:
-        with quiet_torch():
+        with quiet_torch(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's own deprecations, when it copies what it has exported
             unflattened = torch.export.unflatten(exported)
             model = _block(unflattened, unflattened.module_call_graph[0].signature).eval()
             # A module that runs twice, in two ways, is two modules there.

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from loopmorph.pipelines.search.verdict import Verdict
+
+
+def _finite(content: Any) -> Any:
+    """The content with null where JSON has no number."""
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @dataclass(frozen=True)
@@ -105,10 +116,10 @@ class Report:
     padded_channels: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """The report as indented JSON."""
+        """The report as indented JSON; what is no finite number is null."""
         content = dataclasses.asdict(self)
         del content["scores"]
-        return json.dumps({**content, **self._flat_scores()}, indent=1) + "\n"
+        return json.dumps(_finite({**content, **self._flat_scores()}), indent=1) + "\n"
 
     def __getattr__(self, name: str) -> float | int | None:
         scores = self._flat_scores() if "scores" in vars(self) else {}

@@ -23,7 +23,7 @@ def _setting(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 
 def optimize(*arguments: str) -> int:
-    return main(["optimize", *arguments, "--candidates", "4", "--seed", "1", "--batch-size", "8"])
+    return main(["optimize", *arguments, "--candidates", "2", "--seed", "1", "--batch-size", "8"])
 
 
 def test_a_network_with_several_heads_takes_a_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,11 @@ def set_size(graph: Graph, text: str) -> None:
         (lambda g: call(g, "torch.ops.aten.from_file.default"), "it calls 'torch.ops.aten.from_file.default'"),
         (lambda g: call(g, "_operator.attrgetter"), "it calls '_operator.attrgetter'"),
         (lambda g: call(g, "#x:y"), "it calls '#x:y'"),
+        (lambda g: call(g, "math.factorial"), "it calls 'math.factorial'"),
+        (
+            lambda g: call(g, "torch.ops.higher_order.call_torchbind"),
+            "it calls 'torch.ops.higher_order.call_torchbind'",
+        ),
         (lambda g: name_node(g, "x=print(1)"), r"its name 'x=print\(1\)' is not a name"),
         (lambda g: nest_inputs(g, "collections.defaultdict", {}), "inputs or outputs hold a 'collections.defaultdict'"),
         (lambda g: nest_inputs(g, "builtins.dict", ["a, b=1"]), "have the key 'a, b=1', which is not a name"),

@@ -304,6 +304,9 @@ def test_reports_are_data_of_any_proxy() -> None:
     content = json.loads(report.to_json())
     assert (content["a_optimized"], content["b_original"], content["rejected_b"]) == (2.0, None, 3)
     assert "scores" not in content
+    overflowing = Report("m", "d", {"a": ScoreReport("A", float("nan"), float("inf"))}, 1, 1, 1, 1, ())
+    content = json.loads(overflowing.to_json(), parse_constant=pytest.fail)
+    assert content["a_original"] is content["a_optimized"] is None
 
 
 @pytest.mark.parametrize(
