@@ -36,12 +36,14 @@ from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convo
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle import surgery_layers as layers
 from loopmorph.pipelines.oracle.fast_paths import avoid_fast_paths
+from loopmorph.pipelines.oracle.module_tensors import is_torch_own, named_tensors, own_tensors
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.oracle.surgery_check import check_runs, fused_layers
 from loopmorph.pipelines.oracle.surgery_own_code import check_own_code
 from loopmorph.pipelines.oracle.surgery_views import behind_view, require_no_view
 
-_REPLACED = (nn.Conv2d, nn.Linear)
+_REPLACED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_ANY_CONVOLUTION = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def to_module(program: Network) -> nn.Module:
@@ -136,14 +138,14 @@ class _Surgery:
             self.by_layer.setdefault(nest.layer, []).append(nest)
         # Tied parameters have one name in the program; the tensor tells which.
         known = {*self.values, *self.sources.values()}
-        self.names = {id(t): name for name, t in _named_tensors(self.model) if name in known}
+        self.names = {id(t): name for name, t in named_tensors(self.model) if name in known}
         neural = [layer_of(step) for step in self.program.history if step.kind == "neural"]
         self.rewritten = frozenset(filter(None, neural))
 
     def copied(self, module: nn.Module) -> nn.Module:
         """A copy of one module of the model, whose tensors are known by their names as well."""
         twin = copy.deepcopy(module)
-        for (_, old), (_, new) in zip(_named_tensors(module), _named_tensors(twin), strict=True):
+        for (_, old), (_, new) in zip(named_tensors(module), named_tensors(twin), strict=True):
             if id(old) in self.names:
                 self.names[id(new)] = self.names[id(old)]
         return twin
@@ -151,11 +153,11 @@ class _Surgery:
     def replacement(self, path: str, module: nn.Module) -> nn.Module | None:
         """The module to put at `path`; None where the present one stays (with the program's values)."""
         new: nn.Module | None = None
-        if type(module) is nn.Conv2d or type(module) is nn.Linear:
-            new = self._contraction(path, module)
-        elif self._changed(module) and isinstance(module, _NormBase) and _is_torch_own(module):
+        if type(module) in _REPLACED:
+            new = self._contraction(path, module)  # type: ignore[arg-type]
+        elif self._changed(module) and isinstance(module, _NormBase) and is_torch_own(module):
             new = self._norm(path, module)
-        elif self._changed(module) and _is_torch_own(module):
+        elif self._changed(module) and is_torch_own(module):
             names = ", ".join(f"'{n}'" for n in self._changed(module))
             raise IllegalTransform(
                 f"layer '{path}'", f"a {type(module).__name__} cannot take the new shape of its {names}"
@@ -170,7 +172,7 @@ class _Surgery:
         """The nests of a layer as they are."""
         if len(names) != 1:
             raise IllegalTransform(f"layer '{path}'", f"it is used {len(names)} times and no longer a known operation")
-        parameters = {n for n, t in _named_tensors(self.model) if isinstance(t, nn.Parameter)}
+        parameters = {n for n, t in named_tensors(self.model) if isinstance(t, nn.Parameter)}
         trainable = frozenset(n for n, source in self.sources.items() if source is None or source in parameters)
         self.taken |= self._parameters_of(names)
         return NestModule(self.by_layer[names[0]], self.values, path, trainable)
@@ -183,7 +185,7 @@ class _Surgery:
             if source is None and name not in self.taken:
                 layer = name.rpartition(".")[0]
                 reason = (
-                    f"'{name}' has no place in PyTorch: only nn.Conv2d and nn.Linear can be extended by a parameter"
+                    f"'{name}' has no place in PyTorch: only convolutions and nn.Linear can be extended by a parameter"
                 )
                 raise IllegalTransform(f"layer '{layer}'", reason)
 
@@ -196,7 +198,7 @@ class _Surgery:
 
     # -- layers that are contractions
 
-    def _contraction(self, path: str, module: nn.Conv2d | nn.Linear) -> nn.Module | None:
+    def _contraction(self, path: str, module: layers.AnyConv | nn.Linear) -> nn.Module | None:
         names = self._layers_of(path, module)
         if not names:
             return None
@@ -215,7 +217,9 @@ class _Surgery:
             return self._with_values(layers.build_linear(module, first), module, first.weight, first.bias)
         return None
 
-    def _raise(self, name: str, module: nn.Conv2d | nn.Linear) -> Convolution | Linear | None:
+    def _raise(self, name: str, module: layers.AnyConv | nn.Linear) -> Convolution | Linear | None:
+        if isinstance(module, nn.Conv1d | nn.Conv3d):
+            return None
         raiser = raise_convolution if isinstance(module, nn.Conv2d) else raise_linear
         raised = raiser(self.by_layer[name])
         if raised is None or not self.behind_views or layers.is_same(module, raised):
@@ -229,34 +233,44 @@ class _Surgery:
             self._imported = () if original is None else original.nests
         return [nest for nest in self._imported if nest.layer == name]
 
-    def _unrecognised(self, path: str, module: nn.Conv2d | nn.Linear, names: list[str]) -> nn.Module | None:
+    def _unrecognised(self, path: str, module: layers.AnyConv | nn.Linear, names: list[str]) -> nn.Module | None:
         own = self._names_of(module)
         sources = {p: self.sources[p] for p in self._parameters_of(names)}
         if self.rewritten.intersection(names) or any(p != source for p, source in sources.items()):
             foreign = sorted(p for p, source in sources.items() if source not in {None, *own})
             if foreign:
                 raise IllegalTransform(f"layer '{path}'", f"its nests also read parameters of others: {foreign[0]}")
-            self._require_plain_layout(path, names, 4 if isinstance(module, nn.Conv2d) else 2)
+            self._require_plain_layout(path, names, module.weight.dim())
             self._require_own_work(path, names)
             self.as_nests[path] = self._as_imported(names[0])
-            return self._in_place_of(self.nest_module(names, path), module)
+            nests = self.nest_module(names, path)
+            return self._plain_convolution(module, nests) or self._in_place_of(nests, module)
         if not self._changed(module):
             return None
         weight = self.names[id(module.weight)]
         bias = None if module.bias is None else self.names[id(module.bias)]
         shape = self.values[weight].shape
-        if isinstance(module, nn.Conv2d):
-            return self._with_values(layers.reshaped_convolution(module, shape), module, weight, bias)
-        return self._with_values(layers.reshaped_linear(module, shape), module, weight, bias)
+        if isinstance(module, nn.Linear):
+            return self._with_values(layers.reshaped_linear(module, shape), module, weight, bias)
+        return self._with_values(layers.reshaped_convolution(module, shape), module, weight, bias)
 
-    def _in_place_of(self, new: NestModule, old: nn.Conv2d | nn.Linear) -> NestModule:
+    def _plain_convolution(self, module: layers.AnyConv | nn.Linear, nests: NestModule) -> nn.Module | None:
+        """A convolution over one or three axes of other channels or groups, if that is what the nests are."""
+        weight = self.names.get(id(module.weight), "")
+        if not isinstance(module, nn.Conv1d | nn.Conv3d) or weight not in self.values:
+            return None
+        bias = None if module.bias is None else self.names[id(module.bias)]
+        new = layers.plain_convolution(module, nests, weight, bias)
+        return None if new is None else self._with_values(new, module, weight, bias)
+
+    def _in_place_of(self, new: NestModule, old: layers.AnyConv | nn.Linear) -> NestModule:
         """The new module with what the old one is known for: what is trained, and whether it is a convolution."""
         trained = {self.names[id(t)]: t.requires_grad for t in old.parameters(recurse=False) if id(t) in self.names}
         for local, name in new.parameter_names.items():
             tensor, source = getattr(new, local), self.sources[name]
             if isinstance(tensor, nn.Parameter) and source is not None:
                 tensor.requires_grad_(trained.get(source, True))
-        new.is_convolution = isinstance(old, nn.Conv2d)
+        new.is_convolution = isinstance(old, _ANY_CONVOLUTION)
         new.keeps_leading_axes = isinstance(old, nn.Linear)
         return new
 
@@ -299,17 +313,17 @@ class _Surgery:
         return {p for a in accesses if (p := marks.parameter_name(a.memref)) is not None}
 
     def _names_of(self, module: nn.Module) -> set[str]:
-        return {self.names[id(t)] for _, t in _own_tensors(module) if id(t) in self.names}
+        return {self.names[id(t)] for _, t in own_tensors(module) if id(t) in self.names}
 
     # -- values
 
     def _norm(self, path: str, module: _NormBase) -> nn.Module:
-        own = {name: self.names[id(t)] for name, t in _own_tensors(module) if id(t) in self.names}
+        own = {name: self.names[id(t)] for name, t in own_tensors(module) if id(t) in self.names}
         sizes = {self.values[name].shape for name in own.values()}
         if len(sizes) != 1:
             raise IllegalTransform(f"layer '{path}'", f"its parameters and statistics differ in shape: {sorted(sizes)}")
         new = layers.reshaped_norm(module, next(iter(sizes))[0])
-        for name, tensor in _own_tensors(module):
+        for name, tensor in own_tensors(module):
             if name not in own:
                 new.register_buffer(name, tensor.detach().clone())
             elif isinstance(tensor, nn.Parameter):
@@ -318,7 +332,7 @@ class _Surgery:
                 new.register_buffer(name, self.values[own[name]].to(tensor).clone())
         return new
 
-    def _with_values(self, new: nn.Module, old: nn.Conv2d | nn.Linear, weight: str, bias: str | None) -> nn.Module:
+    def _with_values(self, new: nn.Module, old: layers.AnyConv | nn.Linear, weight: str, bias: str | None) -> nn.Module:
         new.register_parameter("weight", self._parameter(weight, old.weight))
         new.register_parameter(
             "bias", None if bias is None else self._parameter(bias, old.weight if old.bias is None else old.bias)
@@ -333,12 +347,12 @@ class _Surgery:
 
     def _adopt_values(self, module: nn.Module) -> None:
         """The program's values for a module that stays; a user's own parameters may change their shape."""
-        for name, tensor in list(_own_tensors(module)):
+        for name, tensor in list(own_tensors(module)):
             source = self.names.get(id(tensor))
             if source is None:
                 continue
             if source not in self.values:
-                reason = "it was cut into pieces that differ now; only nn.Conv2d and nn.Linear can take such"
+                reason = "it was cut into pieces that differ now; only convolutions and nn.Linear can take such"
                 raise IllegalTransform(f"parameter '{source}'", reason)
             value = self.values[source]
             if value.shape == tensor.shape and source not in self.fresh:
@@ -351,7 +365,7 @@ class _Surgery:
 
     def _changed(self, module: nn.Module) -> list[str]:
         """The module's own parameters and buffers whose shape the program changed."""
-        own = [(name, t, self.names.get(id(t))) for name, t in _own_tensors(module)]
+        own = [(name, t, self.names.get(id(t))) for name, t in own_tensors(module)]
         return [
             name
             for name, t, source in own
@@ -378,20 +392,6 @@ def _substitute(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.M
     return replacements.get(id(model), model)
 
 
-def _own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    named = [*module.named_parameters(recurse=False, remove_duplicate=False)]
-    return [*named, *module.named_buffers(recurse=False, remove_duplicate=False)]
-
-
-def _named_tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    named = [*model.named_parameters(remove_duplicate=False)]
-    return [*named, *model.named_buffers(remove_duplicate=False)]
-
-
 def _base(layer: str) -> str:
     """The module's qualified name: without the `@k` of its k-th repeated call."""
     return re.sub(r"@\d+", "", layer)
-
-
-def _is_torch_own(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn.")

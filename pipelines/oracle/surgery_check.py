@@ -21,7 +21,7 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.support.inference import switch_to_inference
 
-_CHECKED_LAYERS = (nn.Conv2d, nn.Linear, _NormBase, NestModule)
+_CHECKED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, _NormBase, NestModule)
 
 
 def check_runs(program: Network, model: nn.Module) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, output_extent
+from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.oracle.rewritten_layers import SlicedConv2d, SlicedLinear
 
 Pair = tuple[int, int]
+AnyConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-def is_same(module: nn.Conv2d | nn.Linear, raised: Convolution | Linear) -> bool:
+def is_same(module: AnyConv | nn.Linear, raised: Convolution | Linear) -> bool:
     """Whether the raised layer is the module's own."""
     if isinstance(module, nn.Conv2d):
         return isinstance(raised, Convolution) and _is_same_convolution(module, raised)
-    return isinstance(raised, Linear) and _is_same_linear(module, raised)
+    return isinstance(module, nn.Linear) and isinstance(raised, Linear) and _is_same_linear(module, raised)
 
 
 def _is_same_convolution(module: nn.Conv2d, raised: Convolution) -> bool:
@@ -60,21 +64,61 @@ def build_convolution(module: nn.Conv2d, raised: Convolution) -> nn.Conv2d:
     )
 
 
-def reshaped_convolution(module: nn.Conv2d, weight_shape: Sequence[int]) -> nn.Conv2d:
-    """The module with as many channels as its new weight has, nothing else changed; without values."""
-    return nn.Conv2d(
-        weight_shape[1] * module.groups,
-        weight_shape[0],
-        kernel_size=(weight_shape[2], weight_shape[3]),
-        stride=_pair(module.stride),
-        padding=module.padding if isinstance(module.padding, str) else _pair(module.padding),
-        dilation=_pair(module.dilation),
-        groups=module.groups,
-        bias=module.bias is not None,
-        padding_mode=module.padding_mode,
-        device="meta",
-        dtype=module.weight.dtype,
-    )
+def reshaped_convolution(module: AnyConv, weight_shape: Sequence[int], groups: int | None = None) -> AnyConv:
+    """The module with as many channels as its new weight has, perhaps in other groups; without values."""
+    groups = groups or module.groups
+    options: dict[str, Any] = {
+        "kernel_size": tuple(weight_shape[2:]),
+        "stride": module.stride,
+        "padding": module.padding,
+        "dilation": module.dilation,
+        "groups": groups,
+        "bias": module.bias is not None,
+        "padding_mode": module.padding_mode,
+        "device": "meta",
+        "dtype": module.weight.dtype,
+    }
+    return type(module)(weight_shape[1] * groups, weight_shape[0], **options)
+
+
+def plain_convolution(module: AnyConv, nests: NestModule, weight: str, bias: str | None) -> AnyConv | None:
+    """A convolution of other channels or groups without values, if that is what a layer's nests compute.
+
+    Told on random numbers in the place of the inputs and of the parameters.
+
+    Args:
+        module: the convolution as imported.
+        nests: the layer's nests.
+        weight, bias: the qualified names of its parameters.
+    """
+    numbers = nests.recipe.numbers("input")
+    local = {name: own for own, name in nests.parameter_names.items()}
+    if len(numbers) != 1 or local.keys() != {weight, bias} - {None}:
+        return None
+    twin, generator = copy.deepcopy(nests), torch.Generator().manual_seed(0)
+    source, shape = nests.recipe.buffers[numbers[0]].shape, getattr(nests, local[weight]).shape
+    if len(source) != len(shape) or source[1] % shape[1] or shape[0] % (source[1] // shape[1]):
+        return None
+    groups = source[1] // shape[1]
+    trial = reshaped_convolution(module, shape, groups)
+    for own, name in ((local[weight], "weight"), (local.get(bias or "", ""), "bias")):
+        if own:
+            tensor = getattr(twin, own).data
+            tensor.copy_(torch.rand(tensor.shape, generator=generator))
+            trial.register_parameter(name, nn.Parameter(tensor))
+    x = torch.rand(source, generator=generator).to(trial.weight)
+    return reshaped_convolution(module, shape, groups) if _agree(trial, twin, x) else None
+
+
+def _agree(new: nn.Module, nests: NestModule, x: torch.Tensor) -> bool:
+    with torch.no_grad():
+        expected = nests(x)
+        try:
+            got = new(x)
+        except RuntimeError:  # windows that do not fit
+            return False
+    same = expected.numel() == got.numel()
+    return same and torch.allclose(got, expected.reshape(got.shape), rtol=1e-3, atol=1e-4)
 
 
 def _is_same_linear(module: nn.Linear, raised: Linear) -> bool:
