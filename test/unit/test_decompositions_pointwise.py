@@ -124,6 +124,13 @@ def test_remainders(dtype: torch.dtype) -> None:
         assert_same(floor(x, divisor, rounding_mode="floor"), torch.div(x, divisor, rounding_mode="floor"), exact=True)
 
 
+@pytest.mark.parametrize("name", ["fmax", "fmin"])
+def test_extremes_of_what_is_known(name: str) -> None:
+    x, y = values(), others()
+    for other in (y, y[:1], y.double(), torch.arange(x.numel())):
+        assert_same(DECOMPOSITIONS[getattr(aten, name).default](x, other), getattr(torch, name)(x, other), exact=True)
+
+
 @pytest.mark.parametrize("equal_nan", [False, True])
 @pytest.mark.parametrize("atol", [1e-8, math.inf])
 def test_isclose(equal_nan: bool, atol: float) -> None:

@@ -53,4 +53,6 @@ def test_the_exporter_uses_the_rules(name: str) -> None:
 
 
 def test_compiled() -> None:
-    assert_compiles(lambda x: (x.cumsum(1), *x.cummax(2)), torch.randn(2, 6, 3))
+    x = torch.randn(2, 6, 3)
+    x[0, 1, 1] = x[1, 2, 2] = math.nan
+    assert_compiles(lambda x: (x.cumsum(1), *x.cummax(2), *x.cummin(1)), x)

@@ -100,3 +100,10 @@ def test_the_exporter_uses_the_rules(name: str) -> None:
 
 def test_compiled() -> None:
     assert_compiles(lambda x: (*torch.topk(x, 3, 1), *torch.sort(x, 2)), torch.randn(2, 6, 4))
+
+
+def test_compiled_with_nan() -> None:
+    def ordered(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (*torch.sort(x, 1), *torch.median(x, 1), torch.nanmedian(x, 1)[0], x.nanmedian())
+
+    assert_compiles(ordered, with_nan())

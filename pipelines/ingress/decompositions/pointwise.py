@@ -132,7 +132,19 @@ def isclose(
         return NotImplemented
     distance = (x - y).abs()
     close = (x == y) | ((distance < torch.inf) & (distance <= atol + (rtol * y).abs()))
-    return close | ((x != x) & (y != y)) if equal_nan else close
+    return close | (x.isnan() & y.isnan()) if equal_nan else close
+
+
+def _extreme_of_known(extreme: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def rule(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """`aten.fmax`, `aten.fmin`: the other number where one is NaN."""
+        dtype = torch.result_type(x, y)
+        x, y = x.to(dtype), y.to(dtype)
+        if not dtype.is_floating_point:
+            return extreme(x, y)
+        return torch.where(x.isnan(), y, torch.where(y.isnan(), x, extreme(x, y)))
+
+    return rule
 
 
 def power(x: torch.Tensor, exponent: float) -> object:
@@ -199,6 +211,8 @@ DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten.erfc.default: erfc,
     _aten.expm1.default: expm1,
     _aten.floor_divide.default: floor_divide,
+    _aten.fmax.default: _extreme_of_known(torch.maximum),
+    _aten.fmin.default: _extreme_of_known(torch.minimum),
     _aten.fmod.Scalar: fmod,
     _aten.fmod.Tensor: fmod,
     _aten.gelu.default: gelu,

@@ -65,7 +65,7 @@ def _cumulative_extreme(at_least: _Combine) -> Callable[[torch.Tensor, int], tup
             earlier, later = values.narrow(axis, 0, rest), values.narrow(axis, seen, rest)
             wins = at_least(later, earlier)
             if x.is_floating_point():
-                wins = (wins & (earlier == earlier)) | (later != later)
+                wins = (wins & ~earlier.isnan()) | later.isnan()
             both = torch.where(wins, later, earlier)
             where = torch.where(wins, places.narrow(axis, seen, rest), places.narrow(axis, 0, rest))
             values = torch.cat([values.narrow(axis, 0, seen), both], axis)

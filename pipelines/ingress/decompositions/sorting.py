@@ -26,7 +26,7 @@ def _ranks(x: torch.Tensor, descending: bool) -> torch.Tensor:
     before = other > mine if descending else other < mine
     same = other == mine
     if x.is_floating_point():
-        mine_is_nan, other_is_nan = mine != mine, other != other
+        mine_is_nan, other_is_nan = mine.isnan(), other.isnan()
         nan_first = other_is_nan & ~mine_is_nan if descending else mine_is_nan & ~other_is_nan
         before, same = before | nan_first, same | (mine_is_nan & other_is_nan)
     numbers = torch.arange(extent, device=x.device)
@@ -106,7 +106,7 @@ def median_along(x: torch.Tensor, dim: int = -1, keepdim: bool = False) -> _Pair
     """`aten.median.dim`: the lower of two middle elements, or the first NaN."""
     middle, where = _one("median", x, dim, (_extent(x, dim) - 1) // 2, True)
     if x.is_floating_point() and x.dim():
-        unknown = (x != x).to(torch.int64)
+        unknown = x.isnan().to(torch.int64)
         place = unknown.argmax(dim, keepdim=True)
         is_known = unknown.amax(dim, keepdim=True) == 0
         middle, where = torch.where(is_known, middle, torch.nan), torch.where(is_known, where, place)
@@ -127,7 +127,7 @@ def nanmedian_along(x: torch.Tensor, dim: int = -1, keepdim: bool = False) -> _P
     axis = axis_of(x, dim)
     last = x.movedim(axis, -1)
     _check("nanmedian", last)
-    middle = (((last == last).to(torch.int64).sum(-1, keepdim=True) - 1).clamp(min=0)) // 2
+    middle = (((~last.isnan()).to(torch.int64).sum(-1, keepdim=True) - 1).clamp(min=0)) // 2
     found = _ranks(last, False) == middle
     place = torch.where(found, torch.arange(last.shape[-1], device=x.device), 0).sum(-1, keepdim=True)
     value = last.gather(-1, place).movedim(-1, axis)

@@ -73,7 +73,7 @@ def greatest(parts: Sequence[Greatest]) -> Greatest:
     for each in parts[1:]:
         better = each.values > best.values
         if each.values.is_floating_point():
-            better = better | (each.values != each.values)
+            better = better | each.values.isnan()
         best = Greatest(
             torch.where(better, each.values, best.values),
             torch.where(better, each.places, best.places),
