@@ -167,3 +167,8 @@ def test_compiled() -> None:
         return torch.expm1(x), F.softplus(x), F.gelu(x, approximate="tanh"), torch.signbit(x), torch.fmod(x, 2.5)
 
     assert_compiles(functions, values().nan_to_num(nan=1.0))
+
+
+def test_compiled_tests_for_nan() -> None:
+    x = torch.tensor([1.0, math.nan, 2.0])
+    assert_compiles(lambda x: (x == x, x != x, torch.where(x == x, x, torch.zeros(()))), x)

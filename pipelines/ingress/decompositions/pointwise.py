@@ -147,6 +147,11 @@ def _extreme_of_known(extreme: Callable[..., torch.Tensor]) -> Callable[..., tor
     return rule
 
 
+def equal(x: torch.Tensor, y: torch.Tensor) -> object:
+    """`aten.eq.Tensor` of floats as not unequal: torch-mlir takes `x == x` for true, which tests for NaN."""
+    return (x != y).logical_not() if x.is_floating_point() and y.is_floating_point() else NotImplemented
+
+
 def power(x: torch.Tensor, exponent: float) -> object:
     """`aten.pow.Tensor_Scalar` with 0.5 or -0.5, whose value at minus infinity is that of a root."""
     if not x.is_floating_point() or exponent not in (0.5, -0.5):
@@ -208,6 +213,7 @@ DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten.div.Scalar_mode: divide,
     _aten.div.Tensor_mode: divide,
     _aten.elu.default: elu,
+    _aten.eq.Tensor: equal,
     _aten.erfc.default: erfc,
     _aten.expm1.default: expm1,
     _aten.floor_divide.default: floor_divide,
