@@ -45,6 +45,8 @@ def _reason(node: fx.Node) -> str | None:
 def export_refusal(error: Exception) -> ImportRefused:
     """What `torch.export` raised, as one line; the exception types there are no fixed set."""
     text = _first_line(error)
+    if type(error).__name__ == "PendingUnbackedSymbolNotFound":
+        text = "the size of a result depends on data; shapes must be fixed"
     place, operator = _user_frame(error), _running_operator(error)
     return ImportRefused(f"torch.export refuses the model{place}: {operator}{text}. {ADVICE}")
 

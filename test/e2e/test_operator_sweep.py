@@ -11,49 +11,22 @@ from sweep import lines_of, told
 from verdicts import FAULTS, SKIPPED
 
 # One of each kind of layer and function; the second argument set of each, whose weights and indices are compiled in.
-CASES = (
-    *(
-        "nn:AdaptiveAvgPool2d:1",
-        "nn:AvgPool3d:0",
-        "nn:BatchNorm1d:1",
-        "nn:ConstantPad2d:1",
-        "nn:Conv1d:1",
-        "nn:Conv3d:1",
-    ),
-    *("nn:ConvTranspose2d:1", "nn:CrossEntropyLoss:1", "nn:Embedding:1", "nn:GELU:1", "nn:GroupNorm:1", "nn:GRU:1"),
-    *("nn:Hardtanh:1", "nn:InstanceNorm2d:1", "nn:LayerNorm:1", "nn:LSTM:1", "nn:MaxPool2d:1"),
-    *("nn:MultiheadAttention:1", "nn:PixelShuffle:1", "nn:PReLU:1", "nn:TransformerEncoderLayer:1", "nn:Unfold:1"),
-    *("functional:conv_transpose2d:1", "functional:fold:1", "functional:grid_sample:1", "functional:interpolate:1"),
-    *("functional:max_pool1d_with_indices:1", "functional:pad:1", "functional:relu_:1", "functional:one_hot:1"),
-    *("functional:scaled_dot_product_attention:1", "functional:upsample:1", "functional:cosine_similarity:1"),
-    *(
-        "torch:add:1",
-        "torch:argmax:1",
-        "torch:cat:1",
-        "torch:clamp:1",
-        "torch:cumsum:1",
-        "torch:einsum:1",
-        "torch:floor_divide:1",
-    ),
-    *(
-        "torch:gather:1",
-        "torch:index_select:1",
-        "torch:logsumexp:1",
-        "torch:matmul:1",
-        "torch:maximum:1",
-        "torch:nan_to_num:1",
-    ),
-    *(
-        "torch:norm:1",
-        "torch:roll:1",
-        "torch:scatter:1",
-        "torch:sort:1",
-        "torch:split:1",
-        "torch:topk:1",
-        "torch:var:1",
-        "torch:where:1",
-    ),
-)
+CHOSEN = {
+    "nn": """
+        AdaptiveAvgPool2d AvgPool3d BatchNorm1d ConstantPad2d Conv1d Conv3d ConvTranspose2d CrossEntropyLoss
+        Embedding GELU GroupNorm GRU Hardtanh InstanceNorm2d LayerNorm LSTM MaxPool2d MaxUnpool2d MultiheadAttention
+        PixelShuffle PReLU TransformerEncoderLayer Unfold
+    """,
+    "functional": """
+        conv_transpose2d fold grid_sample interpolate max_pool1d_with_indices pad relu_ one_hot
+        scaled_dot_product_attention upsample cosine_similarity
+    """,
+    "torch": """
+        add argmax cat clamp cumsum einsum floor_divide gather index_select logsumexp matmul maximum nan_to_num norm
+        roll scatter sort split topk var where
+    """,
+}
+CASES = [f"{suite}:{name}:1" for suite, names in CHOSEN.items() for name in names.split()]
 
 
 @pytest.fixture(scope="module")

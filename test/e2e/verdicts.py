@@ -32,7 +32,9 @@ Batch = tuple[torch.Tensor, ...]
 
 # A refusal that a user can act on: the operator, or the argument, dtype, aliasing or control flow that is not taken.
 _OPERATOR = r"\boperator '[\w.]+'|\baten[.:]+\w+|\btorch\.(?!compile|export|constant|prim|vtensor|operator\b)\w+"
-_NAMED = re.compile(rf"{_OPERATOR}|\bargument '|\b(complex|int|float)\d+|shares memory|data-dependent")
+_NAMED = re.compile(
+    rf"{_OPERATOR}|\bargument '|\b(complex|int|float)\d+|\boutput \d+ (is|shares)|depends on data|data-dependent"
+)
 
 
 @dataclass(frozen=True)
