@@ -94,9 +94,10 @@ class NestModule(nn.Module):
         if len(inputs) != len(numbers):
             raise ArgumentError("inputs", f"layer '{self.recipe.layer}' has {len(numbers)} inputs, got {len(inputs)}")
         given: dict[int, torch.Tensor] = {}
+        merged = self.keeps_leading_axes and all(len(self.recipe.buffers[number].shape) == 2 for number in numbers)
         for number, x in zip(numbers, inputs, strict=True):
             shape = self.recipe.buffers[number].shape
-            if self.keeps_leading_axes and len(shape) == 2:
+            if merged:
                 x = x.flatten(0, -2) if x.dim() > 1 else x[None]
             check_batch(self.recipe, x.shape[0])
             if math.prod(x.shape[1:]) != math.prod(shape[1:]):
@@ -107,7 +108,7 @@ class NestModule(nn.Module):
             given[number] = x.reshape(x.shape[0], *shape[1:])
         given.update({number: getattr(self, name) for number, name in self._names.items()})
         (result,) = execute(self.recipe, given).values()
-        return result.reshape(*inputs[0].shape[:-1], -1) if self.keeps_leading_axes else result
+        return result.reshape(*inputs[0].shape[:-1], -1) if merged else result
 
     @property
     def parameter_names(self) -> dict[str, str]:
