@@ -129,6 +129,7 @@ EXPORTED: dict[str, Callable[..., Any]] = {
     "bucketize": lambda x: torch.bucketize(x, torch.tensor([-1.0, 0, 1])),
     "bag": lambda x: F.embedding_bag(torch.tensor([[0, 2], [1, 1]]), x[0], mode="max"),
     "strides": lambda x: x.as_strided((3, 2), (2, 7), 1),
+    "copied": lambda x: torch.permute_copy(x, (2, 0, 1)),
     "shuffles": lambda x: (F.pixel_shuffle(x[:, None], 1), F.channel_shuffle(x[None], 2)),
 }
 

@@ -23,6 +23,7 @@ def test_distances(p: float) -> None:
     x, y = torch.randn(2, 5, 3), torch.randn(2, 4, 3)
     assert_same(products.distances(x, y, p), torch.cdist(x, y, p))
     assert_same(products.distances_within(x[0], p), F.pdist(x[0], p))
+    assert_same(products.distance(x, x[:1], p), torch.dist(x, x[:1], p))
 
 
 def test_too_many_pairs_are_refused() -> None:
@@ -49,6 +50,7 @@ def test_conv_tbc(pad: int) -> None:
 EXPORTED: dict[str, Callable[..., Any]] = {
     "cdist": lambda x: torch.cdist(x, x.flip(1)),
     "pdist": lambda x: F.pdist(x[0]),
+    "dist": lambda x: torch.dist(x, x * 2, 1.0),
     "addmv": lambda x: torch.addmv(x[0, :, 0], x[0], x[1, 0], alpha=2),
     "conv_tbc": lambda x: torch.conv_tbc(x, torch.ones(2, 3, 2), torch.ones(2)),
 }

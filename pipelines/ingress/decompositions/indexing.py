@@ -127,6 +127,11 @@ def channel_shuffle(x: torch.Tensor, groups: int) -> torch.Tensor:
     return split.transpose(1, 2).reshape(x.shape)
 
 
+def permute_copy(x: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+    """`aten.permute_copy`."""
+    return x.permute(list(dims)).clone()
+
+
 def one_hot(x: torch.Tensor, num_classes: int = -1) -> object:
     """`aten.one_hot` of a given number of classes: int64, with a new last axis."""
     if num_classes < 0:
@@ -234,6 +239,7 @@ DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten.index.Tensor: index_tensors,
     _aten.native_channel_shuffle.default: channel_shuffle,
     _aten.one_hot.default: one_hot,
+    _aten.permute_copy.default: permute_copy,
     _aten.repeat_interleave.self_int: repeat_interleave,
     _aten.roll.default: roll,
     _aten.searchsorted.Scalar: _scalar_first(searchsorted),

@@ -205,9 +205,16 @@ def log_softmax(x: torch.Tensor, dim: int, half_to_float: bool) -> object:
     return x - x if x.dim() == 0 else NotImplemented
 
 
+def extreme(x: torch.Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> object:
+    """`aten.amax`, `aten.amin` of a tensor without axes."""
+    return x.clone() if x.dim() == 0 else NotImplemented
+
+
 DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten._log_softmax.default: log_softmax,
     _aten._softmax.default: softmax,
+    _aten.amax.default: extreme,
+    _aten.amin.default: extreme,
     _aten.copysign.Scalar: copysign,
     _aten.copysign.Tensor: copysign,
     _aten.div.Scalar_mode: divide,

@@ -38,6 +38,12 @@ def distances(x: torch.Tensor, y: torch.Tensor, p: float, compute_mode: int | No
     return _norm(x.unsqueeze(-2) - y.unsqueeze(-3), p)
 
 
+def distance(x: torch.Tensor, y: torch.Tensor, p: float = 2) -> object:
+    """`aten.dist`: the p-norm of the difference of all elements."""
+    difference = (x - y).reshape(-1)
+    return _norm(difference, p) if difference.numel() and p >= 0 else NotImplemented
+
+
 def distances_within(x: torch.Tensor, p: float = 2) -> object:
     """`aten._pdist_forward`: distances of each row of `(n, c)` and those after it, `(n * (n - 1) / 2,)`.
 
@@ -68,4 +74,5 @@ DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten._pdist_forward.default: distances_within,
     _aten.addmv.default: addmv,
     _aten.conv_tbc.default: conv_tbc,
+    _aten.dist.default: distance,
 }
