@@ -108,7 +108,9 @@ class NestModule(nn.Module):
             given[number] = x.reshape(x.shape[0], *shape[1:])
         given.update({number: getattr(self, name) for number, name in self._names.items()})
         (result,) = execute(self.recipe, given).values()
-        return result.reshape(*inputs[0].shape[:-1], -1) if merged else result
+        leading = inputs[0].shape[:-1]  # tokens have a row of the result each; those of a map that is read whole do not
+        rows = self.keeps_leading_axes and math.prod(leading) == result.shape[0]
+        return result.reshape(*leading, -1) if rows else result
 
     @property
     def parameter_names(self) -> dict[str, str]:
