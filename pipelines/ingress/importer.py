@@ -39,7 +39,7 @@ from loopmorph.pipelines.ingress.refusal import (
     refuse_unsupported,
 )
 from loopmorph.pipelines.ingress.signature import distinct_tensors, only_tensors, refuse_effects, structure_of
-from loopmorph.pipelines.ingress.supported import check_supported
+from loopmorph.pipelines.ingress.supported import check_supported, refuse_open_division
 from loopmorph.pipelines.support.collection import paused_collection
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.structure import CONSTANTS, Structure
@@ -101,6 +101,7 @@ def _import(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         refuse_unsupported(graph)
         only_tensors(graph, exported)
         constants = lift_constants(graph, _tensors(core))
+        refuse_open_division(graph, {**_placeholders(core), **constants})
         kept = KeptImport(_lower(core, graph, constants, leaves, context), constants)
         if _signature(core) == _signature(exported):
             keep_import(key, kept)
@@ -267,3 +268,9 @@ def _tensors(exported: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
             source = exported.state_dict if spec.target in exported.state_dict else exported.constants
             tensors[spec.target] = source[spec.target].detach()
     return tensors
+
+
+def _placeholders(exported: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
+    """Parameters, buffers and constants by the name of their placeholder."""
+    tensors, specs = _tensors(exported), exported.graph_signature.input_specs
+    return {spec.arg.name: tensors[spec.target] for spec in specs if spec.target in tensors}

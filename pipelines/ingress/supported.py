@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -37,6 +37,8 @@ _OF_BYTES = frozenset(
         *("_assert_tensor_metadata", "split_with_sizes", "narrow"),
     }
 )
+_DIVISIONS = frozenset({"div", "divide", "floor_divide", "remainder", "fmod"})
+_REARRANGING = frozenset({"clone", "alias", "view", "expand", "unsqueeze", "squeeze", "permute", "slice", "select"})
 
 
 def check_supported(graph: fx.Graph) -> None:
@@ -53,6 +55,40 @@ def check_supported(graph: fx.Graph) -> None:
             _check_dtypes(node, operator_at(node))
             _check_random(node)
             _check_bytes(node)
+
+
+def refuse_open_division(graph: fx.Graph, known: Mapping[str, torch.Tensor]) -> None:
+    """Looks at each division of integers: by 0 it raises in PyTorch, and would end the process in compiled code.
+
+    Args:
+        graph: the graph in core operations.
+        known: tensors that placeholders stand for, by the placeholder's name.
+
+    Raises:
+        ImportRefused: a divisor that is 0, or depends on the inputs; names the operator and its place.
+    """
+    for node in graph.nodes:
+        if node.op != "call_function" or operator_name(node) not in _DIVISIONS or len(node.args) < 2:
+            continue
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor) or value.is_floating_point() or value.dtype == torch.bool:
+            continue
+        divisor = _known_value(node.args[1], known)
+        if divisor is None or bool((torch.as_tensor(divisor) == 0).any()):
+            what = "0" if divisor is not None else "integers that depend on data and may be 0"
+            advice = "convert to torch.float32 before"
+            raise ImportRefused(f"{operator_at(node)} divides by {what}, which raises in PyTorch; {advice}. {ADVICE}")
+
+
+def _known_value(value: Any, known: Mapping[str, torch.Tensor]) -> Any:
+    """A number, or the elements that a node's are among; None where they depend on data."""
+    while isinstance(value, fx.Node) and operator_name(value) in _REARRANGING:
+        value = value.args[0]
+    if not isinstance(value, fx.Node):
+        return value
+    if value.op == "call_function" and operator_name(value) == "full":
+        return value.args[1]
+    return known.get(value.name) if value.op == "placeholder" else None
 
 
 def _check_dtypes(node: fx.Node, what: str) -> None:

@@ -110,6 +110,31 @@ def test_an_index_into_a_table_says_how_large_it_may_be() -> None:
             run(torch.tensor([0, wrong, 2]))
 
 
+def test_divisions_of_integers_are_whole_where_the_divisor_is_known() -> None:
+    x = torch.tensor([5, -7, 9])
+    functions = [
+        lambda x: x // 3,
+        lambda x: x % -4,
+        lambda x: x // torch.tensor([2, 3, -4]),
+    ]
+    functions += [lambda x: torch.div(x, 2, rounding_mode="trunc"), lambda x: x / (x + 1)]
+    assert error(functions, x) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("function", "divisor"),
+    [
+        (lambda x: x // x.flip(0), "integers that depend on data"),
+        (lambda x: 100 % x, "integers that depend on data"),
+        (lambda x: torch.fmod(x, x), "integers that depend on data"),
+        (lambda x: x // torch.tensor([1, 0, 2]), "0"),
+    ],
+)
+def test_divisions_that_may_raise_are_refused(function: Callable[[torch.Tensor], torch.Tensor], divisor: str) -> None:
+    with pytest.raises(lm.ImportRefused, match=rf"operator '\w+' .*:\d+\) divides by {divisor}.*, which raises"):
+        lm.import_model(Calls(function), (torch.tensor([5, -7, 9]),))
+
+
 class Inverse(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.inv(x)
