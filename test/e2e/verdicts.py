@@ -282,6 +282,10 @@ def _leaf_difference(a: Any, b: Any, rule: Agreement, near: Sequence[Any]) -> st
         return "" if same else f"{a!r} instead of {b!r}"[:200]
     if not isinstance(a, torch.Tensor):
         return f"{type(a).__name__} instead of a tensor"
+    if a.layout != b.layout:
+        return f"layout {a.layout}, PyTorch's {b.layout}"
+    if b.layout != torch.strided:
+        a, b, *near = (each.to_dense() for each in (a, b, *near))
     if b.is_complex() and a.is_complex():
         a, b, *near = (torch.view_as_real(each.resolve_conj()) for each in (a, b, *near))
     return rule.disagreement(a, b, [each for each in near if each.shape == b.shape]) or ""
