@@ -20,11 +20,11 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
 from loopmorph.pipelines.support.agreement import TOLERANCE, Agreement
-from loopmorph.pipelines.support.probes import Probe, nearby, probes
+from loopmorph.pipelines.support.probes import Probe, nearby, nearby_module, probes
 
 # What a type's rounding costs, by its name in MLIR; the coarsest type of a network counts.
 _TOLERANCES = {"bf16": 4e-2, "f16": 5e-3, "f32": TOLERANCE, "f64": 1e-6}
-_NEARBY = 2  # how often PyTorch computes once more, slightly beside, when results differ
+_NEARBY = 2  # how often PyTorch computes once more when results differ, inputs and weights slightly changed
 
 
 class UncheckedWarning(LoopmorphWarning):
@@ -102,18 +102,20 @@ class Comparison:
         pairs = list(zip(outputs, expected, strict=True))
         if all(rule.disagreement(a, b) is None for a, b in pairs):
             return None
-        near = [each for x in nearby(probe, _NEARBY) if (each := self._expected(x)) is not None]
+        beside = [(x, nearby_module(self.reference, k)) for k, x in enumerate(nearby(probe, _NEARBY))]
+        near = [each for x, module in beside if (each := self._expected(x, module)) is not None]
+        usual = self._expected(program.example_tensors) or expected
         for position, (a, b) in enumerate(pairs):
-            reason = rule.disagreement(a, b, [each[position] for each in near])
+            reason = rule.disagreement(a, b, [each[position] for each in near], usual[position])
             if reason is not None and not (probe.kind in ("NaN", "infinite") and _is_integer(b)):
                 return reason if len(pairs) == 1 else f"output {position}: {reason}"
         return None
 
-    def _expected(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
+    def _expected(self, tensors: Sequence[torch.Tensor], module: nn.Module | None = None) -> list[torch.Tensor] | None:
         program = self.executable.program
         args, kwargs = program.arguments(tensors)
         try:
-            return [x.detach().cpu() for x in program.results(self.reference(*args, **kwargs))]
+            return [x.detach().cpu() for x in program.results((module or self.reference)(*args, **kwargs))]
         except Exception:  # the user's own code: what it does not accept is no input to compare on
             return None
 

@@ -51,8 +51,7 @@ def find_import(key: str | None, context: ir.Context) -> KeptImport | None:
         if cache is None or key is None or entry is None:
             return None
         try:
-            constants = torch.load(io.BytesIO(base64.b64decode(entry.about or "")), weights_only=True)
-            return KeptImport(ir.Module.parse(entry.content, context), constants)
+            return KeptImport(ir.Module.parse(entry.content, context), _tensors_of(entry.about))
         except (ir.MLIRError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             cache.reject(key, one_line(str(error)))
             return None
@@ -62,10 +61,21 @@ def keep_import(key: str | None, kept: KeptImport) -> None:
     """Keeps an import under a key."""
     with code_cache() as cache:
         if cache is not None and key is not None:
-            content, constants = io.BytesIO(), io.BytesIO()
+            content = io.BytesIO()
             kept.module.operation.write_bytecode(content)
-            torch.save(kept.constants, constants)
-            cache.put(key, Entry(base64.b64encode(constants.getvalue()).decode(), content.getvalue()))
+            cache.put(key, Entry(_text_of(kept.constants), content.getvalue()))
+
+
+def _text_of(tensors: dict[str, torch.Tensor]) -> str | None:
+    """Tensors as text that JSON can hold."""
+    data = io.BytesIO()
+    torch.save(tensors, data)
+    return base64.b64encode(data.getvalue()).decode() if tensors else None
+
+
+def _tensors_of(text: str | None) -> dict[str, torch.Tensor]:
+    """What `_text_of` made a text of."""
+    return {} if text is None else torch.load(io.BytesIO(base64.b64decode(text)), weights_only=True)
 
 
 def _text(graph: fx.Graph) -> str | None:

@@ -69,15 +69,20 @@ class Agreement:
     indeterminate: bool = False
 
     def disagreement(
-        self, result: torch.Tensor, expected: torch.Tensor, nearby: Sequence[torch.Tensor] = ()
+        self,
+        result: torch.Tensor,
+        expected: torch.Tensor,
+        nearby: Sequence[torch.Tensor] = (),
+        usual: torch.Tensor | None = None,
     ) -> str | None:
         """What is wrong with a result; None where nothing is.
 
         Args:
             result: what was computed.
             expected: what PyTorch computes.
-            nearby: what PyTorch computes for inputs that differ hardly at all. Where these outputs differ from
+            nearby: what PyTorch computes for inputs and weights that hardly differ. Where these outputs differ from
                 `expected`, the network amplifies rounding, and ten times as much is admitted.
+            usual: what PyTorch computes for usual inputs: differences count as a share of its largest element, too.
         """
         if result.shape != expected.shape or result.dtype != expected.dtype:
             got, wanted = (f"{tuple(t.shape)} {t.dtype}" for t in (result, expected))
@@ -87,9 +92,9 @@ class Agreement:
             wrong = result != expected
             return f"{int(wrong.sum())} of {wrong.numel()} elements differ" if _share(wrong) > 10 * share else None
         near = [each.double() for each in nearby]
-        return self._special(result.double(), expected.double(), near) or self._finite(
-            result.double(), expected.double(), near
-        )
+        least = 0.0 if usual is None or not usual.isfinite().any() else float(usual[usual.isfinite()].abs().max())
+        a, b = result.double(), expected.double()
+        return self._special(a, b, near) or self._finite(a, b, near, least)
 
     def _special(self, a: torch.Tensor, b: torch.Tensor, near: Sequence[torch.Tensor]) -> str | None:
         fixed = b.isinf() if self.indeterminate else ~b.isfinite()
@@ -106,7 +111,7 @@ class Agreement:
             return f"{int(made.sum())} of {a.numel()} elements are NaN or infinite where PyTorch has finite ones"
         return None
 
-    def _finite(self, a: torch.Tensor, b: torch.Tensor, near: Sequence[torch.Tensor]) -> str | None:
+    def _finite(self, a: torch.Tensor, b: torch.Tensor, near: Sequence[torch.Tensor], least: float) -> str | None:
         compared = a.isfinite() & b.isfinite()
         for each in near:
             compared &= each.isfinite()
@@ -115,7 +120,7 @@ class Agreement:
         a, b = a[compared], b[compared]
         scale, error = float(b.abs().max()), float((a - b).abs().max())
         slack = max((float((each[compared] - b).abs().max()) for each in near), default=0.0)
-        if error <= self.tolerance * scale + 10 * slack:
+        if error <= self.tolerance * max(scale, least) + 10 * slack:
             return None
         return f"it differs by {error / scale:.1e} of the largest output" if scale else f"it gives {error:.1e}, not 0"
 

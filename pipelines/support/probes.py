@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import nn
 
 Kind = Literal["example", "random", "negative", "zero", "large", "NaN", "infinite"]
 _LARGE = 1e4
@@ -67,6 +69,21 @@ def nearby(probe: Probe, count: int) -> Iterator[tuple[torch.Tensor, ...]]:
     generator = torch.Generator().manual_seed(1)
     for _ in range(count):
         yield tuple(_changed(x, generator) for x in probe.tensors)
+
+
+def nearby_module(module: nn.Module, seed: int) -> nn.Module:
+    """A copy whose parameters and buffers differ in their last digits; the module itself where it cannot be copied."""
+    try:
+        copied = copy.deepcopy(module)
+    except Exception:  # the user's own code
+        return module
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            if tensor.is_floating_point() and tensor.numel():
+                noise = 2 * torch.rand(tensor.shape, generator=generator).to(tensor.device, tensor.dtype) - 1
+                tensor.mul_(1 + 8 * torch.finfo(tensor.dtype).eps * noise)
+    return copied
 
 
 def _random(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 import loopmorph as lm
 from loopmorph.pipelines.codegen.dynamo import FallbackWarning, loopmorph
 from loopmorph.pipelines.support.agreement import Agreement
-from loopmorph.pipelines.support.probes import Probe, nearby
+from loopmorph.pipelines.support.probes import Probe, nearby, nearby_module
 
 RIGHT, REFUSED, FALLBACK = "right", "refused", "fallback"
 WRONG, CRASH, RAW, TIMEOUT = "WRONG", "CRASH", "RAW", "TIMEOUT"
@@ -112,7 +112,7 @@ class Trial:
 
     def nearby(self) -> list[Result]:
         """What PyTorch makes of inputs that differ hardly at all."""
-        return [eager(self.model, tensors) for tensors in nearby(self.probe, _NEARBY)]
+        return [eager(nearby_module(self.model, k), tensors) for k, tensors in enumerate(nearby(self.probe, _NEARBY))]
 
 
 def eager(model: nn.Module, batch: Batch) -> Result:

@@ -273,8 +273,18 @@ def test_operations_with_unknown_accesses_are_refused():
           memref.store %x, %c[%i] : memref<8xf32>
         } {morph.layer = "head"}"""
     )
-    with pytest.raises(IllegalTransform, match=r"layer 'head', at .*does not know what memref.load accesses"):
+    with pytest.raises(IllegalTransform, match=r"layer 'head', at .*does not know what memref.store accesses"):
         dependences(nest)
+
+
+def test_elements_read_anywhere_are_known_where_nothing_writes_them():
+    text = """affine.for %i = 0 to 8 {{
+          %x = memref.load {}[%i] : memref<8xf32>
+          affine.store %x, %c[%i] : memref<8xf32>
+        }} {{morph.layer = "head"}}"""
+    with pytest.raises(IllegalTransform, match="it reads, at an index that depends on data, what it writes"):
+        dependences(nest_of(text.format("%c")))
+    assert not dependences(nest_of(text.format("%d"), "%c: memref<8xf32>, %d: memref<8xf32>"))
 
 
 offsets = st.tuples(st.integers(-2, 2), st.integers(-2, 2))

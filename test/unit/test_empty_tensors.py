@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from agreement import Of, require_agreement
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional
 
 import loopmorph as lm
+from loopmorph.pipelines.ingress.empty_tensors import refuse_empty_operands
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*degrees of freedom.*", "ignore:Initializing zero-element")
 X = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1))
@@ -89,5 +90,10 @@ def test_what_pytorch_exports_wrongly_is_refused() -> None:
 
 
 def test_what_else_reads_nothing_is_refused_by_name() -> None:
-    with pytest.raises(lm.ImportRefused, match=r"operator aten.bucketize.*: an operand of shape \(0,\)"):
-        lm.import_model(Of(lambda x: torch.bucketize(x, x[0, 0, :0])), (X,))
+    graph = fx.Graph()
+    operand = graph.placeholder("x")
+    operand.meta["val"] = torch.empty(0, 3)
+    node = graph.call_function(torch.ops.aten.cumsum.default, (operand, 0))
+    node.meta["val"] = torch.empty(0, 3)
+    with pytest.raises(lm.ImportRefused, match=r"operator 'cumsum': an operand of shape \(0, 3\)"):
+        refuse_empty_operands(graph)

@@ -10,7 +10,7 @@ from torch import fx, nn
 import loopmorph as lm
 from loopmorph.pipelines.ingress import importer
 from loopmorph.pipelines.ingress.core_graph import core_graph
-from loopmorph.pipelines.ingress.refusal import module_path
+from loopmorph.pipelines.ingress.place import module_path
 from loopmorph.pipelines.zoo import ZOO
 
 
