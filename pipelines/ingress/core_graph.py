@@ -2,7 +2,7 @@
 
 `ExportedProgram.run_decompositions` runs the whole graph again, which takes longer than the rest of the import. The
 layers that most networks are made of decompose in a way that is known beforehand; a graph of nothing else is rewritten
-here, node by node, into just the graph that the second trace gives, names included.
+here, node by node, into just the graph that the second trace gives, names included, but for the numbers in them.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from loopmorph.pipelines.ingress.refusal import (
     import_refusal,
     lowering_refusal,
     refuse_unsupported,
+    rule_refusal,
 )
 from loopmorph.pipelines.ingress.signature import distinct_tensors, only_tensors, refuse_effects, structure_of
 from loopmorph.pipelines.ingress.supported import check_supported, refuse_open_division
@@ -224,8 +225,8 @@ def _quiet_exporter() -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except ImportRefused:
-            raise
+        except ImportRefused as error:  # a rule's own, to which PyTorch has added what it was doing
+            raise rule_refusal(error) from error
         except Exception as error:  # the exception types there are no fixed set
             raise export_refusal(error) from error
 

@@ -34,7 +34,12 @@ def module_path(node: fx.Node) -> str:
 
 def user_place(node: fx.Node) -> tuple[str, int] | None:
     """File and line of the innermost frame, outside of PyTorch, that made the node."""
-    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    return innermost_place(node.meta.get("stack_trace") or "")
+
+
+def innermost_place(trace: str) -> tuple[str, int] | None:
+    """File and line of the innermost frame, outside of PyTorch, of a trace as Python prints it."""
+    frames = _FRAME.findall(trace)
     own = [(file, int(line)) for file, line in frames if not _OWN.search(file)]
     return own[-1] if own else None
 

@@ -12,7 +12,7 @@ from torch_mlir import ir
 
 from loopmorph.passes.diagnostics import file_location, one_line
 from loopmorph.passes.errors import ImportRefused
-from loopmorph.pipelines.ingress.place import has_effects, operator_at, operator_name
+from loopmorph.pipelines.ingress.place import has_effects, innermost_place, operator_at, operator_name
 
 ADVICE = 'Use torch.compile(model, backend="loopmorph"), which runs such a part in PyTorch'
 
@@ -49,6 +49,15 @@ def export_refusal(error: Exception) -> ImportRefused:
         text = "the size of a result depends on data; shapes must be fixed"
     place, operator = _user_frame(error), _running_operator(error)
     return ImportRefused(f"torch.export refuses the model{place}: {operator}{text}. {ADVICE}")
+
+
+def rule_refusal(error: ImportRefused) -> ImportRefused:
+    """What a rule of ours raised within the exporter, which appends where in the graph and the model it was."""
+    first, *rest = str(error).splitlines()
+    if not rest:
+        return error
+    place = innermost_place("\n".join(rest))
+    return ImportRefused(f"operator {one_line(first)}{f' ({place[0]}:{place[1]})' if place else ''}. {ADVICE}")
 
 
 def import_refusal(error: Exception, graph: fx.Graph) -> ImportRefused:

@@ -58,6 +58,7 @@ def test_nearest_sizes(rank: int, extent: int, outputs: int, name: str, dtype: t
 @example(2, 3, 2.1, NEAREST[0], torch.float32)
 @example(2, 3, 1.3, NEAREST[0], torch.float32)
 @example(1, 33, 2.3, NEAREST[0], torch.float64)
+@example(2, 64, 2.0078125, NEAREST[0], torch.float32)  # beyond 128 elements another kernel of ATen
 def test_nearest_factors(rank: int, extent: int, factor: float, name: str, dtype: torch.dtype) -> None:
     if extent * factor < 1:
         return

@@ -14,6 +14,7 @@ from loopmorph.pipelines.ingress.decompositions.ratio import Ratio, Resize, both
 from loopmorph.pipelines.ingress.decompositions.windows import every
 
 _aten = torch.ops.aten
+_SMALL = 128  # height and width together, up to which ATen vectorises
 _Places = Callable[[Ratio, Any], Any]  # by numpy, where they are looked at, or by torch, where they are computed
 
 
@@ -23,7 +24,7 @@ def _nearest(ratio: Ratio, library: Any) -> Any:
 
 
 def _nearest_of_two(ratio: Ratio, library: Any) -> Any:
-    """`aten.upsample_nearest2d`, which takes `i` or `i // 2` for the same and for doubled sizes, whatever factor."""
+    """`aten.upsample_nearest2d` by its vectorised kernel: `i` or `i // 2` for equal and doubled sizes, any factor."""
     if ratio.outputs in (ratio.extent, 2 * ratio.extent):
         return library.floor(_numbers(ratio, library) * (ratio.extent / ratio.outputs))
     return _nearest(replace(ratio, double=False), library)
@@ -36,7 +37,7 @@ def _nearest_exact(ratio: Ratio, library: Any) -> Any:
 
 
 def _nearest_exact_of_two(ratio: Ratio, library: Any) -> Any:
-    """`aten._upsample_nearest_exact2d`: element `floor((i + 0.5) * scale)`, the product in float32."""
+    """`aten._upsample_nearest_exact2d` by its vectorised kernel: `floor((i + 0.5) * scale)`, rounded to float32."""
     return _floor(library, (_numbers(ratio, library) + 0.5) * replace(ratio, double=False).scale)
 
 
@@ -49,20 +50,33 @@ def _floor(library: Any, values: Any) -> Any:
     return library.floor(library.asarray(values, dtype=library.float32))
 
 
-def _resizing(places: _Places, rank: int) -> Resize:
-    """The rule of one interpolation over `rank` axes, from the places that it reads along one."""
+def _is_vectorised(x: torch.Tensor, axes: Sequence[Ratio]) -> bool:
+    """Whether ATen takes its vectorised kernel for two axes: `_use_vectorized_kernel_cond_2d` of UpSampleKernel.cpp."""
+    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and x.shape[1] > 3
+    return channels_last or sum(ratio.outputs for ratio in axes) <= _SMALL
+
+
+def _resizing(places: _Places, rank: int, vectorised: _Places | None = None) -> Resize:
+    """The rule of one interpolation over `rank` axes, from the places that it reads along one.
+
+    Args:
+        places: along one axis.
+        rank: number of axes.
+        vectorised: what ATen's vectorised kernel reads, where it has one.
+    """
 
     def resize(
         x: torch.Tensor, sizes: Sequence[int | None], factors: Sequence[float | None], align: bool
     ) -> torch.Tensor:
         first, axes = x.dim() - rank, ratios(x, rank, sizes, factors, align)
-        known = [np.clip(places(ratio, np), None, ratio.extent - 1).astype(np.int64) for ratio in axes]
+        chosen = vectorised if vectorised is not None and _is_vectorised(x, axes) else places
+        known = [np.clip(chosen(ratio, np), None, ratio.extent - 1).astype(np.int64) for ratio in axes]
         times = [_times(ratio, each) for ratio, each in zip(axes, known, strict=True)]
         if all(times):
             return _repeat(x, first, times)
         for k, ratio in enumerate(axes):
             if times[k] != 1:
-                x = _read(x, first + k, ratio, known[k], places)
+                x = _read(x, first + k, ratio, known[k], chosen)
         return x
 
     return resize
@@ -92,11 +106,14 @@ def _repeat(x: torch.Tensor, first: int, times: Sequence[int]) -> torch.Tensor:
     return x.reshape(lead + narrow).expand(lead + wide).reshape(lead + size).clone()
 
 
+_EXACT_OF_TWO = _resizing(_nearest_exact, 2, _nearest_exact_of_two)
 DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     **both_overloads(_aten.upsample_nearest1d, 1, _resizing(_nearest, 1), aligns=False),
-    **both_overloads(_aten.upsample_nearest2d, 2, _resizing(_nearest_of_two, 2), aligns=False),
+    **both_overloads(_aten.upsample_nearest2d, 2, _resizing(_nearest, 2, _nearest_of_two), aligns=False),
     **both_overloads(_aten.upsample_nearest3d, 3, _resizing(_nearest, 3), aligns=False),
     **both_overloads(_aten._upsample_nearest_exact1d, 1, _resizing(_nearest_exact, 1), aligns=False),
-    **both_overloads(_aten._upsample_nearest_exact2d, 2, _resizing(_nearest_exact_of_two, 2), aligns=False),
+    **both_overloads(
+        _aten._upsample_nearest_exact2d, 2, _resizing(_nearest_exact, 2, _nearest_exact_of_two), aligns=False
+    ),
     **both_overloads(_aten._upsample_nearest_exact3d, 3, _resizing(_nearest_exact, 3), aligns=False),
 }

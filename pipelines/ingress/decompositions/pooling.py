@@ -126,7 +126,10 @@ def core_max_pool(
     """A plain pooling of two axes as the operation that torch-mlir lowers, without asking for a rule again."""
     token = _emitting_core_pool.set(True)
     try:
-        return _aten.max_pool2d_with_indices.default(x, kernel, stride, padding, dilation)[0]
+        given = [(padding, 0), (dilation, 1)]
+        while given and all(each == given[-1][1] for each in given[-1][0]):  # as the exporter leaves defaults out
+            given.pop()
+        return _aten.max_pool2d_with_indices.default(x, kernel, stride, *(value for value, _ in given))[0]
     finally:
         _emitting_core_pool.reset(token)
 
