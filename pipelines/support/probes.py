@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -60,8 +61,11 @@ def probes(example: Sequence[torch.Tensor], *, seed: int = 0, wild: bool = True)
     yield Probe("zero", floats(torch.zeros_like))
     if wild:
         yield Probe("large", floats(lambda x: x * (_LARGE_HALF if x.dtype == torch.float16 else _LARGE)))
-        yield Probe("NaN", floats(lambda x: _with_one(x, float("nan"), generator)))
-        yield Probe("infinite", floats(lambda x: _with_one(x, float("inf"), generator)))
+        first = next(k for k, x in enumerate(random) if x.is_floating_point() and x.numel())
+        values: dict[Kind, float] = {"NaN": math.nan, "infinite": math.inf}
+        for kind, value in values.items():
+            one = _with_one(random[first], value, generator)
+            yield Probe(kind, (*random[:first], one, *random[first + 1 :]))
 
 
 def nearby(probe: Probe, count: int) -> Iterator[tuple[torch.Tensor, ...]]:

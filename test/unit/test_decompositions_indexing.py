@@ -99,9 +99,17 @@ def test_searches(right: bool, out_int32: bool) -> None:
     assert_same(indexing.searchsorted(rows, values, **options), torch.searchsorted(rows, values, **options), exact=True)
 
 
+def test_places_among_boundaries_in_no_order_are_those_of_the_bisection() -> None:
+    boundaries, values = torch.randn(37), torch.randn(4, 9)
+    for right in (False, True):
+        found = indexing.searchsorted(boundaries, values, right=right)
+        assert_same(found, torch.searchsorted(boundaries, values, right=right), exact=True)
+
+
 def test_too_many_comparisons_are_refused() -> None:
-    with pytest.raises(ImportRefused, match=r"^searchsorted: 400000000 comparisons \(20000 x 20000\); up to 134217728"):
-        indexing.searchsorted(torch.zeros(20000), torch.zeros(20000))
+    many = torch.zeros(20000, dtype=torch.int64)
+    with pytest.raises(ImportRefused, match=r"^embedding_bag: 400000000 comparisons .*; up to 134217728"):
+        indexing.embedding_bag(torch.zeros(5, 1), many, many)
 
 
 @pytest.mark.parametrize(("mode", "last", "padding"), itertools.product((0, 1, 2), (False, True), (-1, 2)))

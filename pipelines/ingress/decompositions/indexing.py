@@ -148,22 +148,27 @@ def searchsorted(
     side: str | None = None,
     sorter: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`aten.searchsorted`: how many boundaries lie before each value, by comparing with all of them.
-
-    Raises:
-        ImportRefused: too many comparisons.
-    """
+    """`aten.searchsorted` by ATen's own bisection (`cus_lower_bound`), for boundaries in no order its result, too."""
     if sorter is not None:
         boundaries = boundaries.gather(-1, sorter)
-    values = x.unsqueeze(-1)
-    limits = boundaries if boundaries.dim() == 1 else boundaries.unsqueeze(-2)
-    check_comparisons("searchsorted", x.numel(), boundaries.shape[-1])
-    stays = limits > values if right or side == "right" else limits >= values
-    return (
-        torch.logical_not(stays)
-        .to(torch.int32 if out_int32 else torch.int64)
-        .sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
-    )
+    count, after = boundaries.shape[-1], right or side == "right"
+    low = torch.zeros(x.shape, dtype=torch.int64, device=x.device)
+    high = torch.full(x.shape, count, dtype=torch.int64, device=x.device)
+    for _ in range(count.bit_length()):
+        middle = torch.div(low + high, 2, rounding_mode="floor")
+        limit = _boundary(boundaries, torch.clamp(middle, max=count - 1))
+        stays = limit > x if after else limit >= x
+        low, high = (
+            torch.where((low < high) & torch.logical_not(stays), middle + 1, low),
+            torch.where((low < high) & stays, middle, high),
+        )
+    return low.to(torch.int32) if out_int32 else low
+
+
+def _boundary(boundaries: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    if boundaries.dim() > 1:
+        return boundaries.gather(-1, places)
+    return boundaries.index_select(0, places.reshape(-1)).reshape(places.shape)
 
 
 def bucketize(

@@ -61,7 +61,7 @@ def distances_within(x: torch.Tensor, p: float = 2) -> object:
 def _norm(difference: torch.Tensor, p: float) -> torch.Tensor:
     size = difference.abs()
     if p == 0:
-        return (size != 0).to(size.dtype).sum(-1)
+        return torch.where(size.isnan(), size, (size != 0).to(size.dtype)).sum(-1)
     if p == 1:
         return size.sum(-1)
     if p == 2:
