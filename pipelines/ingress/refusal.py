@@ -57,7 +57,8 @@ def rule_refusal(error: ImportRefused) -> ImportRefused:
     if not rest:
         return error
     place = innermost_place("\n".join(rest))
-    return ImportRefused(f"operator {one_line(first)}{f' ({place[0]}:{place[1]})' if place else ''}. {ADVICE}")
+    name, _, reason = one_line(first).partition(": ")
+    return ImportRefused(f"operator '{name}'{f' ({place[0]}:{place[1]})' if place else ''}: {reason}. {ADVICE}")
 
 
 def import_refusal(error: Exception, graph: fx.Graph) -> ImportRefused:
