@@ -36,9 +36,22 @@ func.func @empty() {
 func.func @f(%x: memref<4x8xf32>, %y: memref<8x4xf32>) {
   affine.for %i = 0 to 4 {
     affine.for %j = 0 to 8 {
-      // expected-error@below {{the dependence analysis does not know what memref.load accesses}}
-      %a = memref.load %x[%i, %j] : memref<4x8xf32>
-      affine.store %a, %y[%j, %i] : memref<8x4xf32>
+      %a = affine.load %x[%i, %j] : memref<4x8xf32>
+      // expected-error@below {{the dependence analysis does not know what memref.store accesses}}
+      memref.store %a, %y[%j, %i] : memref<8x4xf32>
+    } {morph.iter = "ow"}
+  } {morph.iter = "oh", morph.layer = "conv1", morph.node = "conv", morph.role = "main"}
+  return
+}
+
+// -----
+
+func.func @f(%x: memref<8x8xf32>) {
+  affine.for %i = 0 to 4 {
+    affine.for %j = 0 to 8 {
+      // expected-error@below {{it reads, at an index that depends on data, what it writes}}
+      %a = memref.load %x[%i, %j] : memref<8x8xf32>
+      affine.store %a, %x[%j, %i] : memref<8x8xf32>
     } {morph.iter = "ow"}
   } {morph.iter = "oh", morph.layer = "conv1", morph.node = "conv", morph.role = "main"}
   return
