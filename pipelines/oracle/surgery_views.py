@@ -103,7 +103,7 @@ def require_no_view(program: Network, layers: Mapping[str, Sequence[Nest]]) -> N
         handles.append(modules[path].register_forward_hook(compare, with_kwargs=True))
     try:
         with eval_mode(program.model), torch.no_grad():
-            program.model(*program.example_inputs)
+            program.model(*program.example_inputs, **program.example_kwargs)
     finally:
         for handle in handles:
             handle.remove()

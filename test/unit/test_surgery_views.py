@@ -126,3 +126,17 @@ def test_a_split_by_sizes_cannot_follow_a_bottleneck() -> None:
     program = lm.import_model(split_block().eval(), (X,)).apply("morph-bottleneck{layer=parts.0 iter=co factor=2}")
     with pytest.raises(lm.IllegalTransform, match="does not run with the new shapes"):
         program.to_module()
+
+
+def test_a_model_that_is_called_by_keyword_is_run_so() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: torch.Tensor, *, scale: torch.Tensor) -> torch.Tensor:
+            return self.last(self.conv(x) * scale)
+
+    scale = torch.tensor([2.0])
+    program = lm.import_model(Scaled().eval(), (X,), {"scale": scale}).apply("morph-mix{layer=conv iter=co}")
+    torch.testing.assert_close(lm.compile(program)(X, scale=scale), program.to_module().eval()(X, scale=scale))
