@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.affine import import_network
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import inherit
@@ -30,9 +31,12 @@ class Program(Network):
             images: (N, C, H, W), on which "salient" and "least-error" are judged; the example inputs by default.
 
         Raises:
-            ArgumentError: another `how`.
+            ArgumentError: another `how`, or a network that takes more than tensors by position.
             IllegalTransform: the recorded steps do not lead to this program.
         """
+        if self.example_kwargs or not all(isinstance(x, torch.Tensor) for x in self.example_inputs):
+            reason = "its error cannot be judged of a network that takes keywords, nested inputs or constants"
+            raise ArgumentError("how", f"{reason}; it keeps what it inherits now")
         original = self.original or import_model(self.model, self.example_inputs, self.example_kwargs)
         return inherit(original, self, how, self.example_inputs if images is None else (images,)).program
 
