@@ -45,6 +45,7 @@ def refused(text: str, pipeline: str = "canonicalize") -> str:
         ({"loop": "morph.parallel = true"}, "'morph.parallel' is true; an attribute without a value is expected"),
         ({"argument": "morph.param = 3"}, "func.func: the mark 'morph.param' is 3 : i64; a string is expected"),
         ({"argument": "morph.input = -1"}, "the mark 'morph.input' is -1 : i64; an integer from 0 on is expected"),
+        ({"argument": 'morph.below = "7"'}, "the mark 'morph.below' is \"7\"; an integer from 0 on is expected"),
         ({"argument": 'morph.output = "0"'}, "the mark 'morph.output' is \"0\"; an integer from 0 on is expected"),
         ({"argument": "morph.inherit = 1"}, "'morph.inherit' is 1 : i64; an affine map or an array of steps is exp"),
         ({"module": "morph.schedule = [1]"}, "'morph.schedule' is [1]; an array of strings is expected"),

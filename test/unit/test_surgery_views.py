@@ -140,5 +140,5 @@ def test_a_model_that_is_called_by_keyword_is_run_so() -> None:
     scale = torch.tensor([2.0])
     program = lm.import_model(Scaled().eval(), (X,), {"scale": scale}).apply("morph-mix{layer=conv iter=co}")
     torch.testing.assert_close(lm.compile(program)(X, scale=scale), program.to_module().eval()(X, scale=scale))
-    with pytest.raises(lm.ArgumentError, match="argument 'how': its error cannot be judged of a network .* keywords"):
+    with pytest.raises(lm.ArgumentError, match=r"argument 'how': its error cannot be judged of a network .* keywords"):
         program.inherit("slice")

@@ -13,6 +13,7 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import isl_text
+from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.nest import functions
 
@@ -112,7 +113,7 @@ class _Check:
             exprs = _texts(op.attributes["map"], indices, names)
         except _Unknown:
             raise CompilationFailed(
-                f"{_layer(op)}: an index of {op.name} is no affine function of loops (at {op.location})"
+                f"{_layer(op)}: an index of {op.name} is no affine function of loops (at {location_text(op.location)})"
             ) from None
         type_ = ir.MemRefType((op.operands[1] if op.name in _STORES else op.operands[0]).type)
         key = (*conditions, *exprs, str(type_), *lanes)
@@ -233,22 +234,12 @@ def _constraints(condition: ir.Attribute) -> list[tuple[ir.Attribute, str]]:
 
 
 def _texts(attribute: ir.Attribute, operands: Sequence[ir.Value], names: Mapping[ir.Value, str]) -> list[str]:
+    """The results of a map in isl's syntax, over the names of the loops."""
     map_ = ir.AffineMapAttr(attribute).value
-    return _texts_of(list(map_.results), map_.n_dims, map_.n_symbols, operands, names)
-
-
-def _texts_of(
-    exprs: Sequence[ir.AffineExpr],
-    n_dims: int,
-    n_symbols: int,
-    operands: Sequence[ir.Value],
-    names: Mapping[ir.Value, str],
-) -> list[str]:
-    """Expressions in isl's syntax, over the names of the loops."""
-    total = n_dims + n_symbols
-    map_ = ir.AffineMap.get(n_dims, n_symbols, list(exprs))
+    n_dims, n_symbols = map_.n_dims, map_.n_symbols
     for k in range(n_symbols):
-        map_ = map_.replace(ir.AffineExpr.get_symbol(k), ir.AffineExpr.get_dim(n_dims + k), total, n_symbols)
+        symbol, dimension = ir.AffineExpr.get_symbol(k), ir.AffineExpr.get_dim(n_dims + k)
+        map_ = map_.replace(symbol, dimension, n_dims + n_symbols, n_symbols)
     texts = [_value_text(value, names) for value in operands]
     return [isl_text(expr, texts) for expr in map_.results]
 
@@ -276,7 +267,7 @@ def _refusal(
     inside = f"0 .. {extent - 1}" if extent else "no element"
     return CompilationFailed(
         f"{_layer(op)}: {op.name} {kind} {low} .. {high} on axis {axis} of a {type_}, which has {inside} there "
-        f"(at {op.location})"
+        f"(at {location_text(op.location)})"
     )
 
 
