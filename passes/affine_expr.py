@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from torch_mlir import ir
@@ -67,24 +68,54 @@ def used_dims(expr: ir.AffineExpr) -> frozenset[int]:
 
 
 def value_range(expr: ir.AffineExpr, extents: Sequence[int]) -> tuple[int, int]:
-    """Smallest and largest value (both included; bounds, not always attained) for dimension d in 0 .. extents[d]-1."""
-    expr = downcast(expr)
+    """Smallest and largest value (both included; bounds, not always attained) for dimension d in 0 .. extents[d]-1.
+
+    Raises:
+        IllegalTransform: the expression holds a symbol, or divides by what is no positive constant.
+    """
+    found = interval(expr, [(0, extent - 1) for extent in extents], len(extents))
+    if found is None:
+        raise IllegalTransform(f"index '{expr}'", "it divides by what is no positive constant")
+    return found
+
+
+def interval(expr: ir.AffineExpr, values: Sequence[tuple[int, int] | None], n_dims: int) -> tuple[int, int] | None:
+    """Smallest and largest value (both included; bounds, not always attained) of an expression.
+
+    Args:
+        expr: the expression.
+        values: those of its dimensions, then of its symbols; None where nothing is known.
+        n_dims: how many of them are dimensions.
+
+    Returns:
+        None where it uses what is not known, or divides by what is no positive constant.
+
+    Raises:
+        SymbolRefused: it holds a symbol that `values` does not have.
+    """
+    expr = expr.maybe_downcast()
     if isinstance(expr, ir.AffineConstantExpr):
         return expr.value, expr.value
     if isinstance(expr, ir.AffineDimExpr):
-        return 0, extents[expr.position] - 1
-    low, high = value_range(expr.lhs, extents)
-    other_low, other_high = value_range(expr.rhs, extents)
+        return values[expr.position]
+    if isinstance(expr, ir.AffineSymbolExpr):
+        return values[n_dims + expr.position] if n_dims + expr.position < len(values) else _refuse_symbol(expr)
+    left, right = interval(expr.lhs, values, n_dims), interval(expr.rhs, values, n_dims)
+    if left is None or right is None:
+        return None
+    (low, high), (other_low, other_high) = left, right
     if isinstance(expr, ir.AffineAddExpr):
         return low + other_low, high + other_high
     if isinstance(expr, ir.AffineMulExpr):
-        corners = [a * b for a in (low, high) for b in (other_low, other_high)]
+        corners = [a * b for a in left for b in right]
         return min(corners), max(corners)
+    if other_low != other_high or other_low <= 0:
+        return None  # MLIR gives no meaning to such a divisor
     if isinstance(expr, ir.AffineFloorDivExpr):
         return low // other_low, high // other_low
     if isinstance(expr, ir.AffineCeilDivExpr):
         return -(-low // other_low), -(-high // other_low)
-    return (low, high) if 0 <= low and high < other_low else (0, other_low - 1)
+    return (low % other_low, high % other_low) if low // other_low == high // other_low else (0, other_low - 1)
 
 
 def simplify(expr: ir.AffineExpr, extents: Sequence[int]) -> ir.AffineExpr:
@@ -170,8 +201,12 @@ def downcast(expr: ir.AffineExpr) -> ir.AffineExpr:
     """
     expr = expr.maybe_downcast()
     if type(expr) is ir.AffineSymbolExpr:
-        raise SymbolRefused(f"index '{expr}'", "symbols are not supported in access maps; only iterators are")
+        _refuse_symbol(expr)
     return expr
+
+
+def _refuse_symbol(expr: ir.AffineExpr) -> NoReturn:
+    raise SymbolRefused(f"index '{expr}'", "symbols are not supported in access maps; only iterators are")
 
 
 def shorter(expr: ir.AffineExpr, n_dims: int) -> ir.AffineExpr:

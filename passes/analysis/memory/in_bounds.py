@@ -12,7 +12,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import isl_text
+from loopmorph.passes.affine_expr import interval, isl_text
 from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.nest import functions
@@ -92,8 +92,8 @@ class _Check:
         key = (op.attributes["map"], memref.type, lanes, *(_interval(value, known) for value in indices))
         if key not in self.proven:
             self.proven[key] = all(
-                interval is not None and 0 <= interval[0] and interval[1] + more < extent
-                for interval, more, extent in zip(
+                found is not None and 0 <= found[0] and found[1] + more < extent
+                for found, more, extent in zip(
                     _intervals(op.attributes["map"], indices, known), lanes, type_.shape, strict=True
                 )
             )
@@ -137,7 +137,7 @@ def _intervals(
     """Smallest and largest value of each result of a map; None where an operand is unknown."""
     map_ = ir.AffineMapAttr(attribute).value
     values = [_interval(value, known) for value in operands]
-    return [_range(expr, values, map_.n_dims) for expr in map_.results]
+    return [interval(expr, values, map_.n_dims) for expr in map_.results]
 
 
 def _interval(value: ir.Value, known: Mapping[ir.Value, _Interval]) -> _Interval | None:
@@ -154,32 +154,6 @@ def _interval(value: ir.Value, known: Mapping[ir.Value, _Interval]) -> _Interval
             pick = max if op.name == "affine.max" else min
             return pick(low for low, _ in inside), pick(high for _, high in inside)
     return None
-
-
-def _range(expr: ir.AffineExpr, values: Sequence[_Interval | None], n_dims: int) -> _Interval | None:
-    expr = expr.maybe_downcast()
-    if isinstance(expr, ir.AffineConstantExpr):
-        return expr.value, expr.value
-    if isinstance(expr, ir.AffineDimExpr):
-        return values[expr.position]
-    if isinstance(expr, ir.AffineSymbolExpr):
-        return values[n_dims + expr.position]
-    left, right = (_range(side, values, n_dims) for side in (expr.lhs, expr.rhs))
-    if left is None or right is None:
-        return None
-    (low, high), (other_low, other_high) = left, right
-    if isinstance(expr, ir.AffineAddExpr):
-        return low + other_low, high + other_high
-    if isinstance(expr, ir.AffineMulExpr):
-        corners = [a * b for a in left for b in right]
-        return min(corners), max(corners)
-    if other_low != other_high or other_low <= 0:
-        return None  # MLIR gives no meaning to such a divisor
-    if isinstance(expr, ir.AffineFloorDivExpr):
-        return low // other_low, high // other_low
-    if isinstance(expr, ir.AffineCeilDivExpr):
-        return -(-low // other_low), -(-high // other_low)
-    return (low % other_low, high % other_low) if low // other_low == high // other_low else (0, other_low - 1)
 
 
 # -- exactly, by integer sets
