@@ -22,6 +22,7 @@ from loopmorph.pipelines.ingress.exported_graph import Untrusted
 from loopmorph.pipelines.ingress.restored import describe_restored, restore
 from loopmorph.pipelines.support.archives import TooLarge
 from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.numbers import check_seed, check_size
 from loopmorph.pipelines.zoo import ZOO
 
@@ -167,9 +168,7 @@ def _from_export(text: str, trust: bool) -> LoadedModel:
     model = restore(exported)
     note = "an exported graph, in the mode of the export" if model is None else describe_restored(model)
     if model is None:
-        model = exported.module()
-        for module in model.modules():
-            module.training = False  # an exported graph refuses eval(): its mode was fixed by the export
+        model = switch_to_inference(exported.module())
     return LoadedModel(text, model, inputs, _count_classes(text, model, inputs), note)
 
 

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map_only
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.exported_block import ExportedBlock
 from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.inference import switch_to_training
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.training.task import Loss, checked_loss
 
@@ -216,9 +217,7 @@ def _trainable_copy(model: nn.Module) -> nn.Module:
             "model",
             "the graph of an exported program has no train mode; measure the nn.Module that it came from",
         )
-    twin = copy.deepcopy(model)
-    for module in twin.modules():
-        module.training = True  # an exported graph refuses train()
+    twin = switch_to_training(copy.deepcopy(model))
     return twin.requires_grad_(False)
 
 

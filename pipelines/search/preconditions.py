@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.pipelines.ingress.exported_block import ExportedBlock
 from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.inference import switch_to_inference, switch_to_training
 from loopmorph.pipelines.training.task import Task
 
 _SHOWN = 2  # images with which train mode is tried
@@ -69,8 +70,7 @@ def _check_type(argument: str, what: str, tensor: torch.Tensor, remedy: str) -> 
 def _layers_run(model: nn.Module, inputs: Sequence[torch.Tensor], *, training: bool) -> dict[str, None]:
     """The modules with parameters of their own that run, in the order in which they do."""
     twin = copy.deepcopy(model)
-    for module in twin.modules():
-        module.training = training  # an exported graph refuses train()
+    (switch_to_training if training else switch_to_inference)(twin)
     with _grad_mode(twin), _noting_calls(twin) as found:
         try:
             twin(*inputs)

@@ -331,3 +331,21 @@ def test_exported_graphs_have_no_train_mode(batch: tuple[torch.Tensor, torch.Ten
     exported = torch.export.export(slim_vgg(), (batch[0],)).module()
     with pytest.raises(ArgumentError, match="'model': the graph of an exported program has no train mode"):
         score(exported, batch)
+
+
+def test_train_mode_is_the_model_s_own() -> None:
+    class Frozen(nn.Sequential):
+        """Keeps its BatchNorm in inference form, as fine-tuning often does."""
+
+        def train(self, mode: bool = True) -> nn.Module:
+            super().train(mode)
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.training = False
+            return self
+
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+    frozen, plain = Frozen(*layers), nn.Sequential(*layers)
+    images, labels = torch.randn(4, 3, 6, 6), torch.tensor([0, 1, 2, 0])
+    found, other = (fisher_potential(model, images, labels).mean for model in (frozen, plain))
+    assert found != other
