@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import fx
 
-_aten = torch.ops.aten
+from loopmorph.pipelines.ingress.fills import full_before, uniform_number
+
 _PREFIX = "constant"
 
 
@@ -28,23 +29,28 @@ def lift_constants(graph: fx.Graph, taken: Collection[str]) -> dict[str, torch.T
     """
     values = _evaluate(graph)
     lifted: dict[str, torch.Tensor] = {}
-    last = _last_placeholder(graph)
     for node in [n for n in values if any(user not in values for user in n.users)]:
         value = values[node]
         if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
             continue
-        value = value.contiguous()
-        with graph.inserting_before(node) if _is_uniform(value) else _after(graph, last):
-            if _is_uniform(value):
-                new = _full(graph, value)
-            else:
-                name = _free_name(taken, lifted)
-                new = last = graph.placeholder(name)
-                new.name, lifted[name] = name, value
-        new.meta = {**node.meta, "val": node.meta["val"]}
+        number = uniform_number(value)
+        new = _argument(graph, node, taken, lifted) if number is None else full_before(graph, node, number)
+        if number is None:
+            lifted[new.name] = value.contiguous()
         node.replace_all_uses_with(new, delete_user_cb=lambda user: user not in values)
     graph.eliminate_dead_code()
     return lifted
+
+
+def _argument(graph: fx.Graph, node: fx.Node, taken: Collection[str], lifted: Collection[str]) -> fx.Node:
+    """A new placeholder, behind the others, in the place of a node."""
+    name = _free_name(taken, lifted)
+    others = graph.find_nodes(op="placeholder")
+    first = next(iter(graph.nodes))
+    with graph.inserting_after(others[-1]) if others else graph.inserting_before(first):
+        new = graph.placeholder(name)
+    new.name, new.meta = name, dict(node.meta)
+    return new
 
 
 def _evaluate(graph: fx.Graph) -> dict[fx.Node, Any]:
@@ -64,34 +70,6 @@ def _is_pure(target: Callable[..., Any] | str) -> bool:
     if not isinstance(target, torch._ops.OpOverload) or target.namespace not in ("aten", "prims"):
         return False
     return not target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in target.tags
-
-
-def _is_uniform(value: torch.Tensor) -> bool:
-    """Whether all elements are the same number, or there are none."""
-    if value.numel() == 0:
-        return True
-    first = value.flatten()[0]
-    return bool((value == first).all()) or bool(value.isnan().all())
-
-
-def _full(graph: fx.Graph, value: torch.Tensor) -> fx.Node:
-    number = value.flatten()[0].item() if value.numel() else 0
-    options: dict[str, Any] = {
-        "dtype": value.dtype,
-        "layout": value.layout,
-        "device": value.device,
-        "pin_memory": False,
-    }
-    return graph.call_function(_aten.full.default, (list(value.shape), number), options)
-
-
-def _last_placeholder(graph: fx.Graph) -> fx.Node | None:
-    nodes: Iterator[fx.Node] = reversed(list(graph.find_nodes(op="placeholder")))
-    return next(nodes, None)
-
-
-def _after(graph: fx.Graph, node: fx.Node | None) -> Any:
-    return graph.inserting_after(node) if node is not None else graph.inserting_before(next(iter(graph.nodes)))
 
 
 def _free_name(taken: Collection[str], lifted: Collection[str]) -> str:

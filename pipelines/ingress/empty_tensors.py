@@ -15,10 +15,10 @@ from torch import fx
 from torch.utils._pytree import tree_map
 
 from loopmorph.passes.errors import ImportRefused
-from loopmorph.pipelines.ingress.place import operator_at
+from loopmorph.pipelines.ingress.fills import full_before, uniform_number
+from loopmorph.pipelines.ingress.place import operator_at, operator_name
 from loopmorph.pipelines.ingress.refusal import ADVICE
 
-_aten = torch.ops.aten
 # The result is the first operand where nothing is written to it, since another operand has no elements.
 _WRITES = frozenset(
     {
@@ -72,7 +72,7 @@ def _replacement(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
     known = _known_value(node) if isinstance(value, torch.Tensor) else None
     if known is not None:
         return _full(graph, node, known)
-    name = _name(node)
+    name = operator_name(node)
     if name in _WRITES and isinstance(node.args[0], fx.Node):
         return node.args[0]
     return _joined(graph, node) if name in _JOINS else None
@@ -102,14 +102,7 @@ def _joined(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
 
 
 def _full(graph: fx.Graph, node: fx.Node, number: float | bool) -> fx.Node:
-    value = _value(node)
-    if node.target is _aten.full.default:
-        return node
-    with graph.inserting_before(node):
-        options = {"dtype": value.dtype, "device": torch.device("cpu"), "pin_memory": False}
-        new = graph.call_function(_aten.full.default, (list(value.shape), number), options)
-    new.meta = {**node.meta, "val": value}
-    return new
+    return node if node.target is torch.ops.aten.full.default else full_before(graph, node, number)
 
 
 def _known_value(node: fx.Node) -> float | bool | None:
@@ -117,9 +110,7 @@ def _known_value(node: fx.Node) -> float | bool | None:
     result = _evaluated(node)
     if result is None or result.is_complex() or not result.numel():
         return None
-    first = result.flatten()[0]
-    uniform = bool((result == first).all()) or bool(result.isnan().all())
-    return first.item() if uniform else None
+    return uniform_number(result)
 
 
 def _evaluated(node: fx.Node) -> torch.Tensor | None:
@@ -143,11 +134,6 @@ def _concrete(argument: Any) -> Any:
         return argument
     value = _value(argument)
     return torch.empty(tuple(value.shape), dtype=value.dtype)
-
-
-def _name(node: fx.Node) -> str:
-    packet = getattr(node.target, "overloadpacket", None)
-    return getattr(packet, "__name__", "")
 
 
 def _value(node: fx.Node) -> Any:

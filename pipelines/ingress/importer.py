@@ -30,7 +30,7 @@ from loopmorph.pipelines.ingress.culprit import node_without_lowering
 from loopmorph.pipelines.ingress.decompositions import decomposition_table
 from loopmorph.pipelines.ingress.empty_tensors import refuse_empty_operands, without_empty_values
 from loopmorph.pipelines.ingress.import_cache import KeptImport, find_import, import_key, keep_import
-from loopmorph.pipelines.ingress.place import module_path, user_place
+from loopmorph.pipelines.ingress.place import layer_and_node, module_path, named_location
 from loopmorph.pipelines.ingress.quiet import quiet_torch
 from loopmorph.pipelines.ingress.refusal import (
     export_refusal,
@@ -140,14 +140,12 @@ def _lower(
     from torch_mlir.extras import fx_importer
 
     class LayerLocations(fx_importer.ContextCache):
-        """Locations `NameLoc("layer@fx node")` around the user's line instead of call sites in Python files."""
+        """Locations that name layer and node instead of call sites in Python files."""
 
         def get_node_location(self, node: torch.fx.Node) -> ir.Location:
             path = module_path(node)
             layer = path if re.sub(r"@\d+", "", path) in leaves else "|".join(filter(None, [path, node.name]))
-            place = user_place(node)
-            file = ir.Location.file(*place, 0, context=self._c) if place else None
-            return ir.Location.name(f"{layer}@{node.name}", file, context=self._c)
+            return named_location(layer, node, self._c)
 
     importer = fx_importer.FxImporter(context=context)
     importer._cc = LayerLocations(context, py_attr_tracker=importer._py_attr_tracker)
@@ -253,10 +251,9 @@ def _mark_operations(module: ir.Module) -> None:
 
     def visit(op: ir.Operation) -> ir.WalkResult:
         if op.name.startswith(("linalg.", "tensor.")) and not op.name.endswith(".yield"):
-            match = re.search(r'"([^"]*)@([^"@]*)"', str(op.location))
-            if match:
-                op.attributes[marks.LAYER] = ir.StringAttr.get(match[1])
-                op.attributes[marks.NODE] = ir.StringAttr.get(match[2])
+            named = layer_and_node(op.location)
+            if named is not None:
+                op.attributes[marks.LAYER], op.attributes[marks.NODE] = map(ir.StringAttr.get, named)
         return ir.WalkResult.ADVANCE
 
     module.operation.walk(visit)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from torch import fx
+from torch_mlir import ir
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_NAMED = re.compile(r'"([^"]*)@([^"@]*)"')
 _OWN = re.compile(r"/(torch|loopmorph)/")  # frames of PyTorch's modules say less than the line that calls them
 
 
@@ -54,3 +56,16 @@ def place_of(node: fx.Node) -> str:
 def operator_at(node: fx.Node) -> str:
     """`operator 'add_' of module 'layer1.bn' (model.py:12)`."""
     return f"operator '{operator_name(node)}'{place_of(node)}"
+
+
+def named_location(layer: str, node: fx.Node, context: ir.Context) -> ir.Location:
+    """A `NameLoc("layer@node")` around the user's line."""
+    place = user_place(node)
+    line = ir.Location.file(*place, 0, context=context) if place else None
+    return ir.Location.name(f"{layer}@{node.name}", line, context=context)
+
+
+def layer_and_node(location: ir.Location) -> tuple[str, str] | None:
+    """What `named_location` wrote into a location, wherever it stands in there."""
+    match = _NAMED.search(str(location))
+    return (match[1], match[2]) if match else None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import fx
+from torch.utils._pytree import tree_leaves
 from torch_mlir import ir
 
 from loopmorph.passes.diagnostics import file_location, one_line
 from loopmorph.passes.errors import ImportRefused
-from loopmorph.pipelines.ingress.place import has_effects, innermost_place, operator_at, operator_name
+from loopmorph.pipelines.ingress.place import has_effects, innermost_place, layer_and_node, operator_at, operator_name
 
 ADVICE = 'Use torch.compile(model, backend="loopmorph"), which runs such a part in PyTorch'
 
@@ -31,7 +31,7 @@ def refuse_unsupported(graph: fx.Graph) -> None:
 
 
 def _reason(node: fx.Node) -> str | None:
-    values = list(_flat(node.meta.get("val")))
+    values = tree_leaves(node.meta.get("val"))
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
     if has_effects(node):
         return "it has effects beyond its result (a check that may raise)"
@@ -92,9 +92,8 @@ def lowering_refusal(error: ir.MLIRError, graph: fx.Graph, find_culprit: Callabl
 
 
 def _node_of(location: ir.Location, graph: fx.Graph) -> fx.Node | None:
-    """The node that a `NameLoc("layer@node")` names."""
-    match = re.search(r'"([^"]*)@([^"@]*)"', str(location))
-    return next((node for node in graph.nodes if match and node.name == match[2]), None)
+    named = layer_and_node(location)
+    return next((node for node in graph.nodes if named and node.name == named[1]), None)
 
 
 def _file_text(location: ir.Location) -> str:
@@ -136,11 +135,3 @@ def _running_operator(error: Exception) -> str:
             found = f"{operator_at(node)}: "
         trace = trace.tb_next
     return found
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, list | tuple):
-        for part in value:
-            yield from _flat(part)
-    else:
-        yield value

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import fx
+from torch.utils._pytree import tree_leaves
 
 from loopmorph.passes.errors import ImportRefused
 from loopmorph.pipelines.ingress.place import operator_at, operator_name
@@ -132,9 +133,5 @@ def _check_bytes(node: fx.Node) -> None:
         raise ImportRefused(f"{operator_at(node)} computes with torch.uint8, which is not compiled; {advice}")
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _tensors(each)
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from loopmorph.passes.diagnostics import one_line
+
 _LONGEST = 300  # characters
 
 
 def describe(error: BaseException) -> str:
     """The kind of an error and its text: `RuntimeError: expected 3 channels, got 4`."""
-    text = " ".join(str(error).split())
+    text = one_line(str(error))
     kind = type(error).__name__
     if len(text) > _LONGEST:
         text = text[: _LONGEST - 3] + "..."

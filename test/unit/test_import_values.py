@@ -92,6 +92,12 @@ def test_tables_that_a_model_makes_become_arguments() -> None:
     assert "dense<" not in str(program)
 
 
+def test_zeros_of_both_signs_are_no_single_number() -> None:
+    assert error([lambda x: x / torch.tensor([0.0, -1.0]).mul(0)], torch.ones(2)) == 0.0
+    assert error([lambda x: x / (torch.arange(2.0) * -torch.tensor([-1.0, 0.0]))], torch.ones(2)) == 0.0
+    assert error([lambda x: x / (torch.arange(2.0) - 1).ceil().mul(0)], torch.ones(2)) == 0.0
+
+
 def test_a_kept_import_brings_its_tables_back(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
     model, x = Calls(lambda x: x + torch.arange(4.0)), torch.zeros(4)
