@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch._ops import OpOverload
 
-from loopmorph.pipelines.ingress.decompositions.axes import in_float32
+from loopmorph.pipelines.ingress.decompositions.axes import along, in_float32, replaced
 from loopmorph.pipelines.ingress.decompositions.pooling import core_max_pool
 from loopmorph.pipelines.ingress.decompositions.windows import (
     Greatest,
@@ -33,10 +33,10 @@ def _means(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         return x.mean([axis - x.dim() for axis in reversed(axes)], keepdim=True)
     if any(outputs == 0 for outputs in size) or x.numel() == 0:
         return x.new_empty([*x.shape[: axes[0]], *size])
-    if len(size) == 2 and all(x.shape[axis] % outputs == 0 for axis, outputs in zip(axes, size, strict=True)):
-        window = [x.shape[axis] // outputs for axis, outputs in zip(axes, size, strict=True)]
+    window = _even_window(x, axes, size)
+    if window is not None:
         return torch.ops.aten.avg_pool2d.default(x, window, window)
-    for axis, outputs in sorted(zip(axes, size, strict=True), key=lambda pair: -x.shape[pair[0]] / pair[1]):
+    for axis, outputs in _most_shrunk_first(x, axes, size):
         x = _mean_along(x, axis, outputs)
     return x
 
@@ -57,12 +57,12 @@ def adaptive_max_pool(x: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tenso
 def _max_values(x: torch.Tensor, axes: Sequence[int], size: Sequence[int]) -> torch.Tensor:
     if all(outputs == 1 for outputs in size):
         return x.amax(tuple(axes), keepdim=True)
-    if len(size) == 2 and all(x.shape[axis] % outputs == 0 for axis, outputs in zip(axes, size, strict=True)):
-        window = [x.shape[axis] // outputs for axis, outputs in zip(axes, size, strict=True)]
+    window = _even_window(x, axes, size)
+    if window is not None:
         return core_max_pool(x if x.dim() == 4 else x.unsqueeze(0), window, window, [0, 0], [1, 1]).reshape(
             [*x.shape[: axes[0]], *size]
         )
-    for axis, outputs in sorted(zip(axes, size, strict=True), key=lambda pair: -x.shape[pair[0]] / pair[1]):
+    for axis, outputs in _most_shrunk_first(x, axes, size):
         x = _max_along(x, axis, outputs)
     return x
 
@@ -85,6 +85,17 @@ def _space(x: torch.Tensor, size: Sequence[int]) -> list[int]:
     return list(range(x.dim() - len(size), x.dim()))
 
 
+def _even_window(x: torch.Tensor, axes: Sequence[int], size: Sequence[int]) -> list[int] | None:
+    """The window of a pooling of two axes, if all are of one size."""
+    pairs = [(x.shape[axis], outputs) for axis, outputs in zip(axes, size, strict=True)]
+    even = len(pairs) == 2 and all(extent % outputs == 0 for extent, outputs in pairs)
+    return [extent // outputs for extent, outputs in pairs] if even else None
+
+
+def _most_shrunk_first(x: torch.Tensor, axes: Sequence[int], size: Sequence[int]) -> list[tuple[int, int]]:
+    return sorted(zip(axes, size, strict=True), key=lambda pair: -x.shape[pair[0]] / pair[1])
+
+
 def _max_along(x: torch.Tensor, axis: int, outputs: int) -> torch.Tensor:
     windows = adaptive_windows(x.shape[axis], outputs)
     if len(windows) <= _MOST_PARTS:
@@ -101,12 +112,11 @@ def _mean_along(x: torch.Tensor, axis: int, outputs: int) -> torch.Tensor:
     if len(windows) <= _MOST_PARTS:
         return interleave([_pool(x, axis, w, _avg_pool, torch.mean) for w in windows], axis)
     starts, ends = _bounds(x, x.shape[axis], outputs)
-    shape = [-1] + [1] * (x.dim() - 1 - axis)
     total = x.index_select(axis, starts)
     for k, places in list(enumerate(_elements(x, x.shape[axis], outputs)))[1:]:
-        inside = (starts + k < ends).view(shape)
+        inside = along(starts + k < ends, axis, x.dim())
         total = torch.where(inside, total + x.index_select(axis, places), total)
-    return total / (ends - starts).to(x.dtype).view(shape)
+    return total / along((ends - starts).to(x.dtype), axis, x.dim())
 
 
 def _pool(
@@ -125,7 +135,7 @@ def _pool(
         return Windows(0, 1, windows.step, windows.count).element(read, axis, 0)
     rows = read.reshape(1, read.shape[:axis].numel(), read.shape[axis], read.shape[axis + 1 :].numel())
     pooled = pool(rows, windows)
-    return pooled.reshape([*x.shape[:axis], windows.count, *x.shape[axis + 1 :]])
+    return pooled.reshape(replaced(x.shape, axis, windows.count))
 
 
 def _max_pool(rows: torch.Tensor, windows: Windows) -> torch.Tensor:

@@ -27,6 +27,11 @@ def replaced(shape: Sequence[int], axis: int, *extents: int) -> list[int]:
     return [*shape[:axis], *extents, *shape[axis + 1 :]]
 
 
+def along(vector: torch.Tensor, axis: int, rank: int) -> torch.Tensor:
+    """A vector as a tensor that broadcasts along one of `rank` axes."""
+    return vector.reshape([-1] + [1] * (rank - 1 - axis))
+
+
 def check_comparisons(operation: str, *extents: int) -> None:
     """Checks that a rule that compares the product of `extents` pairs stays payable.
 
@@ -40,7 +45,13 @@ def check_comparisons(operation: str, *extents: int) -> None:
         )
 
 
+def wide(x: torch.Tensor) -> torch.Tensor:
+    """The tensor, half types as float32, in which PyTorch computes with them."""
+    return x.to(torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def in_float32(x: torch.Tensor, rule: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """`rule(x)`, computed in float32 for half types."""
-    half = x.dtype in (torch.float16, torch.bfloat16)
-    return rule(x.to(torch.float32)).to(x.dtype) if half else rule(x)
+    source = wide(x)
+    result = rule(source)
+    return result if source is x else result.to(x.dtype)

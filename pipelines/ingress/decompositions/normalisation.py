@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch._ops import OpOverload
 
+from loopmorph.pipelines.ingress.decompositions.axes import wide
+
 _aten = torch.ops.aten
 _Tensors3 = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -99,17 +101,17 @@ def fused_rms_norm(
     x: torch.Tensor, shape: Sequence[int], weight: torch.Tensor | None, eps: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`aten._fused_rms_norm`: the result, and the inverse root of the mean square."""
-    wide = _wide(x)
-    epsilon = torch.finfo(wide.dtype).eps if eps is None else eps
-    inverse = torch.rsqrt((wide * wide).mean(list(range(x.dim() - len(shape), x.dim())), keepdim=True) + epsilon)
-    return _affine(wide * inverse, weight, None, list(shape)).to(x.dtype), inverse
+    source = wide(x)
+    epsilon = torch.finfo(source.dtype).eps if eps is None else eps
+    inverse = torch.rsqrt((source * source).mean(list(range(x.dim() - len(shape), x.dim())), keepdim=True) + epsilon)
+    return _affine(source * inverse, weight, None, list(shape)).to(x.dtype), inverse
 
 
 def _standardised(x: torch.Tensor, axes: list[int], epsilon: float) -> _Tensors3:
     """`(x - mean) / sqrt(variance + epsilon)` in float32 or more, the mean, and the inverse root."""
-    wide = _wide(x)
-    mean = wide.mean(axes, keepdim=True)
-    centred = wide - mean
+    source = wide(x)
+    mean = source.mean(axes, keepdim=True)
+    centred = source - mean
     inverse = torch.rsqrt((centred * centred).mean(axes, keepdim=True) + epsilon)
     return centred * inverse, mean, inverse
 
@@ -118,10 +120,6 @@ def _affine(x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | N
     if weight is not None:
         x = x * weight.view(shape)
     return x if bias is None else x + bias.view(shape)
-
-
-def _wide(x: torch.Tensor) -> torch.Tensor:
-    return x.to(torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch._ops import OpOverload
 
+from loopmorph.pipelines.ingress.decompositions.axes import replaced
+
 _aten = torch.ops.aten
 _Edges = Callable[[torch.Tensor, int, int, int], torch.Tensor]
 
@@ -26,9 +28,9 @@ def _repeated(x: torch.Tensor, axis: int, before: int, after: int) -> torch.Tens
     extent = x.shape[axis]
     return _join(
         axis,
-        x.narrow(axis, 0, 1).expand(_with_extent(x, axis, before)) if before else None,
+        x.narrow(axis, 0, 1).expand(replaced(x.shape, axis, before)) if before else None,
         x,
-        x.narrow(axis, extent - 1, 1).expand(_with_extent(x, axis, after)) if after else None,
+        x.narrow(axis, extent - 1, 1).expand(replaced(x.shape, axis, after)) if after else None,
     )
 
 
@@ -91,10 +93,6 @@ def _reversed(x: torch.Tensor, axis: int, start: int, length: int) -> torch.Tens
 def _join(axis: int, *parts: torch.Tensor | None) -> torch.Tensor:
     present = [part for part in parts if part is not None]
     return torch.cat(present, axis) if len(present) > 1 else present[0]
-
-
-def _with_extent(x: torch.Tensor, axis: int, extent: int) -> list[int]:
-    return [*x.shape[:axis], extent, *x.shape[axis + 1 :]]
 
 
 DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {

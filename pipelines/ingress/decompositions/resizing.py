@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch._ops import OpOverload
 
+from loopmorph.pipelines.ingress.decompositions.axes import along, wide
 from loopmorph.pipelines.ingress.decompositions.ratio import Ratio, Resize, both_overloads, ratios
 
 _aten = torch.ops.aten
@@ -24,10 +25,10 @@ def _resizing(axis_rule: _Axis, rank: int) -> Resize:
     def resize(x: torch.Tensor, sizes: Sequence[int | None], factors: Sequence[float | None], align: bool) -> object:
         if not x.is_floating_point():
             return NotImplemented
-        wide = x.to(torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x
+        result = wide(x)
         for k, ratio in reversed(list(enumerate(ratios(x, rank, sizes, factors, align)))):
-            wide = axis_rule(wide, x.dim() - rank + k, ratio)
-        return wide.to(x.dtype) if wide is not x else x.clone()
+            result = axis_rule(result, x.dim() - rank + k, ratio)
+        return result.to(x.dtype) if result is not x else x.clone()
 
     return resize
 
@@ -45,7 +46,7 @@ def _linear(x: torch.Tensor, axis: int, ratio: Ratio) -> torch.Tensor:
         return x
     centre = _centres(ratio).clamp(min=0)
     first = torch.clamp(centre.floor(), max=ratio.extent - 1)
-    weight = _along((centre - first).clamp(0, 1).to(x.dtype), x, axis)
+    weight = along((centre - first).clamp(0, 1).to(x.dtype), axis, x.dim())
     places = first.to(torch.int64)
     after = torch.clamp(places + 1, max=ratio.extent - 1)
     return x.index_select(axis, places) * (1 - weight) + x.index_select(axis, after) * weight
@@ -61,7 +62,7 @@ def _cubic(x: torch.Tensor, axis: int, ratio: Ratio) -> torch.Tensor:
     for k, distance in enumerate(distances):
         place = torch.clamp(first.to(torch.int64) + (k - 1), 0, ratio.extent - 1)
         weight = _cubic_outside(distance, -0.75) if k in (0, 3) else _cubic_inside(distance, -0.75)
-        term = x.index_select(axis, place) * _along(weight.to(x.dtype), x, axis)
+        term = x.index_select(axis, place) * along(weight.to(x.dtype), axis, x.dim())
         total = term if total is None else total + term
     assert total is not None
     return total
@@ -79,7 +80,7 @@ def _cubic_outside(distance: torch.Tensor, slope: float) -> torch.Tensor:
 
 
 def _antialiased(reach: int, weigh: Callable[[torch.Tensor], torch.Tensor]) -> _Axis:
-    def along(x: torch.Tensor, axis: int, ratio: Ratio) -> torch.Tensor:
+    def resize(x: torch.Tensor, axis: int, ratio: Ratio) -> torch.Tensor:
         """`aten._upsample_{bilinear,bicubic}2d_aa` along one axis: a weighted sum of each output's window."""
         if ratio.outputs == ratio.extent:
             return x
@@ -96,7 +97,7 @@ def _antialiased(reach: int, weigh: Callable[[torch.Tensor], torch.Tensor]) -> _
         shape = [*places.shape, *[1] * (x.dim() - 1 - axis)]
         return torch.where(inside.view(shape), window * weights.view(shape), 0.0).sum(axis + 1)
 
-    return along
+    return resize
 
 
 def _where_pytorch_is_right(resize: Resize) -> Resize:
@@ -116,10 +117,6 @@ def _triangle(distance: torch.Tensor) -> torch.Tensor:
 def _cubic_filter(distance: torch.Tensor) -> torch.Tensor:
     outside = torch.where(distance < 2, _cubic_outside(distance, -0.5), 0.0)
     return torch.where(distance < 1, _cubic_inside(distance, -0.5), outside)
-
-
-def _along(vector: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
-    return vector.view([-1] + [1] * (x.dim() - 1 - axis))
 
 
 DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {

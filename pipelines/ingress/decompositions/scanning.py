@@ -7,23 +7,29 @@ from collections.abc import Callable
 import torch
 from torch._ops import OpOverload
 
-from loopmorph.pipelines.ingress.decompositions.axes import axis_of, in_float32, with_an_axis
+from loopmorph.pipelines.ingress.decompositions.axes import along, axis_of, in_float32, with_an_axis
 
 _aten = torch.ops.aten
-_Combine = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_Parts = tuple[torch.Tensor, ...]
+_Combine = Callable[[_Parts, _Parts], _Parts]
 
 
-def _scan(x: torch.Tensor, dim: int, combine: _Combine) -> torch.Tensor:
+def _scan(parts: _Parts, axis: int, combine: _Combine) -> _Parts:
     """`combine(earlier, later)` of all elements up to each; it has to be associative."""
-    axis, seen = axis_of(x, dim), 1
+    seen, extent = 1, parts[0].shape[axis]
+    while seen < extent and parts[0].numel():
+        rest = extent - seen
+        earlier, later = (tuple(x.narrow(axis, first, rest) for x in parts) for first in (0, seen))
+        both = combine(earlier, later)
+        parts = tuple(torch.cat([x.narrow(axis, 0, seen), y], axis) for x, y in zip(parts, both, strict=True))
+        seen *= 2
+    return parts
+
+
+def _scan_one(x: torch.Tensor, dim: int, combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
     if x.dim() == 0 or x.numel() == 0:
         return x.clone()
-    extent = x.shape[axis]
-    while seen < extent:
-        both = combine(x.narrow(axis, 0, extent - seen), x.narrow(axis, seen, extent - seen))
-        x = torch.cat([x.narrow(axis, 0, seen), both], axis)
-        seen *= 2
-    return x
+    return _scan((x,), axis_of(x, dim), lambda earlier, later: (combine(*earlier, *later),))[0]
 
 
 def _promoted(x: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
@@ -35,20 +41,28 @@ def _promoted(x: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
 
 def cumsum(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
     """`aten.cumsum`: any shape; half types are summed in float32."""
-    return in_float32(_promoted(x, dtype), lambda wide: _scan(wide, dim, torch.add))
+    return in_float32(_promoted(x, dtype), lambda wide: _scan_one(wide, dim, torch.add))
 
 
 def cumprod(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
     """`aten.cumprod`: any shape; half types are multiplied in float32."""
-    return in_float32(_promoted(x, dtype), lambda wide: _scan(wide, dim, torch.mul))
+    return in_float32(_promoted(x, dtype), lambda wide: _scan_one(wide, dim, torch.mul))
 
 
 def logcumsumexp(x: torch.Tensor, dim: int) -> torch.Tensor:
     """`aten.logcumsumexp`: any shape, a floating type."""
-    return in_float32(x, lambda wide: _scan(wide, dim, torch.logaddexp))
+    return in_float32(x, lambda wide: _scan_one(wide, dim, torch.logaddexp))
 
 
-def _cumulative_extreme(at_least: _Combine) -> Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]:
+def _cumulative_extreme(
+    at_least: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]:
+    def later_wins(earlier: _Parts, later: _Parts) -> _Parts:
+        wins = at_least(later[0], earlier[0])
+        if later[0].is_floating_point():
+            wins = (wins & ~earlier[0].isnan()) | later[0].isnan()
+        return tuple(torch.where(wins, new, old) for new, old in zip(later, earlier, strict=True))
+
     def extreme(x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
         """`aten.cummax`, `aten.cummin`: the last of equal elements counts, and a NaN stays.
 
@@ -57,20 +71,8 @@ def _cumulative_extreme(at_least: _Combine) -> Callable[[torch.Tensor, int], tup
         """
         whole = with_an_axis(x)
         axis = axis_of(whole, dim)
-        shape = [-1] + [1] * (whole.dim() - 1 - axis)
-        places = torch.arange(whole.shape[axis], device=x.device).view(shape).expand(whole.shape)
-        values, seen, extent = whole, 1, whole.shape[axis]
-        while seen < extent and whole.numel():
-            rest = extent - seen
-            earlier, later = values.narrow(axis, 0, rest), values.narrow(axis, seen, rest)
-            wins = at_least(later, earlier)
-            if x.is_floating_point():
-                wins = (wins & ~earlier.isnan()) | later.isnan()
-            both = torch.where(wins, later, earlier)
-            where = torch.where(wins, places.narrow(axis, seen, rest), places.narrow(axis, 0, rest))
-            values = torch.cat([values.narrow(axis, 0, seen), both], axis)
-            places = torch.cat([places.narrow(axis, 0, seen), where], axis)
-            seen *= 2
+        places = along(torch.arange(whole.shape[axis], device=x.device), axis, whole.dim()).expand(whole.shape)
+        values, places = _scan((whole, places), axis, later_wins)
         return values.reshape(x.shape).clone(), places.reshape(x.shape).clone()
 
     return extreme

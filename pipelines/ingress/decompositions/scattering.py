@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch._ops import OpOverload
 
-from loopmorph.pipelines.ingress.decompositions.axes import axis_of, check_comparisons, replaced, with_an_axis
+from loopmorph.pipelines.ingress.decompositions.axes import along, axis_of, check_comparisons, replaced, with_an_axis
 from loopmorph.pipelines.ingress.decompositions.indexing import places_of_indices, wrapped
 
 _aten = torch.ops.aten
@@ -85,8 +85,7 @@ def index_copy(x: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Ten
     check_comparisons("index_copy", whole.shape[axis], index.numel())
     last = _last(index.reshape(-1), whole.shape[axis])
     read = with_an_axis(source).index_select(axis, last.clamp(min=0))
-    shape = [-1] + [1] * (whole.dim() - 1 - axis)
-    return torch.where((last >= 0).view(shape), read, whole).reshape(x.shape)
+    return torch.where(along(last >= 0, axis, whole.dim()), read, whole).reshape(x.shape)
 
 
 def index_fill(x: torch.Tensor, dim: int, index: torch.Tensor, value: torch.Tensor | float) -> torch.Tensor:
@@ -94,7 +93,7 @@ def index_fill(x: torch.Tensor, dim: int, index: torch.Tensor, value: torch.Tens
     whole, axis = with_an_axis(x), axis_of(x, dim)
     check_comparisons("index_fill", whole.shape[axis], index.numel())
     places = wrapped(index.reshape(-1), whole.shape[axis])
-    written = (_last(places, whole.shape[axis]) >= 0).view([-1] + [1] * (whole.dim() - 1 - axis))
+    written = along(_last(places, whole.shape[axis]) >= 0, axis, whole.dim())
     filled = torch.where(written, value if isinstance(value, torch.Tensor) else float(value), whole)
     return filled.to(x.dtype).reshape(x.shape)
 
@@ -168,9 +167,7 @@ def max_unpool(x: torch.Tensor, places: torch.Tensor, size: Sequence[int], *rest
     plane = math.prod(size)
     check_comparisons("max_unpool", x.numel(), plane)
     flat, place = (each.reshape(*lead, -1) for each in (x, places))
-    last = _last(place, plane)
-    written = flat.gather(-1, last.clamp(min=0))
-    return torch.where(last >= 0, written, torch.zeros([], dtype=x.dtype)).reshape(*lead, *size)
+    return scatter(x.new_zeros([*lead, plane]), -1, place, flat).reshape(*lead, *size)
 
 
 def _aligned(
@@ -202,7 +199,7 @@ def _last(place: torch.Tensor, extent: int) -> torch.Tensor:
 
 
 def _expanded(index: torch.Tensor, source: torch.Tensor, axis: int) -> torch.Tensor:
-    return index.reshape([-1] + [1] * (source.dim() - 1 - axis)).expand(source.shape)
+    return along(index, axis, source.dim()).expand(source.shape)
 
 
 def _start(reduce: str, dtype: torch.dtype) -> float:
