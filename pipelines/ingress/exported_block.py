@@ -91,7 +91,7 @@ class ExportedBlock(nn.Module):
 
         for step in self.steps:
             if step.kind == "get_attr":
-                values[step.name] = attrgetter(step.target)(self)  # type: ignore[arg-type]
+                values[step.name] = attrgetter(str(step.target))(self)
                 continue
             function = self.get_submodule(str(step.target)) if step.kind == "call_module" else step.function
             values[step.name] = function(*present(step.args), **present(dict(step.kwargs)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,15 +13,15 @@ import loopmorph as lm
 
 
 class Of(nn.Module):
-    """A network of some modules and a function that is called with them and the inputs."""
+    """A network of some modules and a function that is called with them and the arguments."""
 
     def __init__(self, function: Callable[..., object], *parts: nn.Module) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
         self.function = function
 
-    def forward(self, *inputs: torch.Tensor) -> object:
-        return self.function(*self.parts, *inputs)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*self.parts, *args, **kwargs)
 
 
 def require_agreement(model: nn.Module, *inputs: torch.Tensor, module: bool = False) -> lm.Program:

@@ -6,28 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from agreement import Of
 from torch.utils import _pytree as pytree
 
 import loopmorph as lm
 from loopmorph.pipelines.ingress.decompositions import decomposition_table
 
 
-class Calling(nn.Module):
-    """A module that is one call of a function on tensors."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self._function = function
-
-    def forward(self, *tensors: torch.Tensor) -> Any:
-        return self._function(*tensors)
-
-
 def decomposed(function: Callable[..., Any], *tensors: torch.Tensor) -> tuple[Any, set[str]]:
     """What the exported and decomposed function gives, and the names of its operations."""
     with torch.no_grad():
-        program = torch.export.export(Calling(function), tensors, strict=False)
+        program = torch.export.export(Of(function), tensors, strict=False)
         core = program.run_decompositions(dict(decomposition_table()))
         names = {str(node.target) for node in core.graph.nodes if node.op == "call_function"}
         return core.module()(*tensors), names
@@ -51,4 +40,4 @@ def assert_decomposes(function: Callable[..., Any], *tensors: torch.Tensor, exac
 
 def assert_compiles(function: Callable[..., Any], *tensors: torch.Tensor) -> None:
     """`lm.compile` gives eager's values."""
-    assert_same(lm.compile(Calling(function), tensors)(*tensors), function(*tensors))
+    assert_same(lm.compile(Of(function), tensors)(*tensors), function(*tensors))

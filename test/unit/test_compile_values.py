@@ -9,20 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from agreement import Of
 from torch import nn
 from torch.utils import _pytree as pytree
 
 import loopmorph as lm
-
-
-class Function(nn.Module):
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
-
 
 Pair = namedtuple("Pair", "first second")
 
@@ -94,7 +85,7 @@ RESULTS: dict[str, Callable[[torch.Tensor], Any]] = {
 @pytest.mark.parametrize("name", RESULTS)
 def test_results_keep_their_structure(name: str) -> None:
     x = torch.randn(3, 2)
-    got, expected = lm.compile(Function(RESULTS[name]).eval(), (x,))(x), RESULTS[name](x)
+    got, expected = lm.compile(Of(RESULTS[name]).eval(), (x,))(x), RESULTS[name](x)
     if dataclass_names := [f.name for f in fields(expected)] if hasattr(expected, "__dataclass_fields__") else []:
         assert type(got) is type(expected)
         for each in dataclass_names:
@@ -108,7 +99,7 @@ def test_a_tensor_returned_twice_is_one() -> None:
         y = x + 1
         return y, {"again": y}
 
-    first, second = lm.compile(Function(twice).eval(), (torch.ones(2),))(torch.ones(2))
+    first, second = lm.compile(Of(twice).eval(), (torch.ones(2),))(torch.ones(2))
     assert first is second["again"]
 
 
@@ -123,7 +114,7 @@ def test_a_tensor_returned_twice_is_one() -> None:
 )
 def test_results_that_cannot_come_back(function: Callable[..., Any], match: str) -> None:
     with pytest.raises(lm.ImportRefused, match=match):
-        lm.compile(Function(function).eval(), (torch.ones(2),))
+        lm.compile(Of(function).eval(), (torch.ones(2),))
 
 
 def chosen(x: torch.Tensor, times: int = 1, *, mask: torch.Tensor, other: dict[str, Any]) -> torch.Tensor:
@@ -134,7 +125,7 @@ def chosen(x: torch.Tensor, times: int = 1, *, mask: torch.Tensor, other: dict[s
 def keywords() -> lm.Executable:
     x = torch.ones(3)
     given = {"mask": x > 0, "other": {"a": x, "b": "text"}}
-    return lm.compile(Function(chosen).eval(), (x, 3), example_kwargs=given)
+    return lm.compile(Of(chosen).eval(), (x, 3), example_kwargs=given)
 
 
 def test_keywords_constants_and_nested_inputs(keywords: lm.Executable) -> None:
@@ -146,7 +137,7 @@ def test_keywords_constants_and_nested_inputs(keywords: lm.Executable) -> None:
 
 def test_a_tensor_given_twice_is_two_inputs() -> None:
     x = torch.randn(3)
-    run = lm.compile(Function(lambda a, b: a - b).eval(), (x, x))
+    run = lm.compile(Of(lambda a, b: a - b).eval(), (x, x))
     assert torch.equal(run(x, 2 * x), -x)
     linear = nn.Linear(3, 3).eval()
     run = lm.compile(linear, (linear.weight,))
@@ -200,7 +191,7 @@ def test_integers_and_booleans(dtype: torch.dtype) -> None:
     def function(x: torch.Tensor) -> Any:
         return x.float() / 3, x.flip(0) if dtype != torch.uint8 else x.view(2, 3), x
 
-    assert_same(lm.compile(Function(function).eval(), (x,))(x), function(x))
+    assert_same(lm.compile(Of(function).eval(), (x,))(x), function(x))
 
 
 def test_indices() -> None:
@@ -239,14 +230,14 @@ def dropping_out() -> nn.Module:
     ("model", "match"),
     [
         (Counter, r"'add_' \(.*test_compile_values.py:\d+\) changes the buffer 'n' in place; only networks without"),
-        (lambda: Function(lambda x: x.mul_(2)), r"'mul_' \(.*\) changes the input 'args_0' in place"),
+        (lambda: Of(lambda x: x.mul_(2)), r"'mul_' \(.*\) changes the input 'args_0' in place"),
         (lambda: nn.ReLU(inplace=True), "'relu_'.* changes the input 'input' in place"),
         (half_in_training, "'batch_norm' of module '1' is in training mode and changes the buffer '1.running_mean'"),
         (exported_in_training, "'batch_norm'.* is in training mode and changes the buffer '1.running_mean'"),
         (dropping_out, r"'dropout' of module '1' draws random numbers; .*call eval\(\) on it"),
-        (lambda: Function(torch.rand_like), r"'rand_like' .* draws random numbers"),
-        (lambda: Function(lambda x: torch.complex(x, x).real), r"'complex' \(.*\) is of torch.complex64; what can be"),
-        (lambda: Function(lambda x: x.to(torch.uint8)), r"'to'.* computes with torch.uint8, which is not compiled"),
+        (lambda: Of(torch.rand_like), r"'rand_like' .* draws random numbers"),
+        (lambda: Of(lambda x: torch.complex(x, x).real), r"'complex' \(.*\) is of torch.complex64; what can be"),
+        (lambda: Of(lambda x: x.to(torch.uint8)), r"'to'.* computes with torch.uint8, which is not compiled"),
     ],
 )
 def test_effects_and_types_are_refused_by_name(model: Callable[[], nn.Module], match: str) -> None:

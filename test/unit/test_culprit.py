@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from agreement import Of
 from torch_mlir import ir
 from torch_mlir.dialects import torch as torch_dialect
 
@@ -14,17 +14,8 @@ from loopmorph.pipelines.ingress.culprit import node_without_lowering
 from loopmorph.pipelines.ingress.importer import _TO_LINALG
 
 
-class Calls(nn.Module):
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
-
-
 def culprit(function: Callable[[torch.Tensor], torch.Tensor]) -> torch.fx.Node | None:
-    exported = torch.export.export(Calls(function), (torch.randn(3, 4),)).run_decompositions()
+    exported = torch.export.export(Of(function), (torch.randn(3, 4),)).run_decompositions()
     context = ir.Context()
     torch_dialect.register_dialect(context)
     return node_without_lowering(exported.graph, _TO_LINALG, context)

@@ -202,8 +202,11 @@ def _constraints(condition: ir.Attribute) -> list[tuple[ir.Attribute, str]]:
         raise _Unknown
     found = []
     for constraint in match[2].split(", "):
-        left, relation = re.fullmatch(r"(.*) (==|>=) 0", constraint).groups()  # type: ignore[union-attr]
-        found.append((ir.Attribute.parse(f"affine_map<{match[1]} -> ({left})>"), relation.replace("==", "=")))
+        compared = re.fullmatch(r"(.*) (==|>=) 0", constraint)
+        if compared is None:
+            raise _Unknown
+        left = ir.Attribute.parse(f"affine_map<{match[1]} -> ({compared[1]})>")
+        found.append((left, compared[2].replace("==", "=")))
     return found
 
 
