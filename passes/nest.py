@@ -205,7 +205,10 @@ def functions(module: ir.Operation) -> list[func.FuncOp]:
 
 
 def nests(module: ir.Operation) -> list[Nest]:
-    """All nests of all functions, in program order."""
+    """All nests of all functions, in program order.
+
+    A view does not keep its module alive: the caller holds the `ir.Module` for as long as it uses the nests.
+    """
     with module.context:
         return [view_nest(root) for root in nest_roots(module)]
 

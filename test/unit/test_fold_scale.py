@@ -67,7 +67,8 @@ class TwoHeads(nn.Module):
 def test_the_first_operation_may_be_folded_away() -> None:
     """Both biases fold, and the first layer's buffer, where the function began, is the output's then."""
     model, x = TwoHeads().eval(), torch.randn(2, 5)
-    assert marks.EPILOGUE not in [nest.role for nest in nests(folded(model, 2, 5).operation)]
+    module = folded(model, 2, 5)
+    assert marks.EPILOGUE not in [nest.role for nest in nests(module.operation)]
     torch.testing.assert_close(lm.compile(model, (x,))(x), model(x))
 
 
