@@ -49,6 +49,14 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Repaired:
+    """A parameter's values, and its shape and `morph.inherit` when it was given them."""
+
+    value: torch.Tensor
+    inherit: str
+
+
+@dataclass(frozen=True)
 class Network:
     """A network as affine loop nests; immutable: `apply` returns a new one, of the same class.
 
@@ -61,6 +69,8 @@ class Network:
         example_kwargs: the keyword arguments of `forward`.
         structure: what `forward` takes and returns beyond tensors; None for tensors by position, and for a tuple of
             tensors, or one of them.
+        repaired: name -> the values that a parameter was given instead of those that it inherits (see
+            `Program.repair`), as long as transformations leave what it inherits as it was then.
     """
 
     module: ir.Module
@@ -70,6 +80,7 @@ class Network:
     origin: ir.Module | None = None
     example_kwargs: Mapping[str, Any] = field(default_factory=dict)
     structure: Structure | None = None
+    repaired: Mapping[str, Repaired] = field(default_factory=dict)
     _layer_modules: dict[str, ir.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
     _layer_texts: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _closed_layers: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -77,7 +88,7 @@ class Network:
     @property
     def original(self) -> Self | None:
         """The network as it was imported, None where that is not known."""
-        return None if self.origin is None else replace(self, module=self.origin)
+        return None if self.origin is None else replace(self, module=self.origin, repaired={})
 
     @cached_property
     def example_tensors(self) -> tuple[torch.Tensor, ...]:
@@ -213,12 +224,39 @@ class Network:
                     yield ir.StringAttr(attributes[marks.PARAM]).value, ir.MemRefType(argument.type), attributes
 
     def _present(self, name: str, type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]) -> torch.Tensor:
+        repaired = self.repaired.get(name)
+        if repaired is not None and repaired.inherit == _inherit_text(type_, attributes):
+            return repaired.value
         source = _source(name, attributes)
         if source is not None:
             return _inherited(name, self.imported[source], type_, attributes)
         device = next((tensor.device for tensor in self.imported.values()), None)
         size, dtype = ir.IntegerAttr(attributes[marks.IDENTITY]).value, _DTYPES[str(type_.element_type)]
         return _inherited(name, torch.eye(size, dtype=dtype, device=device), type_, attributes)
+
+    def inherit_from(self, name: str, imported: torch.Tensor) -> torch.Tensor:
+        """What a parameter would inherit if `imported` stood in the place of the tensor that it inherits from."""
+        for own, type_, attributes in self._arguments():
+            if own == name:
+                return _inherited(name, imported, type_, attributes)
+        raise ArgumentError("name", f"the program has no parameter '{name}'")
+
+    def identity_size(self, name: str) -> int:
+        """Rows of the identity matrix that a new parameter began as; 0 for one that was imported."""
+        for own, _, attributes in self._arguments():
+            if own == name and marks.IDENTITY in attributes:
+                return ir.IntegerAttr(attributes[marks.IDENTITY]).value
+        return 0
+
+    def with_values(self, values: Mapping[str, torch.Tensor]) -> Self:
+        """The same network with other values of some parameters, until a transformation changes what they inherit."""
+        texts = {name: _inherit_text(type_, attributes) for name, type_, attributes in self._arguments()}
+        given = {name: Repaired(value, texts[name]) for name, value in values.items()}
+        return replace(self, repaired={**self.repaired, **given})
+
+
+def _inherit_text(type_: ir.MemRefType, attributes: Mapping[str, ir.Attribute]) -> str:
+    return f"{type_.shape} {attributes.get(marks.INHERIT, '')}"
 
 
 def _inherited(

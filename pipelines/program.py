@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,10 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.affine import import_network
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import inherit
+from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings
+from loopmorph.pipelines.oracle.repair.repair import repair
 from loopmorph.pipelines.oracle.surgery import to_module
+from loopmorph.pipelines.support.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,34 @@ class Program(Network):
             raise ArgumentError("how", f"{reason}; it keeps what it inherits now")
         original = self.original or import_model(self.model, self.example_inputs, self.example_kwargs)
         return inherit(original, self, how, self.example_inputs if images is None else (images,)).program
+
+    def repair(
+        self,
+        batches: torch.Tensor | Iterable[Any],
+        settings: FitSettings | None = None,
+        *,
+        device: torch.device | str | None = None,
+        progress: Progress = silent,
+    ) -> Program:
+        """The same network with the weights with which each layer is nearest to what the original's gives.
+
+        See `loopmorph.pipelines.oracle.repair`; `repair` there also tells what was done to each layer. Loops, shapes
+        and the recorded steps stay; transformations that come later keep the new values of every parameter whose
+        `morph.inherit` they leave alone.
+
+        Args:
+            batches: images without labels: a tensor (N, ...), or an iterable of tensors or tuples of tensors, as a
+                DataLoader gives them.
+            settings: how layers are fitted.
+            device: where to compute; None takes a CUDA device when there is one.
+            progress: called with "repair", the layers that are done and all.
+
+        Raises:
+            ArgumentError: no images, or ones that the network does not take.
+            IllegalTransform: the network's own code cannot run with the new shapes.
+        """
+        original = self.original or import_model(self.model, self.example_inputs, self.example_kwargs)
+        return repair(original, self, batches, settings, device=device, progress=progress).program
 
     def to_module(self) -> nn.Module:
         """The network as a trainable module: a copy of the imported one with the rewritten layers replaced.

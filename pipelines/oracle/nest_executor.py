@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from loopmorph.passes.raising.nest_recipe import (
     Value,
     accumulation,
     flatten,
+    summands,
 )
 from loopmorph.pipelines.oracle.box_view import put, take, view_box
 from loopmorph.pipelines.oracle.convolution_view import convolve, view_convolution
@@ -93,16 +94,20 @@ def execute(recipe: Recipe, given: Mapping[int, torch.Tensor]) -> dict[int, torc
     Returns:
         Buffer number -> tensor of each output, in the buffer's shape (the batch as given on axis 0 of batched ones).
     """
+    machine = start(recipe, given)
+    machine.run(range(len(recipe.statements)))
+    return {k: machine.flat[k].reshape(machine.shape(k)) for k in recipe.numbers("output")}
+
+
+def start(recipe: Recipe, given: Mapping[int, torch.Tensor]) -> Machine:
+    """A machine that has run nothing yet; `given` as for `execute`."""
     first = given[recipe.numbers("input")[0]] if recipe.numbers("input") else next(iter(given.values()))
     batch = first.shape[0] if recipe.batch is not None else None
-    run = _Run(recipe, batch, first, {k: t.contiguous().reshape(-1) for k, t in given.items()})
-    for statement, number in itertools.zip_longest(recipe.statements, recipe.batch_loops):
-        run.statement(statement, number)
-    return {k: run.flat[k].reshape(run.shape(k)) for k in recipe.numbers("output")}
+    return Machine(recipe, batch, first, {k: t.contiguous().reshape(-1) for k, t in given.items()})
 
 
 @dataclass(frozen=True)
-class _Array:
+class Array:
     """A tensor with one axis for each of `loops`, in this order."""
 
     tensor: torch.Tensor
@@ -115,7 +120,17 @@ class _Array:
 
 
 @dataclass
-class _Run:
+class Machine:
+    """What runs a recipe, statement by statement.
+
+    Attributes:
+        recipe: what is run.
+        batch: extent of the batch; None where the recipe fixes it.
+        like: a tensor of the dtype and on the device of all.
+        flat: buffer number -> its elements, row-major; of what has not been written yet, none.
+        extents: of the loops of the statement that was entered last.
+    """
+
     recipe: Recipe
     batch: int | None
     like: torch.Tensor
@@ -126,74 +141,85 @@ class _Run:
         shape = self.recipe.buffers[buffer].shape
         return (self.batch, *shape[1:]) if self.batch is not None and buffer in self.recipe.batched else shape
 
-    def statement(self, statement: Statement, batch_loop: int | None) -> None:
+    def run(self, numbers: range) -> None:
+        """Runs some statements in order."""
+        for number in numbers:
+            self.statement(number)
+
+    def enter(self, number: int) -> tuple[int, ...]:
+        """Makes the loops of a statement those that arrays are over; returns the loops of its target."""
+        statement = self.recipe.statements[number]
         self.extents = statement.extent_of
+        batch_loop = self.recipe.batch_loops[number] if self.recipe.batch_loops else None
         if batch_loop is not None and self.batch is not None:
             self.extents[batch_loop] = self.batch
         kept = forms.used_loops(forms.add(*(_marker(f) for f in statement.target.index)))
-        kept_loops = tuple(n for n in statement.loops if n in kept)
+        return tuple(n for n in statement.loops if n in kept)
+
+    def statement(self, number: int, left_out: Value | None = None) -> None:
+        """Runs one statement, without one of the terms that it adds up, if that is wanted."""
+        statement, kept_loops = self.recipe.statements[number], self.enter(number)
         found = accumulation(statement)
         if found is None:
-            self._write(statement.target, kept_loops, self._evaluate(statement.value), None)
-        else:
-            kind, terms = found
-            for term in terms:
-                if kind == "sum":
-                    array = self._sum(term, statement, kept_loops)
-                else:
-                    array = self._extremum(term, kept_loops, kind)
-                self._write(statement.target, kept_loops, array, kind)
+            value = statement.value if left_out is None else _without(statement.value, left_out)
+            self._write(statement.target, kept_loops, self.evaluate(value), None)
+            return
+        kind, terms = found
+        for term in terms:
+            if term is left_out:
+                continue
+            is_sum = kind == "sum"
+            array = self._sum(term, statement, kept_loops) if is_sum else self._extremum(term, kept_loops, kind)
+            self._write(statement.target, kept_loops, array, kind)
 
     # -- values
 
-    def _evaluate(self, value: Value) -> _Array:
+    def evaluate(self, value: Value) -> Array:
+        """A value at every point of the loops that it depends on."""
         if isinstance(value, Load):
-            return self._load(value)
+            return self.load(value)
         if isinstance(value, Constant):
-            return _Array(torch.full((), value.value, dtype=self.like.dtype, device=self.like.device), ())
-        args = [self._evaluate(a) for a in value.args]
+            return Array(torch.full((), value.value, dtype=self.like.dtype, device=self.like.device), ())
+        args = [self.evaluate(a) for a in value.args]
         loops = tuple(sorted({n for a in args for n in a.loops}))
         tensors = [a.over(loops) for a in args]
         if value.op == "arith.cmpf":
-            return _Array(_compare(value.predicate, tensors[0], tensors[1]), loops)
-        return _Array(_OPERATIONS[value.op](*tensors), loops)
+            return Array(_compare(value.predicate, tensors[0], tensors[1]), loops)
+        return Array(_OPERATIONS[value.op](*tensors), loops)
 
-    def _load(self, load: Load) -> _Array:
-        flat = self._memory(load.buffer)
+    def load(self, load: Load) -> Array:
+        """What is loaded, at every point of the loops that its address depends on; a view where it can be one."""
+        flat = self.memory(load.buffer)
         address = load.address(self.recipe.buffers)
         loops = tuple(sorted(forms.used_loops(address)))
         box = view_box(load.index, self.extents)
         if box is not None:
-            return _Array(take(flat.reshape(self.shape(load.buffer)), box, self.extents, loops), loops)
+            return Array(take(flat.reshape(self.shape(load.buffer)), box, self.extents, loops), loops)
         if _is_strided(address):
             strides = address.coefficients
             sizes, steps = [self.extents[n] for n in loops], [strides[n] for n in loops]
-            return _Array(flat.as_strided(sizes, steps, flat.storage_offset() + address.constant), loops)
-        return _Array(flat[self._addresses(address, loops)], loops)
+            return Array(flat.as_strided(sizes, steps, flat.storage_offset() + address.constant), loops)
+        return Array(flat[self.addresses(address, loops)], loops)
 
-    def _addresses(self, address: Form, loops: tuple[int, ...]) -> torch.Tensor:
+    def addresses(self, address: Form, loops: tuple[int, ...]) -> torch.Tensor:
         """The address (or the value of any other form) at every point of `loops`, int64."""
-        device = self.like.device
-        grids = {
-            n: torch.arange(self.extents[n], device=device).reshape([-1 if n == m else 1 for m in loops]) for n in loops
-        }
-        zero = torch.zeros([1] * len(loops), dtype=torch.int64, device=device)
-        return forms.evaluate(address, grids.__getitem__, zero).expand([self.extents[n] for n in loops])
+        return form_values(address, loops, self.extents).to(self.like.device)
 
-    def _memory(self, buffer: int) -> torch.Tensor:
+    def memory(self, buffer: int) -> torch.Tensor:
+        """The elements of a buffer, row-major; zeros of one that nothing has been written to."""
         if buffer not in self.flat:
             self.flat[buffer] = self.like.new_zeros(math.prod(self.shape(buffer)))
         return self.flat[buffer]
 
     # -- reductions
 
-    def _sum(self, term: Value, statement: Statement, kept: tuple[int, ...]) -> _Array:
+    def _sum(self, term: Value, statement: Statement, kept: tuple[int, ...]) -> Array:
         """A product of factors, each over the loops that it uses, summed over all loops that are not kept."""
         terms = flatten(term, "arith.mulf")
         convolved = self._convolve(terms, kept) if not statement.guards else None
         if convolved is not None:
             return convolved
-        factors = [*(self._evaluate(f) for f in terms), *(self._mask(guard) for guard in statement.guards)]
+        factors = [*(self.evaluate(f) for f in terms), *(self._mask(guard) for guard in statement.guards)]
         used = {n for f in factors for n in f.loops}
         letters = {n: k for k, n in enumerate(sorted(used))}
         result = tuple(n for n in sorted(kept) if n in used)
@@ -202,14 +228,14 @@ class _Run:
             operands += [factor.tensor, [letters[n] for n in factor.loops]]
         repeats = math.prod(self.extents[n] for n in statement.loops if n not in used and n not in kept)
         total = torch.einsum(*operands, [letters[n] for n in result])
-        return _Array(total * repeats if repeats != 1 else total, result)
+        return Array(total * repeats if repeats != 1 else total, result)
 
-    def _mask(self, guard: Form) -> _Array:
+    def _mask(self, guard: Form) -> Array:
         """1 where the guard holds, 0 elsewhere."""
         loops = tuple(sorted(forms.used_loops(guard)))
-        return _Array((self._addresses(guard, loops) >= 0).to(self.like.dtype), loops)
+        return Array((self.addresses(guard, loops) >= 0).to(self.like.dtype), loops)
 
-    def _convolve(self, terms: Sequence[Value], kept: tuple[int, ...]) -> _Array | None:
+    def _convolve(self, terms: Sequence[Value], kept: tuple[int, ...]) -> Array | None:
         """The sum of the product as a convolution; None where it is none."""
         loads = [t for t in terms if isinstance(t, Load)]
         weights = [t for t in loads if self.recipe.buffers[t.buffer].kind == "parameter"]
@@ -219,29 +245,29 @@ class _Run:
         view = view_convolution(sources[0], weights[0], frozenset(kept), self.recipe.buffers)
         if view is None:
             return None
-        buffers = [self._memory(load.buffer) for load in (sources[0], weights[0])]
+        buffers = [self.memory(load.buffer) for load in (sources[0], weights[0])]
         shapes = [self.shape(load.buffer) for load in (sources[0], weights[0])]
         image, filters = (flat.reshape(shape) for flat, shape in zip(buffers, shapes, strict=True))
         result = convolve(view, image, filters, self.extents)
         order = sorted(range(len(view.loops)), key=view.loops.__getitem__)
-        return _Array(result.permute(order), tuple(sorted(view.loops)))
+        return Array(result.permute(order), tuple(sorted(view.loops)))
 
-    def _extremum(self, term: Value, kept: tuple[int, ...], kind: Accumulation) -> _Array:
-        array = self._evaluate(term)
+    def _extremum(self, term: Value, kept: tuple[int, ...], kind: Accumulation) -> Array:
+        array = self.evaluate(term)
         axes = [k for k, n in enumerate(array.loops) if n not in kept]
         if not axes:
             return array
         reduced = array.tensor.amax(axes) if kind == "max" else array.tensor.amin(axes)
-        return _Array(reduced, tuple(n for n in array.loops if n in kept))
+        return Array(reduced, tuple(n for n in array.loops if n in kept))
 
     # -- stores
 
-    def _write(self, target: Load, loops: tuple[int, ...], array: _Array, kind: Accumulation | None) -> None:
+    def _write(self, target: Load, loops: tuple[int, ...], array: Array, kind: Accumulation | None) -> None:
         loops = tuple(sorted(loops))
         value = array.over(loops).expand([self.extents[n] for n in loops])
-        old = self._memory(target.buffer)
+        old = self.memory(target.buffer)
         if kind in ("max", "min"):
-            present = self._load(target)
+            present = self.load(target)
             value = (torch.maximum if kind == "max" else torch.minimum)(present.over(loops), value)
         address = target.address(self.recipe.buffers)
         order = self._covering_order(address, loops, old.numel())
@@ -264,7 +290,7 @@ class _Run:
                 part.copy_(value)
             self.flat[target.buffer] = new
             return
-        position = self._addresses(address, loops).reshape(-1)
+        position = self.addresses(address, loops).reshape(-1)
         self.flat[target.buffer] = old.index_put((position,), value.reshape(-1), accumulate=kind == "sum")
 
     def _covering_order(self, address: Form, loops: tuple[int, ...], size: int) -> list[int] | None:
@@ -291,6 +317,19 @@ class _Run:
                 return False
             reach += stride * (extent - 1)
         return True
+
+
+def form_values(form: Form, loops: tuple[int, ...], extents: Mapping[int, int]) -> torch.Tensor:
+    """The value of a form at every point of `loops`, int64, with one axis for each of them."""
+    grids = {n: torch.arange(extents[n]).reshape([-1 if n == m else 1 for m in loops]) for n in loops}
+    zero = torch.zeros([1] * len(loops), dtype=torch.int64)
+    return forms.evaluate(form, grids.__getitem__, zero).expand([extents[n] for n in loops])
+
+
+def _without(value: Value, left_out: Value) -> Value:
+    """A sum without one of its terms."""
+    terms = [term for term in summands(value) if term is not left_out]
+    return functools.reduce(lambda a, b: Call("arith.addf", (a, b)), terms) if terms else Constant(0.0)
 
 
 def check_batch(recipe: Recipe, batch: int) -> None:

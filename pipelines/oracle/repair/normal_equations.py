@@ -1,0 +1,157 @@
+"""Least squares from Gram matrices: many independent problems with the same unknowns, rows given a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+_EXACT = 512  # unknowns up to which products are made in float64: there it costs nothing that counts
+_TRIES = 4  # larger and larger ridges where a matrix is not positive definite
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What least squares found.
+
+    Attributes:
+        weight: (blocks, unknowns, outputs) float64.
+        intercept: (blocks, outputs) float64: what is added; 0 where none was wanted.
+        before, after: the squared error that remains with the weights given, and with the new ones, as a share of the
+            targets' own (about their mean where there is an intercept); 0 where the targets do not vary.
+        ridge: that was used.
+        dead: how many unknowns are never anything but 0 (but constant, where there is an intercept).
+        rank_deficient: whether there were fewer rows than unknowns.
+    """
+
+    weight: torch.Tensor
+    intercept: torch.Tensor
+    before: float
+    after: float
+    ridge: float
+    dead: int
+    rank_deficient: bool
+
+
+@dataclass
+class NormalEquations:
+    """`argmin_W sum |W^T u - y|^2 + ridge |W - W_0|^2` for each block, from `E[u u^T]` and `E[u y^T]`.
+
+    Attributes:
+        gram: (blocks, unknowns, unknowns) float64, the sum of u u^T.
+        cross: (blocks, unknowns, outputs) float64, the sum of u y^T.
+        u, y: (blocks, unknowns) and (blocks, outputs), the sums of each.
+        y_squared: (blocks, outputs), the sums of squares.
+        rows: how many there were for each block.
+        dropped: rows left out since they held NaN or infinities.
+    """
+
+    gram: torch.Tensor
+    cross: torch.Tensor
+    u: torch.Tensor
+    y: torch.Tensor
+    y_squared: torch.Tensor
+    rows: int = 0
+    dropped: int = 0
+
+    @staticmethod
+    def empty(blocks: int, unknowns: int, outputs: int, device: torch.device) -> NormalEquations:
+        """Before any row."""
+
+        def zeros(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        return NormalEquations(
+            zeros(blocks, unknowns, unknowns),
+            zeros(blocks, unknowns, outputs),
+            zeros(blocks, unknowns),
+            zeros(blocks, outputs),
+            zeros(blocks, outputs),
+        )
+
+    def add(self, u: torch.Tensor, y: torch.Tensor) -> None:
+        """Takes some rows: u (blocks, rows, unknowns), y (blocks, rows, outputs), of any floating-point type."""
+        sound = u.isfinite().all(2).all(0) & y.isfinite().all(2).all(0)
+        if not bool(sound.all()):
+            self.dropped += int((~sound).sum())
+            u, y = u[:, sound], y[:, sound]
+        if u.shape[2] <= _EXACT:
+            u, y = u.double(), y.double()
+        self.gram += u.transpose(1, 2) @ u
+        self.cross += u.transpose(1, 2) @ y
+        self.u += u.sum(1, dtype=torch.float64)
+        self.y += y.sum(1, dtype=torch.float64)
+        self.y_squared += y.double().square().sum(1)
+        self.rows += u.shape[1]
+
+    def joined(self, other: NormalEquations) -> NormalEquations:
+        """All rows of both."""
+        return NormalEquations(
+            self.gram + other.gram,
+            self.cross + other.cross,
+            self.u + other.u,
+            self.y + other.y,
+            self.y_squared + other.y_squared,
+            self.rows + other.rows,
+            self.dropped + other.dropped,
+        )
+
+    def solve(self, start: torch.Tensor, ridge: float, intercept: bool) -> Solution:
+        """The weights.
+
+        Args:
+            start: (blocks, unknowns, outputs), W_0, towards which the ridge pulls what the rows leave open.
+            ridge: as a share of the mean of the Gram matrix's diagonal.
+            intercept: whether a constant may be added to each output; it is not subject to the ridge.
+        """
+        start = start.double()
+        seen = self._about_mean() if intercept else self
+        weight = start + _solved(seen.gram, seen.cross - seen.gram @ start, ridge)
+        constant = torch.zeros_like(self.y)
+        if intercept and self.rows:
+            constant = (self.y - torch.einsum("br,bro->bo", self.u, weight)) / self.rows
+        raw = self.gram.diagonal(dim1=1, dim2=2)
+        dead = seen.gram.diagonal(dim1=1, dim2=2) <= 1e-12 * raw.clamp_min(1e-300)
+        before, after = (self.error(w, intercept) for w in (start, weight))
+        return Solution(weight, constant, before, after, ridge, int(dead.sum()), self.rows < raw.shape[1])
+
+    def error(self, weight: torch.Tensor, intercept: bool) -> float:
+        """The squared error that some weights leave, as `Solution` has it."""
+        seen = self._about_mean() if intercept else self
+        total = float(seen.y_squared.sum())
+        left = seen.y_squared - 2 * (weight * seen.cross).sum(1) + (weight * (seen.gram @ weight)).sum(1)
+        return max(float(left.sum()), 0.0) / total if total > 0 else 0.0
+
+    def _about_mean(self) -> NormalEquations:
+        """The same with the rows' mean taken away."""
+        rows = max(self.rows, 1)
+        return replace(
+            self,
+            gram=self.gram - self.u[:, :, None] * self.u[:, None, :] / rows,
+            cross=self.cross - self.u[:, :, None] * self.y[:, None, :] / rows,
+            y_squared=self.y_squared - self.y.square() / rows,
+        )
+
+
+def choose_ridge(
+    fit: NormalEquations, held_out: NormalEquations, start: torch.Tensor, ridges: Sequence[float], intercept: bool
+) -> float:
+    """The ridge with which weights fitted to some rows have the least error on others."""
+    errors = {ridge: held_out.error(fit.solve(start, ridge, intercept).weight, intercept) for ridge in ridges}
+    return min(ridges, key=errors.__getitem__)
+
+
+def _solved(gram: torch.Tensor, right: torch.Tensor, ridge: float) -> torch.Tensor:
+    """`(gram + ridge * mean diagonal) x = right` for each block; 0 for a block whose matrix is 0."""
+    mean = gram.diagonal(dim1=1, dim2=2).mean(1)
+    alive = mean > 0
+    shift = torch.where(alive, mean, torch.ones_like(mean))
+    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    for attempt in range(_TRIES):
+        amount = max(ridge, 1e-12) * 100.0**attempt
+        factor, info = torch.linalg.cholesky_ex(gram + (amount * shift)[:, None, None] * identity)
+        if not bool(info.any()):
+            return torch.cholesky_solve(right, factor) * alive[:, None, None]
+    solved: torch.Tensor = torch.linalg.lstsq(gram + shift[:, None, None] * identity, right).solution
+    return solved * alive[:, None, None]

@@ -1,0 +1,183 @@
+"""What happens to a layer's output in the original network: a BatchNorm, a sum with another activation.
+
+A BatchNorm takes away any constant, so a layer before one is fitted up to a constant. Where the output is then added to
+an activation that is there already (a residual connection), the layer can make up for what that one lacks by now: it is
+fitted to the sum, as in He et al. (ICCV 2017), section 3.2. Both are told by watching the model's own code run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_SUMS = frozenset({torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is met: what a module was given at a position, or gave (position 0)."""
+
+    module: str
+    side: Literal["in", "out"]
+    position: int = 0
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What becomes of a layer's output.
+
+    Attributes:
+        norm: the BatchNorm with running statistics that it is given to; None for none.
+        other: where the activation is met that it, or what `norm` makes of it, is added to; None for none. It is there
+            before the layer runs.
+    """
+
+    norm: str | None = None
+    other: Place | None = None
+
+
+def surroundings(model: nn.Module, names: Container[str], inputs: Sequence[torch.Tensor]) -> dict[str, Surroundings]:
+    """What becomes of the outputs of some modules.
+
+    Args:
+        model: the network, in eval mode; it is run once.
+        names: the modules.
+        inputs: its positional inputs, of any batch.
+    """
+    watch = _Watch(names)
+    with torch.no_grad(), _hooked(model, watch), _SumWatch(watch):
+        model(*inputs)
+    return watch.found
+
+
+def scale_of(norm: nn.Module, like: torch.Tensor) -> torch.Tensor:
+    """What a BatchNorm multiplies each channel with, in eval mode, to be broadcast against its input.
+
+    Raises:
+        TypeError: a module without running statistics.
+    """
+    if not isinstance(norm, _NormBase) or norm.running_var is None:
+        raise TypeError(f"a {type(norm).__name__} has no running statistics")
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    return scale.reshape(1, -1, *[1] * (like.dim() - 2))
+
+
+@contextmanager
+def held(model: nn.Module, places: Container[Place]) -> Iterator[dict[Place, torch.Tensor]]:
+    """The tensors that are met at some places while the model runs, each as long as no later one is met there."""
+    found: dict[Place, torch.Tensor] = {}
+
+    def keep(name: str, side: Literal["in", "out"], values: Sequence[Any]) -> None:
+        for position, value in enumerate(values):
+            place = Place(name, side, position)
+            if place in places and isinstance(value, torch.Tensor):
+                found[place] = value
+
+    with _watched(model, keep):
+        yield found
+
+
+@dataclass
+class _Watch:
+    """What has been seen so far; tensors are known by their identity and kept, so that none is taken for another.
+
+    Attributes:
+        makers: tensor -> the layer that made it, perhaps through a BatchNorm.
+        places: tensor -> where it was met first.
+        clock: how many calls there were; `ran` and `met` say when.
+    """
+
+    names: Container[str]
+    found: dict[str, Surroundings] = field(default_factory=dict)
+    makers: dict[int, str] = field(default_factory=dict)
+    places: dict[int, Place] = field(default_factory=dict)
+    met: dict[int, int] = field(default_factory=dict)
+    ran: dict[str, int] = field(default_factory=dict)
+    clock: int = 0
+    alive: list[Any] = field(default_factory=list)
+
+    def see(self, name: str, side: Literal["in", "out"], values: Sequence[Any]) -> None:
+        self.clock += 1
+        if side == "in" and name in self.names:
+            self.ran[name] = self.clock
+        for position, value in enumerate(values):
+            if isinstance(value, torch.Tensor) and id(value) not in self.places:
+                self.alive.append(value)
+                self.places[id(value)] = Place(name, side, position)
+                self.met[id(value)] = self.clock
+
+    def sum(self, a: Any, b: Any) -> None:
+        for one, other in ((a, b), (b, a)):
+            maker = self.makers.get(id(one))
+            if maker is None or id(other) not in self.places or one.shape != other.shape:
+                continue
+            if self.met[id(other)] < self.ran[maker]:
+                self.found[maker] = replace(self.found[maker], other=self.places[id(other)])
+
+
+class _SumWatch(TorchDispatchMode):
+    """Tells of every sum of two tensors."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _SUMS and not kwargs and all(isinstance(x, torch.Tensor) for x in args[:2]):
+            self._watch.sum(args[0], args[1])
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _hooked(model: nn.Module, watch: _Watch) -> Iterator[None]:
+    modules = dict(model.named_modules())
+
+    def see(name: str, side: Literal["in", "out"], values: Sequence[Any]) -> None:
+        watch.see(name, side, values)
+        if side == "in" and _measures(modules[name]) and id(values[0]) in watch.makers:
+            maker = watch.makers[id(values[0])]
+            watch.found[maker] = Surroundings(norm=name)
+        if side == "out" and isinstance(values[0], torch.Tensor):
+            if name in watch.names:
+                watch.makers[id(values[0])] = name
+                watch.found[name] = Surroundings()
+            else:
+                maker = next((k for k, s in watch.found.items() if s.norm == name), "")
+                if maker:
+                    watch.makers[id(values[0])] = maker
+
+    with _watched(model, see):
+        yield
+
+
+def _measures(module: nn.Module) -> bool:
+    return isinstance(module, _NormBase) and module.running_var is not None
+
+
+@contextmanager
+def _watched(model: nn.Module, see: Any) -> Iterator[None]:
+    """Calls `see(name, side, values)` with what each module is given and gives."""
+    handles = []
+    for name, module in model.named_modules():
+
+        def before(_module: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
+            see(name, "in", args)
+
+        def after(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
+            see(name, "out", (output,))
+
+        handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
