@@ -30,8 +30,9 @@ class Program(Network):
         from. The bottlenecks are decided anew, in order; all else inherits what it did.
 
         Args:
-            how: "slice", "mean", "salient" or "least-error" (see `loopmorph.pipelines.oracle.inherit`).
-            images: (N, C, H, W), on which "salient" and "least-error" are judged; the example inputs by default.
+            how: "slice", "mean", "salient", "least-error" or "repair" (see `loopmorph.pipelines.oracle.inherit`).
+            images: (N, C, H, W), on which "salient" and "least-error" are judged, and to which "repair" fits the
+                weights; the example inputs by default.
 
         Raises:
             ArgumentError: another `how`, or a network that takes more than tensors by position.

@@ -34,11 +34,12 @@ _LISTED = 6
 @click.option("--tune", type=float, metavar="SECONDS", help="Tune original and result, for so long each.")
 @click.option(
     "--inherit",
-    type=click.Choice(["slice", "mean", "salient", "least-error"]),
-    default="least-error",
-    show_default=True,
-    help="Old weights where channels go: the first ones', their mean, the most salient ones', or the best of these.",
+    type=click.Choice(["slice", "mean", "salient", "least-error", "repair"]),
+    show_default="repair for a trained model with --data, else least-error",
+    help="Old weights where channels go: the first ones', their mean, the most salient ones', or the best of these; or "
+    "all weights fitted to the original.",
 )
+@click.option("--repair-images", type=POSITIVE, default=512, show_default=True, help="Images for --inherit repair.")
 @click.option("--target", metavar="NAME", help="The processor to optimise for; see 'loopmorph target'.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report, schedule, IR and weights.")
 @click.option(
@@ -54,7 +55,8 @@ def optimize_command(
     batch_size: int,
     repeats: int,
     tune: float | None,
-    inherit: str,
+    inherit: str | None,
+    repair_images: int,
     target: str | None,
     out: Path | None,
     loss: str | None,
@@ -64,7 +66,7 @@ def optimize_command(
     from loopmorph.pipelines.ingress.models import resolve_model
     from loopmorph.pipelines.search.optimize import SearchSettings, optimize
 
-    settings = SearchSettings(batch_size, repeats, tune, inherit, model, target=target)
+    settings = SearchSettings(batch_size, repeats, tune, inherit, repair_images, model, target=target)
     settings.check()
     if out is not None:
         prepare_folder(out)

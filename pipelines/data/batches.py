@@ -119,6 +119,21 @@ def load_targets(path: str | Path | None, *, count: int, shape: tuple[int, int, 
     return _drawn(_open(Path(path), any_labels=True), count, shape, generator, 0)
 
 
+def load_images(path: str | Path | None, *, count: int, shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:
+    """Up to `count` images without labels, as many as there are: (N, C, H, W) float32, as `load_targets` has them.
+
+    Raises:
+        ArgumentError, DataError: as `load_targets`; but a set may hold fewer images.
+    """
+    if path is None:
+        return load_targets(None, count=count, shape=shape, seed=seed).images
+    _check_arguments(count, shape, 1)
+    check_seed(seed)
+    pool = _open(Path(path), any_labels=True)
+    held = min(count, len(pool.labels))
+    return _drawn(pool, held, shape, torch.Generator().manual_seed(seed), 0).images
+
+
 def _drawn(pool: _Pool, count: int, shape: tuple[int, int, int], generator: torch.Generator, classes: int) -> Batch:
     total = len(pool.labels)
     if count > total:

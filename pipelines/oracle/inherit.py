@@ -5,6 +5,8 @@
                merged channels are equal
 "salient"      the channels without which the outputs change most (see `loopmorph.pipelines.oracle.saliency`)
 "least-error"  that of the three with which the outputs are nearest to the original's on a batch
+"repair"       the salient channels, and then the weights with which each layer is nearest to the original's on a batch
+               (see `loopmorph.pipelines.oracle.repair`); for trained networks
 
 Only bottlenecks choose. A group keeps the blocks on its diagonal (a mean over blocks that read other inputs means
 nothing), a coarse grid and bands keep whole weights, a narrowed iterator what its step names; and of a reduction
@@ -34,11 +36,14 @@ from loopmorph.passes.history import Step
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
+from loopmorph.pipelines.oracle.repair.repair import LayerRepair, repair
 from loopmorph.pipelines.oracle.saliency import saliency
+from loopmorph.pipelines.support.progress import Progress, silent
 
 LEAST_ERROR = "least-error"
+REPAIR = "repair"
 CHOICES = ("slice", "mean", "salient")
-INHERITANCES = (*CHOICES, LEAST_ERROR)
+INHERITANCES = (*CHOICES, LEAST_ERROR, REPAIR)
 
 _Choose = Callable[[Network, Bottleneck], Bottleneck]
 
@@ -52,13 +57,15 @@ class Inherited(Generic[NetworkT]):
 
     Attributes:
         program: the network; its steps say what is inherited.
-        how: "slice", "mean" or "salient".
+        how: "slice", "mean", "salient" or "repair".
         errors: each way that was tried -> the relative error of the outputs on the batch (see `inherited_error`).
+        layers: what repair did to each layer.
     """
 
     program: NetworkT
     how: str
     errors: Mapping[str, float]
+    layers: tuple[LayerRepair, ...] = ()
 
 
 def check_inheritance(how: str) -> None:
@@ -66,10 +73,18 @@ def check_inheritance(how: str) -> None:
     ArgumentError: not one of `INHERITANCES`.
     """
     if how not in INHERITANCES:
-        raise ArgumentError("inherit", f"expected {', '.join(INHERITANCES[:-1])} or {LEAST_ERROR}, got {how!r}")
+        raise ArgumentError("inherit", f"expected {', '.join(INHERITANCES[:-1])} or {INHERITANCES[-1]}, got {how!r}")
 
 
-def inherit(original: NetworkT, program: NetworkT, how: str, inputs: Sequence[torch.Tensor]) -> Inherited[NetworkT]:
+def inherit(
+    original: NetworkT,
+    program: NetworkT,
+    how: str,
+    inputs: Sequence[torch.Tensor],
+    tell: Progress = silent,
+    *,
+    fitted_to: Sequence[torch.Tensor] | None = None,
+) -> Inherited[NetworkT]:
     """Decides anew what the bottlenecks of a rewritten network inherit.
 
     Args:
@@ -77,6 +92,8 @@ def inherit(original: NetworkT, program: NetworkT, how: str, inputs: Sequence[to
         program: what its steps make of that.
         how: one of `INHERITANCES`.
         inputs: the network's inputs, as a batch of any size.
+        tell: called as repair goes on.
+        fitted_to: the inputs that "repair" fits the weights to; `inputs` by default, better more.
 
     Raises:
         ArgumentError: another `how`.
@@ -85,6 +102,8 @@ def inherit(original: NetworkT, program: NetworkT, how: str, inputs: Sequence[to
     """
     check_inheritance(how)
     _require_recorded(original, program)
+    if how == REPAIR:
+        return _repaired(original, program, inputs, tell, inputs if fitted_to is None else fitted_to)
     ways = CHOICES if how == LEAST_ERROR else (how,)
     tried = {way: _redone(original, program, way, inputs) for way in ways}
     errors: dict[tuple[str, ...], float] = {}
@@ -94,6 +113,21 @@ def inherit(original: NetworkT, program: NetworkT, how: str, inputs: Sequence[to
     found = {way: errors[each.steps] for way, each in tried.items()}
     best = min(ways, key=lambda way: math.inf if math.isnan(found[way]) else found[way])
     return Inherited(tried[best], best, found)
+
+
+def _repaired(
+    original: NetworkT,
+    program: NetworkT,
+    inputs: Sequence[torch.Tensor],
+    tell: Progress,
+    fitted_to: Sequence[torch.Tensor],
+) -> Inherited[NetworkT]:
+    """What was inherited until now, and after repair."""
+    chosen = _redone(original, program, "salient", inputs)
+    found = repair(original, chosen, [tuple(fitted_to)], progress=tell)
+    errors = {"salient": inherited_error(original, chosen, *inputs)}
+    errors[REPAIR] = inherited_error(original, found.program, *inputs)
+    return Inherited(found.program, REPAIR, errors, found.layers)
 
 
 def plain_steps(steps: Iterable[Step]) -> tuple[Step, ...]:

@@ -29,9 +29,10 @@ from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.ingress.models import resolve_function
 from loopmorph.pipelines.legality.proxy import FisherPotential, Score
+from loopmorph.pipelines.legality.trained import is_trained
 from loopmorph.pipelines.measure.target import this_computer
 from loopmorph.pipelines.measure.worker import Worker
-from loopmorph.pipelines.oracle.inherit import LEAST_ERROR, check_inheritance
+from loopmorph.pipelines.oracle.inherit import LEAST_ERROR, REPAIR, check_inheritance
 from loopmorph.pipelines.oracle.inherit import inherit as choose_inherited
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.combiner import Combiner, Greedy, Judged
@@ -47,7 +48,7 @@ from loopmorph.pipelines.store.cache_file import measurement_key
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.task import CROSS_ENTROPY, Loss, loss_name, make_task
+from loopmorph.pipelines.training.task import CROSS_ENTROPY, Loss, load_inputs, loss_name, make_task
 from loopmorph.pipelines.tuning.choice_cache import ChoiceCache
 from loopmorph.pipelines.tuning.tune import check_seconds, tune
 
@@ -91,8 +92,11 @@ class SearchSettings:
         repeats: initialisations that a Fisher Potential is averaged over.
         tune: seconds in which to tune the result, and as many for the original that it is compared with (see
             `compile`); the choices become part of the schedule. None for not at all.
-        inherit: which of the old weights the result inherits where its bottlenecks leave a choice: "slice", "mean",
-            "salient", or "least-error" for the nearest outputs on the minibatch (see `pipelines/oracle/inherit.py`).
+        inherit: which weights the result gets: of the old ones, where bottlenecks leave a choice, "slice", "mean",
+            "salient", or "least-error" for the nearest outputs on the minibatch; or "repair" for those that are fitted
+            to the original (see `pipelines/oracle/inherit.py`). None for "repair" where the model is trained (see
+            `is_trained`) and there is data, else for "least-error".
+        repair_images: how many images weights are fitted to.
         name: the model's name in the report; its class's by default.
         note: what the report says of where the model is from.
         target: the processor to optimise for (see `compile`); this computer by default.
@@ -102,7 +106,8 @@ class SearchSettings:
     batch_size: int = 64
     repeats: int = 1
     tune: float | None = None
-    inherit: str = LEAST_ERROR
+    inherit: str | None = None
+    repair_images: int = 512
     name: str | None = None
     note: str = ""
     target: Target | str | None = None
@@ -112,8 +117,9 @@ class SearchSettings:
         """Raises:
         ArgumentError: a count below 1, another `inherit`, no such target.
         """
-        _check_counts(batch_size=self.batch_size, repeats=self.repeats)
-        check_inheritance(self.inherit)
+        _check_counts(batch_size=self.batch_size, repeats=self.repeats, repair_images=self.repair_images)
+        if self.inherit is not None:
+            check_inheritance(self.inherit)
         resolve_target(self.target)
         if self.tune is not None:
             check_seconds(self.tune)
@@ -188,7 +194,10 @@ def optimize(
             progress("import", 1, 1)
             tried, interrupted = search(original, judge, study, candidates, seed, progress)
             steps = chosen.combiner.combine(tried, judge, progress)
-            inherited = choose_inherited(original, original.after(steps), chosen.inherit, task.inputs)
+            how = chosen.inherit or (REPAIR if data is not None and is_trained(model, task) else LEAST_ERROR)
+            fitted_to = load_inputs(original, data, chosen.repair_images, seed) if how == REPAIR else None
+            made = original.after(steps)
+            inherited = choose_inherited(original, made, how, task.inputs, progress, fitted_to=fitted_to)
             program, baseline = inherited.program, original
             if chosen.tune is not None:
                 program, baseline = _tuned((program, original), chosen.tune, target, threads, progress)

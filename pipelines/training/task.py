@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.data.batches import Batch, load_batch, load_targets
+from loopmorph.pipelines.data.batches import Batch, load_batch, load_images, load_targets
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.numbers import check_size
@@ -169,6 +169,18 @@ def make_task(network: Network, data: str | Path | Batch | None, count: int, see
     if isinstance(data, Batch):
         return UserTask(data, loss)
     return UserTask(load_targets(data, count=count, shape=_image_shape(network), seed=seed), loss)
+
+
+def load_inputs(network: Network, data: str | Path | Batch | None, count: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """The inputs of up to `count` images without their labels, of the shape that an image network takes.
+
+    Raises:
+        ArgumentError: the network takes other than one image, or they are too large.
+        DataError: the data cannot be read.
+    """
+    if isinstance(data, Batch):
+        return (data.images[:count],)
+    return (load_images(data, count=count, shape=_image_shape(network), seed=seed),)
 
 
 def _image_shape(network: Network) -> tuple[int, int, int]:

@@ -315,7 +315,10 @@ def test_reports_are_data_of_any_proxy() -> None:
         (SearchSettings(batch_size=0), "'batch_size': expected an integer of at least 1, got 0"),
         (SearchSettings(repeats=-1), "'repeats': expected an integer of at least 1, got -1"),
         (SearchSettings(tune=0.0), "'tune': expected a positive number of seconds"),
-        (SearchSettings(inherit="median"), "'inherit': expected slice, mean, salient or least-error, got 'median'"),
+        (
+            SearchSettings(inherit="median"),
+            "'inherit': .* salient, least-error or repair, got 'median'",
+        ),
         (SearchSettings(target="zen55"), "'target': no processor 'zen55' is known; did you mean 'zen5'"),
     ],
 )

@@ -43,7 +43,7 @@ class FitSettings:
         seed: of that draw.
     """
 
-    ridges: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    ridges: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
     rows: int | None = 64
     seed: int = 0
 

@@ -106,25 +106,24 @@ class NormalEquations:
             intercept: whether a constant may be added to each output; it is not subject to the ridge.
         """
         start = start.double()
-        seen = self._about_mean() if intercept else self
+        seen = self.about_mean() if intercept else self
         weight = start + _solved(seen.gram, seen.cross - seen.gram @ start, ridge)
         constant = torch.zeros_like(self.y)
         if intercept and self.rows:
             constant = (self.y - torch.einsum("br,bro->bo", self.u, weight)) / self.rows
         raw = self.gram.diagonal(dim1=1, dim2=2)
         dead = seen.gram.diagonal(dim1=1, dim2=2) <= 1e-12 * raw.clamp_min(1e-300)
-        before, after = (self.error(w, intercept) for w in (start, weight))
+        before, after = seen.error(start), seen.error(weight)
         return Solution(weight, constant, before, after, ridge, int(dead.sum()), self.rows < raw.shape[1])
 
-    def error(self, weight: torch.Tensor, intercept: bool) -> float:
-        """The squared error that some weights leave, as `Solution` has it."""
-        seen = self._about_mean() if intercept else self
-        total = float(seen.y_squared.sum())
-        left = seen.y_squared - 2 * (weight * seen.cross).sum(1) + (weight * (seen.gram @ weight)).sum(1)
+    def error(self, weight: torch.Tensor) -> float:
+        """The squared error that some weights leave, as a share of that of none; 0 where all targets are 0."""
+        total = float(self.y_squared.sum())
+        left = self.y_squared - 2 * (weight * self.cross).sum(1) + (weight * (self.gram @ weight)).sum(1)
         return max(float(left.sum()), 0.0) / total if total > 0 else 0.0
 
-    def _about_mean(self) -> NormalEquations:
-        """The same with the rows' mean taken away."""
+    def about_mean(self) -> NormalEquations:
+        """The same with the rows' means taken away."""
         rows = max(self.rows, 1)
         return replace(
             self,
@@ -137,9 +136,24 @@ class NormalEquations:
 def choose_ridge(
     fit: NormalEquations, held_out: NormalEquations, start: torch.Tensor, ridges: Sequence[float], intercept: bool
 ) -> float:
-    """The ridge with which weights fitted to some rows have the least error on others."""
-    errors = {ridge: held_out.error(fit.solve(start, ridge, intercept).weight, intercept) for ridge in ridges}
-    return min(ridges, key=errors.__getitem__)
+    """The ridge with which weights fitted to some rows have the least error on others.
+
+    The error has one valley over the ridge, as far as that counts: it is gone down from the middle of `ridges`.
+    """
+    seen, unseen = (each.about_mean() if intercept else each for each in (fit, held_out))
+    right = seen.cross - seen.gram @ start
+    errors: dict[int, float] = {}
+
+    def error(k: int) -> float:
+        if k not in errors:
+            errors[k] = unseen.error(start + _solved(seen.gram, right, ridges[k]))
+        return errors[k]
+
+    at = len(ridges) // 2
+    for step in (1, -1):
+        while 0 <= at + step < len(ridges) and error(at + step) < error(at):
+            at += step
+    return ridges[at]
 
 
 def _solved(gram: torch.Tensor, right: torch.Tensor, ridge: float) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 Both networks run side by side on the same unlabelled images, one layer at a time (`Lockstep`). A rewritten layer, and
 every one after it that is linear in its parameters, is fitted to what the original's gives, on what the repaired ones
-before it hand to it (`fit_layer`); BatchNorm's statistics follow those of its input. Nothing is trained and no label is needed.
+before it hand to it (`fit_layer`); BatchNorm's statistics follow those of its input. Nothing is trained,
+and no label is needed.
 
 The source of the idea: layer-wise reconstruction as in He et al., "Channel Pruning for Accelerating Very Deep Neural
 Networks" (ICCV 2017), and Frantar and Alistarh, "Optimal Brain Compression" (NeurIPS 2022); here for whatever nests a
