@@ -10,8 +10,8 @@ import copy
 import math
 import statistics
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.exported_block import ExportedBlock
+from loopmorph.pipelines.support.devices import resolve_device, seeded
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_training
 from loopmorph.pipelines.support.numbers import check_seed
@@ -113,18 +114,18 @@ def fisher_potential(
     check_seed(seed)
     if repeats < 1:
         raise ArgumentError("repeats", f"{repeats} repeats were asked for; at least 1 is needed")
-    place = _resolve_device(device)
+    place = resolve_device(device)
     with torch.inference_mode(False), torch.enable_grad(), _exact_arithmetic():
         twin = _trainable_copy(model).to(place)
         images = images.to(place, _float_type(twin), copy=True)
         labels = _placed(labels, place, loss is None)
-        with _seeded(seed, place):
+        with seeded(seed, place):
             names = _choose_probes(twin, images, probes)
         runs = []
         for repeat in range(repeats):
             if reset:
                 reinitialize(twin, seed + repeat)
-            with _seeded(seed + repeat, place):
+            with seeded(seed + repeat, place):
                 runs.append(_measure(twin, images, labels, names, loss or _cross_entropy))
     if not isinstance(probes, str):
         _check_ran(names, runs[0])
@@ -150,7 +151,7 @@ def reinitialize(model: nn.Module, seed: int) -> None:
     for name, module in model.named_modules():
         if not callable(getattr(module, "reset_parameters", None)):
             continue
-        with torch.no_grad(), _seeded(zlib.crc32(f"{seed}/{name}".encode()), torch.device("cpu")):
+        with torch.no_grad(), seeded(zlib.crc32(f"{seed}/{name}".encode()), torch.device("cpu")):
             _reset_on_cpu(module)
 
 
@@ -195,20 +196,6 @@ def _placed(labels: Any, place: torch.device, classes: bool) -> Any:
     return tree_map_only(torch.Tensor, moved, labels)
 
 
-def _resolve_device(device: torch.device | str | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ArgumentError("device", f"'{device}' is no device; 'cpu', 'cuda' or 'cuda:1' would be") from error
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise ArgumentError(
-            "device", f"'{device}' was asked for, PyTorch sees {torch.cuda.device_count()} CUDA devices"
-        )
-    return place
-
-
 def _trainable_copy(model: nn.Module) -> nn.Module:
     """A copy in train mode whose parameters need no gradient: only those of activations are computed."""
     if _has_fixed_mode(model):
@@ -236,17 +223,6 @@ def _float_type(model: nn.Module) -> torch.dtype:
 def _exact_arithmetic() -> AbstractContextManager[None]:
     """Repeatable kernels in full float32 on CUDA, whose TF32 default would round what the comparison turns on."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds the CPU's generator and `device`'s; restores both."""
-    cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed)
-        for index in cuda:
-            torch.cuda.default_generators[index].manual_seed(seed)
-        yield
 
 
 # --- which modules to probe ---
