@@ -1,4 +1,4 @@
-"""Labelled minibatches for Fisher Potential: CIFAR-10 python batches, image folders, `.npz` files, synthetic ones."""
+"""Labelled minibatches: of CIFAR-10 python batches, image folders, `.npz` files, or synthetic ones."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ CIFAR_STD = (0.2470, 0.2435, 0.2616)
 _LEAST_DEVIATION = 1e-6  # of a channel that is more than constant
 _CIFAR_FOLDER = "cifar-10-batches-py"
 _CIFAR_BATCH = "data_batch_[1-5]"
+_CIFAR_TEST = "test_batch"
+_TRAIN, _TESTS = "train", ("test", "val")
 _IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 _BROKEN_NPZ = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error, MemoryError)
@@ -51,10 +53,15 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Pool:
+class Pool:
     """All images of a data set, each read when it is chosen.
 
-    `read(i)` gives image i as (H, W, C) uint8; `kind` is the data set's name in the report.
+    Attributes:
+        where: the file or folder.
+        kind: the data set's name in a report.
+        labels: (N,), one an image; of other shapes for a loss of the user's.
+        read: gives image i as (H, W, C) uint8.
+        statistics: the mean and the deviation of each channel by which all are normalised; None where there are none.
     """
 
     where: Path
@@ -96,8 +103,8 @@ def load_batch(
         images = torch.randn((count, *shape), generator=generator)
         labels = torch.randint(classes, (count,), generator=generator)
         return Batch(images, labels, classes, "synthetic: no --data was given")
-    pool = _open(Path(path))
-    _check_labels(pool, classes)
+    pool = open_pool(Path(path))
+    check_labels(pool, classes)
     return _drawn(pool, count, shape, generator, classes)
 
 
@@ -116,7 +123,7 @@ def load_targets(path: str | Path | None, *, count: int, shape: tuple[int, int, 
     if path is None:
         images = torch.randn((count, *shape), generator=generator)
         return Batch(images, None, 0, "synthetic images without targets: no --data was given")
-    return _drawn(_open(Path(path), any_labels=True), count, shape, generator, 0)
+    return _drawn(open_pool(Path(path), any_labels=True), count, shape, generator, 0)
 
 
 def load_images(path: str | Path | None, *, count: int, shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:
@@ -129,17 +136,17 @@ def load_images(path: str | Path | None, *, count: int, shape: tuple[int, int, i
         return load_targets(None, count=count, shape=shape, seed=seed).images
     _check_arguments(count, shape, 1)
     check_seed(seed)
-    pool = _open(Path(path), any_labels=True)
+    pool = open_pool(Path(path), any_labels=True)
     held = min(count, len(pool.labels))
     return _drawn(pool, held, shape, torch.Generator().manual_seed(seed), 0).images
 
 
-def _drawn(pool: _Pool, count: int, shape: tuple[int, int, int], generator: torch.Generator, classes: int) -> Batch:
+def _drawn(pool: Pool, count: int, shape: tuple[int, int, int], generator: torch.Generator, classes: int) -> Batch:
     total = len(pool.labels)
     if count > total:
         raise DataError(f"{pool.where}: holds {total} images, fewer than the {count} asked for")
     chosen = torch.randperm(total, generator=generator)[:count].tolist()
-    images = torch.cat([_fit(pool.read(index), shape, pool.where) for index in chosen])
+    images = torch.cat([fit_image(pool.read(index), shape, pool.where) for index in chosen])
     labels = torch.from_numpy(pool.labels[chosen])
     if not labels.is_floating_point() and labels.dtype is not torch.bool:
         labels = labels.long()
@@ -149,26 +156,45 @@ def _drawn(pool: _Pool, count: int, shape: tuple[int, int, int], generator: torc
 def _check_arguments(count: int, shape: tuple[int, int, int], classes: int) -> None:
     if count < 1:
         raise ArgumentError("count", f"{count} images were asked for; at least 1 is needed")
+    check_shape(shape, classes)
+    check_size("count", (count, *shape), "a batch")
+
+
+def check_shape(shape: tuple[int, int, int], classes: int) -> None:
+    """Raises:
+    ArgumentError: `shape` or `classes` is not positive.
+    """
     if classes < 1:
         raise ArgumentError("classes", f"{classes} classes were given; at least 1 is needed")
     if len(shape) != 3 or min(shape) < 1:
         raise ArgumentError("shape", f"{tuple(shape)} is not a (channels, height, width) of positive numbers")
-    check_size("count", (count, *shape), "a batch")
 
 
-def _check_labels(pool: _Pool, classes: int) -> None:
+def check_labels(pool: Pool, classes: int) -> None:
+    """Raises:
+    DataError: a label is outside of 0 .. classes - 1.
+    """
     low, high = int(pool.labels.min()), int(pool.labels.max())
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
         raise DataError(f"{pool.where}: label {wrong} is outside 0..{classes - 1}, the network has {classes} classes")
 
 
-def _open(path: Path, any_labels: bool = False) -> _Pool:
+def open_pool(path: Path, any_labels: bool = False) -> Pool:
+    """Finds out what a path holds, and reads its labels; of a data set in parts, those of the training part.
+
+    Args:
+        path: see `load_batch`; an image folder may also have a folder `train` with the classes' sub-folders in it.
+        any_labels: see `load_targets`.
+
+    Raises:
+        DataError: see `load_batch`.
+    """
     if path.is_dir():
         for folder in (path, path / _CIFAR_FOLDER):
             if folder.is_dir() and (folder.name == _CIFAR_FOLDER or any(folder.glob(_CIFAR_BATCH))):
                 return _open_cifar(folder)
-        return _open_folder(path)
+        return _open_folder(path / _TRAIN if _is_in_parts(path) else path)
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
     if path.suffix.lower() == ".npz":
@@ -176,14 +202,43 @@ def _open(path: Path, any_labels: bool = False) -> _Pool:
     raise DataError(f"{path}: is neither a folder (CIFAR-10 python batches, image folder) nor an .npz file")
 
 
-def _open_cifar(folder: Path) -> _Pool:
+def open_test_pool(train: Pool) -> Pool | None:
+    """The test part that a data set has beside its training part; None where it has none.
+
+    Raises:
+        DataError: it is damaged, or has other classes.
+    """
+    if (train.where / _CIFAR_TEST).is_file():
+        return _cifar_pool(train.where, [train.where / _CIFAR_TEST])
+    if train.where.is_dir() and train.where.name == _TRAIN and _is_in_parts(train.where.parent):
+        folder = next(folder for name in _TESTS if (folder := train.where.parent / name).is_dir())
+        names, expected = ([entry.name for entry in _class_folders(each)] for each in (folder, train.where))
+        if names != expected:
+            odd = sorted(set(names) ^ set(expected))[0]
+            raise DataError(f"{folder}: its classes differ from those of {train.where}: '{odd}' is in one of them only")
+        return _open_folder(folder)
+    return None
+
+
+def _is_in_parts(folder: Path) -> bool:
+    """Whether the sub-folders are parts of a data set, each with a sub-folder for each class, and no classes."""
+    train = folder / _TRAIN
+    has_test = any((folder / name).is_dir() for name in _TESTS)
+    return has_test and train.is_dir() and bool(_class_folders(train)) and not _image_files(train)
+
+
+def _open_cifar(folder: Path) -> Pool:
     files = sorted(folder.glob(_CIFAR_BATCH))
     if not files:
         raise DataError(f"{folder}: has none of the files data_batch_1 .. data_batch_5")
+    return _cifar_pool(folder, files)
+
+
+def _cifar_pool(folder: Path, files: Sequence[Path]) -> Pool:
     parts = [_read_cifar_file(file) for file in files]
     rows = np.concatenate([data for data, _ in parts]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([labels for _, labels in parts])
-    return _Pool(
+    return Pool(
         where=folder,
         kind="CIFAR-10 python batches",
         labels=labels,
@@ -228,7 +283,7 @@ def _describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _open_npz(file: Path, any_labels: bool) -> _Pool:
+def _open_npz(file: Path, any_labels: bool) -> Pool:
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as content:
@@ -253,15 +308,14 @@ def _open_npz(file: Path, any_labels: bool) -> _Pool:
         raise DataError(
             f"{file}: 'labels' is {_describe(labels)}; numbers for each of {len(images)} images are expected"
         )
-    return _Pool(where=file, kind=f"npz {file.name}", labels=labels, read=lambda index: images[index])
+    return Pool(where=file, kind=f"npz {file.name}", labels=labels, read=lambda index: images[index])
 
 
-def _open_folder(folder: Path) -> _Pool:
-    names = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _open_folder(folder: Path) -> Pool:
     files: list[Path] = []
     labels: list[int] = []
-    for label, name in enumerate(names):
-        images = sorted(file for file in name.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES and file.is_file())
+    for label, name in enumerate(_class_folders(folder)):
+        images = _image_files(name)
         files += images
         labels += [label] * len(images)
     if not files:
@@ -269,12 +323,20 @@ def _open_folder(folder: Path) -> _Pool:
             f"{folder}: holds no images; CIFAR-10 python batches or one sub-folder of image files for each class "
             "are expected"
         )
-    return _Pool(
+    return Pool(
         where=folder,
         kind=f"image folder {folder.resolve().name}",
         labels=np.array(labels, dtype=np.int64),
         read=lambda index: _read_image(files[index]),
     )
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES and file.is_file())
 
 
 def _read_image(file: Path) -> np.ndarray[Any, Any]:
@@ -285,7 +347,7 @@ def _read_image(file: Path) -> np.ndarray[Any, Any]:
         raise DataError(f"{file}: is not a readable image: {error}") from error
 
 
-def _fit(image: np.ndarray[Any, Any], shape: tuple[int, int, int], where: Path) -> torch.Tensor:
+def fit_image(image: np.ndarray[Any, Any], shape: tuple[int, int, int], where: Path) -> torch.Tensor:
     """(H, W, C) uint8 -> (1, C', H', W') float32 in [0, 1] of the wanted shape."""
     channels, height, width = shape
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
@@ -302,7 +364,7 @@ def _fit(image: np.ndarray[Any, Any], shape: tuple[int, int, int], where: Path) 
     return pixels
 
 
-def _normalise(images: torch.Tensor, pool: _Pool) -> torch.Tensor:
+def _normalise(images: torch.Tensor, pool: Pool) -> torch.Tensor:
     if pool.statistics is not None and images.shape[1] == 3:
         mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in pool.statistics)
     else:

@@ -1,0 +1,150 @@
+"""Whole data sets in memory, as bytes: what a network is trained on, and a held-out part to test it with."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from loopmorph.passes.errors import DataError
+from loopmorph.pipelines.data.batches import Pool, check_labels, check_shape, fit_image, open_pool, open_test_pool
+from loopmorph.pipelines.support.numbers import check_seed
+from loopmorph.pipelines.support.progress import Progress, silent
+
+MAX_BYTES = 4 << 30  # of the images of one set
+HELD_OUT = 6  # one image in so many is held out where a data set has no test part of its own
+_TOLD = 1000  # images between two calls of the progress
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A labelled set.
+
+    Attributes:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64 in [0, classes).
+        classes: number of classes that the network tells apart.
+        mean, deviation: per channel, on the [0, 1] scale, by which images are normalised; CIFAR-10's own, or those of
+            the training part.
+        source: where the images come from, in one line for a report.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """Images of the set, or of the same kind, as a network takes them.
+
+        Args:
+            images: (N, C, H, W) uint8 on any device.
+
+        Returns:
+            The same, float32, scaled to [0, 1] and normalised; what `load_batch` gives for CIFAR-10.
+        """
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=images.device).reshape(shape)
+        deviation = torch.tensor(self.deviation, device=images.device).reshape(shape)
+        return (images.float() / 255 - mean) / deviation
+
+    def part(self, indices: torch.Tensor) -> LabelledImages:
+        """The images with these indices, (M,) int64, normalised as the whole set."""
+        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices])
+
+
+@dataclass(frozen=True)
+class LabelledSets:
+    """A data set in two parts that share no image: one to train on, one to test with."""
+
+    train: LabelledImages
+    test: LabelledImages
+
+
+def load_labelled_sets(
+    path: str | Path, *, shape: tuple[int, int, int], classes: int, seed: int = 0, progress: Progress = silent
+) -> LabelledSets:
+    """Reads a whole labelled data set.
+
+    The test part is what the data set has for it (`test_batch` of CIFAR-10, `test` or `val` beside `train` in an image
+    folder); else one image in `HELD_OUT`, a choice that is a function of `seed` alone. Images of another size are
+    resized and grey ones become RGB, as `load_batch` does it.
+
+    Args:
+        path: a CIFAR-10 python-batches folder (or the folder that contains it); a folder with one sub-folder of image
+            files for each class, or with `train` and `test` (or `val`) that have them; an `.npz` with `images`
+            (N, H, W, C uint8) and `labels` (N integers).
+        shape: the network's input, (C, H, W).
+        classes: number of classes; every label has to be below it.
+        seed: chooses what is held out.
+        progress: called with "read", the images read and all of a part.
+
+    Raises:
+        ArgumentError: `shape` or `classes` is not positive.
+        DataError: a path that is missing, damaged, of another format or unsafe to read; wrong shapes, types or labels;
+            a part with too few images, or one that takes more than `MAX_BYTES`. The message begins with the file's
+            name.
+    """
+    check_shape(shape, classes)
+    check_seed(seed)
+    own = open_pool(Path(path))
+    test = open_test_pool(own)
+    if test is None:
+        order = torch.randperm(len(own.labels), generator=torch.Generator().manual_seed(seed)).numpy()
+        count = len(order) // HELD_OUT
+        if not count:
+            raise DataError(f"{own.where}: holds {len(order)} images, too few to hold one in {HELD_OUT} out for a test")
+        held, rest = np.sort(order[:count]), np.sort(order[count:])
+        parts = _read(own, rest, shape, classes, progress), _read(own, held, shape, classes, progress)
+    else:
+        whole = np.arange(len(own.labels)), np.arange(len(test.labels))
+        parts = _read(own, whole[0], shape, classes, progress), _read(test, whole[1], shape, classes, progress)
+    mean, deviation = _statistics(own, parts[0])
+    train, tested = (dataclasses.replace(part, mean=mean, deviation=deviation) for part in parts)
+    return LabelledSets(train, tested)
+
+
+def _read(
+    pool: Pool, indices: Sequence[int] | np.ndarray, shape: tuple[int, int, int], classes: int, progress: Progress
+) -> LabelledImages:
+    """Some images of a pool, not normalised yet."""
+    check_labels(pool, classes)
+    size = len(indices) * math.prod(shape)
+    if size > MAX_BYTES:
+        what = f"{len(indices):,} images of {'x'.join(map(str, shape))} take {size / 2**30:,.1f} GiB"
+        raise DataError(f"{pool.where}: {what}; at most {MAX_BYTES >> 30} GiB are held, give a smaller set")
+    images = torch.empty((len(indices), *shape), dtype=torch.uint8)
+    for place, index in enumerate(indices):
+        pixels = fit_image(pool.read(int(index)), shape, pool.where)[0]
+        images[place] = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
+        if (place + 1) % _TOLD == 0 or place + 1 == len(indices):
+            progress("read", place + 1, len(indices))
+    labels = torch.from_numpy(pool.labels[np.asarray(indices)].astype(np.int64))
+    return LabelledImages(images, labels, classes, (), (), f"{pool.kind}, {len(indices)} images")
+
+
+def _statistics(pool: Pool, train: LabelledImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel; a constant channel has an infinite deviation, so that it becomes 0."""
+    if pool.statistics is not None and train.images.shape[1] == 3:
+        mean, deviation = pool.statistics
+        return tuple(mean), tuple(deviation)
+    means, deviations = [], []
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    for channel in range(train.images.shape[1]):
+        chunks = train.images[:, channel].split(_TOLD)
+        counts = sum(torch.bincount(chunk.flatten(), minlength=256).double() for chunk in chunks)
+        mean = float(counts @ levels / counts.sum())
+        variance = float(counts @ (levels - mean) ** 2 / counts.sum())
+        means.append(mean)
+        deviations.append(math.sqrt(variance) if variance > 1e-12 else math.inf)
+    return tuple(means), tuple(deviations)
