@@ -1,0 +1,336 @@
+"""Fine-tuning: a short training of a network that has weights already, the same for every network that is compared."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.data.labelled_images import LabelledImages
+from loopmorph.pipelines.support.devices import resolve_device, seeded
+from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.inference import switch_to_inference, switch_to_training
+from loopmorph.pipelines.support.numbers import check_count, check_seed
+from loopmorph.pipelines.support.progress import Progress, silent
+from loopmorph.pipelines.training.augmentation import shifted_and_flipped
+from loopmorph.pipelines.training.checkpoint import read_checkpoint, write_checkpoint
+
+# Images as the network takes them, its outputs, and the labels -> the mean loss of the batch.
+Objective = Callable[[torch.Tensor, Any, torch.Tensor], torch.Tensor]
+EARLY = 10, 60  # the steps whose mean loss is `early_loss`: the first ones say more of the restart than of the network
+_TEST_BATCH = 500
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How to fine-tune: SGD with Nesterov momentum and one cycle of the learning rate.
+
+    Attributes:
+        epochs: passes over the training part.
+        batch_size: images of a step; all of them where there are fewer. What is left over of an epoch is left out.
+        learning_rate: at the top of the cycle (Smith and Topin 2019), which rises for `warm_up` of all steps and falls
+            to nothing, along a cosine.
+        warm_up: share of the steps in which it rises.
+        momentum: of the gradients.
+        weight_decay: of parameters with two axes and more; vectors (biases, BatchNorm) have none.
+        label_smoothing: share of the target that is spread over all classes.
+        padding: pixels by which images are shifted at most, both ways, what comes in being the mirrored border.
+        flip: whether half of the images are mirrored left to right.
+        seed: of order, shifts, flips, and what the network itself draws (dropout).
+    """
+
+    epochs: int = 8
+    batch_size: int = 512
+    learning_rate: float = 0.1
+    warm_up: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    padding: int = 4
+    flip: bool = True
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises:
+        ArgumentError: a value that is out of range; names it.
+        """
+        check_count("epochs", self.epochs)
+        check_count("batch_size", self.batch_size)
+        check_seed(self.seed)
+        if isinstance(self.padding, bool) or not isinstance(self.padding, int) or self.padding < 0:
+            raise ArgumentError("padding", f"expected pixels, at least 0, got {self.padding!r}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ArgumentError("learning_rate", f"expected a positive number, got {self.learning_rate!r}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ArgumentError("weight_decay", f"expected a number of at least 0, got {self.weight_decay!r}")
+        if not 0 < self.momentum < 1:
+            raise ArgumentError("momentum", f"expected a number between 0 and 1, got {self.momentum!r}")
+        for name in ("warm_up", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ArgumentError(name, f"expected a share from 0 to below 1, got {getattr(self, name)!r}")
+
+    def describe(self) -> str:
+        """The settings as one line that differs where they do."""
+        return ", ".join(f"{name}={value}" for name, value in asdict(self).items())
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A fine-tuned network.
+
+    Attributes:
+        model: the network, on the CPU, in inference form.
+        early_loss: mean loss of the steps `EARLY`, of those that there were; None where there were none.
+        loss: of the last step.
+        steps: in all.
+    """
+
+    model: nn.Module
+    early_loss: float | None
+    loss: float
+    steps: int
+
+
+class Diverged(ArgumentError):
+    """The loss ceased to be a number: with this learning rate the network cannot be trained."""
+
+
+def finetune(
+    model: nn.Module,
+    train: LabelledImages,
+    settings: FineTuning | None = None,
+    *,
+    objective: Objective | None = None,
+    device: torch.device | str | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    progress: Progress = silent,
+) -> FineTuned:
+    """Trains a copy of a network on labelled images.
+
+    Every draw is a function of the seed and of the number of the epoch or step, so that a run that goes on from a
+    checkpoint gives what it would have given without a break, on the same machine and with as many threads. On CUDA it
+    computes in bfloat16 where autocast has it; weights stay float32.
+
+    Args:
+        model: takes (N, C, H, W) and gives logits (N, classes), or what `objective` takes; left as it is.
+        train: the images.
+        settings: see `FineTuning`.
+        objective: the loss; cross-entropy of logits, with smoothed labels, by default.
+        device: where to compute; None takes a CUDA device when there is one.
+        checkpoint: a file that is written every `checkpoint_seconds` and at the end; where it is there, training goes
+            on from it. An interrupt or a kill loses what came after the last one.
+        checkpoint_seconds: see `checkpoint`.
+        progress: called with "train", the steps done and the steps of it.
+
+    Raises:
+        ArgumentError: settings out of range, no such device, a model that does not take the images.
+        Diverged: the loss is not finite.
+        DataError: the checkpoint is damaged, or of another run.
+    """
+    chosen = settings or FineTuning()
+    chosen.check()
+    if not len(train):
+        raise ArgumentError("train", "there is no image to train on")
+    place = resolve_device(device)
+    path = None if checkpoint is None else Path(checkpoint)
+    with torch.inference_mode(False), torch.enable_grad():
+        run = _start(model, train, chosen, objective or _smoothed(chosen.label_smoothing), place)
+        if path is not None and path.exists():
+            run.restore(read_checkpoint(path, run.key))
+        written = time.monotonic()
+        progress("train", run.step, run.steps)
+        while run.step < run.steps:
+            run.advance()
+            if path is not None and (time.monotonic() - written >= checkpoint_seconds or run.step == run.steps):
+                write_checkpoint(path, run.key, run.state())
+                written = time.monotonic()
+            progress("train", run.step, run.steps)
+    early = sum(run.early) / len(run.early) if run.early else None
+    _lay_out(run.model, torch.contiguous_format)
+    return FineTuned(switch_to_inference(run.model.cpu()), early, run.loss, run.steps)
+
+
+def accuracy(model: nn.Module, test: LabelledImages, device: torch.device | str | None = None) -> float:
+    """The share of images that a classifier tells right, in points (per cent), in inference form and float32.
+
+    Args:
+        model: takes (N, C, H, W) and gives logits (N, classes); left as it is.
+        test: the images.
+        device: as for `finetune`.
+    """
+    place = resolve_device(device)
+    twin = switch_to_inference(copy.deepcopy(model)).to(place)
+    right = 0
+    with torch.no_grad():
+        for start in range(0, len(test), _TEST_BATCH):
+            images = test.normalised(test.images[start : start + _TEST_BATCH].to(place))
+            labels = test.labels[start : start + _TEST_BATCH].to(place)
+            right += int((twin(images).argmax(1) == labels).sum())
+    return 100 * right / len(test)
+
+
+def _smoothed(label_smoothing: float) -> Objective:
+    def loss(_images: torch.Tensor, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs.float(), labels, label_smoothing=label_smoothing)
+
+    return loss
+
+
+@dataclass
+class _Run:
+    """A training under way.
+
+    Attributes:
+        model: in train mode, on the device.
+        train: its images lie on the device.
+        key: of all that the training depends on.
+        steps: in all.
+        step: steps done.
+        loss: of the last step.
+        early: the losses of the steps `EARLY`.
+    """
+
+    model: nn.Module
+    train: LabelledImages
+    settings: FineTuning
+    objective: Objective
+    device: torch.device
+    optimiser: torch.optim.SGD
+    schedule: torch.optim.lr_scheduler.OneCycleLR
+    key: str
+    steps: int
+    step: int = 0
+    loss: float = math.nan
+    early: list[float] = field(default_factory=list)
+
+    def advance(self) -> None:
+        """Takes one step.
+
+        Raises:
+            ArgumentError: the model fails on the images.
+            Diverged: the loss is not finite.
+        """
+        images, labels = self._batch()
+        with seeded(_derived(self.settings.seed, "network", self.step), self.device), self._arithmetic():
+            loss = self._loss(images, self._outputs(images), labels)
+        self.loss = float(loss.detach())
+        if not math.isfinite(self.loss):
+            rate = f"with learning_rate={self.settings.learning_rate:g} the loss is {self.loss}"
+            raise Diverged("learning_rate", f"{rate} at step {self.step + 1} of {self.steps}; a smaller one is needed")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.schedule.step()
+        if EARLY[0] <= self.step < EARLY[1]:
+            self.early.append(self.loss)
+        self.step += 1
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+            "loss": self.loss,
+            "early": self.early,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from where `state` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.loss, self.early = state["step"], state["loss"], state["early"]
+
+    def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images of the next step as the network takes them, and their labels."""
+        size = min(self.settings.batch_size, len(self.train))
+        epoch, place = divmod(self.step, len(self.train) // size)
+        order = torch.randperm(len(self.train), generator=_generator(self.settings.seed, "epoch", epoch))
+        chosen = order[place * size : (place + 1) * size]
+        draws = _generator(self.settings.seed, "step", self.step)
+        images = shifted_and_flipped(self.train.images, chosen, self.settings.padding, self.settings.flip, draws)
+        normalised = self.train.normalised(images).to(memory_format=torch.channels_last)
+        return normalised, self.train.labels[chosen.to(self.device)]
+
+    def _outputs(self, images: torch.Tensor) -> Any:
+        try:
+            return self.model(images)
+        except Exception as error:  # the user's own forward may raise anything
+            reason = f"in train mode it fails on a batch of shape {tuple(images.shape)}: {describe(error)}"
+            raise ArgumentError("model", reason) from error
+
+    def _loss(self, images: torch.Tensor, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        try:
+            loss = self.objective(images, outputs, labels)
+        except Exception as error:  # outputs that are no logits, labels that are no classes
+            raise ArgumentError("model", f"the loss cannot be computed from its outputs: {describe(error)}") from error
+        if loss.numel() != 1 or not loss.requires_grad:
+            raise ArgumentError("model", "the loss is not one number that depends on the trained parameters")
+        return loss.reshape(())
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        if self.device.type != "cuda":
+            return nullcontext()
+        return torch.autocast("cuda", torch.bfloat16)
+
+
+def _start(
+    model: nn.Module, train: LabelledImages, settings: FineTuning, objective: Objective, device: torch.device
+) -> _Run:
+    twin = switch_to_training(copy.deepcopy(model)).to(device)
+    _lay_out(twin, torch.channels_last)
+    trained = [parameter for parameter in twin.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ArgumentError("model", "it has no parameter that requires a gradient; there is nothing to train")
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    rate, momentum = settings.learning_rate, settings.momentum
+    optimiser = torch.optim.SGD([g for g in groups if g["params"]], lr=rate, momentum=momentum, nesterov=True)
+    steps = settings.epochs * (len(train) // min(settings.batch_size, len(train)))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rate, total_steps=steps, pct_start=settings.warm_up, cycle_momentum=False
+    )
+    key = _key(model, train, settings)
+    placed = replace(train, images=train.images.to(device), labels=train.labels.to(device))
+    return _Run(twin, placed, settings, objective, device, optimiser, schedule, key, steps)
+
+
+def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
+    """The order in memory of the convolutions' weights; `Module.to` fails where weights of bands have five axes."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+
+
+def _key(model: nn.Module, train: LabelledImages, settings: FineTuning) -> str:
+    """What identifies a training: the settings, the weights that it begins with, and the images."""
+    digest = hashlib.sha256(f"{settings.describe()} {train.mean} {train.deviation}".encode())
+    for name, tensor in (*model.state_dict().items(), ("images", train.images), ("labels", train.labels)):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _generator(seed: int, what: str, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_derived(seed, what, number))
+
+
+def _derived(seed: int, what: str, number: int) -> int:
+    """A seed of its own for each epoch and each step, so that no state of a generator has to be kept."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{what}/{number}".encode()).digest()[:7], "little")
