@@ -31,6 +31,10 @@ _HOME = {
     "compile": "loopmorph.pipelines.compile",
     "FisherScore": "loopmorph.pipelines.legality.fisher",
     "fisher_potential": "loopmorph.pipelines.legality.fisher",
+    "Calibration": "loopmorph.pipelines.legality.calibration",
+    "load_calibration": "loopmorph.pipelines.legality.calibration_file",
+    "FineTuning": "loopmorph.pipelines.training.finetune",
+    "calibrate": "loopmorph.pipelines.search.calibrate",
     "load_model": "loopmorph.pipelines.search.saved_model",
     "Result": "loopmorph.pipelines.search.optimize",
     "SearchSettings": "loopmorph.pipelines.search.optimize",
@@ -54,11 +58,15 @@ if TYPE_CHECKING:
     )
     from loopmorph.pipelines.codegen.executable import Executable
     from loopmorph.pipelines.compile import compile
+    from loopmorph.pipelines.legality.calibration import Calibration
+    from loopmorph.pipelines.legality.calibration_file import load_calibration
     from loopmorph.pipelines.legality.fisher import FisherScore, fisher_potential
     from loopmorph.pipelines.program import Program, import_model
     from loopmorph.pipelines.schedules import load_schedule
+    from loopmorph.pipelines.search.calibrate import calibrate
     from loopmorph.pipelines.search.optimize import Result, SearchSettings, optimize, replay
     from loopmorph.pipelines.search.saved_model import load_model
+    from loopmorph.pipelines.training.finetune import FineTuning
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ import click
 import loopmorph
 from loopmorph.passes.errors import LoopmorphError, LoopmorphWarning
 from loopmorph.tools.bench_command import bench_command
+from loopmorph.tools.calibrate_command import calibrate_command
 from loopmorph.tools.catalogue_command import catalogue_command
 from loopmorph.tools.import_command import import_command
 from loopmorph.tools.operators_command import operators_command
@@ -31,6 +32,7 @@ def cli() -> None:
 for command in (
     import_command,
     optimize_command,
+    calibrate_command,
     bench_command,
     operators_command,
     catalogue_command,

@@ -19,6 +19,7 @@ from loopmorph.pipelines.support.progress import Progress, silent
 MAX_BYTES = 4 << 30  # of the images of one set
 HELD_OUT = 6  # one image in so many is held out where a data set has no test part of its own
 _TOLD = 1000  # images between two calls of the progress
+_LEAST_VARIANCE = 1e-12  # of a channel that is more than constant
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,18 @@ def _read(
 def _statistics(pool: Pool, train: LabelledImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each channel; a constant channel has an infinite deviation, so that it becomes 0."""
     if pool.statistics is not None and train.images.shape[1] == 3:
-        mean, deviation = pool.statistics
-        return tuple(mean), tuple(deviation)
-    means, deviations = [], []
+        return tuple(pool.statistics[0]), tuple(pool.statistics[1])
+    each = [_channel_statistics(train.images[:, channel]) for channel in range(train.images.shape[1])]
+    return tuple(mean for mean, _ in each), tuple(deviation for _, deviation in each)
+
+
+def _channel_statistics(pixels: torch.Tensor) -> tuple[float, float]:
+    """Of (N, H, W) bytes, by their histogram; exact, and in little memory."""
+    counts = torch.zeros(256, dtype=torch.float64)
+    for chunk in pixels.split(_TOLD):
+        counts += torch.bincount(chunk.flatten(), minlength=256)
     levels = torch.arange(256, dtype=torch.float64) / 255
-    for channel in range(train.images.shape[1]):
-        chunks = train.images[:, channel].split(_TOLD)
-        counts = sum(torch.bincount(chunk.flatten(), minlength=256).double() for chunk in chunks)
-        mean = float(counts @ levels / counts.sum())
-        variance = float(counts @ (levels - mean) ** 2 / counts.sum())
-        means.append(mean)
-        deviations.append(math.sqrt(variance) if variance > 1e-12 else math.inf)
-    return tuple(means), tuple(deviations)
+    shares = counts / counts.sum()
+    mean = float(shares @ levels)
+    variance = float(shares @ (levels - mean) ** 2)
+    return mean, math.sqrt(variance) if variance > _LEAST_VARIANCE else math.inf

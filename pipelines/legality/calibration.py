@@ -18,7 +18,7 @@ from loopmorph.pipelines.legality.loss_model import ChosenFit, Floats, choose_fi
 from loopmorph.pipelines.network import Network
 
 LEAST = 3  # networks; of fewer nothing can be left out and predicted
-MOST = 4096
+MOST = 1024
 LEVEL = 0.9  # share of networks that an interval is to hold
 LIMIT = 1.0  # points of accuracy
 

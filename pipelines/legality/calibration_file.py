@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ FORMAT = "loopmorph-calibration"
 VERSION = 1
 MAX_BYTES = 16 << 20
 _SHIPPED = Path(__file__).resolve().parent / "calibrations"
-_TEXT = 4096  # characters of one text
-_NAMES = 64  # signals of one network
+_TEXT = 1 << 16  # characters of one text
+_NAMES = 16  # signals of one network
 
 
 def save_calibration(calibration: Calibration, path: str | Path) -> None:
@@ -46,10 +47,9 @@ def load_calibration(path: str | Path) -> Calibration:
         raise DataError(f"{path}: is a calibration of version {_shown(version)}; version {VERSION} is read")
     try:
         return _calibration(content)
-    except _Wrong as error:
-        raise DataError(f"{path}: is a damaged calibration: {error}") from error
-    except ArgumentError as error:
-        raise DataError(f"{path}: is a damaged calibration: {error.message}") from error
+    except (Malformed, ArgumentError) as error:
+        reason = error.message if isinstance(error, ArgumentError) else error
+        raise DataError(f"{path}: is a damaged calibration: {reason}") from error
 
 
 def shipped_calibration(fingerprint: str) -> Calibration:
@@ -64,23 +64,28 @@ def shipped_calibration(fingerprint: str) -> Calibration:
     return next((each for each in found if each.fits(fingerprint)), found[0])
 
 
-class _Wrong(Exception):
-    """A part of the content that is not as it has to be; says which."""
+class Malformed(Exception):
+    """A part of a file's content that is not as it has to be; says which."""
 
 
 def _content(calibration: Calibration) -> dict[str, Any]:
-    networks = [
-        {"name": network.name, "accuracy": network.accuracy, "signals": dict(network.signals)}
-        for network in calibration.networks
-    ]
+    networks = [network_content(network) for network in calibration.networks]
     provenance = vars(calibration.provenance)
     accuracy = calibration.accuracy
     return {"format": FORMAT, "version": VERSION, **provenance, "accuracy": accuracy, "networks": networks}
 
 
+def network_content(network: CalibrationNetwork) -> dict[str, Any]:
+    """A network as JSON holds it."""
+    return {"name": network.name, "accuracy": network.accuracy, "signals": dict(network.signals)}
+
+
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{path}: is not a file")
+        if status.st_size > MAX_BYTES:
             raise DataError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, so it is not a calibration")
         return path.read_bytes()
     except OSError as error:
@@ -104,21 +109,29 @@ def _calibration(content: Mapping[str, Any]) -> Calibration:
     fields = {name: _text(content, name) for name in ("network", "fingerprint", "data", "recipe")}
     networks = content.get("networks")
     if not isinstance(networks, list):
-        raise _Wrong(f"'networks' is {_shown(networks)}; a list is expected")
+        raise Malformed(f"'networks' is {_shown(networks)}; a list is expected")
     return Calibration(
         Provenance(**fields, epochs=_count(content, "epochs")),
         _number(content, "accuracy", "'accuracy'"),
-        tuple(_network(number, each) for number, each in enumerate(networks, start=1)),
+        tuple(parse_network(f"network {number}", each) for number, each in enumerate(networks, start=1)),
     )
 
 
-def _network(number: int, content: Any) -> CalibrationNetwork:
-    where = f"network {number}"
+def parse_network(where: str, content: Any) -> CalibrationNetwork:
+    """A network of what JSON gives for it.
+
+    Args:
+        where: what messages call it.
+        content: see `network_content`.
+
+    Raises:
+        Malformed: it is something else.
+    """
     if not isinstance(content, dict):
-        raise _Wrong(f"{where} is {_shown(content)}; an object is expected")
+        raise Malformed(f"{where} is {_shown(content)}; an object is expected")
     signals = content.get("signals")
     if not isinstance(signals, dict) or len(signals) > _NAMES:
-        raise _Wrong(f"{where}: 'signals' is {_shown(signals)}; an object of at most {_NAMES} numbers is expected")
+        raise Malformed(f"{where}: 'signals' is {_shown(signals)}; an object of at most {_NAMES} numbers is expected")
     values = {name: _number(signals, name, f"{where}: signal '{name[:64]}'") for name in signals}
     accuracy = _number(content, "accuracy", f"{where}: 'accuracy'")
     return CalibrationNetwork(_text(content, "name", f"{where}: "), values, accuracy)
@@ -127,25 +140,25 @@ def _network(number: int, content: Any) -> CalibrationNetwork:
 def _text(content: Mapping[str, Any], name: str, where: str = "") -> str:
     value = content.get(name)
     if not isinstance(value, str) or len(value) > _TEXT:
-        raise _Wrong(f"{where}'{name}' is {_shown(value)}; a text of at most {_TEXT} characters is expected")
+        raise Malformed(f"{where}'{name}' is {_shown(value)}; a text of at most {_TEXT} characters is expected")
     return value
 
 
 def _count(content: Mapping[str, Any], name: str) -> int:
     value = content.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
-        raise _Wrong(f"'{name}' is {_shown(value)}; a count is expected")
+        raise Malformed(f"'{name}' is {_shown(value)}; a count is expected")
     return value
 
 
 def _number(content: Mapping[str, Any], name: str, where: str) -> float:
     value = content.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
-        raise _Wrong(f"{where} is {_shown(value)}; a finite number is expected")
+        raise Malformed(f"{where} is {_shown(value)}; a finite number is expected")
     try:
         return float(value)
     except OverflowError as error:
-        raise _Wrong(f"{where} is a number of {value.bit_length()} bits; a finite number is expected") from error
+        raise Malformed(f"{where} is {_shown(value)}; a finite number is expected") from error
 
 
 def _shown(value: Any) -> str:

@@ -306,7 +306,7 @@ def _start(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rate, total_steps=steps, pct_start=settings.warm_up, cycle_momentum=False
     )
-    key = _key(model, train, settings)
+    key = training_key(model, train, settings)
     placed = replace(train, images=train.images.to(device), labels=train.labels.to(device))
     return _Run(twin, placed, settings, objective, device, optimiser, schedule, key, steps)
 
@@ -318,7 +318,7 @@ def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
             parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
-def _key(model: nn.Module, train: LabelledImages, settings: FineTuning) -> str:
+def training_key(model: nn.Module, train: LabelledImages, settings: FineTuning) -> str:
     """What identifies a training: the settings, the weights that it begins with, and the images."""
     digest = hashlib.sha256(f"{settings.describe()} {train.mean} {train.deviation}".encode())
     for name, tensor in (*model.state_dict().items(), ("images", train.images), ("labels", train.labels)):

@@ -161,14 +161,14 @@ def make_task(network: Network, data: str | Path | Batch | None, count: int, see
         DataError: the data cannot be read.
     """
     if not isinstance(data, Batch):
-        check_size("batch_size", (count, *_image_shape(network)), "a minibatch")
+        check_size("batch_size", (count, *image_shape(network)), "a minibatch")
     if loss is None:
         return classification(network, data, count, seed)
     if not callable(loss):
         raise ArgumentError("loss", f"a {type(loss).__name__} was given; a function of outputs and targets is expected")
     if isinstance(data, Batch):
         return UserTask(data, loss)
-    return UserTask(load_targets(data, count=count, shape=_image_shape(network), seed=seed), loss)
+    return UserTask(load_targets(data, count=count, shape=image_shape(network), seed=seed), loss)
 
 
 def load_inputs(network: Network, data: str | Path | Batch | None, count: int, seed: int) -> tuple[torch.Tensor, ...]:
@@ -180,13 +180,18 @@ def load_inputs(network: Network, data: str | Path | Batch | None, count: int, s
     """
     if isinstance(data, Batch):
         return (data.images[:count],)
-    return (load_images(data, count=count, shape=_image_shape(network), seed=seed),)
+    return (load_images(data, count=count, shape=image_shape(network), seed=seed),)
 
 
-def _image_shape(network: Network) -> tuple[int, int, int]:
+def image_shape(network: Network) -> tuple[int, int, int]:
+    """The (C, H, W) of the images that a network takes.
+
+    Raises:
+        ArgumentError: it takes other than one image.
+    """
     inputs = network.example_inputs
     if len(inputs) != 1 or inputs[0].dim() != 4 or not inputs[0].is_floating_point():
-        raise ArgumentError("example_inputs", "expected one tensor (N, C, H, W): Fisher Potential needs images")
+        raise ArgumentError("example_inputs", "expected one tensor (N, C, H, W): legality is judged on images")
     _, channels, height, width = inputs[0].shape
     return channels, height, width
 
@@ -206,10 +211,15 @@ def classification(network: Network, data: str | Path | Batch | None, count: int
     """
     if isinstance(data, Batch):
         return Classification(data)
-    shape = _image_shape(network)
-    with torch.no_grad():
-        logits = copy.deepcopy(network.model).eval()(*network.example_inputs)
-    if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
+    shape, classes = image_shape(network), count_classes(network)
+    if classes is None:
         reason = "expected logits (N, classes) from it; for what is no classifier, give a loss (--loss module:function)"
         raise ArgumentError("model", reason)
-    return Classification(load_batch(data, count=count, shape=shape, classes=logits.shape[1], seed=seed))
+    return Classification(load_batch(data, count=count, shape=shape, classes=classes, seed=seed))
+
+
+def count_classes(network: Network) -> int | None:
+    """How many classes a network tells apart; None where its output is no logits (N, classes)."""
+    with torch.no_grad():
+        logits = copy.deepcopy(network.model).eval()(*network.example_inputs)
+    return logits.shape[1] if isinstance(logits, torch.Tensor) and logits.dim() == 2 else None
