@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,7 @@ def _print_quality(calibration: Calibration, quality: Quality) -> None:
         "mean error of the expected loss": f"{quality.error:.2f} points",
         "median error": f"{quality.median_error:.2f} points",
         f"measured losses inside the {quality.level:.0%} interval": f"{quality.coverage:.0%}",
-        "median width of the interval": f"{quality.width:.2f} points",
+        "median width of the interval": _points(quality.width),
         f"expected to lose more than {quality.limit:g} points": f"{quality.rejected}",
         "of these, those that do": "-" if quality.precision is None else f"{quality.precision:.0%}",
         f"sure to lose no more than {quality.limit:g} points": f"{quality.accepted}",
@@ -106,6 +107,10 @@ def _print_quality(calibration: Calibration, quality: Quality) -> None:
     for figure, value in rows.items():
         table.add_row(figure, value)
     Console().print(table)
+
+
+def _points(width: float) -> str:
+    return f"{width:.2f} points" if math.isfinite(width) else "unbounded: too few networks"
 
 
 def _decimal(value: float | None) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from loopmorph.passes.errors import DataError
 from loopmorph.pipelines.data.batches import Pool, check_labels, check_shape, fit_image, open_pool, open_test_pool
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
+
+Indices = npt.NDArray[np.int64]
 
 MAX_BYTES = 4 << 30  # of the images of one set
 HELD_OUT = 6  # one image in so many is held out where a data set has no test part of its own
@@ -88,7 +91,7 @@ def load_labelled_sets(
         shape: the network's input, (C, H, W).
         classes: number of classes; every label has to be below it.
         seed: chooses what is held out.
-        progress: called with "read", the images read and all of a part.
+        progress: called with "read", the images read and all.
 
     Raises:
         ArgumentError: `shape` or `classes` is not positive.
@@ -99,24 +102,33 @@ def load_labelled_sets(
     check_shape(shape, classes)
     check_seed(seed)
     own = open_pool(Path(path))
-    test = open_test_pool(own)
-    if test is None:
-        order = torch.randperm(len(own.labels), generator=torch.Generator().manual_seed(seed)).numpy()
-        count = len(order) // HELD_OUT
-        if not count:
-            raise DataError(f"{own.where}: holds {len(order)} images, too few to hold one in {HELD_OUT} out for a test")
-        held, rest = np.sort(order[:count]), np.sort(order[count:])
-        parts = _read(own, rest, shape, classes, progress), _read(own, held, shape, classes, progress)
-    else:
-        whole = np.arange(len(own.labels)), np.arange(len(test.labels))
-        parts = _read(own, whole[0], shape, classes, progress), _read(test, whole[1], shape, classes, progress)
+    pools, indices = _parts(own, seed)
+    total, done, parts = sum(map(len, indices)), 0, []
+    for pool, chosen in zip(pools, indices, strict=True):
+        parts.append(
+            _read(pool, chosen, shape, classes, lambda count, done=done: progress("read", done + count, total))
+        )
+        done += len(chosen)
     mean, deviation = _statistics(own, parts[0])
     train, tested = (dataclasses.replace(part, mean=mean, deviation=deviation) for part in parts)
     return LabelledSets(train, tested)
 
 
+def _parts(own: Pool, seed: int) -> tuple[tuple[Pool, Pool], tuple[Indices, Indices]]:
+    """Whose images, and which of them, are the training part and the test part."""
+    test = open_test_pool(own)
+    count = len(own.labels)
+    if test is not None:
+        return (own, test), (np.arange(count), np.arange(len(test.labels)))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy()
+    if count < HELD_OUT:
+        raise DataError(f"{own.where}: holds {count} images, too few to hold one in {HELD_OUT} out for a test")
+    held = count // HELD_OUT
+    return (own, own), (np.sort(order[held:]), np.sort(order[:held]))
+
+
 def _read(
-    pool: Pool, indices: Sequence[int] | np.ndarray, shape: tuple[int, int, int], classes: int, progress: Progress
+    pool: Pool, indices: Indices, shape: tuple[int, int, int], classes: int, tell: Callable[[int], None]
 ) -> LabelledImages:
     """Some images of a pool, not normalised yet."""
     check_labels(pool, classes)
@@ -129,8 +141,8 @@ def _read(
         pixels = fit_image(pool.read(int(index)), shape, pool.where)[0]
         images[place] = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
         if (place + 1) % _TOLD == 0 or place + 1 == len(indices):
-            progress("read", place + 1, len(indices))
-    labels = torch.from_numpy(pool.labels[np.asarray(indices)].astype(np.int64))
+            tell(place + 1)
+    labels = torch.from_numpy(pool.labels[indices].astype(np.int64))
     return LabelledImages(images, labels, classes, (), (), f"{pool.kind}, {len(indices)} images")
 
 
