@@ -51,3 +51,12 @@ class _Branching(nn.Module):
 def refuses_export() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     """A model with control flow that depends on the data."""
     return _Branching(), (image(),)
+
+
+def classifier() -> nn.Module:
+    """A small plain classifier of 8x8 images, quick to rewrite and to train."""
+    convolutions = (nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
+    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+
+
+classifier.input_shape = (3, 8, 8)

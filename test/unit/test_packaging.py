@@ -41,6 +41,13 @@ def test_every_python_file_lies_in_a_package() -> None:
     assert [str(f.relative_to(ROOT)) for f in folders if not (f / "__init__.py").exists()] == []
 
 
+def test_every_calibration_is_installed(pyproject: dict[str, Any]) -> None:
+    patterns = pyproject["tool"]["setuptools"]["package-data"]["loopmorph.pipelines.legality"]
+    legality = ROOT / "pipelines" / "legality"
+    installed = {file for pattern in patterns for file in legality.glob(pattern)}
+    assert installed == set(legality.rglob("*.json")) and len(installed) == 1
+
+
 def test_every_room_is_mapped(pyproject: dict[str, Any]) -> None:
     mapping = {"loopmorph": "loopmorph"} | {f"loopmorph.{room}": room for room in ROOMS}
     assert pyproject["tool"]["setuptools"]["package-dir"] == mapping

@@ -79,7 +79,7 @@ def test_public_names_exist() -> None:
 
 def test_each_command_and_option_exists() -> None:
     usage = re.findall(r"^    (loopmorph(?:-opt)? .*(?:MODEL|\[FILE\|-\]).*)$", README, re.MULTILINE)
-    assert len(usage) == 5
+    assert len(usage) == 6
     for line in usage:
         words = shlex.split(line.replace("[", " ").replace("]", " "))
         command = make_command(OptTool()) if words[0] == "loopmorph-opt" else cli.commands[words[1]]
@@ -96,4 +96,4 @@ def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_networks_that_it_names_are_in_the_zoo() -> None:
-    assert set(re.findall(r"loopmorph (?:import|optimize|bench) ([a-z]\w*)", README)) <= set(ZOO)
+    assert set(re.findall(r"loopmorph (?:import|optimize|calibrate|bench) ([a-z]\w*)", README)) <= set(ZOO)
