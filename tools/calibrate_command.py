@@ -15,7 +15,6 @@ from loopmorph.tools.options import SEEDS, trust_option
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.legality.calibration import Calibration
-    from loopmorph.pipelines.legality.calibration_quality import Quality
 
 POSITIVE = click.IntRange(min=1)
 
@@ -83,11 +82,12 @@ def calibrate_command(
     except KeyboardInterrupt:
         click.echo("what was measured is kept; the same command goes on from there", err=True)
         raise
-    _print_quality(calibration, calibration.quality())
+    _print_quality(calibration)
     click.echo(f"written to {out}")
 
 
-def _print_quality(calibration: Calibration, quality: Quality) -> None:
+def _print_quality(calibration: Calibration) -> None:
+    quality, trained = calibration.quality(signals=calibration.untrained_signals), calibration.quality()
     table = Table(title=f"{calibration.provenance.network}: predicted for networks that were left out")
     table.add_column("figure")
     table.add_column("value", justify="right", no_wrap=True)
@@ -95,6 +95,9 @@ def _print_quality(calibration: Calibration, quality: Quality) -> None:
         "networks": f"{quality.networks}",
         "rank correlation with the measured loss": _decimal(quality.spearman),
         "the same at equal MACs": _decimal(quality.spearman_equal_macs),
+        "both with the first steps of fine-tuning": " ".join(
+            map(_decimal, (trained.spearman, trained.spearman_equal_macs))
+        ),
         "mean error of the expected loss": f"{quality.error:.2f} points",
         "median error": f"{quality.median_error:.2f} points",
         f"measured losses inside the {quality.level:.0%} interval": f"{quality.coverage:.0%}",

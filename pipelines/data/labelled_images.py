@@ -105,9 +105,7 @@ def load_labelled_sets(
     pools, indices = _parts(own, seed)
     total, done, parts = sum(map(len, indices)), 0, []
     for pool, chosen in zip(pools, indices, strict=True):
-        parts.append(
-            _read(pool, chosen, shape, classes, lambda count, done=done: progress("read", done + count, total))
-        )
+        parts.append(_read(pool, chosen, shape, classes, _telling(progress, done, total)))
         done += len(chosen)
     mean, deviation = _statistics(own, parts[0])
     train, tested = (dataclasses.replace(part, mean=mean, deviation=deviation) for part in parts)
@@ -125,6 +123,11 @@ def _parts(own: Pool, seed: int) -> tuple[tuple[Pool, Pool], tuple[Indices, Indi
         raise DataError(f"{own.where}: holds {count} images, too few to hold one in {HELD_OUT} out for a test")
     held = count // HELD_OUT
     return (own, own), (np.sort(order[held:]), np.sort(order[:held]))
+
+
+def _telling(progress: Progress, before: int, total: int) -> Callable[[int], None]:
+    """Tells how many images of both parts are read, from how many of this one are."""
+    return lambda count: progress("read", before + count, total)
 
 
 def _read(

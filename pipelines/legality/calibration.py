@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ LEAST = 3  # networks; of fewer nothing can be left out and predicted
 MOST = 1024
 LEVEL = 0.9  # share of networks that an interval is to hold
 LIMIT = 1.0  # points of accuracy
+EARLY_LOSS = "early-loss"  # the one signal that takes training steps
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class CalibrationNetwork:
         name: what was done to the original, so that it can be made again: a pipeline, or another specification.
         signals: name -> what was measured before fine-tuning. All are finite, not negative, and larger is worse:
             "kl" (joint KL in nats, see `joint_kl`), "drop" (points of accuracy lost before fine-tuning),
-            "compression" (the original's multiply-accumulates over the network's), ...
+            "compression" (the original's multiply-accumulates over the network's), "early-loss" (see `FineTuned`), ...
         accuracy: after fine-tuning, in points (per cent).
     """
 
@@ -110,7 +112,7 @@ class Calibration:
         for number, network in enumerate(self.networks, start=1):
             _check_accuracy(f"network {number}", network.accuracy)
             for name, value in network.signals.items():
-                if not 0 <= value < math.inf:
+                if not _is_number(value) or not 0 <= value < math.inf:
                     raise ArgumentError("networks", f"network {number}: {name} is {value}; {_EXPECTED} is expected")
         if not self.signals:
             raise ArgumentError("networks", "there is no signal that all of them have")
@@ -144,8 +146,8 @@ class Calibration:
         """
         _check_level(level)
         for name, value in signals.items():
-            if not value >= 0:
-                raise ArgumentError("signals", f"{name} is {value}; a number of at least 0 is expected")
+            if not _is_number(value) or not value >= 0:
+                raise ArgumentError("signals", f"{name} is {value!r}; a number of at least 0 is expected")
         names = tuple(name for name in self.signals if name in signals)
         if not names:
             raise ArgumentError("signals", f"expected at least one of {', '.join(self.signals)}")
@@ -171,6 +173,11 @@ class Calibration:
             what = f"'{unknown[0]}' is not known" if unknown else "none was given"
             raise ArgumentError("signals", f"{what}; there are {', '.join(self.signals)}")
         return assess(self._values(self.signals), self.losses, signals or self.signals, level, limit)
+
+    @property
+    def untrained_signals(self) -> tuple[str, ...]:
+        """Those of `signals` that are known before any training step."""
+        return tuple(name for name in self.signals if name != EARLY_LOSS)
 
     def _chosen(self, names: tuple[str, ...]) -> ChosenFit:
         if names not in self._fits:
@@ -200,11 +207,15 @@ def structure_fingerprint(network: Network) -> str:
     return hashlib.sha256(json.dumps([layers, shapes]).encode()).hexdigest()[:16]
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _check_accuracy(what: str, value: Any) -> None:
-    if not 0 <= value <= 100:
+    if not _is_number(value) or not 0 <= value <= 100:
         raise ArgumentError("networks", f"{what}: an accuracy of {value}; points from 0 to 100 are expected")
 
 
 def _check_level(level: float) -> None:
-    if not 0 < level < 1:
+    if not _is_number(level) or not 0 < level < 1:
         raise ArgumentError("level", f"expected a share between 0 and 1, got {level}")

@@ -16,8 +16,10 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphWarning
 from loopmorph.passes.history import pipeline_text
 from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.data.labelled_images import LabelledImages, LabelledSets, load_labelled_sets
 from loopmorph.pipelines.legality.calibration import (
+    EARLY_LOSS,
     LEAST,
     MOST,
     Calibration,
@@ -31,7 +33,7 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import LEAST_ERROR
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.calibration_results import CalibrationResults
-from loopmorph.pipelines.search.preconditions import check_numbers
+from loopmorph.pipelines.search.preconditions import check_modes, check_numbers
 from loopmorph.pipelines.search.random_networks import draw_networks
 from loopmorph.pipelines.support.devices import resolve_device
 from loopmorph.pipelines.support.files import check_writable
@@ -39,7 +41,7 @@ from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.finetune import Diverged, FineTuning, accuracy, finetune, training_key
-from loopmorph.pipelines.training.task import count_classes, image_shape
+from loopmorph.pipelines.training.task import Classification, count_classes, image_shape
 
 ORIGINAL = ""  # its name among the results
 _REPAIR_IMAGES = 512  # of the training part
@@ -84,6 +86,7 @@ def calibrate(
             rewrites can be measured; a file that cannot be written.
         Diverged: the original cannot be trained with these settings.
         DataError: the data cannot be read, or the results beside `out` are of another run.
+        IllegalTransform: the model has a layer that runs in train mode alone.
         ImportRefused: the model cannot be imported.
     """
     chosen, path = settings or FineTuning(), Path(out)
@@ -93,6 +96,7 @@ def calibrate(
     original = import_model(model, example_inputs)
     progress("import", 1, 1)
     sets = _labelled_sets(original, data, seed, progress)
+    _check_modes(model, sets.train)
     key = hashlib.sha256(f"{training_key(original.model, sets.train, chosen)} {seed}".encode()).hexdigest()
     results = CalibrationResults.open(path.with_suffix(".networks.jsonl"), key)
     run = _Run(original, sets, chosen, place, results, count, progress)
@@ -147,7 +151,7 @@ class _Run:
         """
         self._warn_untrained()
         if ORIGINAL not in self.results.networks:
-            after = self._finetuned(self.original.model, ORIGINAL, 0, check)
+            after, _ = self._finetuned(self.original.model, ORIGINAL, 0, check)
             self.results.add(CalibrationNetwork(ORIGINAL, {}, after))
         self._forget(ORIGINAL)
 
@@ -187,7 +191,7 @@ class _Run:
             if math.isinf(signals["kl"]):
                 self.results.refuse(name, "its outputs overflow")
                 return
-            after = self._finetuned(module, name, number, check)
+            after, early_loss = self._finetuned(module, name, number, check)
         except (IllegalTransform, Diverged) as refusal:
             self.results.refuse(name, str(refusal))
         except ArgumentError as error:
@@ -195,7 +199,8 @@ class _Run:
                 raise
             self.results.refuse(name, str(error))
         else:
-            self.results.add(CalibrationNetwork(name, signals, after))
+            early = {} if early_loss is None else {EARLY_LOSS: early_loss}
+            self.results.add(CalibrationNetwork(name, {**signals, **early}, after))
 
     def _signals(self, network: Program, module: nn.Module) -> dict[str, float]:
         drop = self._accuracy - accuracy(module, self.sets.test, self.device)
@@ -205,8 +210,10 @@ class _Run:
             "compression": self._macs / max(_macs(network), 1),
         }
 
-    def _finetuned(self, module: nn.Module, name: str, number: int, check: Callable[[], None]) -> float:
-        """The accuracy after fine-tuning; `number` is that among all networks that are trained."""
+    def _finetuned(
+        self, module: nn.Module, name: str, number: int, check: Callable[[], None]
+    ) -> tuple[float, float | None]:
+        """The accuracy after fine-tuning, and the early loss; `number` is that among all networks that are trained."""
 
         def tell(_stage: str, done: int, of: int) -> None:
             check()
@@ -215,7 +222,7 @@ class _Run:
         tuned = finetune(
             module, self.sets.train, self.settings, device=self.device, checkpoint=self._checkpoint(name), progress=tell
         )
-        return accuracy(tuned.model, self.sets.test, self.device)
+        return accuracy(tuned.model, self.sets.test, self.device), tuned.early_loss
 
     def _checkpoint(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
@@ -253,9 +260,18 @@ def _labelled_sets(original: Network, data: str | Path | LabelledSets, seed: int
         raise ArgumentError(
             "model", "expected logits (N, classes) from it: losses of accuracy are those of classifiers"
         )
-    if isinstance(data, LabelledSets):
-        return data
-    return load_labelled_sets(data, shape=shape, classes=classes, seed=seed, progress=tell)
+    if not isinstance(data, LabelledSets):
+        return load_labelled_sets(data, shape=shape, classes=classes, seed=seed, progress=tell)
+    for part in (data.train, data.test):
+        if tuple(part.images.shape[1:]) != shape or part.classes != classes:
+            given = f"images {tuple(part.images.shape[1:])} of {part.classes} classes"
+            raise ArgumentError("data", f"it has {given}; the network takes {shape} and tells {classes} apart")
+    return data
+
+
+def _check_modes(model: nn.Module, train: LabelledImages) -> None:
+    some = train.part(torch.arange(min(2, len(train))))
+    check_modes(model, Classification(Batch(some.normalised(some.images), some.labels, some.classes, some.source)))
 
 
 def _check_arguments(

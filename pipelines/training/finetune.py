@@ -145,7 +145,7 @@ def finetune(
         raise ArgumentError("train", "there is no image to train on")
     place = resolve_device(device)
     path = None if checkpoint is None else Path(checkpoint)
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), _repeatable():
         run = _start(model, train, chosen, objective or _smoothed(chosen.label_smoothing), place)
         if path is not None and path.exists():
             run.restore(read_checkpoint(path, run.key))
@@ -160,6 +160,11 @@ def finetune(
     early = sum(run.early) / len(run.early) if run.early else None
     _lay_out(run.model, torch.contiguous_format)
     return FineTuned(switch_to_inference(run.model.cpu()), early, run.loss, run.steps)
+
+
+def _repeatable() -> AbstractContextManager[None]:
+    """The same kernels each time on CUDA, so that a run that goes on gives what it would have given."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
 
 
 def accuracy(model: nn.Module, test: LabelledImages, device: torch.device | str | None = None) -> float:

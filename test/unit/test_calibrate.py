@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import nn
 
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError, DataError, LoopmorphWarning
+from loopmorph.pipelines.data.labelled_images import LabelledSets
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.legality.calibration import Calibration, structure_fingerprint
 from loopmorph.pipelines.legality.joint_kl import joint_kl
@@ -68,7 +70,8 @@ def test_what_a_run_leaves(whole: Path) -> None:
     original = lm.import_model(loaded.model, loaded.example_inputs)
     assert found.fits(structure_fingerprint(original)) and found.provenance.network == "factories:classifier"
     assert found.provenance.epochs == 2 and found.provenance.data == "npz patterns.npz, 200 images"
-    assert len(found.networks) == COUNT and found.signals == ("compression", "drop", "kl")
+    assert len(found.networks) == COUNT and found.signals == ("compression", "drop", "early-loss", "kl")
+    assert found.untrained_signals == ("compression", "drop", "kl")
     for each in found.networks:
         rewritten = original.apply(each.name)
         macs = sum(layer.macs for layer in original.layers) / sum(layer.macs for layer in rewritten.layers)
@@ -134,6 +137,28 @@ def test_arguments_out_of_range(data: Path, tmp_path: Path) -> None:
 def test_a_network_that_is_no_classifier(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"'model': expected logits \(N, classes\) from it"):
         lm.calibrate(nn.Conv2d(3, 4, 3).eval(), (torch.randn(1, 3, 8, 8),), data, tmp_path / "c.json")
+
+
+def test_sets_of_other_images(tmp_path: Path) -> None:
+    loaded = resolve_model("factories:classifier")
+    sets = LabelledSets(patterns(40, seed=1), replace(patterns(40, seed=2), classes=3))
+    message = r"'data': it has images \(3, 8, 8\) of 3 classes; the network takes \(3, 8, 8\) and tells 4 apart"
+    with pytest.raises(ArgumentError, match=message):
+        lm.calibrate(loaded.model, loaded.example_inputs, sets, tmp_path / "c.json")
+
+
+class OneImage(nn.Sequential):
+    """Takes one image at a time."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.reshape(1, 3, 8, 8))
+
+
+def test_a_network_that_takes_no_batch(tmp_path: Path) -> None:
+    model = OneImage(nn.Flatten(), nn.Linear(192, 4)).eval()
+    sets = LabelledSets(patterns(40, seed=1), patterns(40, seed=2))
+    with pytest.raises(ArgumentError, match=r"'model': in eval mode it fails on a batch of shape \(2, 3, 8, 8\)"):
+        lm.calibrate(model, (torch.randn(1, 3, 8, 8),), sets, tmp_path / "c.json")
 
 
 def test_a_network_of_which_too_few_rewrites_can_be_drawn(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def test_a_prediction_as_text() -> None:
         ({"residual": 1.0}, 0.9, "'signals': expected at least one of compression, kl"),
         ({"kl": math.nan}, 0.9, "'signals': kl is nan; a number of at least 0 is expected"),
         ({"kl": -0.1}, 0.9, r"'signals': kl is -0\.1; a number of at least 0 is expected"),
+        ({"kl": "0.1"}, 0.9, r"'signals': kl is '0\.1'; a number of at least 0 is expected"),
         ({"kl": 0.1}, 1.0, r"'level': expected a share between 0 and 1, got 1\.0"),
         ({"kl": 0.1}, math.nan, "'level': expected a share between 0 and 1, got nan"),
     ],
