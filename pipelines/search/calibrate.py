@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphWarning
+from loopmorph.passes.errors import ArgumentError, DataError, IllegalTransform, LoopmorphWarning
 from loopmorph.passes.history import pipeline_text
 from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.data.batches import Batch
@@ -40,10 +40,12 @@ from loopmorph.pipelines.support.files import check_writable
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.finetune import Diverged, FineTuning, accuracy, finetune, training_key
+from loopmorph.pipelines.training.finetune import Diverged, FineTuned, FineTuning, accuracy, finetune, training_key
 from loopmorph.pipelines.training.task import Classification, count_classes, image_shape
 
+CHECKPOINT_SECONDS = 30.0
 ORIGINAL = ""  # its name among the results
+_REPAIRED_BY = f"weights inherited by {LEAST_ERROR}"  # what `repaired` does
 _REPAIR_IMAGES = 512  # of the training part
 _JUDGED_IMAGES = 2000  # of the test part, for the joint KL
 _FRUITLESS = 50  # networks in a row that could not be measured
@@ -97,17 +99,16 @@ def calibrate(
     progress("import", 1, 1)
     sets = _labelled_sets(original, data, seed, progress)
     _check_modes(model, sets.train)
-    key = hashlib.sha256(f"{training_key(original.model, sets.train, chosen)} {seed}".encode()).hexdigest()
+    about = f"{training_key(original.model, sets.train, chosen)} {seed} {_REPAIRED_BY}"
+    key = hashlib.sha256(about.encode()).hexdigest()
     results = CalibrationResults.open(path.with_suffix(".networks.jsonl"), key)
     run = _Run(original, sets, chosen, place, results, count, progress)
     with noted_interrupts() as check:
         run.measure_original(check)
         names = run.measure_networks(draw_networks(original, seed, native_target()), check)
-    recipe = f"random neural steps in several layers, weights inherited by {LEAST_ERROR}; {chosen.describe()}"
+    recipe = f"random neural steps in several layers, seed {seed}; {_REPAIRED_BY}; {chosen.describe()}"
     title = name or type(model).__name__
-    provenance = Provenance(
-        title, structure_fingerprint(original), sets.train.source, chosen.epochs, f"{recipe}; seed {seed}"
-    )
+    provenance = Provenance(title, structure_fingerprint(original), sets.train.source, chosen.epochs, recipe)
     networks = tuple(results.networks[each] for each in names)
     calibration = Calibration(provenance, results.networks[ORIGINAL].accuracy, networks)
     save_calibration(calibration, path)
@@ -219,10 +220,23 @@ class _Run:
             check()
             self.progress("finetune", number * of + done, (self.count + 1) * of)
 
-        tuned = finetune(
-            module, self.sets.train, self.settings, device=self.device, checkpoint=self._checkpoint(name), progress=tell
-        )
-        return accuracy(tuned.model, self.sets.test, self.device), tuned.early_loss
+        def tuned() -> FineTuned:
+            return finetune(
+                module,
+                self.sets.train,
+                self.settings,
+                device=self.device,
+                checkpoint=self._checkpoint(name),
+                checkpoint_seconds=CHECKPOINT_SECONDS,
+                progress=tell,
+            )
+
+        try:
+            result = tuned()
+        except DataError:  # weights that were repaired once more may differ in the last bit from the checkpoint's
+            self._forget(name)
+            result = tuned()
+        return accuracy(result.model, self.sets.test, self.device), result.early_loss
 
     def _checkpoint(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]

@@ -78,19 +78,25 @@ def test_what_a_run_leaves(whole: Path) -> None:
         assert each.signals["compression"] == pytest.approx(macs)
 
 
+@pytest.mark.parametrize("useless", [False, True], ids=["from its checkpoint", "its checkpoint is damaged"])
 def test_a_run_that_is_interrupted_in_the_middle_goes_on_to_the_same_result(
-    whole: Path, data: Path, tmp_path: Path
+    whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, useless: bool
 ) -> None:
+    monkeypatch.setattr("loopmorph.pipelines.search.calibrate.CHECKPOINT_SECONDS", 0.0)
+
     def interrupt(stage: str, done: int, of: int) -> None:
-        if stage == "finetune" and done == 20:  # of the second network; the original and the first have 12 each
+        if stage == "finetune" and done == 30:  # in the second network; the original and the first have 12 steps each
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path / "c.json", interrupt)
     assert not (tmp_path / "c.json").exists()
     kept = (tmp_path / "c.networks.jsonl").read_text()
-    assert len(kept.splitlines()) == 2
+    assert len(kept.splitlines()) == 3  # a header, the original, the first network
     (tmp_path / "c.networks.jsonl").write_text(kept + '{"name": "morph-')  # killed while it wrote
+    (checkpoint,) = tmp_path.glob("*.checkpoint")
+    if useless:
+        checkpoint.write_bytes(b"")  # the network is then trained from the start
     run(data, tmp_path / "c.json")
     for file in whole.iterdir():
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
