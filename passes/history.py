@@ -95,7 +95,7 @@ def scheduled_by_hand(module: ir.Operation) -> frozenset[str]:
     """
     found: set[str] = set()
     for step in history(module):
-        layer = layer_of(step)
+        layer = None if step.keeps_nests else layer_of(step)
         if layer is not None and step.kind == "neural":
             found.discard(layer)
         elif layer is not None and step.is_schedule:

@@ -112,14 +112,20 @@ def memref_marks(value: ir.Value) -> dict[str, ir.Attribute]:
     return {a.name: a.attr for a in ir.DictAttr(mine)}
 
 
-def set_below(argument: ir.BlockArgument, extent: int) -> None:
-    """Marks a function's argument: its elements are indices into `extent` elements (the least one counts)."""
+def set_memref_marks(argument: ir.BlockArgument, mine: dict[str, ir.Attribute]) -> None:
+    """Writes back what `memref_marks` read of a function argument."""
     function = argument.owner.owner
     all_marks = argument_marks(function)
-    mine = all_marks[argument.arg_number]
+    all_marks[argument.arg_number] = mine
+    set_argument_marks(function, all_marks)
+
+
+def set_below(argument: ir.BlockArgument, extent: int) -> None:
+    """Marks a function's argument: its elements are indices into `extent` elements (the least one counts)."""
+    mine = memref_marks(argument)
     known = ir.IntegerAttr(mine[BELOW]).value if BELOW in mine else extent
     mine[BELOW] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), min(known, extent))
-    set_argument_marks(function, all_marks)
+    set_memref_marks(argument, mine)
 
 
 def parameter_name(value: ir.Value) -> str | None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
-import islpy as isl
 from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.dependence.aliasing import may_alias
-from loopmorph.passes.analysis.dependence.dependence import Dependence, dependences
+from loopmorph.passes.analysis.dependence.dependence import between_iterations, dependences
 from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
 from loopmorph.passes.analysis.memory.slabs import by_memref, spread
 from loopmorph.passes.errors import IllegalTransform
@@ -116,7 +114,7 @@ def _dependence_reason(nest: Nest, loop: Loop) -> str:
     if _obviously_independent(nest, loop):
         return ""
     for dependence in dependences(nest):
-        crossing = _between_iterations(dependence, loop)
+        crossing = between_iterations(dependence, loop)
         if crossing is None:
             continue
         if crossing.reduction:
@@ -135,14 +133,3 @@ def _obviously_independent(nest: Nest, loop: Loop) -> bool:
         if spread(nest, loop, groups[memref]) is None:
             return False
     return True
-
-
-def _between_iterations(dependence: Dependence, loop: Loop) -> Dependence | None:
-    """The part of a dependence between different values of the loop's iterator; None where it has none."""
-    if loop.position not in dependence.common:
-        return dependence
-    depth, relation = dependence.common.index(loop.position), dependence.relation
-    before = relation.order_lt(isl.dim_type.in_, depth, isl.dim_type.out, depth)
-    after = relation.order_gt(isl.dim_type.in_, depth, isl.dim_type.out, depth)
-    crossing = before.union(after)
-    return None if crossing.is_empty() else dataclasses.replace(dependence, relation=crossing)

@@ -22,7 +22,7 @@ def shrink(plan: Shrinkage) -> None:
         mine = _set_shape(memref, [axis.size for axis in kept])
         if mine is not None:
             mine[marks.INHERIT] = inherit_kept(mine, kept)
-            _set_marks(memref, mine)
+            marks.set_memref_marks(memref, mine)
 
 
 def merge_parts(plan: Merging) -> None:
@@ -35,7 +35,7 @@ def merge_parts(plan: Merging) -> None:
             merged = list(zip(*(part[memref] for part in parts), strict=True))
             summed = frozenset(axis for axis in range(len(merged)) if (memref, axis) in plan.summed)
             mine[marks.INHERIT] = inherit_merged(mine, merged, summed)
-            _set_marks(memref, mine)
+            marks.set_memref_marks(memref, mine)
 
 
 def retype(memref: ir.Value, shape: Sequence[int], inherited: Sequence[ir.AffineExpr]) -> None:
@@ -43,7 +43,7 @@ def retype(memref: ir.Value, shape: Sequence[int], inherited: Sequence[ir.Affine
     mine = _set_shape(memref, shape)
     if mine is not None:
         mine[marks.INHERIT] = compose_inheritance(mine, inherited, shape)
-        _set_marks(memref, mine)
+        marks.set_memref_marks(memref, mine)
 
 
 def _rewrite_nests(plan: Shrinkage) -> None:
@@ -63,10 +63,3 @@ def _set_shape(memref: ir.Value, shape: Sequence[int]) -> dict[str, ir.Attribute
     inputs = [argument.type for argument in function.entry_block.arguments]
     function.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(inputs, function.type.results))
     return marks.argument_marks(function)[memref.arg_number]
-
-
-def _set_marks(argument: ir.BlockArgument, mine: dict[str, ir.Attribute]) -> None:
-    function = argument.owner.owner
-    all_marks = marks.argument_marks(function)
-    all_marks[argument.arg_number] = mine
-    marks.set_argument_marks(function, all_marks)

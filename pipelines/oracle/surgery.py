@@ -110,7 +110,7 @@ class _Surgery:
         values: the program's value of each parameter.
         sources: the imported parameter that each comes from.
         names: the qualified name of each of the model's tensors, by its identity.
-        rewritten: the layers that a network-changing step names.
+        rewritten: the layers of which a network-changing step names the nests that it changes.
         fresh: the new parameters.
         taken: the names of the parameters that a `NestModule` holds.
         as_nests: path of each module that became a `NestModule` -> its nests as imported.
@@ -139,8 +139,8 @@ class _Surgery:
         # Tied parameters have one name in the program; the tensor tells which.
         known = {*self.values, *self.sources.values()}
         self.names = {id(t): name for name, t in named_tensors(self.model) if name in known}
-        neural = [layer_of(step) for step in self.program.history if step.kind == "neural"]
-        self.rewritten = frozenset(filter(None, neural))
+        neural = [step for step in self.program.history if step.kind == "neural" and not step.keeps_nests]
+        self.rewritten = frozenset(filter(None, map(layer_of, neural)))
 
     def copied(self, module: nn.Module) -> nn.Module:
         """A copy of one module of the model, whose tensors are known by their names as well."""

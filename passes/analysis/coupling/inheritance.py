@@ -21,6 +21,7 @@ What the transformations write:
   group of one iterator   every band the whole weight
   partition            each piece its own part
   mix                  the identity matrix
+  permute              the same elements in another order
   coarse grid          nothing changes
 """
 
@@ -77,6 +78,16 @@ def inherit_kept(argument_marks: dict[str, ir.Attribute], kept: Sequence[KeepSet
     if len(found) == len(kept):
         return compose_inheritance(argument_marks, found, [axis.size for axis in kept])
     lists = [[] if axis.is_whole else [bound for pair in axis.intervals for bound in pair] for axis in kept]
+    step = ir.ArrayAttr.get([ir.DenseI64ArrayAttr.get(bounds) for bounds in lists])
+    return _inheritance([step, *_steps(argument_marks)])
+
+
+def inherit_permuted(argument_marks: dict[str, ir.Attribute], orders: Sequence[np.ndarray]) -> ir.Attribute:
+    """The `morph.inherit` of a parameter of which index k along axis d is what index `orders[d][k]` was."""
+    lists = []
+    for order in orders:
+        runs = np.split(order, np.flatnonzero(np.diff(order) != 1) + 1)
+        lists.append([bound for run in runs for bound in (int(run[0]), int(run[-1]) + 1)] if len(runs) > 1 else [])
     step = ir.ArrayAttr.get([ir.DenseI64ArrayAttr.get(bounds) for bounds in lists])
     return _inheritance([step, *_steps(argument_marks)])
 

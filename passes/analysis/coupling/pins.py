@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from torch_mlir import ir
-from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.coupling.unseen import enters_values
 from loopmorph.passes.analysis.roles import indexes_parameter, is_reduction
 from loopmorph.passes.nest import Access, Loop, Nest
 from loopmorph.passes.nest_text import index_text
@@ -26,12 +26,19 @@ def pin_of_nest(nest: Nest) -> str | None:
 
 def pin_of_loop(nest: Nest, loop: Loop) -> str | None:
     """Why the loop has to run over all of its range, None where it need not."""
-    users = [use.owner.opview for use in loop.variable.uses]
-    if not all(isinstance(u, affine.AffineLoadOp | affine.AffineStoreOp | affine.AffineApplyOp) for u in users):
-        return f"iterator '{loop.iterator}' of {nest.label} enters the computed values, not only the indices"
+    pin = pin_of_values(nest, loop)
+    if pin is not None:
+        return pin
     if is_reduction(nest, loop.position) and not indexes_parameter(nest, loop.position):
         return f"{nest.label} reduces over it without a parameter; its constants would be wrong"
     return None
+
+
+def pin_of_values(nest: Nest, loop: Loop) -> str | None:
+    """Why each of the loop's iterations computes something else, None where they only access other elements."""
+    if not enters_values(loop.variable):
+        return None
+    return f"iterator '{loop.iterator}' of {nest.label} enters the computed values, not only the indices"
 
 
 def pin_of_memref(memref: ir.Value, uses: Uses, via: Nest) -> str | None:

@@ -16,14 +16,12 @@ from loopmorph.passes.affine_expr import LinearForm, from_linear, shorter, subst
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet, product
 from loopmorph.passes.analysis.coupling.pins import pin_of_access, pin_of_loop, pin_of_memref, pin_of_nest
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
-from loopmorph.passes.analysis.coupling.tied_loops import tied_loops
+from loopmorph.passes.analysis.coupling.tied_loops import refusal
 from loopmorph.passes.analysis.coupling.ties import Tie, span
 from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
 from loopmorph.passes.nest_text import index_text
-
-_NAMED_MEMBERS = 3
 
 
 @dataclass(frozen=True)
@@ -231,15 +229,7 @@ class Propagation:
     # -- what is said of a conflict
 
     def _conflict(self, reason: str) -> IllegalTransform:
-        """The refusal; where the dimension is that of several layers, some of them are named."""
-        tied = tied_loops(self.program, self.nest, self.loop)
-        members = dict.fromkeys(f"{nest.layer} {loop.iterator}" for nest, loop in tied if nest.layer)
-        layers = {member.split()[0] for member in members}
-        if len(layers) > 1:
-            named = ", ".join(list(members)[:_NAMED_MEMBERS])
-            more = len(members) - _NAMED_MEMBERS
-            reason += f" (the dimension of {named}{f' and {more} more' if more > 0 else ''})"
-        return IllegalTransform(f"{self.nest.label}, iterator '{self.loop.iterator}'", reason)
+        return refusal(self.program, self.nest, self.loop, reason)
 
     def _unreached(self, nest: Nest, access: Access, axis: int, keep: KeepSet | None) -> str:
         text = index_text(access.exprs[axis], nest.iterators)

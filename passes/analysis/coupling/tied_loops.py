@@ -9,9 +9,23 @@ from torch_mlir import ir
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
 from loopmorph.passes.analysis.coupling.ties import Tie, span
 from loopmorph.passes.analysis.roles import is_reduction
+from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
 
 _Range = tuple[int, int]
+_NAMED_MEMBERS = 3
+
+
+def refusal(program: ProgramAccesses, nest: Nest, loop: Loop, reason: str) -> IllegalTransform:
+    """Why the dimension of a loop cannot change; where it is that of several layers, some of them are named."""
+    tied = tied_loops(program, nest, loop)
+    members = dict.fromkeys(f"{nest.layer} {loop.iterator}" for nest, loop in tied if nest.layer)
+    layers = {member.split()[0] for member in members}
+    if len(layers) > 1:
+        named = ", ".join(list(members)[:_NAMED_MEMBERS])
+        more = len(members) - _NAMED_MEMBERS
+        reason += f" (the dimension of {named}{f' and {more} more' if more > 0 else ''})"
+    return IllegalTransform(f"{nest.label}, iterator '{loop.iterator}'", reason)
 
 
 def tied_loops(program: ProgramAccesses, nest: Nest, loop: Loop) -> list[tuple[Nest, Loop]]:

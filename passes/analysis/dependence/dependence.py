@@ -160,6 +160,27 @@ def carried(nest: Nest, loop: Loop) -> tuple[Dependence, ...]:
     return tuple(found)
 
 
+def between_iterations(dependence: Dependence, loop: Loop) -> Dependence | None:
+    """The part of a dependence between different values of the loop's iterator; None where it has none."""
+    if loop.position not in dependence.common:
+        return dependence
+    depth, relation = dependence.common.index(loop.position), dependence.relation
+    before = relation.order_lt(isl.dim_type.in_, depth, isl.dim_type.out, depth)
+    after = relation.order_gt(isl.dim_type.in_, depth, isl.dim_type.out, depth)
+    crossing = before.union(after)
+    return None if crossing.is_empty() else dataclasses.replace(dependence, relation=crossing)
+
+
+def renaming_violations(nest: Nest, loops: Sequence[Loop]) -> Iterator[Dependence]:
+    """The dependences, reductions aside, between iterations that differ in one of the loops around both accesses.
+
+    Where there are none, the values that these iterators take may trade places in any way. Raises as `dependences`.
+    """
+    for dependence in _dependences(nest, _pairs(nest, combining_accesses(nest))):
+        crossing = [between_iterations(dependence, loop) for loop in loops if loop.position in dependence.common]
+        yield from (each for each in crossing if each is not None)
+
+
 def reordering_violation(nest: Nest, new: Sequence[int] | Sequence[isl.Map]) -> Dependence | None:
     """The first dependence, reductions aside, that a new execution order does not keep; None where all are kept.
 
