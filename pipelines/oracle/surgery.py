@@ -179,7 +179,7 @@ class _Surgery:
 
     def check_all_taken(self) -> None:
         """Raises:
-        IllegalTransform: a new parameter that no module holds, since its layer is none of its own.
+        IllegalTransform: a new parameter, or a constant in another order, that no module holds.
         """
         for name, source in self.sources.items():
             if source is None and name not in self.taken:
@@ -188,6 +188,12 @@ class _Surgery:
                     f"'{name}' has no place in PyTorch: only convolutions and nn.Linear can be extended by a parameter"
                 )
                 raise IllegalTransform(f"layer '{layer}'", reason)
+        held = {*self.taken, *self.names.values()}
+        for name in [n for n, source in self.sources.items() if n == source and n not in held]:
+            value, imported = self.values[name], self.program.imported[name]
+            if value is not imported and value.shape == imported.shape and not torch.equal(value, imported):
+                reason = "the model's own code makes it, and cannot be told that its elements have another order now"
+                raise IllegalTransform(f"constant '{name}'", reason)
 
     def in_own_code(self) -> list[str]:
         """The layers that were rewritten, but are computed by code that no replacement of a module changes."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.coupling.unseen import enters_values
 from loopmorph.passes.analysis.roles import indexes_parameter, is_reduction
+from loopmorph.passes.analysis.unseen import enters_values
 from loopmorph.passes.nest import Access, Loop, Nest
 from loopmorph.passes.nest_text import index_text
 

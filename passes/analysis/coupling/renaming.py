@@ -24,7 +24,6 @@ from loopmorph.passes.affine_expr import evaluate, used_dims
 from loopmorph.passes.analysis.coupling.pins import pin_of_access, pin_of_memref, pin_of_nest, pin_of_values
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
 from loopmorph.passes.analysis.coupling.tied_loops import refusal
-from loopmorph.passes.analysis.coupling.unseen import is_unseen
 from loopmorph.passes.analysis.dependence.dependence import renaming_violations
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
@@ -136,8 +135,8 @@ class Renaming:
     def _inverted(self, nest: Nest, access: Access, axis: int, order: np.ndarray) -> dict[int, _Digit]:
         """What the iterators of an index have to be renamed by, if each index belongs to one iteration of them."""
         positions = sorted(used_dims(access.exprs[axis]))
-        extents = [nest.loops[p].extent for p in positions]
-        if None in extents or math.prod(extents) > len(order):
+        extents = [nest.loops[p].extent or 0 for p in positions]
+        if not 0 < math.prod(extents) <= len(order):
             return {}
         reached = np.broadcast_to(evaluate(access.exprs[axis], _grid(nest, positions)), extents).ravel()
         iteration = np.full(len(order), _OPEN)
@@ -188,7 +187,7 @@ class Renaming:
         digits = {p: self._digit(nest, p) for p in positions}
         grid = sorted({q for digit in digits.values() for q in digit.loops})
         new = _grid(nest, grid)
-        old = list(new)
+        old = [*new]
         for position, digit in digits.items():
             shape = [nest.loops[q].extent or 0 if q in digit.loops else 1 for q in grid]
             old[position] = digit.old.reshape(shape)
@@ -236,9 +235,9 @@ class Renaming:
         if len(np.unique(numbers)) != numbers.size:
             names = " and ".join(nest.loops[p].iterator for p in involved)
             raise self._conflict(f"{nest.label} would run iterations of {names} twice and leave out others")
-        for dependence in renaming_violations(nest, moved):
-            if not is_unseen(dependence.source.memref):
-                raise self._conflict(f"{nest.label} goes through it in order: {dependence.describe(nest)}")
+        violated = next(renaming_violations(nest, moved), None)
+        if violated is not None:
+            raise self._conflict(f"{nest.label} goes through it in order: {violated.describe(nest)}")
 
     # -- what is said of a conflict
 
@@ -274,7 +273,7 @@ class Renaming:
 
 def _grid(nest: Nest, positions: Sequence[int]) -> list[np.ndarray]:
     """The value of every iterator on the grid of some of them, one axis for each; 0 for all others."""
-    values = [np.zeros([1] * len(positions), dtype=np.int64)] * len(nest.loops)
+    values: list[np.ndarray] = [np.zeros([1] * len(positions), dtype=np.int64)] * len(nest.loops)
     for k, position in enumerate(positions):
         shape = [-1 if j == k else 1 for j in range(len(positions))]
         values[position] = np.arange(nest.loops[position].extent or 0).reshape(shape)
@@ -285,7 +284,8 @@ def _digits(positions: Sequence[int], extents: Sequence[int], old: np.ndarray) -
     """The old value of each of some iterators, ascending, from the row-major number of their old iteration."""
     found = {}
     for position, values in zip(positions, np.unravel_index(old, extents), strict=True):
-        grid, loops = values.reshape(extents), list(positions)
+        loops = list(positions)
+        grid: np.ndarray = values.reshape(extents)
         for k in reversed(range(len(loops))):
             first = grid.take([0], axis=k)
             if loops[k] != position and np.array_equal(np.broadcast_to(first, grid.shape), grid):

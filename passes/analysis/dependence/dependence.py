@@ -30,6 +30,7 @@ from loopmorph.passes.analysis.dependence.aliasing import may_alias
 from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
 from loopmorph.passes.analysis.dependence.quick_conflict import QuickTest, meet_in_one_iteration
 from loopmorph.passes.analysis.dependence.reductions import Reduction, combining_accesses, is_same_reduction
+from loopmorph.passes.analysis.unseen import is_unseen
 from loopmorph.passes.nest import Access, LoadOp, Loop, Nest, StoreOp
 from loopmorph.passes.nest_text import access_text
 
@@ -174,9 +175,11 @@ def between_iterations(dependence: Dependence, loop: Loop) -> Dependence | None:
 def renaming_violations(nest: Nest, loops: Sequence[Loop]) -> Iterator[Dependence]:
     """The dependences, reductions aside, between iterations that differ in one of the loops around both accesses.
 
-    Where there are none, the values that these iterators take may trade places in any way. Raises as `dependences`.
+    Where there are none, the values that these iterators take may trade places in any way, and all that somebody sees
+    stays the same. Raises as `dependences` does.
     """
-    for dependence in _dependences(nest, _pairs(nest, combining_accesses(nest))):
+    pairs = _pairs(nest, combining_accesses(nest, unseen=False))
+    for dependence in _dependences(nest, [(a, b) for a, b in pairs if not is_unseen(a.memref)]):
         crossing = [between_iterations(dependence, loop) for loop in loops if loop.position in dependence.common]
         yield from (each for each in crossing if each is not None)
 
