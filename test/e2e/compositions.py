@@ -36,7 +36,11 @@ FOCUS_SHARE = 0.6  # of the steps that go to the layer that the case is about, s
 BAD_SHARE = 0.03
 WEIGHT_OPTIONS = ("keep", "inherit")
 COMPUTING = (marks.MAIN, marks.MIX, marks.MIX_IN)
-NEURAL_WEIGHTS = {"morph-bottleneck": 5, "morph-narrow": 2, "morph-group": 4, "morph-depthwise": 1, "morph-mix": 2}
+NEURAL_WEIGHTS = {
+    **{"morph-bottleneck": 5, "morph-narrow": 2, "morph-group": 4, "morph-depthwise": 1, "morph-mix": 2},
+    **{"morph-permute": 3},
+}
+EXACT = ("morph-mix", "morph-permute")  # neural ones that keep the values
 LOOP_WEIGHTS = {
     **{"morph-split": 5, "morph-partition": 5, "morph-interchange": 3, "morph-fuse": 3, "morph-tile": 2},
     **{"morph-unroll": 2, "morph-unroll-jam": 2, "morph-vectorize": 2},
@@ -198,6 +202,8 @@ def _draw_neural(rng: random.Random, option: str, nest: Nest, values: dict[str, 
     if option == "keep":
         kept = max(1, extent // max(1, int(str(values["factor"]))))
         return tuple(sorted(rng.sample(range(extent), kept)))
+    if option == "order":
+        return tuple(rng.sample(range(extent), extent - bad))
     if option == "inherit":
         return "slice" if "keep" in values else "mean"
     if "iters" in values:
@@ -297,7 +303,7 @@ def module_shapes(model: nn.Module) -> dict[str | None, torch.Size]:
 
 def _check_loop_steps(start: Program, program: Program, expected: torch.Tensor) -> None:
     """What comes after the last neural step keeps the values."""
-    neural = tuple(f"{cls.name}{{" for cls in _transformations("neural") if cls.name != "morph-mix")
+    neural = tuple(f"{cls.name}{{" for cls in _transformations("neural") if cls.name not in EXACT)
     last = max((k for k, step in enumerate(program.steps) if step.startswith(neural)), default=-1)
     if last + 1 == len(program.steps):
         return

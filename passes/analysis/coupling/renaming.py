@@ -96,14 +96,18 @@ class Renaming:
         if nest.root.operation in self.renamed:
             self.pending_nests.append(nest)
 
-    def _rename_axis(self, access: Access, axis: int, new: np.ndarray, old: np.ndarray, via: Nest) -> None:
+    def _rename_axis(self, nest: Nest, access: Access, axis: int) -> None:
         key = (access.memref, axis)
         before = self.axes.get(key, np.full(_extent(access, axis), _OPEN))
-        after = before.copy()
-        after[new] = np.where(before[new] == _OPEN, old, before[new])
+        new, old = self._indices(nest, access, axis)
+        wanted = np.full(len(before), _OPEN)
+        wanted[new] = old
+        if not np.array_equal(wanted[new], old):
+            raise self._conflict(self._mismatch(nest, access, axis))
+        after = np.where(before == _OPEN, wanted, before)
         if np.array_equal(before, after):
             return
-        pin = pin_of_memref(access.memref, self.program.accesses, via)
+        pin = pin_of_memref(access.memref, self.program.accesses, nest)
         if pin is not None and not _stays(after):
             raise self._conflict(pin)
         self.axes[key] = after
@@ -114,7 +118,7 @@ class Renaming:
         """To the axes whose indices are made of loops that are all known."""
         for access, axis in self._renamed_uses(nest):
             if not self._open_loops(nest, access, axis):
-                self._rename_axis(access, axis, *self._indices(nest, access, axis), nest)
+                self._rename_axis(nest, access, axis)
 
     def _from_axis(self, memref: ir.Value, axis: int) -> None:
         """To the loops whose iterations an index of the axis determines."""
