@@ -38,19 +38,20 @@ class Permute(Transformation[PermutePlan]):
     computes what it computed, but for the order in which a reduction adds up. What comes next is another matter: a
     `morph-group` ties the channels that lie side by side, and which those are is what the order decides.
 
-    Before, for `morph-permute{layer=a iter=co order=4,5,6,7,0,2,1,3}`:
+    Before, for `morph-permute{layer=a iter=co
+    order=16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}`:
 
-        func.func @main(... %wa: memref<8x3xf32> {morph.param = "a.weight"},
-                            %wb: memref<2x8xf32> {morph.param = "b.weight"} ...) {
-          affine.for %co = 0 to 8 { affine.for %ci = 0 to 3 {
+        func.func @main(... %wa: memref<32x3xf32> {morph.param = "a.weight"},
+                            %wb: memref<8x32xf32> {morph.param = "b.weight"} ...) {
+          affine.for %co = 0 to 32 { affine.for %ci = 0 to 3 {
             ... affine.load %wa[%co, %ci] ... affine.store %v, %t[%co] } }
-          affine.for %co = 0 to 2 { affine.for %ci = 0 to 8 {
+          affine.for %co = 0 to 8 { affine.for %ci = 0 to 32 {
             ... affine.load %wb[%co, %ci] ... affine.load %t[%ci] } } }
 
     After, the loops being the same:
 
-        %wa: memref<8x3xf32> {morph.inherit = [[array<i64: 4, 8, 0, 1, 2, 3, 1, 2, 3, 4>, array<i64>]], ...}
-        %wb: memref<2x8xf32> {morph.inherit = [[array<i64>, array<i64: 4, 8, 0, 1, 2, 3, 1, 2, 3, 4>]], ...}
+        %wa: memref<32x3xf32> {morph.inherit = [[array<i64: 16, 32, 0, 16>, array<i64>]], ...}
+        %wb: memref<8x32xf32> {morph.inherit = [[array<i64>, array<i64: 16, 32, 0, 16>]], ...}
 
     It is a change of the network, whose parameters become others, though not of what it computes.
 
