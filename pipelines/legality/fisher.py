@@ -9,9 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-import zlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +20,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.ingress.exported_block import ExportedBlock
-from loopmorph.pipelines.support.devices import resolve_device, seeded
-from loopmorph.pipelines.support.foreign import describe
-from loopmorph.pipelines.support.inference import switch_to_training
+from loopmorph.pipelines.legality.initialisation import (
+    check_images,
+    check_logits,
+    check_tensor,
+    exact_arithmetic,
+    float_type,
+    reinitialize,
+    resolve_device,
+    run_model,
+    seeded,
+    trainable_copy,
+)
+from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.training.task import Loss, checked_loss
 
@@ -94,8 +101,8 @@ def fisher_potential(
         seed: repeat r initialises the weights from seed + r, see `reinitialize`.
         repeats: number of initialisations.
         probes: "blocks" for the output of each residual or dense block (the modules in which two activations are added
-            or concatenated; each convolution where there is none), "convs" for the output of each convolution, or the
-            names of the modules to probe.
+            or concatenated; each convolution where there is none), "convs" for the output of each convolution,
+            "layers" for those of linear layers, too, or the names of the modules to probe.
         reset: whether to initialise the weights; False measures them as they are.
         device: where to compute; None takes a CUDA device when there is one.
         loss: gives the mean loss, a scalar that gradients flow through, for outputs and labels; None for the
@@ -108,16 +115,16 @@ def fisher_potential(
         ArgumentError: an argument of the wrong shape, type or range, a probe that the model does not have or does not
             run, or a model that does not give logits, fails, or cannot be put in train mode.
     """
-    _check_images(images)
+    check_images(images)
     if loss is None:
         _check_labels(images, labels)
     check_seed(seed)
     if repeats < 1:
         raise ArgumentError("repeats", f"{repeats} repeats were asked for; at least 1 is needed")
     place = resolve_device(device)
-    with torch.inference_mode(False), torch.enable_grad(), _exact_arithmetic():
-        twin = _trainable_copy(model).to(place)
-        images = images.to(place, _float_type(twin), copy=True)
+    with torch.inference_mode(False), torch.enable_grad(), exact_arithmetic():
+        twin = trainable_copy(model).to(place)
+        images = images.to(place, float_type(twin), copy=True)
         labels = _placed(labels, place, loss is None)
         with seeded(seed, place):
             names = _choose_probes(twin, images, probes)
@@ -133,58 +140,12 @@ def fisher_potential(
     return FisherScore(tuple(sum(run.values()) for run in runs), means)
 
 
-def reinitialize(model: nn.Module, seed: int) -> None:
-    """Gives every module that has `reset_parameters` fresh weights, in place.
-
-    Each module draws from a generator of its own, seeded by `seed` and the module's qualified name. So a layer that two
-    networks share gets the same weights in both, whatever happened to the layers before it. With such common random
-    numbers the difference of two networks' scores shows the change of structure, not two draws of all the weights,
-    and fewer repeats tell a better network from a lucky one. The numbers are drawn on the CPU and are the same on
-    every device. The caller's random state is restored.
-
-    Parameters of modules without `reset_parameters` keep their values.
-
-    Args:
-        model: the network to initialise.
-        seed: one seed, one set of weights.
-    """
-    for name, module in model.named_modules():
-        if not callable(getattr(module, "reset_parameters", None)):
-            continue
-        with torch.no_grad(), seeded(zlib.crc32(f"{seed}/{name}".encode()), torch.device("cpu")):
-            _reset_on_cpu(module)
-
-
-def _reset_on_cpu(module: nn.Module) -> None:
-    own = [*module.parameters(), *module.buffers()]
-    if all(tensor.device.type == "cpu" for tensor in own):
-        module.reset_parameters()  # type: ignore[operator]
-        return
-    twin = copy.deepcopy(module).cpu()
-    twin.reset_parameters()  # type: ignore[operator]
-    for old, new in zip(own, [*twin.parameters(), *twin.buffers()], strict=True):
-        old.copy_(new)
-
-
-def _check_images(images: torch.Tensor) -> None:
-    _check_tensor("images", images)
-    if images.ndim != 4 or not images.is_floating_point() or len(images) == 0:
-        raise ArgumentError(
-            "images", f"{tuple(images.shape)} {images.dtype} was given; (N, C, H, W) floating point is expected"
-        )
-
-
 def _check_labels(images: torch.Tensor, labels: torch.Tensor) -> None:
-    _check_tensor("labels", labels)
+    check_tensor("labels", labels)
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ArgumentError("labels", f"{tuple(labels.shape)} {labels.dtype} was given; (N,) integers are expected")
     if len(labels) != len(images):
         raise ArgumentError("labels", f"{len(labels)} labels were given for {len(images)} images")
-
-
-def _check_tensor(argument: str, value: Any) -> None:
-    if not isinstance(value, torch.Tensor):
-        raise ArgumentError(argument, f"a {type(value).__name__} was given; a torch.Tensor is expected")
 
 
 def _placed(labels: Any, place: torch.device, classes: bool) -> Any:
@@ -194,35 +155,6 @@ def _placed(labels: Any, place: torch.device, classes: bool) -> Any:
         return value.to(place, torch.int64 if classes else value.dtype, copy=True)
 
     return tree_map_only(torch.Tensor, moved, labels)
-
-
-def _trainable_copy(model: nn.Module) -> nn.Module:
-    """A copy in train mode whose parameters need no gradient: only those of activations are computed."""
-    if _has_fixed_mode(model):
-        # Its train() may even succeed, but the operators carry the mode of the export.
-        raise ArgumentError(
-            "model",
-            "the graph of an exported program has no train mode; measure the nn.Module that it came from",
-        )
-    twin = switch_to_training(copy.deepcopy(model))
-    return twin.requires_grad_(False)
-
-
-def _has_fixed_mode(model: nn.Module) -> bool:
-    """Whether it is the graph of an exported program, or has BatchNorm as an operator, whose mode tells."""
-    if isinstance(model, torch.fx.GraphModule):
-        return any(isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes)
-    steps = [step for module in model.modules() if isinstance(module, ExportedBlock) for step in module.steps]
-    return any("batch_norm" in str(step.target) for step in steps if step.carries_mode)
-
-
-def _float_type(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def _exact_arithmetic() -> AbstractContextManager[None]:
-    """Repeatable kernels in full float32 on CUDA, whose TF32 default would round what the comparison turns on."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 # --- which modules to probe ---
@@ -238,8 +170,11 @@ def _choose_probes(model: nn.Module, images: torch.Tensor, probes: str | Sequenc
         if not probes:
             raise ArgumentError("probes", "no module was named")
         return list(dict.fromkeys(probes))
-    if probes not in ("blocks", "convs"):
-        raise ArgumentError("probes", f"'{probes}' is not known; 'blocks', 'convs' or a list of module names is")
+    if probes not in ("blocks", "convs", "layers"):
+        reason = f"'{probes}' is not known; 'blocks', 'convs', 'layers' or a list of module names is"
+        raise ArgumentError("probes", reason)
+    if probes == "layers":
+        return [name for name, module in model.named_modules() if _is_layer(module)]
     names = _find_blocks(model, images) if probes == "blocks" else []
     names = names or [name for name, module in model.named_modules() if _is_convolution(module)]
     if not names:
@@ -250,6 +185,11 @@ def _choose_probes(model: nn.Module, images: torch.Tensor, probes: str | Sequenc
 def _is_convolution(module: nn.Module) -> bool:
     """`is_convolution` marks a module that stands for a convolution, as those of a rewritten network do."""
     return isinstance(module, nn.Conv2d) or getattr(module, "is_convolution", False) is True
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether it is a convolution or a linear layer, or stands for one in a rewritten network."""
+    return isinstance(module, nn.Linear | NestModule) or _is_convolution(module)
 
 
 class _JoinWatch(TorchDispatchMode):
@@ -296,7 +236,7 @@ def _find_blocks(model: nn.Module, images: torch.Tensor) -> list[str]:
         hook(name, module)
     with _JoinWatch(on_join):
         # Two images show the structure as well as all of them; the copy of the leaf admits in-place operations.
-        _run(model, images[:2].requires_grad_(True).clone())
+        run_model(model, images[:2].requires_grad_(True).clone())
     return [name for name, _ in model.named_modules() if name in found]
 
 
@@ -313,7 +253,7 @@ def _measure(model: nn.Module, images: torch.Tensor, labels: Any, names: Sequenc
     modules = dict(model.named_modules())
     hooks = [modules[name].register_forward_hook(_probe(name, totals)) for name in names]
     try:
-        outputs = _run(model, images.detach().requires_grad_(True).clone())
+        outputs = run_model(model, images.detach().requires_grad_(True).clone())
         checked_loss(loss, outputs, labels).backward()
     finally:
         for hook in hooks:
@@ -321,23 +261,8 @@ def _measure(model: nn.Module, images: torch.Tensor, labels: Any, names: Sequenc
     return {name: totals[name].item() for name in names if name in totals}
 
 
-def _run(model: nn.Module, images: torch.Tensor) -> Any:
-    """The outputs.
-
-    Raises:
-        ArgumentError: the model's own code fails.
-    """
-    try:
-        return model(images)
-    except ArgumentError:
-        raise
-    except Exception as error:  # the user's own forward may raise anything
-        reason = f"in train mode it fails on images of shape {tuple(images.shape)}: {describe(error)}"
-        raise ArgumentError("model", reason) from error
-
-
 def _cross_entropy(logits: Any, labels: torch.Tensor) -> torch.Tensor:
-    _check_logits(logits, labels)
+    _check_classes(logits, labels)
     return F.cross_entropy(logits, labels)
 
 
@@ -368,10 +293,8 @@ def _channel_scores(activation: torch.Tensor, gradient: torch.Tensor) -> torch.T
     return sums.square().sum(0) / (2 * count)
 
 
-def _check_logits(logits: Any, labels: torch.Tensor) -> None:
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(labels):
-        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        raise ArgumentError("model", f"it gives {got}; logits of shape (N, classes) are expected")
+def _check_classes(logits: Any, labels: torch.Tensor) -> None:
+    check_logits(logits, len(labels))
     low, high, classes = int(labels.min()), int(labels.max()), logits.shape[1]
     if low < 0 or high >= classes:
         raise ArgumentError("labels", f"label {low if low < 0 else high} is outside 0..{classes - 1}")

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.legality.fisher import FisherScore, fisher_potential, reinitialize
+from loopmorph.pipelines.legality.fisher import FisherScore, fisher_potential
+from loopmorph.pipelines.legality.initialisation import reinitialize
 from loopmorph.pipelines.zoo.densenet import DenseNet
 from loopmorph.pipelines.zoo.resnet import BasicBlock
 
@@ -300,7 +301,7 @@ def test_batches_that_do_not_fit(images: Any, labels: Any, reason: str) -> None:
     ("options", "reason"),
     [
         ({"repeats": 0}, "'repeats': 0 repeats"),
-        ({"probes": "layers"}, "'probes': 'layers' is not known; 'blocks', 'convs'"),
+        ({"probes": "all"}, "'probes': 'all' is not known; 'blocks', 'convs', 'layers'"),
         ({"probes": ["0", "nowhere"]}, "'probes': the model has no module 'nowhere'"),
         ({"probes": []}, "'probes': no module was named"),
     ],
