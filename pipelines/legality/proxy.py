@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from loopmorph.pipelines.legality.fisher import FisherScore, fisher_potential
 from loopmorph.pipelines.network import Network
@@ -59,6 +60,18 @@ class Proxy(Protocol):
         ...
 
 
+class Signal(Proxy, Protocol):
+    """A proxy that needs nothing but a network as PyTorch has it: no program, no original."""
+
+    def measure(self, model: nn.Module) -> Score:
+        """The score of a network, which stays as it was.
+
+        Raises:
+            ArgumentError: the model cannot be measured; names what is missing.
+        """
+        ...
+
+
 def admits(proxy: Proxy, score: Score, original: Score) -> bool:
     """Whether a rewritten network is legal: its score is no worse than the original's.
 
@@ -77,32 +90,43 @@ class FisherPotential:
         task: the minibatch.
         seed: of the initialisations.
         repeats: how many of them are averaged over.
+        probes: what to probe.
+        device: where to compute; None takes a CUDA device when there is one.
     """
 
     task: Task
     seed: int = 0
     repeats: int = 1
+    probes: str | tuple[str, ...] = "blocks"
+    device: str | None = None
     name: str = "fisher"
     title: str = "Fisher Potential"
     larger_is_better: bool = True
 
     def score(self, network: Network) -> Score:
+        return self.measure(to_module(network))
+
+    def measure(self, model: nn.Module) -> Score:
         (images,) = self.task.inputs
         found = fisher_potential(
-            to_module(network),
+            model,
             images,
             self.task.targets,
             seed=self.seed,
             repeats=self.repeats,
+            probes=self.probes,
+            device=self.device,
             loss=self.task.function,
         )
-        return Score(found.mean, found.standard_error, _doubt(found, images))
+        return Score(found.mean, found.standard_error, fisher_doubt(found, images))
 
     def describe(self) -> Any:
-        return {"name": self.name, "seed": self.seed, "repeats": self.repeats, "loss": self.task.describe()}
+        about = {"name": self.name, "seed": self.seed, "repeats": self.repeats, "loss": self.task.describe()}
+        return about if self.probes == "blocks" else {**about, "probes": self.probes}
 
 
-def _doubt(found: FisherScore, images: torch.Tensor) -> str:
+def fisher_doubt(found: FisherScore, images: torch.Tensor) -> str:
+    """Why nothing can be compared with a potential; empty where it can."""
     if not found.finite:
         return f"the original's is {found.mean}: the network overflows"
     if found.mean == 0:
