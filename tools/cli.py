@@ -15,6 +15,7 @@ from loopmorph.tools.bench_command import bench_command
 from loopmorph.tools.calibrate_command import calibrate_command
 from loopmorph.tools.catalogue_command import catalogue_command
 from loopmorph.tools.import_command import import_command
+from loopmorph.tools.legality_bench_command import legality_bench_command
 from loopmorph.tools.operators_command import operators_command
 from loopmorph.tools.optimize_command import optimize_command
 from loopmorph.tools.target_command import target_command
@@ -35,6 +36,7 @@ for command in (
     calibrate_command,
     bench_command,
     operators_command,
+    legality_bench_command,
     catalogue_command,
     target_command,
 ):
