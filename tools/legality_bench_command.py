@@ -74,7 +74,8 @@ def nasbench201_command(
     with stage_bars() as tell:
         found = measure_signals(bench.networks, names, file, tell)
     console = Console(highlight=False)
-    console.print(escape(f"NAS-Bench-201, CIFAR-10; {bench.batch.source}; seed {seed}"), soft_wrap=True)
+    about = f"NAS-Bench-201: {bench.batch.source}; seed {seed}. Spearman's rank correlation with the accuracy"
+    console.print(escape(f"{about} on CIFAR-10:"), soft_wrap=True)
     working = [row for row in found.rows if has_no_idle_operation(row.network)]
     _print(console, "all cells", rank_table(found.rows, names), {})
     _print(console, "cells without idle operations, as published", rank_table(working, names), PUBLISHED)
@@ -82,9 +83,10 @@ def nasbench201_command(
 
 
 def _print(console: Console, what: str, table: RankTable, published: Published) -> None:
-    title = f"{table.networks} {what}; {table.in_classes} of them in {table.classes} classes of equal MACs"
-    shown = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    shown.add_column("Spearman with accuracy", no_wrap=True)
+    equal = f"{table.in_classes} of them in {table.classes} classes of equal MACs"
+    console.print(f"\n{table.networks} {what}; {equal}", soft_wrap=True)
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("signal", no_wrap=True)
     for heading in ("all", "+-", "equal MACs", *(("published", "equal FLOPs") if published else ()), "no value"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for rank in table.ranks:

@@ -29,7 +29,7 @@ def fresh_copy(
 
     Args:
         model: the network.
-        images: (N, C, H, W), floating point; N is at least 2, since a signal compares them.
+        images: (N, C, H, W), floating point.
         seed: of the weights (see `reinitialize`) and of what draws random numbers while the network runs.
         reset: whether to initialise the weights; False measures them as they are.
         device: where to compute; None takes a CUDA device when there is one.
@@ -39,8 +39,6 @@ def fresh_copy(
     """
     check_images(images)
     check_seed(seed)
-    if len(images) < 2:
-        raise ArgumentError("images", "one image was given; at least 2 are needed")
     place = resolve_device(device)
     with torch.inference_mode(False), torch.enable_grad(), exact_arithmetic():
         twin = trainable_copy(model).to(place)
@@ -83,15 +81,17 @@ def _reset_on_cpu(module: nn.Module) -> None:
         old.copy_(new)
 
 
-def check_images(images: Any) -> None:
+def check_images(images: Any, least: int = 1) -> None:
     """Raises:
-    ArgumentError: no (N, C, H, W) tensor of floating point with an image in it.
+    ArgumentError: no (N, C, H, W) tensor of floating point, or fewer images than are needed.
     """
     check_tensor("images", images)
     if images.ndim != 4 or not images.is_floating_point() or len(images) == 0:
         raise ArgumentError(
             "images", f"{tuple(images.shape)} {images.dtype} was given; (N, C, H, W) floating point is expected"
         )
+    if len(images) < least:
+        raise ArgumentError("images", f"{len(images)} was given; at least {least} are needed")
 
 
 def check_tensor(argument: str, value: Any) -> None:
@@ -167,7 +167,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def run_model(model: nn.Module, images: torch.Tensor) -> Any:
-    """The outputs of a model in train mode.
+    """The outputs of a model.
 
     Raises:
         ArgumentError: the model's own code fails.
@@ -177,7 +177,8 @@ def run_model(model: nn.Module, images: torch.Tensor) -> Any:
     except ArgumentError:
         raise
     except Exception as error:  # the user's own forward may raise anything
-        reason = f"in train mode it fails on images of shape {tuple(images.shape)}: {describe(error)}"
+        mode = "train" if model.training else "eval"
+        reason = f"in {mode} mode it fails on images of shape {tuple(images.shape)}: {describe(error)}"
         raise ArgumentError("model", reason) from error
 
 

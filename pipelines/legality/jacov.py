@@ -11,7 +11,7 @@ import math
 import torch
 from torch import nn
 
-from loopmorph.pipelines.legality.initialisation import check_logits, fresh_copy, run_model
+from loopmorph.pipelines.legality.initialisation import check_images, check_logits, fresh_copy, run_model
 from loopmorph.pipelines.legality.proxy import Score
 
 _SHIFT = 1e-5  # the k of the definition
@@ -50,6 +50,7 @@ def jacov(
         ArgumentError: an argument of the wrong shape, type or range, or a model that gives no logits, fails, or cannot
             be put in train mode.
     """
+    check_images(images, least=2)
     with fresh_copy(model, images, seed=seed, reset=reset, device=device) as (twin, batch):
         batch.requires_grad_(True)
         logits = run_model(twin, batch.clone())  # the clone admits in-place operations

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.legality.initialisation import fresh_copy, run_model
+from loopmorph.pipelines.legality.initialisation import check_images, fresh_copy, run_model
 from loopmorph.pipelines.legality.proxy import Score
 
 _aten = torch.ops.aten
@@ -79,6 +79,7 @@ def naswot(
         ArgumentError: an argument of the wrong shape, type or range, a model without ReLUs, or one that fails or
             cannot be put in train mode.
     """
+    check_images(images, least=2)
     with fresh_copy(model, images, seed=seed, reset=reset, device=device) as (twin, batch), torch.no_grad():
         with _Codes(len(batch)) as codes:
             run_model(twin, batch)

@@ -14,6 +14,7 @@ from loopmorph.pipelines.legality.initialisation import fresh_copy, run_model
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import to_module
+from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.training.task import Task
 
 
@@ -24,7 +25,7 @@ class Macs:
     Of a program, the sum of `Layer.macs`; of a module, half of what PyTorch's `FlopCounterMode` counts. As a gate it
     would refuse whatever makes a network smaller; it is there to be compared with.
 
-    Cost: none for a program, one forward pass on two images for a module.
+    Cost: none for a program, one forward pass on one image for a module.
 
     Attributes:
         task: the minibatch, whose images tell the shape.
@@ -41,10 +42,10 @@ class Macs:
 
     def measure(self, model: nn.Module) -> Score:
         (images,) = self.task.inputs
-        with fresh_copy(model, images[:2], seed=0, reset=False, device="cpu") as (twin, batch):
+        with fresh_copy(model, images[:1], seed=0, reset=False, device="cpu") as (twin, image):
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                run_model(twin, batch)
-            return Score(counter.get_total_flops() / 2 / len(batch))
+                run_model(switch_to_inference(twin), image)  # BatchNorm in train mode may ask for more than one image
+            return Score(counter.get_total_flops() // 2)
 
     def describe(self) -> Any:
         return {"name": self.name}

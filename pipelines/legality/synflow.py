@@ -42,7 +42,7 @@ def synflow(
 
     Args:
         model: any network that gives one tensor for the images.
-        images: (N, C, H, W), floating point, at least 2; tells C, H and W.
+        images: (N, C, H, W), floating point; tells C, H and W.
         seed: of the weights (see `reinitialize`).
         reset: whether to initialise the weights; False measures them as they are.
         device: where to compute; None takes a CUDA device when there is one.
