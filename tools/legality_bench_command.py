@@ -29,6 +29,15 @@ def legality_bench_command() -> None:
     """Compare signals with the accuracy that training gave: rank correlation over all networks, and at equal MACs."""
 
 
+@legality_bench_command.command("signals")
+def signals_command() -> None:
+    """List the signals: what they are, who has defined them, and what they cost for one network."""
+    from loopmorph.pipelines.legality.signals import SIGNALS
+
+    for name, entry in SIGNALS.items():
+        click.echo(f"{name}: {entry.summary} ({entry.source}). Cost: {entry.cost}.")
+
+
 @legality_bench_command.command("nasbench201")
 @click.option(
     "--csv",

@@ -122,7 +122,8 @@ class FisherPotential:
 
     def describe(self) -> Any:
         about = {"name": self.name, "seed": self.seed, "repeats": self.repeats, "loss": self.task.describe()}
-        return about if self.probes == "blocks" else {**about, "probes": self.probes}
+        probes = self.probes if isinstance(self.probes, str) else [*self.probes]
+        return about if probes == "blocks" else {**about, "probes": probes}
 
 
 def fisher_doubt(found: FisherScore, images: torch.Tensor) -> str:

@@ -159,8 +159,10 @@ SIGNALS: dict[str, SignalEntry] = {
         f"{_ONE_PASS} on one image",
         _unlabelled("synflow", "synaptic flow", synflow),
     ),
-    "macs": SignalEntry("multiply-accumulate operations", "-", "none", lambda setting: Macs(setting.task)),
-    "params": SignalEntry("trainable parameters", "-", "none", lambda setting: Params()),
+    "macs": SignalEntry(
+        "multiply-accumulate operations of one image", "a baseline", "next to none", lambda setting: Macs(setting.task)
+    ),
+    "params": SignalEntry("trainable parameters", "a baseline", "none", lambda setting: Params()),
 }
 
 

@@ -17,6 +17,7 @@ from loopmorph.pipelines.bench.rank_table import rank_table
 from loopmorph.pipelines.bench.signal_bench import TrainedNetwork, measure_signals
 from loopmorph.pipelines.bench.signal_rows import RowFile, SignalRow
 from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.legality.signals import SIGNALS
 from loopmorph.tools.cli import main
 
 CELLS = """arch,cifar10_test_acc_200ep
@@ -294,6 +295,15 @@ def test_the_table_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert rows[2][1].split()[-3:] == ["0.79", "0.24", "1"]
     # Parameters rank the cells but for a tie: none and skip_connect have as many.
     assert rows[1][1].split()[0] == "0.95"
+
+
+def test_signals_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["legality-bench", "signals"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == list(SIGNALS)
+    assert (
+        "naswot: log-determinant of the kernel of ReLU codes (Mellor et al., ICML 2021). Cost: one forward" in lines[3]
+    )
 
 
 @pytest.mark.parametrize(

@@ -194,4 +194,4 @@ def test_fisher_of_the_table_is_the_gates_own() -> None:
     assert "probes" not in signal.describe()
     named = build_signals(["fisher"], Setting(made, probes=("block1",), device="cpu"))["fisher"]
     expected = lm.fisher_potential(Residual(), *made.inputs, made.targets, probes=["block1"], device="cpu")
-    assert named.measure(Residual()).value == expected.mean and named.describe()["probes"] == ("block1",)
+    assert named.measure(Residual()).value == expected.mean and named.describe()["probes"] == ["block1"]
