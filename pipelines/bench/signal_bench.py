@@ -74,11 +74,12 @@ def measure_signals(
                 else:
                     file.put(SignalRow(network.name, network.accuracy, {**_known(network, file), **found}))
                 check()
-            progress("signals", len(open_ones), len(open_ones))
+            if open_ones:
+                progress("signals", len(open_ones), len(open_ones))
     except KeyboardInterrupt:
         interrupted = True
-    rows = tuple(file.rows[network.name] for network in networks if network.name in file.rows)
-    return SignalsFound(rows, failed, interrupted)
+    rows = (SignalRow(each.name, each.accuracy, file.rows[each.name].scores) for each in networks if _known(each, file))
+    return SignalsFound(tuple(rows), failed, interrupted)
 
 
 def _known(network: TrainedNetwork, file: RowFile) -> dict[str, Score]:

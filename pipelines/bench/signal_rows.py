@@ -77,16 +77,16 @@ class RowFile:
 
     def _read(self, path: Path) -> None:
         try:
-            content = path.read_bytes() if path.exists() else b""
-            if content or path.exists():
-                os.truncate(path, _whole(path, content))
-            else:
-                path.touch()
+            path.touch()
+            content = path.read_bytes()
+            end = _whole(path, content)
+            for number, line in enumerate(content[:end].splitlines(), start=1):
+                row = self._parse(line, f"{path}, line {number}")
+                self.rows[row.network] = row
+            if end < len(content):
+                os.truncate(path, end)
         except OSError as error:
             raise _unusable(path, error) from error
-        for number, line in enumerate(content[: _whole(path, content)].splitlines(), start=1):
-            row = self._parse(line, f"{path}, line {number}")
-            self.rows[row.network] = row
 
     def _parse(self, line: bytes, where: str) -> SignalRow:
         try:

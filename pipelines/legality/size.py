@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +65,7 @@ class Params:
         return self.measure(to_module(network))
 
     def measure(self, model: nn.Module) -> Score:
-        return Score(sum(math.prod(parameter.shape) for parameter in model.parameters()))
+        return Score(sum(parameter.numel() for parameter in model.parameters()))
 
     def describe(self) -> Any:
         return {"name": self.name}

@@ -92,6 +92,7 @@ def test_a_line_that_was_cut_off_is_dropped_wherever_it_was_cut(tmp_path: Path) 
     [
         ("a letter to my aunt", "its last line is not a row of signals; name another file"),
         ("a letter\nto my aunt\n", "line 1: is not a row of signals; name another file"),
+        ('a letter\n{"network": "cut o', "line 1: is not a row of signals; name another file"),
         ('{"network": "a", "accuracy": 1, "scores": {}}\n', "line 1: is not a row of signals"),
         ('{"network": "a", "accuracy": 1, "scores": {"x": 3}, "setting": {}}\n', "line 1: is not a row"),
         ('{"network": "a", "accuracy": "much", "scores": {}, "setting": {}}\n', "line 1: is not a row"),
@@ -132,6 +133,12 @@ def test_what_is_there_is_not_measured_again(tmp_path: Path) -> None:
     scores = {name: Score(len(name), 0.5, "a doubt") for name in ("x", "macs", "yy")}
     assert found.rows == (SignalRow("a", 50.0, scores), SignalRow("b", 50.0, scores))
     assert not found.interrupted and not found.failed
+
+
+def test_the_accuracy_is_that_of_the_network(tmp_path: Path) -> None:
+    file = RowFile(tmp_path / "rows.jsonl", SETTING)
+    file.put(row("a", 12.5, x=1, macs=2))
+    assert measure_signals(Recorded("a").networks, ["x"], file).rows == (row("a", 50.0, x=1, macs=2),)
 
 
 def test_a_network_that_fails_costs_itself_alone() -> None:
