@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from networks import Residual
@@ -11,6 +12,7 @@ from signal_networks import images, pixels, pointwise, score
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.legality.initialisation import reinitialize
 from loopmorph.pipelines.legality.jacov import jacov
 from loopmorph.pipelines.legality.proxy import Score
 
@@ -67,3 +69,14 @@ def test_jacov_of_logits_that_do_not_depend_on_the_images() -> None:
 def test_jacov_takes_logits() -> None:
     with pytest.raises(ArgumentError, match=r"'model': it gives \(6, 8, 6, 6\); logits of shape \(N, classes\)"):
         score(jacov, nn.Conv2d(3, 8, 3), images())
+
+
+def test_jacov_equals_a_reference_in_numpy() -> None:
+    head = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 5)]
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), *head)
+    found = score(jacov, model, images(), seed=2)
+    reinitialize(model, 2)
+    batch = images().requires_grad_(True)
+    model(batch).backward(torch.ones(6, 5))
+    eigenvalues, _ = np.linalg.eig(np.corrcoef(batch.grad.reshape(6, -1).numpy()))
+    assert found == Score(pytest.approx(-np.sum(np.log(eigenvalues + K) + 1 / (eigenvalues + K)), rel=1e-6))

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from signal_networks import images, pixels, pointwise, score
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.legality.initialisation import reinitialize
 from loopmorph.pipelines.legality.naswot import naswot
 from loopmorph.pipelines.legality.proxy import Score
 
@@ -110,3 +112,15 @@ def test_naswot_does_not_see_order_and_scale(order: list[int], scale: float) -> 
     batch = images(5)
     expected = score(naswot, model, batch, seed=3).value
     assert score(naswot, model, scale * batch[order], seed=3).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_naswot_equals_a_reference_in_numpy() -> None:
+    head = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 5)]
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), *head)
+    found = score(naswot, model, images(), seed=2)
+    reinitialize(model, 2)
+    kernel = np.zeros((6, 6))
+    for depth in (3, 5):  # behind the ReLUs
+        code = (model[:depth](images()) > 0).reshape(6, -1).double().numpy()
+        kernel += code @ code.T + (1 - code) @ (1 - code).T
+    assert found == Score(pytest.approx(np.linalg.slogdet(kernel)[1], rel=1e-9))
