@@ -27,12 +27,11 @@ from loopmorph.pipelines.legality.initialisation import (
     exact_arithmetic,
     float_type,
     reinitialize,
-    resolve_device,
     run_model,
-    seeded,
     trainable_copy,
 )
 from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.support.devices import resolve_device, seeded
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.training.task import Loss, checked_loss
 

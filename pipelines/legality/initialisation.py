@@ -13,6 +13,7 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.exported_block import ExportedBlock
+from loopmorph.pipelines.support.devices import resolve_device, seeded
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_training
 from loopmorph.pipelines.support.numbers import check_seed
@@ -102,25 +103,6 @@ def check_tensor(argument: str, value: Any) -> None:
         raise ArgumentError(argument, f"a {type(value).__name__} was given; a torch.Tensor is expected")
 
 
-def resolve_device(device: torch.device | str | None) -> torch.device:
-    """A device to compute on; for None, a CUDA device when there is one.
-
-    Raises:
-        ArgumentError: there is no such device.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ArgumentError("device", f"'{device}' is no device; 'cpu', 'cuda' or 'cuda:1' would be") from error
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise ArgumentError(
-            "device", f"'{device}' was asked for, PyTorch sees {torch.cuda.device_count()} CUDA devices"
-        )
-    return place
-
-
 def trainable_copy(model: nn.Module) -> nn.Module:
     """A copy in train mode whose parameters need no gradient: only those of activations are computed.
 
@@ -153,17 +135,6 @@ def float_type(model: nn.Module) -> torch.dtype:
 def exact_arithmetic() -> AbstractContextManager[None]:
     """Repeatable kernels in full float32 on CUDA, whose TF32 default would round what the comparison turns on."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds the CPU's generator and `device`'s; restores both."""
-    cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed)
-        for index in cuda:
-            torch.cuda.default_generators[index].manual_seed(seed)
-        yield
 
 
 def run_model(model: nn.Module, images: torch.Tensor) -> Any:

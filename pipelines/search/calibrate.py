@@ -30,7 +30,7 @@ from loopmorph.pipelines.legality.calibration import (
 from loopmorph.pipelines.legality.calibration_file import save_calibration
 from loopmorph.pipelines.legality.joint_kl import joint_kl
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.inherit import LEAST_ERROR
+from loopmorph.pipelines.oracle.inherit import REPAIR
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.calibration_results import CalibrationResults
 from loopmorph.pipelines.search.preconditions import check_modes, check_numbers
@@ -45,7 +45,7 @@ from loopmorph.pipelines.training.task import Classification, count_classes, ima
 
 CHECKPOINT_SECONDS = 30.0
 ORIGINAL = ""  # its name among the results
-_REPAIRED_BY = f"weights inherited by {LEAST_ERROR}"  # what `repaired` does
+_REPAIRED_BY = f"weights inherited by {REPAIR}"  # what `repaired` does
 _REPAIR_IMAGES = 512  # of the training part
 _JUDGED_IMAGES = 2000  # of the test part, for the joint KL
 _FRUITLESS = 50  # networks in a row that could not be measured
@@ -261,7 +261,7 @@ class _Run:
 
 def repaired(network: Program, images: torch.Tensor) -> Program:
     """The network with weights that make the best of the original's, judged on images as it takes them."""
-    return network.inherit(LEAST_ERROR, images)
+    return network.inherit(REPAIR, images)
 
 
 def _macs(network: Network) -> int:

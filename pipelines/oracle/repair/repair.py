@@ -38,6 +38,7 @@ from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
 from loopmorph.pipelines.oracle.repair.selections import Selection, selections
 from loopmorph.pipelines.oracle.repair.surroundings import Place, Surroundings, held, scale_of, surroundings
 from loopmorph.pipelines.oracle.surgery import to_module
+from loopmorph.pipelines.support.devices import resolve_device
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -117,7 +118,7 @@ def repair(
     inputs = gathered(original, batches)
     if not any(step.kind == "neural" for step in program.history):
         return Repair(program, (), inputs[0].shape[0])
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = resolve_device(device)
     work = _Work.prepared(original, program, place, settings or FitSettings(), progress)
     work.run(tuple(x.to(place) for x in inputs))
     values = {name: value.to(program.parameters[name]) for name, value in work.values.items()}
