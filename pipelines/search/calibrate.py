@@ -129,11 +129,11 @@ class _Run:
 
     @cached_property
     def _repair_images(self) -> torch.Tensor:
-        return self.sets.train.normalised(self._some(self.sets.train, _REPAIR_IMAGES).images)
+        return self.sets.train.normalised(_some(self.sets.train, _REPAIR_IMAGES).images)
 
     @cached_property
     def _judged_images(self) -> LabelledImages:
-        return self._some(self.sets.test, _JUDGED_IMAGES)
+        return _some(self.sets.test, _JUDGED_IMAGES)
 
     @cached_property
     def _accuracy(self) -> float:
@@ -246,10 +246,6 @@ class _Run:
         """Removes the checkpoint of a network whose result is kept."""
         self._checkpoint(name).unlink(missing_ok=True)
 
-    def _some(self, images: LabelledImages, count: int) -> LabelledImages:
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-        return images.part(order[:count])
-
     def _warn_untrained(self) -> None:
         chance = 100 / self.sets.test.classes
         deviation = math.sqrt(chance * (100 - chance) / len(self.sets.test))
@@ -262,6 +258,12 @@ class _Run:
 def repaired(network: Program, images: torch.Tensor) -> Program:
     """The network with weights that make the best of the original's, judged on images as it takes them."""
     return network.inherit(REPAIR, images)
+
+
+def _some(images: LabelledImages, count: int) -> LabelledImages:
+    """As many of the images, or all there are; of all classes, also where they lie class by class."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images.part(order[:count])
 
 
 def _macs(network: Network) -> int:
