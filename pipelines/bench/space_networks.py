@@ -8,7 +8,7 @@ and the bottleneck of its inside. The operators:
     dw              as many groups as both numbers of channels allow
     seq1            two halves of the outputs, in 2 and 4 groups
     seq2            16 outputs of all inputs, the others in 2 groups of the inputs from 16 on
-    seq3            two bands of rows with weights of their own, each padded by itself in training, by its neighbour here
+    seq3            two bands of rows with weights of their own (in training each was padded by itself)
     sp2             half the grid, each element repeated
     in2             the first half of the inputs
 """

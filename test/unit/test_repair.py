@@ -276,6 +276,13 @@ def test_batches_as_a_loader_gives_them() -> None:
     assert torch.equal(whole.parameters["block1.conv2.weight"], parts.parameters["block1.conv2.weight"])
 
 
+def test_no_more_images_are_asked_for_than_fit_into_memory() -> None:
+    program = lm.import_model(randomized(Residual()), (image(2, 3, 8, 8),))
+    batches = (image(16, 3, 8, 8) for _ in itertools.count())
+    settings = FitSettings(memory=50 * 8 * 10 * 10 * 4 * 8)  # 8 padded maps of 8 channels an image
+    assert repair(program, program.apply(STEPS["groups"]), batches, settings).images == 50
+
+
 # -- what is out of the ordinary
 
 

@@ -41,11 +41,13 @@ class FitSettings:
             the fit to most images is best on the others.
         rows: rows for each unknown at most, drawn at random where there are more; None for all.
         seed: of that draw.
+        memory: bytes that the images' activations may take, by an estimate; of more images than fit the rest is left.
     """
 
     ridges: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
     rows: int | None = 64
     seed: int = 0
+    memory: int = 4 << 30
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ transformation leaves.
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising.nest_batch import free_batch
@@ -43,6 +46,7 @@ from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
 
+_LIVE = 8  # activations of the largest size that both networks and a fit hold together
 _LEAST_SCALE = 0.05  # of a BatchNorm's channel, beside the median: less cannot make up for anything
 
 NetworkT = TypeVar("NetworkT", bound=Network)
@@ -79,7 +83,7 @@ class Repair(Generic[NetworkT]):
     Attributes:
         program: the network with its new values.
         layers: what was done to each layer, in the order in which they run.
-        images: how many images it was fitted to.
+        images: how many images it was fitted to; fewer than given where their activations would take too much memory.
     """
 
     program: NetworkT
@@ -115,39 +119,58 @@ def repair(
         ArgumentError: no images, or ones that the network does not take.
         IllegalTransform: the network's own code cannot run with the new shapes.
     """
-    inputs = gathered(original, batches)
+    settings = settings or FitSettings()
+    inputs = gathered(original, batches, _most(original, settings.memory))
     if not any(step.kind == "neural" for step in program.history):
         return Repair(program, (), inputs[0].shape[0])
     place = resolve_device(device)
-    work = _Work.prepared(original, program, place, settings or FitSettings(), progress)
+    work = _Work.prepared(original, program, place, settings, progress)
     work.run(tuple(x.to(place) for x in inputs))
     values = {name: value.to(program.parameters[name]) for name, value in work.values.items()}
     return Repair(program.with_values(values), tuple(work.done), inputs[0].shape[0])
 
 
-def gathered(network: Network, batches: torch.Tensor | Iterable[Any]) -> tuple[torch.Tensor, ...]:
+def gathered(
+    network: Network, batches: torch.Tensor | Iterable[Any], most: int | None = None
+) -> tuple[torch.Tensor, ...]:
     """The batches as one batch of each positional input.
+
+    Args:
+        network: what takes them.
+        batches: see `repair`.
+        most: how many rows are taken; what comes after them is not asked for. None for all.
 
     Raises:
         ArgumentError: none, or of other shapes or types than the network takes.
     """
     examples = network.example_inputs
     if network.example_kwargs or not all(isinstance(x, torch.Tensor) for x in examples):
-        raise ArgumentError(
-            "model", "it takes keywords, nested inputs or constants; only tensors by position can be repaired on"
-        )
+        reason = "it takes keywords, nested inputs or constants; repair hands it tensors by position alone"
+        raise ArgumentError("model", reason)
     if not isinstance(batches, torch.Tensor | Iterable):
         kind = type(batches).__name__
         raise ArgumentError("batches", f"{kind} was given; a tensor or an iterable of batches is expected")
     rows: list[tuple[torch.Tensor, ...]] = []
+    count = 0
     for batch in [batches] if isinstance(batches, torch.Tensor) else batches:
         alone = isinstance(batch, torch.Tensor) or not isinstance(batch, Sequence)
         row = (batch,) if alone else tuple(batch)[: len(examples)]
         _check_batch(examples, row)
-        rows.append(row)
-    if not rows or not sum(row[0].shape[0] for row in rows):
+        rows.append(tuple(x if most is None else x[: most - count] for x in row))
+        count += row[0].shape[0]
+        if most is not None and count >= most:
+            break
+    if not count:
         raise ArgumentError("batches", "there are no images; at least one is needed")
     return tuple(torch.cat(column) for column in zip(*rows, strict=True))
+
+
+def _most(network: Network, memory: int) -> int:
+    """How many images' activations fit: of the largest buffer of one, `_LIVE` are there at the same time."""
+    memrefs = {a.memref: ir.MemRefType(a.memref.type) for nest in network.nests for a in nest.accesses}
+    sizes = [math.prod(t.shape) for m, t in memrefs.items() if marks.parameter_name(m) is None and t.rank]
+    batch = network.example_inputs[0].shape[0] if network.example_inputs else 1
+    return max(1, memory * batch // (max(sizes, default=1) * 4 * _LIVE))
 
 
 def _check_batch(examples: Sequence[torch.Tensor], row: Sequence[Any]) -> None:
