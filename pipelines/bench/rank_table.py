@@ -25,6 +25,8 @@ class Rank:
         error: its standard error, `(1 - r^2) sqrt((1 + r^2 / 2) / (n - 3))` (Bonett and Wright 2000).
         within: mean over the classes of networks of equal MACs of the correlation within the class, weighted by the
             class's size; a signal that is constant in a class counts as 0 there. NaN where there is no class.
+        partial: Spearman's partial correlation given MACs: what the signal tells beyond them where no two networks are
+            of one class. NaN where either is a function of MACs.
         without: networks for which the signal has no finite value; they count as the worst, and as alike.
     """
 
@@ -32,6 +34,7 @@ class Rank:
     overall: float
     error: float
     within: float
+    partial: float
     without: int
 
 
@@ -63,7 +66,8 @@ def rank_table(rows: Iterable[SignalRow], signals: Sequence[str]) -> RankTable:
     chosen = [row for row in rows if needed <= row.scores.keys()]
     accuracies = np.array([row.accuracy for row in chosen])
     classes = _classes(chosen, accuracies)
-    ranks = tuple(_rank(name, chosen, accuracies, classes) for name in signals)
+    sizes = np.array([row.scores[SIZE].value for row in chosen])
+    ranks = tuple(_rank(name, chosen, accuracies, sizes, classes) for name in signals)
     return RankTable(ranks, len(chosen), len(classes), sum(len(members) for members in classes))
 
 
@@ -74,7 +78,13 @@ def _classes(rows: Sequence[SignalRow], accuracies: np.ndarray) -> list[list[int
     return [members for members in found.values() if len(members) >= _LEAST and np.ptp(accuracies[members]) > 0]
 
 
-def _rank(name: str, rows: Sequence[SignalRow], accuracies: np.ndarray, classes: Sequence[Sequence[int]]) -> Rank:
+def _rank(
+    name: str,
+    rows: Sequence[SignalRow],
+    accuracies: np.ndarray,
+    macs: np.ndarray,
+    classes: Sequence[Sequence[int]],
+) -> Rank:
     values = np.array([row.scores[name].value for row in rows])
     finite = np.isfinite(values)
     values = np.where(finite, values, -np.inf)
@@ -82,7 +92,17 @@ def _rank(name: str, rows: Sequence[SignalRow], accuracies: np.ndarray, classes:
     inside = [_spearman(values[members], accuracies[members]) for members in map(list, classes)]
     sizes = [len(members) for members in classes]
     within = float(np.average(np.nan_to_num(inside), weights=sizes)) if sizes else math.nan
-    return Rank(name, overall, _standard_error(overall, len(rows)), within, int((~finite).sum()))
+    partial = _partial(values, accuracies, macs)
+    return Rank(name, overall, _standard_error(overall, len(rows)), within, partial, int((~finite).sum()))
+
+
+def _partial(values: np.ndarray, accuracies: np.ndarray, macs: np.ndarray) -> float:
+    """`(r_va - r_vm r_am) / sqrt((1 - r_vm^2) (1 - r_am^2))`, of rank correlations."""
+    own, size, rest = _spearman(values, accuracies), _spearman(values, macs), _spearman(accuracies, macs)
+    if math.isnan(size) or math.isnan(rest):
+        return own
+    left = (1 - size**2) * (1 - rest**2)
+    return (own - size * rest) / math.sqrt(left) if left > 1e-12 else math.nan
 
 
 def _spearman(values: np.ndarray, accuracies: np.ndarray) -> float:
