@@ -42,7 +42,7 @@
 
 // INPUT: error: layer 'a', iterator 'ci': its dimension is tied to the network's input through layer 'a'
 // OUTPUT: error: layer 'c', iterator 'co': its dimension is tied to the network's output through layer 'c'
-// GROUPED: error: layer 'a', iterator 'co': layer 'b' reads the tied dimension of extent 8 at 'g * 4 + ci': only whole blocks may trade places, and the same indices within all of them (the dimension of a co, scale c, b g and 2 more)
+// GROUPED: error: layer 'a', iterator 'co': layer 'b' reads the tied dimension of extent 8 at 'g * 4 + ci': only whole blocks may trade places, and the same indices within all of them (the dimension of a co, scale c, b g and 3 more)
 // REPEATED: argument 'order': expected each index from 0 to 7 of iterator 'co' once, got 6 2 times
 
 func.func @main(%x: memref<3xf32> {morph.input = 0 : i64}, %wa: memref<8x3xf32> {morph.param = "a.weight"},
