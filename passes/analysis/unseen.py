@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
+_PURE = ("arith", "math")  # the dialects whose operations do nothing but compute their results
+
 
 def enters_values(index: ir.Value) -> bool:
     """Whether anything that somebody sees depends on an index in another way than by which elements are accessed."""
@@ -28,8 +30,10 @@ def _use_is_unseen(use: ir.OpOperand, memrefs: set[ir.Value]) -> bool:
         return True
     if isinstance(user, affine.AffineStoreOp):
         return use.operand_number > 0 or _memref_is_unseen(user.memref, memrefs)
-    results = [] if user.operation.regions else list(user.operation.results)
-    return bool(results) and all(_use_is_unseen(next_, memrefs) for result in results for next_ in result.uses)
+    name = user.operation.name
+    if name != "affine.apply" and name.partition(".")[0] not in _PURE:
+        return False
+    return all(_use_is_unseen(next_, memrefs) for result in user.operation.results for next_ in result.uses)
 
 
 def _memref_is_unseen(memref: ir.Value, memrefs: set[ir.Value]) -> bool:

@@ -83,7 +83,7 @@ def order_channels(
     Raises:
         ArgumentError: no layers; a Gram matrix that does not fit its weight, is not symmetric and positive
             semi-definite, or holds values that are not finite; groups that do not divide the channels; layers that give
-            a dimension different extents; a fixed dimension that no layer has.
+            a dimension different extents; an importance that is not positive; a fixed dimension that no layer has.
     """
     extents = _checked(layers, fixed)
     try:
@@ -327,6 +327,8 @@ def _checked(layers: Sequence[GroupedLayer], fixed: Collection[str]) -> dict[str
                 raise ArgumentError(argument, f"of {where}: it holds values that are not finite")
         if np.abs(layer.gram - layer.gram.T).max() > _ASYMMETRY * np.abs(layer.gram).max():
             raise ArgumentError("gram", f"of {where}: it is not symmetric")
+        if not 0 < layer.importance < math.inf:
+            raise ArgumentError("importance", f"of {where}: expected a positive number, got {layer.importance}")
         if layer.groups < 1 or shape[0] % layer.groups or shape[1] % layer.groups:
             wanted = f"expected a divisor of its {shape[0]} outputs and {shape[1]} channels"
             raise ArgumentError("groups", f"of {where}: {wanted}, got {layer.groups}")

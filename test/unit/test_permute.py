@@ -12,13 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
-from torch_mlir import ir
 from transformed import check, imported
 
 import loopmorph as lm
 from loopmorph.dialects.morph import schedule_text
-from loopmorph.passes import marks
-from loopmorph.passes.analysis.coupling.inheritance import inherit_permuted, source_indices
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.history import scheduled_by_hand
 from loopmorph.passes.neural.permute import Permute
@@ -283,79 +280,10 @@ def test_what_reads_channels_in_order(name: str) -> None:
         program.apply(permute("parts.0", (4, 1, 2, 3, 0, 7, 6, 5)))
 
 
-SCAN = """
-func.func @main(%x: memref<6xf32> {morph.input = 0 : i64}, %w: memref<4x6xf32> {morph.param = "w"},
-                %v: memref<2x4xf32> {morph.param = "v"}, %y: memref<2xf32> {morph.output = 0 : i64}) {
-  %t = memref.alloc() : memref<4xf32>
-  affine.for %c = 0 to 4 { affine.for %k = 0 to 6 {
-    %0 = affine.load %x[%k] : memref<6xf32>
-    %1 = affine.load %w[%c, %k] : memref<4x6xf32>
-    %2 = affine.load %t[%c] : memref<4xf32>
-    %3 = arith.mulf %0, %1 : f32
-    %4 = arith.addf %2, %3 : f32
-    affine.store %4, %t[%c] : memref<4xf32>
-  } {morph.iter = "ci"} } {morph.iter = "co", morph.layer = "a"}
-  %s = memref.alloc() : memref<1xf32>
-  %u = memref.alloc() : memref<4xf32>
-  affine.for %c = 0 to 4 {
-    %0 = affine.load %t[%c] : memref<4xf32>
-    %1 = affine.load %s[0] : memref<1xf32>
-    %2 = arith.addf %0, %1 : f32
-    affine.store %2, %s[0] : memref<1xf32>
-    affine.store %2, %u[%c] : memref<4xf32>
-  } {morph.iter = "c", morph.layer = "scan"}
-  affine.for %o = 0 to 2 { affine.for %c = 0 to 4 {
-    %0 = affine.load %u[%c] : memref<4xf32>
-    %1 = affine.load %v[%o, %c] : memref<2x4xf32>
-    %2 = affine.load %y[%o] : memref<2xf32>
-    %3 = arith.mulf %0, %1 : f32
-    %4 = arith.addf %2, %3 : f32
-    affine.store %4, %y[%o] : memref<2xf32>
-  } {morph.iter = "ci"} } {morph.iter = "co", morph.layer = "b"}
-  return
-}
-"""
-
-
-def test_a_scan_goes_through_a_dimension_in_order() -> None:
-    with ir.Context(), ir.Location.unknown():
-        module = ir.Module.parse(SCAN)
-        before = str(module)
-        with pytest.raises(
-            IllegalTransform, match=r"'scan' goes through it in order: the anti dependence .* carried by 'c'"
-        ):
-            Permute("a", "co", (1, 0, 2, 3)).apply(module.operation)
-        assert str(module) == before
-
-
 def test_a_vectorised_nest_comes_too_late(residual: Program) -> None:
     vectorised = residual.apply("morph-vectorize{layer=block1.bn1 iter=w width=8}")
     with pytest.raises(IllegalTransform, match="its nest is already vectorised; this has to come before"):
         vectorised.apply(permute(LAYER, shuffled(8)))
-
-
-FILL = """
-func.func @main(%v: f32, %y: memref<1xf32> {morph.output = 0 : i64}) {
-  %t = memref.alloc() : memref<4xf32>
-  affine.for %c = 0 to 4 { affine.store %v, %t[%c] : memref<4xf32> } {morph.iter = "c", morph.layer = "fill"}
-  affine.for %c = 0 to 4 {
-    %0 = affine.load %t[%c] : memref<4xf32>
-    %1 = affine.load %y[0] : memref<1xf32>
-    %2 = arith.addf %0, %1 : f32
-    affine.store %2, %y[0] : memref<1xf32>
-  } {morph.iter = "c", morph.layer = "sum"}
-  return
-}
-"""
-
-
-def test_a_dimension_without_parameters() -> None:
-    with ir.Context(), ir.Location.unknown():
-        module = ir.Module.parse(FILL)
-        with pytest.raises(
-            IllegalTransform, match="'c': no parameter is tied to it, so that there is nothing to permute"
-        ):
-            Permute("sum", "c", (1, 0, 2, 3)).apply(module.operation)
 
 
 def test_constants_of_the_models_own_code_cannot_follow() -> None:
@@ -391,17 +319,3 @@ def test_names_that_are_not_there(residual: Program) -> None:
         ArgumentError, match=r"'order' of morph-permute expects a list of integers, as in 1,2, got '0\.\.7'"
     ):
         residual.apply("morph-permute{layer=block1.conv1 iter=co order=0..7}")
-
-
-# ---- inheritance
-
-
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(st.permutations(range(5)), st.permutations(range(3)), st.permutations(range(5)))
-def test_inheritance_of_permuted_axes(rows: list[int], columns: list[int], again: list[int]) -> None:
-    with ir.Context(), ir.Location.unknown():
-        first = inherit_permuted({}, [np.array(rows), np.array(columns)])
-        both = inherit_permuted({marks.INHERIT: first}, [np.array(again), np.arange(3)])
-        found = source_indices(both, (5, 3))
-    assert np.array_equal(found[0][:, 0], np.array(rows)[again])
-    assert np.array_equal(found[1][0], columns)

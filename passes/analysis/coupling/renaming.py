@@ -212,6 +212,9 @@ class Renaming:
         concerned = dict(self.renamed)
         concerned.update({n.root.operation: n for memref in touched for n, _ in self.program.accesses[memref]})
         for nest in concerned.values():
+            pin = pin_of_nest(nest)
+            if pin is not None:
+                raise self._conflict(f"{nest.label}: {pin}")
             for access in nest.accesses:
                 for axis in range(len(access.exprs)):
                     self._check_access(nest, access, axis)
