@@ -241,6 +241,11 @@ class Network:
                 return _inherited(name, imported, type_, attributes)
         raise ArgumentError("name", f"the program has no parameter '{name}'")
 
+    @cached_property
+    def inherit_texts(self) -> dict[str, str]:
+        """Name of each of `parameters` -> its shape and what it inherits; equal texts stand for equal elements."""
+        return {name: _inherit_text(type_, attributes) for name, type_, attributes in self._arguments()}
+
     def identity_size(self, name: str) -> int:
         """Rows of the identity matrix that a new parameter began as; 0 for one that was imported."""
         for own, _, attributes in self._arguments():
@@ -250,8 +255,7 @@ class Network:
 
     def with_values(self, values: Mapping[str, torch.Tensor]) -> Self:
         """The same network with other values of some parameters, until a transformation changes what they inherit."""
-        texts = {name: _inherit_text(type_, attributes) for name, type_, attributes in self._arguments()}
-        given = {name: Repaired(value, texts[name]) for name, value in values.items()}
+        given = {name: Repaired(value, self.inherit_texts[name]) for name, value in values.items()}
         return replace(self, repaired={**self.repaired, **given})
 
 

@@ -174,7 +174,7 @@ def _choose_probes(model: nn.Module, images: torch.Tensor, probes: str | Sequenc
         raise ArgumentError("probes", reason)
     if probes == "layers":
         return [name for name, module in model.named_modules() if _is_layer(module)]
-    names = _find_blocks(model, images) if probes == "blocks" else []
+    names = find_blocks(model, images) if probes == "blocks" else []
     names = names or [name for name, module in model.named_modules() if _is_convolution(module)]
     if not names:
         raise ArgumentError("probes", "the model has neither blocks nor convolutions; name the modules to probe")
@@ -212,7 +212,7 @@ class _JoinWatch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _find_blocks(model: nn.Module, images: torch.Tensor) -> list[str]:
+def find_blocks(model: nn.Module, images: torch.Tensor) -> list[str]:
     """The innermost modules in which activations join, in the order of the model's modules.
 
     A join in the root's own forward makes no block. Neither does one within a convolution: a rewritten convolution

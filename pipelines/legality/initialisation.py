@@ -137,19 +137,19 @@ def exact_arithmetic() -> AbstractContextManager[None]:
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
-def run_model(model: nn.Module, images: torch.Tensor) -> Any:
+def run_model(model: nn.Module, *images: torch.Tensor) -> Any:
     """The outputs of a model.
 
     Raises:
         ArgumentError: the model's own code fails.
     """
     try:
-        return model(images)
+        return model(*images)
     except ArgumentError:
         raise
     except Exception as error:  # the user's own forward may raise anything
         mode = "train" if model.training else "eval"
-        reason = f"in {mode} mode it fails on images of shape {tuple(images.shape)}: {describe(error)}"
+        reason = f"in {mode} mode it fails on images of shape {tuple(images[0].shape)}: {describe(error)}"
         raise ArgumentError("model", reason) from error
 
 

@@ -59,15 +59,9 @@ def to_module(program: Network) -> nn.Module:
     if program.module is program.origin:
         return copy.deepcopy(program.model)
     surgery = _Surgery(program, copy.deepcopy(program.model), behind_views=True)
-    replacements: dict[int, nn.Module] = {}
-    for path, module in list(surgery.model.named_modules()):
-        new = surgery.replacement(path, module)
-        if new is not None:
-            replacements[id(module)] = new
+    model = surgery.rewritten(surgery.model)
     surgery.check_all_taken()
     own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
-    model = _substitute(surgery.model, replacements)
-    avoid_fast_paths(model, replacements.values())
     require_no_view(program, surgery.as_nests)
     check_runs(program, model)
     check_own_code(program, model, own_code)
@@ -98,6 +92,32 @@ def raise_layer(program: Network, layer: str) -> nn.Module:
     return surgery.nest_module([layer], path.partition("|")[0])
 
 
+def raise_block(program: Network, path: str) -> nn.Module:
+    """One module of the rewritten network with all that it holds, as `to_module` has it; a copy.
+
+    Only the layers in it are raised, and the network is not run, so that this costs a small part of `to_module`.
+
+    Args:
+        program: the rewritten program.
+        path: the module's qualified name; "" for the network.
+
+    Raises:
+        ArgumentError: no such module.
+        IllegalTransform: as `to_module`, but that the module's code fails with the new shapes shows when it is run.
+    """
+    modules = dict(program.model.named_modules())
+    if path not in modules:
+        raise ArgumentError("path", f"the model has no module '{path}'")
+    if not path or program.module is program.origin:
+        return to_module(program).get_submodule(path)
+    surgery = _Surgery(program, program.model, behind_views=True)
+    if any(f"{_base(name)}.".startswith(f"{path}.") for name in surgery.in_own_code()):
+        return to_module(program).get_submodule(path)  # which compares what its code computes
+    block = surgery.rewritten(surgery.copied(modules[path]), path)
+    require_no_view(program, surgery.as_nests)
+    return block
+
+
 @dataclass
 class _Surgery:
     """What is known of the model and the program, and what has been replaced so far.
@@ -110,7 +130,7 @@ class _Surgery:
         values: the program's value of each parameter.
         sources: the imported parameter that each comes from.
         names: the qualified name of each of the model's tensors, by its identity.
-        rewritten: the layers of which a network-changing step names the nests that it changes.
+        renested: the layers of which a network-changing step names the nests that it changes.
         fresh: the new parameters.
         taken: the names of the parameters that a `NestModule` holds.
         as_nests: path of each module that became a `NestModule` -> its nests as imported.
@@ -123,7 +143,7 @@ class _Surgery:
     values: Mapping[str, torch.Tensor] = field(init=False)
     sources: Mapping[str, str | None] = field(init=False)
     names: dict[int, str] = field(init=False)
-    rewritten: frozenset[str] = field(init=False)
+    renested: frozenset[str] = field(init=False)
     fresh: dict[str, nn.Parameter] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     as_nests: dict[str, list[Nest]] = field(default_factory=dict)
@@ -140,7 +160,7 @@ class _Surgery:
         known = {*self.values, *self.sources.values()}
         self.names = {id(t): name for name, t in named_tensors(self.model) if name in known}
         neural = [step for step in self.program.history if step.kind == "neural" and not step.keeps_nests]
-        self.rewritten = frozenset(filter(None, map(layer_of, neural)))
+        self.renested = frozenset(filter(None, map(layer_of, neural)))
 
     def copied(self, module: nn.Module) -> nn.Module:
         """A copy of one module of the model, whose tensors are known by their names as well."""
@@ -149,6 +169,17 @@ class _Surgery:
             if id(old) in self.names:
                 self.names[id(new)] = self.names[id(old)]
         return twin
+
+    def rewritten(self, model: nn.Module, path: str = "") -> nn.Module:
+        """A module with replacements for what it holds, itself included; `path` is its name in the network."""
+        replacements: dict[int, nn.Module] = {}
+        for name, module in list(model.named_modules(prefix=path)):
+            new = self.replacement(name, module)
+            if new is not None:
+                replacements[id(module)] = new
+        model = _substitute(model, replacements)
+        avoid_fast_paths(model, replacements.values())
+        return model
 
     def replacement(self, path: str, module: nn.Module) -> nn.Module | None:
         """The module to put at `path`; None where the present one stays (with the program's values)."""
@@ -198,7 +229,7 @@ class _Surgery:
     def in_own_code(self) -> list[str]:
         """The layers that were rewritten, but are computed by code that no replacement of a module changes."""
         modules = dict(self.model.named_modules(remove_duplicate=False))
-        own = [n for n in self.by_layer if n in self.rewritten and type(modules.get(_base(n))) not in _REPLACED]
+        own = [n for n in self.by_layer if n in self.renested and type(modules.get(_base(n))) not in _REPLACED]
         roots = [n for n in own if type(self.model) in _REPLACED and n in self._layers_of("", self.model)]
         return [n for n in own if n not in roots]
 
@@ -242,7 +273,7 @@ class _Surgery:
     def _unrecognised(self, path: str, module: layers.AnyConv | nn.Linear, names: list[str]) -> nn.Module | None:
         own = self._names_of(module)
         sources = {p: self.sources[p] for p in self._parameters_of(names)}
-        if self.rewritten.intersection(names) or any(p != source for p, source in sources.items()):
+        if self.renested.intersection(names) or any(p != source for p, source in sources.items()):
             foreign = sorted(p for p, source in sources.items() if source not in {None, *own})
             if foreign:
                 raise IllegalTransform(f"layer '{path}'", f"its nests also read parameters of others: {foreign[0]}")

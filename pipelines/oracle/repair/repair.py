@@ -124,7 +124,11 @@ def repair(
     if not any(step.kind == "neural" for step in program.history):
         return Repair(program, (), inputs[0].shape[0])
     place = resolve_device(device)
-    work = _Work.prepared(original, program, place, settings, progress)
+    source, model = (
+        switch_to_inference(each).to(place) for each in (copy.deepcopy(original.model), to_module(program))
+    )
+    examples = [x.to(place) for x in original.example_inputs]
+    work = RepairWork.prepared(original, program, (source, model), examples, settings, progress)
     work.run(tuple(x.to(place) for x in inputs))
     values = {name: value.to(program.parameters[name]) for name, value in work.values.items()}
     return Repair(program.with_values(values), tuple(work.done), inputs[0].shape[0])
@@ -195,8 +199,8 @@ class _Layer:
 
 
 @dataclass
-class _Work:
-    """One repair.
+class RepairWork:
+    """One repair, of a network or of a part of one.
 
     Attributes:
         source, model: the original and the rewritten network as modules, in eval mode.
@@ -223,12 +227,24 @@ class _Work:
 
     @staticmethod
     def prepared(
-        original: Network, program: Network, place: torch.device, settings: FitSettings, tell: Progress
-    ) -> _Work:
-        model = switch_to_inference(to_module(program)).to(place)
-        source = switch_to_inference(copy.deepcopy(original.model)).to(place)
+        original: Network,
+        program: Network,
+        modules: tuple[nn.Module, nn.Module],
+        examples: Sequence[torch.Tensor],
+        settings: FitSettings,
+        tell: Progress = silent,
+    ) -> RepairWork:
+        """What there is to do.
+
+        Args:
+            original, program: the networks.
+            modules: both as modules, in eval mode, or a part of both; the names of what they hold are the network's.
+            examples: inputs of them, of any batch.
+            settings: how layers are fitted.
+            tell: see `repair`.
+        """
+        source, model = modules
         layers, notes = _fittable(original, program, model)
-        examples = [x.to(place) for x in original.example_inputs]
         for name, around in surroundings(source, layers, examples).items():
             layers[name].around = around
         norms = frozenset(
@@ -236,7 +252,7 @@ class _Work:
             for name, module in model.named_modules()
             if isinstance(module, _NormBase) and module.running_mean is not None
         )
-        return _Work(source, model, program, layers, notes, norms, settings, tell)
+        return RepairWork(source, model, program, layers, notes, norms, settings, tell)
 
     def run(self, inputs: tuple[torch.Tensor, ...]) -> None:
         """Runs both networks and fits what comes."""
@@ -288,18 +304,33 @@ class _Work:
         return fit
 
     def _lack(self, layer: _Layer, output: torch.Tensor) -> torch.Tensor | float:
-        """What the layer should give in addition, since the activation that it is added to has become another."""
+        """What the layer should give in addition, since the activation that it is added to has become another.
+
+        In the original's channels; of those that the rewritten network has not, nothing.
+        """
         around = layer.around
         if around.other is None or around.other not in self.given or around.other not in self.received:
             return 0.0
         wanted, there = self.given[around.other], self.received[around.other]
-        if not wanted.shape == there.shape == output.shape:
+        channels = self._channels(layer, output.shape[1]).to(output.device)
+        if wanted.shape != output.shape or there.shape != wanted[:, channels].shape:
             return 0.0
+        lack = torch.zeros_like(wanted)
+        lack[:, channels] = wanted[:, channels] - there
         if around.norm is None:
-            return wanted - there
+            return lack
         scale = scale_of(dict(self.source.named_modules())[around.norm], output)
         usable = scale.abs() > _LEAST_SCALE * scale.abs().median()
-        return torch.where(usable, (wanted - there) / torch.where(usable, scale, 1.0), 0.0)
+        return torch.where(usable, lack / torch.where(usable, scale, 1.0), 0.0)
+
+    def _channels(self, layer: _Layer, count: int) -> torch.Tensor:
+        """Which of the original's channels the layer's output has, in its order."""
+        every = torch.arange(count)
+        norm = None if layer.around.norm is None else f"{layer.around.norm}.running_mean"
+        if norm is not None and norm in self.program.parameters:
+            return self.program.inherit_from(norm, every)
+        chosen = [selection for name in layer.chosen for axis, selection in layer.chosen[name] if axis == 1]
+        return chosen[0] if len(chosen) == 1 else every
 
     def _fit(self, name: str, module: nn.Module, layer: _Layer, samples: LayerSamples) -> None:
         tensors = _tensors(name, module)

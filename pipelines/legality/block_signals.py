@@ -1,0 +1,317 @@
+"""Signals of a trained network's rewrites, block by block: each rewritten block is repaired by itself and compared.
+
+One forward and one backward pass of the original serve all rewrites; a rewrite costs the repair of the blocks that it
+changes, and, for the KL divergence, the part of the network behind them.
+
+With x what a block is given in the original, a its output, a' that of the rewritten and repaired block on the same x,
+and g the gradient of the mean loss at a, on N images (legality of trained networks; see `docs/legality.md`):
+
+    residual        |a' - a|^2 / |a - mean of a's channel|^2
+    fisher-change   1/(2N) sum_n ( sum_cij (a' - a)_ncij g_ncij )^2, BlockSwap's eq. 2 (Turner et al., ICLR 2020) with
+                    the activation's change in the place of the activation, and one sum over all channels; a' = 0 is
+                    Fisher pruning (Theis et al., 2018)
+    kl-block        KL(softmax of the original's logits || softmax of those with this block replaced), mean over images
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils._pytree import tree_map_only
+
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
+from loopmorph.pipelines.legality.fisher import find_blocks
+from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.legality.recording import CHUNK, add_gradients, record, run_from
+from loopmorph.pipelines.legality.trained import is_trained
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.repair.block import repair_block
+from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings
+from loopmorph.pipelines.oracle.repair.repair import LayerRepair
+from loopmorph.pipelines.support.devices import resolve_device
+from loopmorph.pipelines.support.inference import switch_to_inference
+from loopmorph.pipelines.training.task import Classification, Task, UserTask
+
+RESIDUAL, FISHER_CHANGE, KL_BLOCK = "residual", "fisher-change", "kl-block"
+BLOCK_SIGNALS = (RESIDUAL, FISHER_CHANGE, KL_BLOCK)
+QUICK = FitSettings(ridges=(1e-3, 1e-2, 1e-1, 1.0, 1e1), rows=2)  # to compare candidates, not to keep the weights
+
+
+@dataclass(frozen=True)
+class BlockChange:
+    """What a rewrite did to one block.
+
+    Attributes:
+        path: the block's module; "" where only the whole network has the inputs and outputs that it had.
+        values: signal -> (N,) float64, what each image says; the signal is their mean. Infinite where the block
+            overflows. Those that cannot be measured are missing.
+        layers: what repair did to the block's layers.
+    """
+
+    path: str
+    values: Mapping[str, torch.Tensor]
+    layers: tuple[LayerRepair, ...]
+
+    def score(self, signal: str) -> Score | None:
+        """A signal of this block with its standard error over images; None where it cannot be measured."""
+        return None if signal not in self.values else _score(self.values[signal])
+
+
+@dataclass(frozen=True)
+class BlockMeasurement:
+    """What a rewrite did to a network, block by block.
+
+    Attributes:
+        blocks: those that it changed, in the order of the network; none where it changed nothing.
+        scores: signal -> its sum over the blocks, with the standard error over images. 0 where nothing was changed.
+        missing: signal -> why it cannot be measured.
+        doubt: why the numbers mean little; empty where they mean something.
+    """
+
+    blocks: tuple[BlockChange, ...]
+    scores: Mapping[str, Score]
+    missing: Mapping[str, str]
+    doubt: str = ""
+
+
+class BlockSignals:
+    """Measures rewrites of one trained network on one minibatch.
+
+    Args:
+        original: the network as imported, with its trained weights.
+        task: the minibatch; targets None, where there are no labels.
+        device: where to compute; None takes a CUDA device when there is one.
+        fitted_to: the inputs, without labels, to which blocks are repaired. By default the first half of the minibatch
+            is taken for that, and what is measured is measured on the rest: on images that a block was fitted to it
+            would seem better than it is.
+        settings: how blocks are repaired.
+
+    Attributes:
+        settings: how blocks are repaired.
+        missing: signal -> why it cannot be measured of this network and task.
+        doubt: why no rewrite's numbers mean much; empty where they mean something.
+
+    Raises:
+        ArgumentError: too few images, or ones that the network or the loss does not take.
+    """
+
+    def __init__(
+        self,
+        original: Network,
+        task: Task,
+        device: torch.device | str | None = None,
+        *,
+        fitted_to: Sequence[torch.Tensor] | None = None,
+        settings: FitSettings = QUICK,
+    ) -> None:
+        self._original, self.settings = original, settings
+        self._place = resolve_device(device)
+        self._task, fitted_to = _split(task) if fitted_to is None else (task, fitted_to)
+        self._model = switch_to_inference(copy.deepcopy(original.model)).requires_grad_(False).to(self._place)
+        measured = tuple(x.to(self._place) for x in self._task.inputs)
+        self._texts = module_texts(original)
+        self._blocks = _outermost(find_blocks(self._model, measured[0]))
+        names = [n for n, _ in self._model.named_modules() if not any(_is_within(n, b) for b in self._blocks)]
+        self._seen = record(self._model, measured, names)
+        holding = [n for n in names if any(_is_within(layer, n) or layer == n for layer in self._texts)]
+        self._fitted = record(self._model, tuple(x.to(self._place) for x in fitted_to), holding)
+        self._usable = {n for n in holding if n in self._seen.modules and self._seen.modules[n].replayable}
+        self.missing: dict[str, str] = self._what_is_missing()
+        if FISHER_CHANGE not in self.missing:
+            add_gradients(self._model, self._seen, self._gradients(), sorted(self._usable))
+        self.doubt = self._doubt()
+        self._known: dict[tuple[str, ...], BlockChange | None] = {}
+
+    def measure(self, program: Network, signals: Sequence[str] = BLOCK_SIGNALS) -> BlockMeasurement:
+        """What a rewrite does to each block that it changes.
+
+        A block that takes or gives other shapes than it did is measured with the module around it.
+
+        Args:
+            program: what transformations made of the original.
+            signals: which of `BLOCK_SIGNALS` to measure; "kl-block" costs the most.
+
+        Raises:
+            ArgumentError: an unknown signal; the network gives no tensor, so that nothing can be compared.
+            IllegalTransform: a layer has no form in PyTorch, or the network's own code fails with the new shapes.
+        """
+        unknown = [name for name in signals if name not in BLOCK_SIGNALS]
+        if unknown:
+            raise ArgumentError("signals", f"'{unknown[0]}' is not known; known are {', '.join(BLOCK_SIGNALS)}")
+        wanted = tuple(name for name in BLOCK_SIGNALS if name in signals and name not in self.missing)
+        blocks = self._changes(program, wanted)
+        nothing = torch.zeros(len(self._task.inputs[0]), dtype=torch.float64)
+        totals = {name: sum((block.values[name] for block in blocks), start=nothing) for name in wanted}
+        missing = {name: why for name, why in self.missing.items() if name in signals}
+        return BlockMeasurement(tuple(blocks), {n: _score(total) for n, total in totals.items()}, missing, self.doubt)
+
+    # -- which blocks
+
+    def _changes(self, program: Network, signals: tuple[str, ...]) -> list[BlockChange]:
+        texts = module_texts(program)
+        changed = changed_modules(self._texts, texts)
+        pending = list(dict.fromkeys(self._block_of(name) for name in changed))
+        found: dict[str, BlockChange] = {}
+        while pending:
+            path = pending.pop(0)
+            if any(path == other or _is_within(path, other) for other in found):
+                continue
+            inside = [f"{name}\n{text}" for name, text in texts.items() if name == path or _is_within(name, path)]
+            key = (path, *signals, *inside)
+            if key not in self._known:
+                self._known[key] = self._change(program, path, signals)
+            change = self._known[key]
+            if change is None:
+                pending.append(self._usable_around(path.rpartition(".")[0]))
+            else:
+                found = {other: each for other, each in found.items() if not _is_within(other, path)}
+                found[path] = change
+        order = [name for name, _ in self._model.named_modules()]
+        return sorted(found.values(), key=lambda each: order.index(each.path))
+
+    def _block_of(self, name: str) -> str:
+        """The block that a module belongs to: the one around it, or itself."""
+        return self._usable_around(next((b for b in self._blocks if name == b or _is_within(name, b)), name))
+
+    def _usable_around(self, path: str) -> str:
+        """The innermost module that can be measured alone, of this one and those around it."""
+        while path and path not in self._usable:
+            path = path.rpartition(".")[0]
+        return path
+
+    # -- one block
+
+    def _change(self, program: Network, path: str, signals: tuple[str, ...]) -> BlockChange | None:
+        """The change of one block; None where it takes or gives other shapes than the original's."""
+        if path not in self._usable:
+            raise ArgumentError("model", "it takes or gives other than tensors by position; nothing can be compared")
+        fitted_to = tuple(map(torch.cat, zip(*self._fitted.modules[path].inputs, strict=True)))
+        try:
+            repaired = repair_block(self._original, program, path, fitted_to, self.settings)
+        except ArgumentError:
+            if not path:
+                raise
+            return None
+        seen = self._seen.modules[path]
+        with torch.no_grad():
+            after = [repaired.module(*chunk) for chunk in seen.inputs]
+        if any(now.shape != then.shape for now, then in zip(after, seen.outputs, strict=True)):
+            return None
+        measures = {RESIDUAL: self._residual, FISHER_CHANGE: self._fisher_change, KL_BLOCK: self._kl}
+        return BlockChange(path, {name: _sound(measures[name](path, after)) for name in signals}, repaired.layers)
+
+    def _residual(self, path: str, after: Sequence[torch.Tensor]) -> torch.Tensor:
+        before = self._seen.modules[path].outputs
+        squares = [(now.double() - then).square().flatten(1).sum(1) for now, then in zip(after, before, strict=True)]
+        error, total = torch.cat(squares), _variation(before)
+        return error * len(error) / total if total > 0 else torch.where(error == 0, 0.0, math.inf)
+
+    def _fisher_change(self, path: str, after: Sequence[torch.Tensor]) -> torch.Tensor:
+        seen = self._seen.modules[path]
+        each = zip(after, seen.outputs, seen.gradients, strict=True)
+        sums = [((now - then) * g).flatten(1).sum(1, dtype=torch.float64) for now, then, g in each]
+        return torch.cat(sums).square() / 2
+
+    def _kl(self, path: str, after: Sequence[torch.Tensor]) -> torch.Tensor:
+        found = []
+        for number, output in enumerate(after):
+            logits = run_from(self._model, self._seen, number, path, output)
+            found.append(kl_of_images(self._seen.outputs[number], logits))
+        return torch.cat(found)
+
+    # -- the original
+
+    def _what_is_missing(self) -> dict[str, str]:
+        outputs = self._seen.outputs
+        logits = all(isinstance(x, torch.Tensor) and x.dim() == 2 for x in outputs)
+        missing = {}
+        if not logits:
+            missing[KL_BLOCK] = f"the model gives {_described(outputs[0])}, no logits (N, classes)"
+        if self._task.targets is None:
+            missing[FISHER_CHANGE] = "there are no labels, and without them no loss"
+        elif isinstance(self._task, Classification) and not logits:
+            missing[FISHER_CHANGE] = f"{missing[KL_BLOCK]}, and there is no loss for that"
+        elif not all(isinstance(x, torch.Tensor) for x in outputs):
+            missing[FISHER_CHANGE] = "the model gives no tensor"
+        return missing
+
+    def _gradients(self) -> list[torch.Tensor]:
+        """The loss's gradient at the network's output, in chunks."""
+        with torch.enable_grad():
+            outputs = torch.cat(self._seen.outputs).requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self._task.loss(outputs), outputs)
+        return list(gradient.split(CHUNK))
+
+    def _doubt(self) -> str:
+        outputs = self._seen.outputs
+        if not all(bool(x.isfinite().all()) for x in outputs if isinstance(x, torch.Tensor)):
+            return "the original gives NaN or infinities"
+        if FISHER_CHANGE in self.missing or is_trained(self._original.model, self._task, torch.cat(outputs)):
+            return ""
+        return "the network is not trained: what is repaired to random weights, and measured beside them, means little"
+
+
+def kl_of_images(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """KL(softmax(before) || softmax(after)) of logits (N, classes): (N,) float64, in nats, at least 0."""
+    expected, found = (F.log_softmax(each.double(), dim=1) for each in (before, after))
+    return F.kl_div(found, expected, reduction="none", log_target=True).sum(1).clamp_min(0)
+
+
+def _score(values: torch.Tensor) -> Score:
+    """The mean over images with its standard error."""
+    mean = float(values.mean())
+    if not math.isfinite(mean):
+        return Score(math.inf, math.nan)
+    return Score(mean, float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0)
+
+
+def _sound(values: torch.Tensor) -> torch.Tensor:
+    return torch.where(values.isfinite(), values, math.inf).cpu()
+
+
+def _variation(chunks: Sequence[torch.Tensor]) -> float:
+    """|a - mean|^2, the mean that of each channel, over all images and positions."""
+    sums = [torch.stack([_by_channel(x).sum(0), _by_channel(x).square().sum(0)]) for x in chunks]
+    count = sum(len(_by_channel(x)) for x in chunks)
+    total, squares = torch.stack(sums).sum(0)
+    return max(float((squares - total.square() / count).sum()), 0.0)
+
+
+def _by_channel(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, ...) as (N * ..., C) float64."""
+    return x.double().flatten(2).transpose(1, 2).flatten(0, 1) if x.dim() > 2 else x.double()
+
+
+def _split(task: Task) -> tuple[Task, tuple[torch.Tensor, ...]]:
+    """The second half of a minibatch, and the inputs of the first."""
+    count = len(task.inputs[0])
+    if count < 2:
+        raise ArgumentError("task", f"{count} image was given; at least 2 are needed: one half is repaired on")
+    half = count // 2
+    fitted_to = tuple(x[:half] for x in task.inputs)
+    if not isinstance(task, Classification | UserTask):
+        return task, fitted_to
+    labels = tree_map_only(torch.Tensor, lambda x: x[half:], task.targets)
+    batch = Batch(task.batch.images[half:], labels, task.batch.classes, task.source)
+    return Classification(batch) if isinstance(task, Classification) else UserTask(batch, task.function), fitted_to
+
+
+def _outermost(blocks: Sequence[str]) -> list[str]:
+    return [b for b in blocks if not any(_is_within(b, other) for other in blocks)]
+
+
+def _is_within(name: str, path: str) -> bool:
+    """Whether a module is another one's, at any depth; all are the network's."""
+    return name != path and (not path or name.startswith(f"{path}."))
+
+
+def _described(output: Any) -> str:
+    return f"{tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
