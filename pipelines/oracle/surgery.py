@@ -59,9 +59,9 @@ def to_module(program: Network) -> nn.Module:
     if program.module is program.origin:
         return copy.deepcopy(program.model)
     surgery = _Surgery(program, copy.deepcopy(program.model), behind_views=True)
+    own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
     model = surgery.rewritten(surgery.model)
     surgery.check_all_taken()
-    own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
     require_no_view(program, surgery.as_nests)
     check_runs(program, model)
     check_own_code(program, model, own_code)
