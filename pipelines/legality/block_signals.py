@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
 from loopmorph.pipelines.legality.fisher import find_blocks
-from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.legality.joint_kl import kl_of_images
+from loopmorph.pipelines.legality.proxy import Score, mean_score
 from loopmorph.pipelines.legality.recording import CHUNK, add_gradients, record, run_from
 from loopmorph.pipelines.legality.trained import is_trained
 from loopmorph.pipelines.network import Network
@@ -62,7 +62,7 @@ class BlockChange:
 
     def score(self, signal: str) -> Score | None:
         """A signal of this block with its standard error over images; None where it cannot be measured."""
-        return None if signal not in self.values else _score(self.values[signal])
+        return None if signal not in self.values else mean_score(self.values[signal])
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class BlockSignals:
     ) -> None:
         self._original, self.settings = original, settings
         self._place = resolve_device(device)
-        self._task, fitted_to = _split(task) if fitted_to is None else (task, fitted_to)
+        self._task, fitted_to = split_task(task) if fitted_to is None else (task, fitted_to)
         self._model = switch_to_inference(copy.deepcopy(original.model)).requires_grad_(False).to(self._place)
         measured = tuple(x.to(self._place) for x in self._task.inputs)
         self._texts = module_texts(original)
@@ -151,7 +151,9 @@ class BlockSignals:
         nothing = torch.zeros(len(self._task.inputs[0]), dtype=torch.float64)
         totals = {name: sum((block.values[name] for block in blocks), start=nothing) for name in wanted}
         missing = {name: why for name, why in self.missing.items() if name in signals}
-        return BlockMeasurement(tuple(blocks), {n: _score(total) for n, total in totals.items()}, missing, self.doubt)
+        return BlockMeasurement(
+            tuple(blocks), {n: mean_score(total) for n, total in totals.items()}, missing, self.doubt
+        )
 
     # -- which blocks
 
@@ -259,20 +261,6 @@ class BlockSignals:
         return "the network is not trained: what is repaired to random weights, and measured beside them, means little"
 
 
-def kl_of_images(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """KL(softmax(before) || softmax(after)) of logits (N, classes): (N,) float64, in nats, at least 0."""
-    expected, found = (F.log_softmax(each.double(), dim=1) for each in (before, after))
-    return F.kl_div(found, expected, reduction="none", log_target=True).sum(1).clamp_min(0)
-
-
-def _score(values: torch.Tensor) -> Score:
-    """The mean over images with its standard error."""
-    mean = float(values.mean())
-    if not math.isfinite(mean):
-        return Score(math.inf, math.nan)
-    return Score(mean, float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0)
-
-
 def _sound(values: torch.Tensor) -> torch.Tensor:
     return torch.where(values.isfinite(), values, math.inf).cpu()
 
@@ -290,8 +278,12 @@ def _by_channel(x: torch.Tensor) -> torch.Tensor:
     return x.double().flatten(2).transpose(1, 2).flatten(0, 1) if x.dim() > 2 else x.double()
 
 
-def _split(task: Task) -> tuple[Task, tuple[torch.Tensor, ...]]:
-    """The second half of a minibatch, and the inputs of the first."""
+def split_task(task: Task) -> tuple[Task, tuple[torch.Tensor, ...]]:
+    """The second half of a minibatch, to measure on, and the inputs of the first, to repair on.
+
+    Raises:
+        ArgumentError: fewer than two images.
+    """
     count = len(task.inputs[0])
     if count < 2:
         raise ArgumentError("task", f"{count} image was given; at least 2 are needed: one half is repaired on")

@@ -37,6 +37,18 @@ def joint_kl(
     with torch.no_grad():
         for images in held_out.images.split(_BATCH):
             normalised = held_out.normalised(images.to(place))
-            expected, found = (F.log_softmax(model(normalised).double(), dim=1) for model in (before, after))
-            total += float(F.kl_div(found, expected, reduction="sum", log_target=True))
-    return max(total, 0.0) / len(held_out) if math.isfinite(total) else math.inf
+            total += float(kl_of_images(before(normalised), after(normalised)).sum())
+    return total / len(held_out) if math.isfinite(total) else math.inf
+
+
+def kl_of_images(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """KL(softmax(before) || softmax(after)) of each image.
+
+    Args:
+        before, after: logits (N, classes) of the original and of the rewritten network.
+
+    Returns:
+        (N,) float64, in nats, at least 0; NaN where there are other than finite logits.
+    """
+    expected, found = (F.log_softmax(each.double(), dim=1) for each in (before, after))
+    return F.kl_div(found, expected, reduction="none", log_target=True).sum(1).clamp_min(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,14 @@ class Score:
     value: float
     error: float = 0.0
     doubt: str = ""
+
+
+def mean_score(values: torch.Tensor) -> Score:
+    """The mean of (N,) values, one an image, with its standard error; infinite where one is not finite."""
+    mean = float(values.mean())
+    if not math.isfinite(mean):
+        return Score(math.inf, math.nan)
+    return Score(mean, float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0)
 
 
 class Proxy(Protocol):

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.registry import did_you_mean
+from loopmorph.pipelines.legality.block_signals import FISHER_CHANGE, KL_BLOCK, RESIDUAL, BlockSignals
 from loopmorph.pipelines.legality.fisher_weights import fisher_of_weights
 from loopmorph.pipelines.legality.jacov import jacov
+from loopmorph.pipelines.legality.joint_signals import JointSignals
 from loopmorph.pipelines.legality.naswot import naswot
-from loopmorph.pipelines.legality.proxy import FisherPotential, Score, Signal
+from loopmorph.pipelines.legality.proxy import FisherPotential, Proxy, Score, Signal
 from loopmorph.pipelines.legality.size import Macs, Params
 from loopmorph.pipelines.legality.synflow import synflow
 from loopmorph.pipelines.network import Network
@@ -34,6 +36,7 @@ class Setting:
         repeats: how many of them are averaged over.
         probes: what Fisher Potential probes (see `fisher_potential`).
         device: where to compute; None takes a CUDA device when there is one.
+        blocks, joint: what `TRAINED_SIGNALS` are measured with: the trained original beside which rewrites are put.
     """
 
     task: Task
@@ -41,10 +44,15 @@ class Setting:
     repeats: int = 1
     probes: str | tuple[str, ...] = "blocks"
     device: str | None = None
+    blocks: BlockSignals | None = None
+    joint: JointSignals | None = None
+
+
+ProxyT_co = TypeVar("ProxyT_co", bound=Proxy, covariant=True)
 
 
 @dataclass(frozen=True)
-class SignalEntry:
+class SignalEntry(Generic[ProxyT_co]):
     """A row of the table.
 
     Attributes:
@@ -57,7 +65,7 @@ class SignalEntry:
     summary: str
     source: str
     cost: str
-    build: Callable[[Setting], Signal]
+    build: Callable[[Setting], ProxyT_co]
 
 
 class _Once(Protocol):
@@ -131,7 +139,7 @@ def _fisher(setting: Setting) -> Signal:
 _ABDELFATTAH = "Abdelfattah et al., ICLR 2021"
 _ONE_PASS = "one forward and one backward pass"
 
-SIGNALS: dict[str, SignalEntry] = {
+SIGNALS: dict[str, SignalEntry[Signal]] = {
     "fisher": SignalEntry(
         "Fisher Potential of the blocks' outputs", "BlockSwap: Turner et al., ICLR 2020", _ONE_PASS, _fisher
     ),
@@ -166,26 +174,135 @@ SIGNALS: dict[str, SignalEntry] = {
 }
 
 
-def parse_signals(text: str) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class OfBlocks:
+    """A signal of the blocks that a rewrite changes, summed over them, with its standard error over images.
+
+    Attributes:
+        name, title: see `Proxy`.
+        blocks: measures; all signals of a block are measured at once, and each block once.
+    """
+
+    name: str
+    title: str
+    blocks: BlockSignals
+    larger_is_better: bool = False
+
+    def score(self, network: Network) -> Score:
+        found = self.blocks.measure(network)
+        if self.name in found.missing:
+            raise ArgumentError("signals", f"{self.name} cannot be measured: {found.missing[self.name]}")
+        return replace(found.scores[self.name], doubt=found.doubt)
+
+    def describe(self) -> Any:
+        return {"name": self.name}
+
+
+@dataclass(frozen=True)
+class JointKL:
+    """KL of the whole repaired network, with its standard error over images.
+
+    Attributes:
+        joint: measures.
+    """
+
+    joint: JointSignals
+    name: str = "kl"
+    title: str = "joint KL"
+    larger_is_better: bool = False
+
+    def score(self, network: Network) -> Score:
+        return self.joint.measure(network).kl
+
+    def describe(self) -> Any:
+        return {"name": self.name}
+
+
+def _of_blocks(name: str, title: str) -> Callable[[Setting], Proxy]:
+    def build(setting: Setting) -> Proxy:
+        if setting.blocks is None:
+            raise ArgumentError("signals", f"{name} needs the trained original that a network is a rewrite of")
+        return OfBlocks(name, title, setting.blocks)
+
+    return build
+
+
+def _joint_kl(setting: Setting) -> Proxy:
+    if setting.joint is None:
+        raise ArgumentError("signals", "kl needs the trained original that a network is a rewrite of, and its logits")
+    return JointKL(setting.joint)
+
+
+_BLOCK_COST = "the repair of the blocks that change"
+
+TRAINED_SIGNALS: dict[str, SignalEntry[Proxy]] = {
+    RESIDUAL: SignalEntry(
+        "relative squared error of the repaired blocks' outputs",
+        "He et al., ICCV 2017",
+        _BLOCK_COST,
+        _of_blocks(RESIDUAL, "residual of the blocks"),
+    ),
+    FISHER_CHANGE: SignalEntry(
+        "Fisher Potential of the change of the blocks' outputs",
+        "BlockSwap's eq. 2, with the change in the activation's place",
+        f"{_BLOCK_COST}; one backward pass of the original for all",
+        _of_blocks(FISHER_CHANGE, "Fisher of the change"),
+    ),
+    KL_BLOCK: SignalEntry(
+        "KL of the predictions with one block replaced, summed over blocks",
+        "a baseline",
+        f"{_BLOCK_COST} and the network behind them",
+        _of_blocks(KL_BLOCK, "KL of blocks"),
+    ),
+    "kl": SignalEntry(
+        "KL of the predictions of the whole repaired network",
+        "a baseline",
+        "the repair of the network and one forward pass",
+        _joint_kl,
+    ),
+}
+
+
+def parse_signals(text: str, *, trained: bool = False) -> tuple[str, ...]:
     """Names of signals out of a text that separates them by commas, each once, in their order.
+
+    Args:
+        text: the names.
+        trained: whether those of `TRAINED_SIGNALS` count as well.
 
     Raises:
         ArgumentError: an unknown name, or none.
     """
+    known = [*TRAINED_SIGNALS, *SIGNALS] if trained else [*SIGNALS]
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not names:
-        raise ArgumentError("signals", f"none was named; known are {', '.join(SIGNALS)}")
+        raise ArgumentError("signals", f"none was named; known are {', '.join(known)}")
     for name in names:
-        if name not in SIGNALS:
-            hint = did_you_mean(name, SIGNALS)
-            raise ArgumentError("signals", f"'{name}' is not known{hint}; known are {', '.join(SIGNALS)}")
+        if name in TRAINED_SIGNALS and not trained:
+            reason = "is a signal of a trained network's rewrites; see 'loopmorph legality'"
+            raise ArgumentError("signals", f"'{name}' {reason}; known here are {', '.join(known)}")
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ArgumentError("signals", f"'{name}' is not known{hint}; known are {', '.join(known)}")
     return names
 
 
 def build_signals(names: Sequence[str], setting: Setting) -> dict[str, Signal]:
-    """The signals of some names, ready to measure.
+    """The signals at initialisation of some names, ready to measure.
 
     Raises:
         ArgumentError: an unknown name.
     """
     return {name: SIGNALS[name].build(setting) for name in parse_signals(",".join(names))}
+
+
+def build_proxies(names: Sequence[str], setting: Setting) -> dict[str, Proxy]:
+    """The signals of some names, those of `TRAINED_SIGNALS` among them, ready to score programs.
+
+    Raises:
+        ArgumentError: an unknown name, or one that needs what the setting does not have.
+    """
+    found: dict[str, Proxy] = {}
+    for name in parse_signals(",".join(names), trained=True):
+        found[name] = TRAINED_SIGNALS[name].build(setting) if name in TRAINED_SIGNALS else SIGNALS[name].build(setting)
+    return found

@@ -17,7 +17,7 @@ from loopmorph.pipelines.bench.rank_table import rank_table
 from loopmorph.pipelines.bench.signal_bench import TrainedNetwork, measure_signals
 from loopmorph.pipelines.bench.signal_rows import RowFile, SignalRow
 from loopmorph.pipelines.legality.proxy import Score
-from loopmorph.pipelines.legality.signals import SIGNALS
+from loopmorph.pipelines.legality.signals import SIGNALS, TRAINED_SIGNALS
 from loopmorph.tools.cli import main
 
 CELLS = """arch,cifar10_test_acc_200ep
@@ -307,7 +307,7 @@ def test_the_table_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_signals_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["legality-bench", "signals"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == list(SIGNALS)
+    assert [line.partition(":")[0] for line in lines] == [*SIGNALS, *TRAINED_SIGNALS]
     assert (
         "naswot: log-determinant of the kernel of ReLU codes (Mellor et al., ICML 2021). Cost: one forward" in lines[3]
     )
