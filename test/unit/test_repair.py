@@ -276,6 +276,20 @@ def test_batches_as_a_loader_gives_them() -> None:
     assert torch.equal(whole.parameters["block1.conv2.weight"], parts.parameters["block1.conv2.weight"])
 
 
+@pytest.mark.parametrize("dimension", ["block1.conv2", "block1.conv1"], ids=["across the skip", "inside"])
+def test_the_order_of_channels_makes_no_difference(dimension: str) -> None:
+    """What a layer makes up for at a residual sum is told in the order in which the rewritten network has it."""
+    model = randomized(Residual())
+    x = image(64, 3, 8, 8)
+    program = lm.import_model(model, (x[:2],))
+    permuted = program.apply(f"morph-permute{{layer={dimension} iter=co order=3,1,4,0,5,7,2,6}}")
+    with torch.no_grad():
+        plain, other = (
+            each.apply(STEPS["coarse"]).repair(x, EXACT).to_module().eval()(x) for each in (program, permuted)
+        )
+    torch.testing.assert_close(plain, other, rtol=1e-3, atol=1e-3)
+
+
 def test_no_more_images_are_asked_for_than_fit_into_memory() -> None:
     program = lm.import_model(randomized(Residual()), (image(2, 3, 8, 8),))
     batches = (image(16, 3, 8, 8) for _ in itertools.count())
