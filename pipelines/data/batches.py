@@ -145,12 +145,21 @@ def _drawn(pool: Pool, count: int, shape: tuple[int, int, int], generator: torch
     total = len(pool.labels)
     if count > total:
         raise DataError(f"{pool.where}: holds {total} images, fewer than the {count} asked for")
-    chosen = torch.randperm(total, generator=generator)[:count].tolist()
+    return read_batch(pool, torch.randperm(total, generator=generator)[:count].tolist(), shape, classes)
+
+
+def read_batch(pool: Pool, chosen: Sequence[int], shape: tuple[int, int, int], classes: int = 0) -> Batch:
+    """Some images of a pool, at least one, as a minibatch of a shape (C, H, W).
+
+    Raises:
+        DataError: an image is damaged, or has another number of channels.
+    """
     images = torch.cat([fit_image(pool.read(index), shape, pool.where) for index in chosen])
-    labels = torch.from_numpy(pool.labels[chosen])
+    labels = torch.from_numpy(pool.labels[list(chosen)])
     if not labels.is_floating_point() and labels.dtype is not torch.bool:
         labels = labels.long()
-    return Batch(_normalise(images, pool), labels, classes, f"{pool.kind}, {count} of {total} images")
+    source = f"{pool.kind}, {len(chosen)} of {len(pool.labels)} images"
+    return Batch(_normalise(images, pool), labels, classes, source)
 
 
 def _check_arguments(count: int, shape: tuple[int, int, int], classes: int) -> None:

@@ -81,16 +81,6 @@ class Signal(Proxy, Protocol):
         ...
 
 
-def admits(proxy: Proxy, score: Score, original: Score) -> bool:
-    """Whether a rewritten network is legal: its score is no worse than the original's.
-
-    A NaN admits nothing, nor does an original whose score says nothing.
-    """
-    if original.doubt:
-        return False
-    return score.value >= original.value if proxy.larger_is_better else score.value <= original.value
-
-
 @dataclass(frozen=True)
 class FisherPotential:
     """Fisher Potential at random initialisation on one minibatch (BlockSwap, eq. 2-3; see `fisher_potential`).

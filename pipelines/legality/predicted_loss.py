@@ -1,0 +1,142 @@
+"""The loss of accuracy that fine-tuning will leave of a repaired network, as a proxy: repair, then measure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.legality.calibration import Calibration, Prediction
+from loopmorph.pipelines.legality.predictions import Comparison, compare, log_probabilities
+from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.inherit import REPAIR, Inherited, NetworkT, inherit
+from loopmorph.pipelines.oracle.surgery import to_module
+from loopmorph.pipelines.support.progress import Progress, silent
+
+KL, COMPRESSION = "kl", "compression"
+_SALIENT_ON = 64  # images
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was measured of a repaired network.
+
+    Attributes:
+        comparison: its predictions beside the original's, before any fine-tuning.
+        prediction: what it will lose after fine-tuning.
+    """
+
+    comparison: Comparison
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class PredictedLoss:
+    """The upper end of the interval for the points of accuracy that a network will lose after fine-tuning.
+
+    The whole network is repaired (see `inherit`), its predictions on images that the repair did not see are compared
+    with the original's (joint KL), and a calibration says what networks with such a KL, and so much smaller, lost.
+
+    Cost: a repair, and a forward pass of the held-out images.
+
+    Attributes:
+        fitted_to: the inputs that weights are fitted to.
+        held_out: other images, with labels or None in their place.
+        calibration: has the signal "kl".
+        device: where predictions are compared; None takes a CUDA device when there is one.
+    """
+
+    fitted_to: tuple[torch.Tensor, ...]
+    held_out: Batch
+    calibration: Calibration
+    device: str | None = None
+    name: str = "predicted-loss"
+    title: str = "predicted loss of accuracy, upper end,"
+    larger_is_better: bool = False
+    _before: list[torch.Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def score(self, network: Network) -> Score:
+        original = network.original or network
+        repaired = self.repaired(original, network).program
+        return self.verdict(original, self.measure(original, repaired))
+
+    def verdict(self, original: Network, judged: Judged) -> Score:
+        """What was measured, as a score."""
+        finite = bool(self._predicted(original).isfinite().all())
+        return Score(judged.prediction.high, doubt="" if finite else "the original's logits are not all finite")
+
+    def repaired(self, original: NetworkT, network: NetworkT, tell: Progress = silent) -> Inherited[NetworkT]:
+        """The network with weights that are fitted to the original's outputs.
+
+        Raises:
+            IllegalTransform: the network's own code cannot run with the new shapes.
+        """
+        first = tuple(x[:_SALIENT_ON] for x in self.fitted_to)
+        return inherit(original, network, REPAIR, first, tell, fitted_to=self.fitted_to)
+
+    def measure(self, original: Network, repaired: Network) -> Judged:
+        """Compares a network that is repaired with its original, and predicts its loss."""
+        after = log_probabilities(to_module(repaired), self.held_out.images, self.device)
+        comparison = compare(self._predicted(original), after, self.held_out.labels)
+        signals = {KL: comparison.kl, COMPRESSION: _macs(original) / max(_macs(repaired), 1)}
+        return Judged(comparison, self.calibration.predict(signals))
+
+    def describe(self) -> Any:
+        about = [self.held_out.images, *self.fitted_to]
+        return {"name": self.name, "calibration": calibration_key(self.calibration), "images": images_key(about)}
+
+    def _predicted(self, original: Network) -> torch.Tensor:
+        """What the original predicts, computed once: there is one original for each of these objects."""
+        if not self._before:
+            self._before.append(log_probabilities(original.model, self.held_out.images, self.device))
+        return self._before[0]
+
+
+def calibration_key(calibration: Calibration) -> str:
+    """What identifies a calibration: all that it predicts by."""
+    networks = [[network.signals, network.accuracy] for network in calibration.networks]
+    content = [asdict(calibration.provenance), calibration.accuracy, networks]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=dict).encode()).hexdigest()[:16]
+
+
+def images_key(tensors: Sequence[torch.Tensor]) -> str:
+    """What identifies some images."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def greatest_kl(calibration: Calibration, max_loss: float) -> float:
+    """The greatest KL, in nats, of which the calibration still says that no more than `max_loss` points are lost.
+
+    Raises:
+        ArgumentError: it does not know the signal, or says so of no network at all.
+    """
+    if KL not in calibration.signals:
+        known = ", ".join(calibration.signals)
+        raise ArgumentError("calibration", f"it has no signal '{KL}' to judge a repaired network by; it has {known}")
+    least = calibration.predict({KL: 0.0}).high
+    if least > max_loss:
+        reason = f"of {len(calibration.networks)} networks of the calibration, even one that predicts as the original"
+        what = f"is said to lose up to {least:.2g} points; expected no less, or a calibration with more networks"
+        raise ArgumentError("max_loss", f"{max_loss:g} is not to be told apart from none: by {reason} {what}")
+    worst = max(network.signals[KL] for network in calibration.networks)
+    low, high = 0.0, worst
+    if calibration.predict({KL: worst}).high <= max_loss:
+        return worst
+    for _ in range(50):  # the upper end grows with the KL
+        middle = (low + high) / 2
+        low, high = (middle, high) if calibration.predict({KL: middle}).high <= max_loss else (low, middle)
+    return low
+
+
+def _macs(network: Network) -> int:
+    return sum(layer.macs for layer in network.layers)
