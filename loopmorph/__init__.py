@@ -37,7 +37,7 @@ _HOME = {
     "calibrate": "loopmorph.pipelines.search.calibrate",
     "load_model": "loopmorph.pipelines.search.saved_model",
     "Result": "loopmorph.pipelines.search.optimize",
-    "SearchSettings": "loopmorph.pipelines.search.optimize",
+    "SearchSettings": "loopmorph.pipelines.search.settings",
     "optimize": "loopmorph.pipelines.search.optimize",
     "replay": "loopmorph.pipelines.search.optimize",
     "load_schedule": "loopmorph.pipelines.schedules",
@@ -64,8 +64,9 @@ if TYPE_CHECKING:
     from loopmorph.pipelines.program import Program, import_model
     from loopmorph.pipelines.schedules import load_schedule
     from loopmorph.pipelines.search.calibrate import calibrate
-    from loopmorph.pipelines.search.optimize import Result, SearchSettings, optimize, replay
+    from loopmorph.pipelines.search.optimize import Result, optimize, replay
     from loopmorph.pipelines.search.saved_model import load_model
+    from loopmorph.pipelines.search.settings import SearchSettings
     from loopmorph.pipelines.training.finetune import FineTuning
 
 

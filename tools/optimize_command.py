@@ -17,7 +17,7 @@ from loopmorph.tools.options import SEEDS, trust_option
 if TYPE_CHECKING:
     from loopmorph.pipelines.ingress.models import LoadedModel
     from loopmorph.pipelines.search.optimize import Result
-    from loopmorph.pipelines.search.report import Report
+    from loopmorph.pipelines.search.report import RepairReport, Report
 
 POSITIVE = click.IntRange(min=1)
 _LISTED = 6
@@ -40,6 +40,26 @@ _LISTED = 6
     "all weights fitted to the original.",
 )
 @click.option("--repair-images", type=POSITIVE, default=512, show_default=True, help="Images for --inherit repair.")
+@click.option(
+    "--legality",
+    type=click.Choice(["fisher", "repair", "none"]),
+    show_default="repair for a trained model with --data, else fisher",
+    help="By what networks are judged: their Fisher Potential; what repaired ones are predicted to lose; or nothing.",
+)
+@click.option(
+    "--max-loss",
+    type=float,
+    metavar="POINTS",
+    default=1.0,
+    show_default=True,
+    help="Accuracy that may be lost after fine-tuning, for --legality repair.",
+)
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), help="What predicts that loss, of 'loopmorph calibrate'."
+)
+@click.option(
+    "--held-out", type=POSITIVE, default=1000, show_default=True, help="Images that repaired networks are judged on."
+)
 @click.option("--target", metavar="NAME", help="The processor to optimise for; see 'loopmorph target'.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report, schedule, IR and weights.")
 @click.option(
@@ -57,16 +77,33 @@ def optimize_command(
     tune: float | None,
     inherit: str | None,
     repair_images: int,
+    legality: str | None,
+    max_loss: float,
+    calibration: Path | None,
+    held_out: int,
     target: str | None,
     out: Path | None,
     loss: str | None,
     trust: bool,
 ) -> None:
-    """Search for a faster, Fisher-legal MODEL. Ctrl-C ends the search early and keeps what was found."""
+    """Search for a faster MODEL that stays legal. Ctrl-C ends the search early and keeps what was found."""
     from loopmorph.pipelines.ingress.models import resolve_model
-    from loopmorph.pipelines.search.optimize import SearchSettings, optimize
+    from loopmorph.pipelines.search.optimize import optimize
+    from loopmorph.pipelines.search.settings import SearchSettings
 
-    settings = SearchSettings(batch_size, repeats, tune, inherit, repair_images, model, target=target)
+    settings = SearchSettings(
+        batch_size,
+        repeats,
+        tune,
+        inherit,
+        repair_images,
+        model,
+        target=target,
+        legality=legality,
+        max_loss=max_loss,
+        calibration=calibration,
+        held_out=held_out,
+    )
     settings.check()
     if out is not None:
         prepare_folder(out)
@@ -118,8 +155,7 @@ def _print_report(report: Report, out: Path | None) -> None:
     stopped = " (stopped early)" if report.interrupted else ""
     console.print(
         f"candidates {report.candidates}{stopped}: structure refused {report.rejected_structure}, "
-        + "".join(f"{s.title.split()[0]} refused {s.rejected}, " for s in report.scores.values())
-        + f"failed {report.failed}"
+        f"{_refused(report)}failed {report.failed}"
     )
     if report.wrong:
         console.print(f"WRONG RESULTS {report.wrong}: code that differs from PyTorch was left out; please report it")
@@ -128,12 +164,8 @@ def _print_report(report: Report, out: Path | None) -> None:
     console.print(f"data: {report.data}")
     if report.loss != "cross-entropy":
         console.print(f"loss: {report.loss}", highlight=False)
-    for score in report.scores.values():
-        if score.original is not None and score.optimized is not None:
-            verdict = (
-                f"not judged, {report.doubt}" if report.legal is None else "legal" if report.legal else "NOT legal"
-            )
-            console.print(f"{score.title} {score.original:.6g} -> {score.optimized:.6g}: {verdict}")
+    for line in legality_lines(report):
+        console.print(line, highlight=False)
     console.print(f"MACs {report.macs_before:,} -> {report.macs_after:,}", highlight=False)
     console.print(f"parameters {report.parameters_before:,} -> {report.parameters_after:,}", highlight=False)
     if report.speedup is not None:
@@ -151,6 +183,37 @@ def _print_report(report: Report, out: Path | None) -> None:
         console.print(f"channels padded to the vector width: {'; '.join(report.padded_channels)}", highlight=False)
     if out is not None:
         console.print(f"written to {out}: report.json schedule.mlir optimized.mlir model.pt", highlight=False)
+
+
+def _refused(report: Report) -> str:
+    score = report.scores.get(report.legality)
+    return "" if score is None else f"{report.legality.capitalize()} refused {score.rejected}, "
+
+
+def legality_lines(report: Report) -> list[str]:
+    """By what a network was judged, and how that came out."""
+    verdict = f"not judged, {report.doubt}" if report.legal is None else "legal" if report.legal else "NOT legal"
+    lines = [f"legality by {report.legality}: {report.legality_reason}"]
+    score = report.scores.get(report.legality)
+    if report.repair.kl is not None:
+        return [*lines, *_repair_lines(report.repair, verdict)]
+    if score is not None and score.original is not None and score.optimized is not None:
+        return [*lines, f"{score.title} {score.original:.6g} -> {score.optimized:.6g}: {verdict}"]
+    return [*lines, verdict]
+
+
+def _repair_lines(repair: RepairReport, verdict: str) -> list[str]:
+    images = f"held-out images: {repair.held_out}"
+    same = (
+        f"KL {repair.kl:.3g} (standard error {repair.kl_standard_error:.1g}), {repair.agreement:.1%} of them told alike"
+    )
+    lines = [images, f"predictions there, before fine-tuning: {same}"]
+    if repair.accuracy_repaired is not None:
+        lines.append(f"accuracy there {repair.accuracy_original:.1f} % -> {repair.accuracy_repaired:.1f} %")
+    loss = f"{repair.predicted_loss:z.1f} points, {repair.predicted_loss_low:z.1f} to {repair.predicted_loss_high:z.1f}"
+    lines.append(f"predicted loss after fine-tuning: {loss} at {repair.predicted_loss_level:.0%}: {verdict}")
+    fits = "of such a network" if repair.calibration_fits else "borrowed from another network: calibrate for your own"
+    return [*lines, f"predicted by the calibration {repair.calibration}, {fits}"]
 
 
 def _short(step: str, layer: str) -> str:

@@ -61,14 +61,19 @@ class Greedy:
                 neural = (*neural, *own)
                 chosen[candidate.layer] = candidate
         tell("combine", len(ranked), len(ranked))
-        looped = neural
-        for candidate in chosen.values():
-            if candidate.loops and judge.is_applicable((*looped, *candidate.loops)):
-                looped = (*looped, *candidate.loops)
-        return _fastest(judge, neural, looped)
+        return fastest(judge, neural, with_loops(neural, list(chosen.values()), judge))
 
 
-def _fastest(judge: Judge, *programs: tuple[Step, ...]) -> tuple[Step, ...]:
+def with_loops(neural: tuple[Step, ...], chosen: Sequence[Candidate], judge: Judge) -> tuple[Step, ...]:
+    """Neural steps, and after them the candidates' loop steps that still fit."""
+    looped = neural
+    for candidate in chosen:
+        if candidate.loops and judge.is_applicable((*looped, *candidate.loops)):
+            looped = (*looped, *candidate.loops)
+    return looped
+
+
+def fastest(judge: Judge, *programs: tuple[Step, ...]) -> tuple[Step, ...]:
     """The program that runs fastest as a whole, the original included: layers timed alone do not tell all."""
     best: tuple[Step, ...] = ()
     least = WORTHWHILE

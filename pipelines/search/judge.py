@@ -1,4 +1,4 @@
-"""Judging rewrites of one network: the structural rules, the proxy, the numeric check, the time."""
+"""Judging rewrites of one network: the structural rules, the gate, the numeric check, the time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Protocol
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning, WrongResult
 from loopmorph.passes.history import Step, pipeline_text
-from loopmorph.pipelines.legality.proxy import Proxy, Score, admits
+from loopmorph.pipelines.legality.gate import Criterion, Gate
+from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.check import Checker
 from loopmorph.pipelines.measure.meter import Meter, PairTime
 from loopmorph.pipelines.network import Network
@@ -42,8 +43,8 @@ class Judge(Drawer, Protocol):
         """Takes one candidate through the gates, in order of their cost; whatever goes wrong costs it alone."""
         ...
 
-    def score(self, steps: Sequence[Step]) -> Score:
-        """The proxy's score of the network after some steps.
+    def score(self, steps: Sequence[Step]) -> Score | None:
+        """The score of the network after some steps by which assembled networks are judged; None where none are.
 
         Raises:
             IllegalTransform: the network does not admit a step, or its own code cannot run with the new shapes.
@@ -52,7 +53,7 @@ class Judge(Drawer, Protocol):
         ...
 
     def is_legal(self, steps: Sequence[Step]) -> bool:
-        """Whether the network admits the steps and scores no worse with them."""
+        """Whether the network admits the steps and passes the gate with them."""
         ...
 
     def is_applicable(self, steps: Sequence[Step]) -> bool:
@@ -93,18 +94,18 @@ class LocalJudge:
 
     Attributes:
         original: the network that all rewrites are compared with.
-        proxy: decides what is legal.
+        gate: decides what is legal.
         meter: times.
         checker: compares compiled code with PyTorch.
         drawer: draws candidates.
     """
 
     original: Network
-    proxy: Proxy
+    gate: Gate
     meter: Meter
     checker: Checker
     drawer: Drawer
-    _scores: dict[str, Score] = field(default_factory=dict)
+    _scores: dict[tuple[str, str], Score] = field(default_factory=dict)
     _checked: set[str] = field(default_factory=set)
     _networks: dict[str, Network] = field(default_factory=dict)
 
@@ -118,14 +119,14 @@ class LocalJudge:
             return Verdict(texts, outcome, str(candidate.refusal))
         score: float | None = None
         try:
-            if candidate.neural is not None:
-                required = self.score(())
-                if required.doubt:
-                    return Verdict(texts, self.proxy.name, f"{self.proxy.title} cannot judge: {required.doubt}")
-                found = self.score([candidate.neural])
+            if candidate.neural is not None and self.gate.alone is not None:
+                original = self._score(self.gate.alone, ())
+                if original.doubt:
+                    return Verdict(texts, self.gate.name, self.gate.alone.refusal(original, original))
+                found = self._score(self.gate.alone, [candidate.neural])
                 score = found.value
-                if not admits(self.proxy, found, required):
-                    return self._refused(texts, score, required.value)
+                if not self.gate.alone.admits(found, original):
+                    return Verdict(texts, self.gate.name, self.gate.alone.refusal(found, original), score)
             times = self.layer_times(candidate.steps)
         except IllegalTransform as refusal:
             return Verdict(texts, STRUCTURE, str(refusal), score)
@@ -137,15 +138,15 @@ class LocalJudge:
         before, after = sum(t.ms_before for t in times), sum(t.ms_after for t in times)
         return Verdict(texts, ACCEPTED, "", score, before, after)
 
-    def score(self, steps: Sequence[Step]) -> Score:
-        key = pipeline_text(steps)
-        if key not in self._scores:
-            self._scores[key] = self.proxy.score(self._after(steps))
-        return self._scores[key]
+    def score(self, steps: Sequence[Step]) -> Score | None:
+        return None if self.gate.together is None else self._score(self.gate.together, steps)
 
     def is_legal(self, steps: Sequence[Step]) -> bool:
+        criterion = self.gate.together
+        if criterion is None:
+            return self.is_applicable(steps)
         try:
-            return admits(self.proxy, self.score(steps), self.score(()))
+            return criterion.admits(self._score(criterion, steps), self._score(criterion, ()))
         except (IllegalTransform, ArgumentError):  # what others have changed may leave an option out of range
             return False
 
@@ -178,9 +179,11 @@ class LocalJudge:
     def check_network(self, steps: Sequence[Step]) -> float:
         return self.checker.network(self._after(steps))
 
-    def _refused(self, texts: tuple[str, ...], score: float, required: float) -> Verdict:
-        relation = "<" if self.proxy.larger_is_better else ">"
-        return Verdict(texts, self.proxy.name, f"{self.proxy.title} {score:.6g} {relation} {required:.6g}", score)
+    def _score(self, criterion: Criterion, steps: Sequence[Step]) -> Score:
+        key = criterion.proxy.name, pipeline_text(steps)
+        if key not in self._scores:
+            self._scores[key] = criterion.proxy.score(self._after(steps))
+        return self._scores[key]
 
     def _check(self, network: Network, name: str) -> None:
         """Compares a compiled layer with PyTorch, once for each distinct one."""

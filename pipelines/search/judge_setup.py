@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.legality.proxy import Proxy
+from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.measure.check import WorkerChecker
 from loopmorph.pipelines.measure.meter import WorkerMeter
 from loopmorph.pipelines.measure.timing_cache import TimingCache
@@ -27,7 +27,7 @@ class JudgeSetup:
     Attributes:
         model: the network, as it was imported.
         example_inputs: as it was imported with.
-        proxy: decides what is legal.
+        gate: decides what is legal.
         target: the processor.
         threads: threads of the compiled code.
         seed: of the inputs of numeric checks.
@@ -36,7 +36,7 @@ class JudgeSetup:
 
     model: nn.Module
     example_inputs: tuple[torch.Tensor, ...]
-    proxy: Proxy
+    gate: Gate
     target: Target
     threads: int
     seed: int
@@ -50,4 +50,4 @@ def local_judge(setup: JudgeSetup) -> Iterator[LocalJudge]:
     network = import_model(setup.model, setup.example_inputs)
     with Worker(threads=setup.threads, target=setup.target) as worker, closing(TimingCache()) as cache:
         meter, checker = WorkerMeter(worker, cache), WorkerChecker(worker, setup.seed)
-        yield LocalJudge(network, setup.proxy, meter, checker, RandomDrawer(network, setup.target))
+        yield LocalJudge(network, setup.gate, meter, checker, RandomDrawer(network, setup.target))

@@ -28,29 +28,33 @@ from loopmorph.pipelines.codegen.padding import padding
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.ingress.models import resolve_function
-from loopmorph.pipelines.legality.proxy import FisherPotential, Score
+from loopmorph.pipelines.legality.gate import BY_REPAIR, Gate
+from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.legality.trained import is_trained
 from loopmorph.pipelines.measure.target import this_computer
 from loopmorph.pipelines.measure.worker import Worker
-from loopmorph.pipelines.oracle.inherit import LEAST_ERROR, REPAIR, check_inheritance
+from loopmorph.pipelines.oracle.inherit import LEAST_ERROR, REPAIR, Inherited
 from loopmorph.pipelines.oracle.inherit import inherit as choose_inherited
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.combiner import Combiner, Greedy, Judged
+from loopmorph.pipelines.search.gates import Chosen, check_logits_for, choose_gate
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
+from loopmorph.pipelines.search.largest_legal import LargestLegal
 from loopmorph.pipelines.search.preconditions import check_modes, check_numbers
 from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
-from loopmorph.pipelines.search.report import Report, ScoreReport
+from loopmorph.pipelines.search.report import NOT_MEASURED, Report
 from loopmorph.pipelines.search.search_space import draw_candidates
+from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.study import Study, StudyFile
 from loopmorph.pipelines.search.summary import Asked, Found, counts, layer_reports, summarise
 from loopmorph.pipelines.store.cache_file import measurement_key
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.task import CROSS_ENTROPY, Loss, load_inputs, loss_name, make_task
+from loopmorph.pipelines.training.task import CROSS_ENTROPY, Loss, Task, load_inputs, loss_name, make_task
 from loopmorph.pipelines.tuning.choice_cache import ChoiceCache
-from loopmorph.pipelines.tuning.tune import check_seconds, tune
+from loopmorph.pipelines.tuning.tune import tune
 
 
 @dataclass(frozen=True)
@@ -83,48 +87,6 @@ class Result:
         return schedule_text(self.program.steps)
 
 
-@dataclass(frozen=True)
-class SearchSettings:
-    """How to search; the defaults serve most.
-
-    Attributes:
-        batch_size: images in the minibatch.
-        repeats: initialisations that a Fisher Potential is averaged over.
-        tune: seconds in which to tune the result, and as many for the original that it is compared with (see
-            `compile`); the choices become part of the schedule. None for not at all.
-        inherit: which weights the result gets: of the old ones, where bottlenecks leave a choice, "slice", "mean",
-            "salient", or "least-error" for the nearest outputs on the minibatch; or "repair" for those that are fitted
-            to the original (see `pipelines/oracle/inherit.py`). None for "repair" where the model is trained (see
-            `is_trained`) and there is data, else for "least-error".
-        repair_images: how many images weights are fitted to.
-        name: the model's name in the report; its class's by default.
-        note: what the report says of where the model is from.
-        target: the processor to optimise for (see `compile`); this computer by default.
-        combiner: makes one program of the candidates.
-    """
-
-    batch_size: int = 64
-    repeats: int = 1
-    tune: float | None = None
-    inherit: str | None = None
-    repair_images: int = 512
-    name: str | None = None
-    note: str = ""
-    target: Target | str | None = None
-    combiner: Combiner = dataclasses.field(default_factory=Greedy)
-
-    def check(self) -> None:
-        """Raises:
-        ArgumentError: a count below 1, another `inherit`, no such target.
-        """
-        _check_counts(batch_size=self.batch_size, repeats=self.repeats, repair_images=self.repair_images)
-        if self.inherit is not None:
-            check_inheritance(self.inherit)
-        resolve_target(self.target)
-        if self.tune is not None:
-            check_seconds(self.tune)
-
-
 def optimize(
     model: nn.Module,
     example_inputs: tuple[torch.Tensor, ...],
@@ -140,14 +102,20 @@ def optimize(
     """Searches for a schedule of neural and loop transformations that makes a network faster and keeps it legal.
 
     Each of `candidates` random candidates is a layer, at most one neural transformation of it and up to two loop
-    transformations. It has to pass, in turn: the structural rules; Fisher Potential not below the original's, on one
-    minibatch and equal initialisations; a numeric check of every compiled layer that it changes; and it has to be
-    faster there. The fastest that go together make the schedule. The same seed gives the same candidates; measured
-    times and verdicts are kept in a cache, so that a second run chooses as the first did, and one that was stopped goes
-    on where it ended. Candidates are rewritten and judged in a process of their own, so that a crash costs one.
+    transformations. It has to pass, in turn: the structural rules; the gate; a numeric check of every compiled layer
+    that it changes; and it has to be faster there. The fastest that go together make the schedule. The same seed gives
+    the same candidates; measured times and verdicts are kept in a cache, so that a second run chooses as the first did,
+    and one that was stopped goes on where it ended. Candidates are rewritten and judged in a process of their own, so
+    that a crash costs one.
 
-    Where the original's Fisher Potential says nothing (it is 0, the network overflows, the images are constant), there
-    is a warning, no neural transformation is chosen, and `report.legal` is None.
+    The gate (`SearchSettings.legality`) of a trained network with images is "repair": a candidate is refused where the
+    network with its block replaced, and repaired, predicts what the calibration says will cost more than `max_loss`
+    points of accuracy after fine-tuning; what the candidates make together is repaired as a whole, and of their ranked
+    choices as many are taken as stay within `max_loss`. The result has the repaired weights. Of any other network it is
+    "fisher": Fisher Potential not below the original's, on one minibatch and equal initialisations.
+
+    Where the gate says nothing of the original (Fisher Potential is 0, the network overflows, the images are constant),
+    there is a warning, no neural transformation is chosen, and `report.legal` is None.
 
     Ctrl-C ends the drawing and goes on with what was found so far.
 
@@ -175,7 +143,7 @@ def optimize(
     """
     chosen = settings or SearchSettings()
     chosen.check()
-    _check_counts(candidates=candidates)
+    check_count("candidates", candidates)
     check_seed(seed)
     check_threads(threads)
     check_numbers(model, example_inputs)
@@ -185,29 +153,30 @@ def optimize(
     progress("import", 0, 1)
     with RemoteJudge() as remote:
         original = import_model(model, example_inputs)
+        check_logits_for(original, chosen)
         task = make_task(original, data, chosen.batch_size, seed, function)
         check_modes(model, task)
-        proxy = FisherPotential(task, seed, chosen.repeats)
-        setup = JudgeSetup(model, example_inputs, proxy, target, threads, seed, torch.get_num_threads())
-        key = study_key(original, task.inputs, task.targets, proxy.describe(), str(target), str(threads), str(seed))
+        oracle = choose_gate(original, task, data, seed, chosen)
+        gate = oracle.gate
+        setup = JudgeSetup(model, example_inputs, gate, target, threads, seed, torch.get_num_threads())
+        key = study_key(original, task.inputs, task.targets, gate.describe(), str(target), str(threads), str(seed))
         with ready(remote, setup) as judge, closing(StudyFile(key)) as study:
             progress("import", 1, 1)
             tried, interrupted = search(original, judge, study, candidates, seed, progress)
-            steps = chosen.combiner.combine(tried, judge, progress)
-            how = chosen.inherit or (REPAIR if data is not None and is_trained(model, task) else LEAST_ERROR)
-            fitted_to = load_inputs(original, data, chosen.repair_images, seed) if how == REPAIR else None
-            made = original.after(steps)
-            inherited = choose_inherited(original, made, how, task.inputs, progress, fitted_to=fitted_to)
+            combiner = chosen.combiner or _combiner(gate)
+            steps = combiner.combine(tried, judge, progress)
+            inherited = _with_weights(original, original.after(steps), oracle, task, data, seed, chosen, progress)
             program, baseline = inherited.program, original
             if chosen.tune is not None:
                 program, baseline = _tuned((program, original), chosen.tune, target, threads, progress)
             verdicts = [entry.verdict for entry in tried]
-            found = Found(original, baseline, program, inherited, verdicts, interrupted)
+            measured = None if oracle.loss is None else oracle.loss.measure(original, inherited.program)
+            found = Found(original, baseline, program, inherited, verdicts, interrupted, measured)
             name = chosen.name or type(model).__name__
             asked = Asked(
                 name, threads, target, seed, chosen.note, CROSS_ENTROPY if function is None else loss_name(function)
             )
-            report = summarise(found, asked, task, proxy, judge, progress)
+            report = summarise(found, asked, task, oracle, judge, progress)
     report = dataclasses.replace(report, seconds_total=time.perf_counter() - started)
     return Result(program, report, target)
 
@@ -249,8 +218,8 @@ def search(
     return tried, False
 
 
-def _tell_doubt(original: Score) -> None:
-    if original.doubt:
+def _tell_doubt(original: Score | None) -> None:
+    if original is not None and original.doubt:
         text = f"legality cannot be judged, so that no neural transformation is chosen: {original.doubt}"
         warnings.warn(text, LoopmorphWarning, stacklevel=4)
 
@@ -269,10 +238,10 @@ def replay(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], schedule_
     report = Report(
         model=type(model).__name__,
         data="none: a schedule was replayed",
-        scores={FisherPotential.name: ScoreReport(FisherPotential.title)},
+        scores=NOT_MEASURED,
         **counts(original, program),
         seconds_total=time.perf_counter() - started,
-        layers=layer_reports(original, program, [], {}),
+        layers=layer_reports(original, program, [], {}, {}),
         padded_channels=padding(program, native_target()),
     )
     return Result(program, report)
@@ -286,14 +255,31 @@ def study_key(original: Program, inputs: Iterable[torch.Tensor], targets: Any, *
     return measurement_key(str(original.module), weights.hexdigest(), json.dumps(about))
 
 
+def _combiner(gate: Gate) -> Combiner:
+    return LargestLegal() if gate.name == BY_REPAIR else Greedy()
+
+
+def _with_weights(
+    original: Program,
+    made: Program,
+    oracle: Chosen,
+    task: Task,
+    data: str | Path | Batch | None,
+    seed: int,
+    settings: SearchSettings,
+    tell: Progress,
+) -> Inherited[Program]:
+    """The result with the weights that were judged, or that the settings ask for."""
+    if oracle.loss is not None:
+        return oracle.loss.repaired(original, made, tell)
+    how = settings.inherit or (REPAIR if data is not None and is_trained(original.model, task) else LEAST_ERROR)
+    fitted_to = load_inputs(original, data, settings.repair_images, seed) if how == REPAIR else None
+    return choose_inherited(original, made, how, task.inputs, tell, fitted_to=fitted_to)
+
+
 def _tuned(
     programs: tuple[Program, Program], seconds: float, target: Target, threads: int, tell: Progress
 ) -> tuple[Program, Program]:
     with Worker(threads=threads, target=target) as worker, closing(ChoiceCache()) as choices:
         first, second = (tune(program, seconds, worker, choices, tell) for program in programs)
     return first, second
-
-
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        check_count(name, value)

@@ -87,7 +87,7 @@ class RemoteJudge:
         except CompilationFailed as error:
             return Verdict(tuple(map(str, candidate.steps)), FAILED, str(error))
 
-    def score(self, steps: Sequence[Step]) -> Score:
+    def score(self, steps: Sequence[Step]) -> Score | None:
         return self._ask("score", tuple(steps))
 
     def is_legal(self, steps: Sequence[Step]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from loopmorph.pipelines.legality.proxy import FisherPotential
 from loopmorph.pipelines.search.verdict import Verdict
 
 
@@ -27,6 +28,8 @@ class LayerReport:
 
     `inherited_error` is the relative error of the network's outputs when only this layer's neural transformations are
     applied and its weights inherited (see `pipelines/oracle/inherited_error.py`); None where it was not measured.
+    `residual` is the squared error of the layer's output, in the repaired network, from the original's, as a share of
+    its variance (see `LayerRepair.after`); None where the layer was not repaired.
     """
 
     name: str
@@ -36,6 +39,40 @@ class LayerReport:
     macs_before: int
     macs_after: int
     inherited_error: float | None = None
+    residual: float | None = None
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What was measured of the repaired result, on images that its weights were not fitted to.
+
+    Attributes:
+        held_out: where these images come from.
+        kl, kl_standard_error: mean KL(original || result) of the predictions, in nats, and its standard error.
+        agreement: the share of images of which both tell the same class.
+        accuracy_original, accuracy_repaired: the share of images told right, in points (per cent), the latter before
+            any fine-tuning; None without labels.
+        max_loss: the points of accuracy that it may lose by fine-tuning.
+        predicted_loss, predicted_loss_low, predicted_loss_high: what it is predicted to lose, and the ends of the
+            interval; `predicted_loss_high` is infinite (null in JSON) beyond every network of the calibration.
+        predicted_loss_level: of the interval.
+        calibration: what the prediction is made by: its network and data.
+        calibration_fits: it is of a network with this one's structure; otherwise the interval is borrowed.
+    """
+
+    held_out: str | None = None
+    kl: float | None = None
+    kl_standard_error: float | None = None
+    agreement: float | None = None
+    accuracy_original: float | None = None
+    accuracy_repaired: float | None = None
+    max_loss: float | None = None
+    predicted_loss: float | None = None
+    predicted_loss_low: float | None = None
+    predicted_loss_high: float | None = None
+    predicted_loss_level: float | None = None
+    calibration: str | None = None
+    calibration_fits: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +93,10 @@ class ScoreReport:
     rejected: int = 0
 
 
+# The paper's score has its names in every report, also where another gate decided.
+NOT_MEASURED: Mapping[str, ScoreReport] = {FisherPotential.name: ScoreReport(FisherPotential.title)}
+
+
 @dataclass(frozen=True)
 class Report:
     """A finished or interrupted search. Times are medians in milliseconds, interleaved on one machine.
@@ -63,10 +104,15 @@ class Report:
     Attributes:
         model, threads, seed, data: what was asked for; `data` says where the images came from.
         baseline_ms, optimized_ms, speedup: the whole network, before and after, by the same code generator.
-        scores: name of each proxy that judged legality -> what it said; the first one decided. In JSON, and as
-            attributes, `NAME_original`, `NAME_optimized`, `NAME_standard_error` and `rejected_NAME` of each.
-        legal: the optimised network's score is no worse than the original's; None where that could not be judged.
-        doubt: why it could not be judged; empty where it could.
+        legality: the gate: "fisher", "repair" or "none"; empty where a schedule was replayed.
+        legality_reason: why this one.
+        scores: name of each gate -> what it said; the one named by `legality` decided. In JSON, and as attributes,
+            `NAME_original`, `NAME_optimized`, `NAME_standard_error` and `rejected_NAME` of each. That of "repair" is
+            the upper end of the interval for the points of accuracy that are lost.
+        legal: the optimised network passes the gate; None where that could not be judged, or was not to be.
+        doubt: why it was not judged; empty where it was.
+        repair: what was measured of the repaired result, where `legality` is "repair"; in JSON its fields lie among
+            these ones.
         loss: what the scores' loss is called.
         note: where the model is from, of a `.pt2`: what was restored of it, and what keeps the mode of the export.
         candidates: candidates drawn; rejected_structure, failed, wrong: how many were refused by the structural rules,
@@ -74,8 +120,8 @@ class Report:
         max_abs_error: largest difference between the compiled network and `.model`, as a share of the largest output.
         inherited_error: relative error of `.model`'s outputs, with inherited weights and before any fine-tuning, from
             the original's on the minibatch.
-        inherit: which of the old weights it inherits, "slice", "mean" or "salient" (see `pipelines/oracle/inherit.py`);
-            None where nothing was chosen.
+        inherit: which of the old weights it inherits, "slice", "mean", "salient", or "repair" for weights that are
+            fitted (see `pipelines/oracle/inherit.py`); None where nothing was chosen.
         inherited_errors: each way that was tried -> that error.
         macs_before, macs_after, parameters_before, parameters_after: of the whole network.
         seconds_total: wall time.
@@ -114,12 +160,16 @@ class Report:
     interrupted: bool = False
     details: tuple[Verdict, ...] = ()
     padded_channels: tuple[str, ...] = ()
+    legality: str = ""
+    legality_reason: str = ""
+    repair: RepairReport = RepairReport()
 
     def to_json(self) -> str:
         """The report as indented JSON; what is no finite number is null."""
         content = dataclasses.asdict(self)
         del content["scores"]
-        return json.dumps(_finite({**content, **self._flat_scores()}), indent=1) + "\n"
+        repair = content.pop("repair")
+        return json.dumps(_finite({**content, **repair, **self._flat_scores()}), indent=1) + "\n"
 
     def __getattr__(self, name: str) -> float | int | None:
         scores = self._flat_scores() if "scores" in vars(self) else {}

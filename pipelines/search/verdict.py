@@ -17,10 +17,10 @@ class Verdict:
 
     Attributes:
         transforms: pass texts, in order.
-        outcome: "accepted" (legal, checked, timed); "structure", refused by the structural rules; the name of the proxy
+        outcome: "accepted" (legal, checked, timed); "structure", refused by the structural rules; the name of the gate
             that refused it; "failed", not compiled, crashed or hung; "wrong", code that differs from PyTorch.
         reason: why it was refused; empty for an accepted one.
-        score: the proxy's score of the network with it, None where it was not measured.
+        score: what the gate's proxy says of the network with it, None where it was not measured.
         ms_before, ms_after: median milliseconds of all the layers that it changes.
     """
 

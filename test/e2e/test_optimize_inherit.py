@@ -12,7 +12,7 @@ from networks import Residual, image, randomized
 import loopmorph as lm
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.oracle.inherit import CHOICES
-from loopmorph.pipelines.search.optimize import SearchSettings
+from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.tools.cli import main
 
 UNIT = Path(__file__).resolve().parents[1] / "unit"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.passes.history import Step, layer_of, parse_steps
+from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.meter import PairTime
 from loopmorph.pipelines.network import Network
@@ -95,7 +96,10 @@ def judge(
     meter: FakeMeter | None = None,
     checker: FakeChecker | None = None,
     drawn: Sequence[str] = (),
+    gate: Gate | None = None,
 ) -> LocalJudge:
-    """A judge that measures nothing."""
+    """A judge that measures nothing; its gate is that of the proxy, unless there is another one."""
     drawer = FakeDrawer([candidate(text) for text in drawn])
-    return LocalJudge(network, proxy or FakeProxy(), meter or FakeMeter(), checker or FakeChecker(), drawer)
+    return LocalJudge(
+        network, gate or Gate.of(proxy or FakeProxy()), meter or FakeMeter(), checker or FakeChecker(), drawer
+    )

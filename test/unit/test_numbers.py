@@ -14,7 +14,7 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.batches import load_batch
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.legality.fisher import fisher_potential
-from loopmorph.pipelines.search.optimize import SearchSettings
+from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.support.numbers import SEEDS, check_count, check_seed, check_size
 from loopmorph.pipelines.training.task import make_task
 from loopmorph.tools.cli import main

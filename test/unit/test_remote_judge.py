@@ -20,6 +20,7 @@ from transformed import network
 from loopmorph.passes.errors import CompilationFailed, IllegalTransform
 from loopmorph.passes.history import parse_steps
 from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.program import Program
@@ -52,7 +53,8 @@ class DeadlyProxy:
 
 def setup(program: Program, model: nn.Module | None = None) -> JudgeSetup:
     inputs = program.example_inputs
-    return JudgeSetup(model or program.model, inputs, DeadlyProxy(), native_target(), 1, 0, torch.get_num_threads())
+    gate = Gate.of(DeadlyProxy())
+    return JudgeSetup(model or program.model, inputs, gate, native_target(), 1, 0, torch.get_num_threads())
 
 
 @pytest.fixture(scope="module")

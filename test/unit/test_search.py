@@ -22,10 +22,12 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import inherit
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.combiner import Greedy
+from loopmorph.pipelines.search.gates import Chosen
 from loopmorph.pipelines.search.judge import MiscompiledWarning
-from loopmorph.pipelines.search.optimize import SearchSettings, search, study_key
+from loopmorph.pipelines.search.optimize import search, study_key
 from loopmorph.pipelines.search.report import Report, ScoreReport
 from loopmorph.pipelines.search.search_space import Candidate
+from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.study import StudyFile
 from loopmorph.pipelines.search.summary import Asked, Found, summarise
 from loopmorph.pipelines.search.verdict import Verdict
@@ -260,7 +262,7 @@ def test_the_report_says_all_of_it(program: Program) -> None:
     found = Found(program, program, made, inherit(program, made, "slice", task.inputs), verdicts, True)
     judging = judge(program, proxy, meter)
     asked = Asked("net", 2, SearchSettings().target or _native(), 7)
-    report = summarise(found, asked, task, proxy, judging, silent)
+    report = summarise(found, asked, task, Chosen(judging.gate), judging, silent)
     content = json.loads(report.to_json())
     expected = {
         "model": "net",
@@ -279,6 +281,7 @@ def test_the_report_says_all_of_it(program: Program) -> None:
         "wrong": 1,
         "candidates": 6,
         "legal": True,
+        "legality": "fake",
         "interrupted": True,
     }
     assert {name: content[name] for name in expected} == expected
@@ -286,10 +289,11 @@ def test_the_report_says_all_of_it(program: Program) -> None:
     assert (layer["name"], layer["transforms"], layer["ms_before"], layer["ms_after"]) == ("conv2", [GROUP], 1000, 500)
     assert layer["macs_before"] == 2 * layer["macs_after"]
     assert report.fake_original == 1.0 and report.rejected_fake == 2
-    doubtful = summarise(found, asked, task, proxy, judge(program, Doubtful(), meter), silent)
+    doubtful = summarise(found, asked, task, Chosen(judging.gate), judge(program, Doubtful(), meter), silent)
     assert doubtful.legal is None and doubtful.doubt == "the original's is 0"
-    with pytest.raises(AttributeError, match="no attribute 'fisher_original'"):
-        _ = report.fisher_original
+    assert content["fisher_original"] is content["fisher_optimized"] is None and content["rejected_fisher"] == 0
+    with pytest.raises(AttributeError, match="no attribute 'other_original'"):
+        _ = report.other_original
 
 
 def _native() -> object:

@@ -1,0 +1,89 @@
+"""How to search."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.target.detect import resolve_target
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.legality.calibration import LIMIT, Calibration
+from loopmorph.pipelines.legality.gate import BY_REPAIR, LEGALITIES
+from loopmorph.pipelines.oracle.inherit import REPAIR, check_inheritance
+from loopmorph.pipelines.search.combiner import Combiner
+from loopmorph.pipelines.support.numbers import check_count
+from loopmorph.pipelines.tuning.tune import check_seconds
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How to search; the defaults serve most.
+
+    Attributes:
+        batch_size: images in the minibatch.
+        repeats: initialisations that a Fisher Potential is averaged over.
+        tune: seconds in which to tune the result, and as many for the original that it is compared with (see
+            `compile`); the choices become part of the schedule. None for not at all.
+        inherit: which weights the result gets: of the old ones, where bottlenecks leave a choice, "slice", "mean",
+            "salient", or "least-error" for the nearest outputs on the minibatch; or "repair" for those that are fitted
+            to the original (see `pipelines/oracle/inherit.py`). None for "repair" where the model is trained (see
+            `is_trained`) and there is data, else for "least-error".
+        repair_images: how many images weights are fitted to.
+        name: the model's name in the report; its class's by default.
+        note: what the report says of where the model is from.
+        target: the processor to optimise for (see `compile`); this computer by default.
+        combiner: makes one program of the candidates; None for `LargestLegal` where legality is "repair", else for
+            `Greedy`.
+        legality: by what a network is judged: "fisher" for its Fisher Potential at initialisation, "repair" for what
+            fine-tuning is predicted to leave of it once its weights are fitted to the original's, "none" for nothing.
+            None for "repair" where the model is trained and there are images to repair with, else for "fisher".
+        max_loss: for "repair": points of accuracy that the result may lose by fine-tuning, as far as the calibration
+            can tell: the upper end of its interval.
+        calibration: for "repair": what tells the loss, or the file that it is in (see `calibrate`); None for one that
+            comes with loopmorph.
+        held_out: for "repair": up to how many images, none of those that weights are fitted to, predictions are
+            compared on.
+    """
+
+    batch_size: int = 64
+    repeats: int = 1
+    tune: float | None = None
+    inherit: str | None = None
+    repair_images: int = 512
+    name: str | None = None
+    note: str = ""
+    target: Target | str | None = None
+    combiner: Combiner | None = None
+    legality: str | None = None
+    max_loss: float = LIMIT
+    calibration: Calibration | str | Path | None = None
+    held_out: int = 1000
+
+    def check(self) -> None:
+        """Raises:
+        ArgumentError: a count below 1, another `inherit` or `legality`, no such target, a `max_loss` that is not
+            positive; what is for another `legality`.
+        """
+        counts = {name: getattr(self, name) for name in ("batch_size", "repeats", "repair_images", "held_out")}
+        for name, count in counts.items():
+            check_count(name, count)
+        if self.inherit is not None:
+            check_inheritance(self.inherit)
+        resolve_target(self.target)
+        if self.tune is not None:
+            check_seconds(self.tune)
+        self._check_legality()
+
+    def _check_legality(self) -> None:
+        if self.legality is not None and self.legality not in LEGALITIES:
+            expected = f"{', '.join(LEGALITIES[:-1])} or {LEGALITIES[-1]}"
+            raise ArgumentError("legality", f"expected {expected}, got {self.legality!r}")
+        if not isinstance(self.max_loss, int | float) or not 0 < self.max_loss < math.inf:
+            raise ArgumentError("max_loss", f"expected a positive number of points, got {self.max_loss!r}")
+        if self.legality not in (None, BY_REPAIR) and self.calibration is not None:
+            raise ArgumentError("calibration", f"legality '{self.legality}' takes none, only '{BY_REPAIR}' does")
+        if self.legality == BY_REPAIR and self.inherit not in (None, REPAIR):
+            reason = f"legality '{BY_REPAIR}' judges repaired weights, so that those of the result have to be"
+            raise ArgumentError("inherit", f"expected '{REPAIR}' or none, got '{self.inherit}': {reason}")
