@@ -69,7 +69,7 @@ class PredictedLoss:
 
     def verdict(self, original: Network, judged: Judged) -> Score:
         """What was measured, as a score."""
-        finite = bool(self._predicted(original).isfinite().all())
+        finite = bool(self.predicted(original).isfinite().all())
         return Score(judged.prediction.high, doubt="" if finite else "the original's logits are not all finite")
 
     def repaired(self, original: NetworkT, network: NetworkT, tell: Progress = silent) -> Inherited[NetworkT]:
@@ -83,8 +83,10 @@ class PredictedLoss:
 
     def measure(self, original: Network, repaired: Network) -> Judged:
         """Compares a network that is repaired with its original, and predicts its loss."""
-        after = log_probabilities(to_module(repaired), self.held_out.images, self.device)
-        comparison = compare(self._predicted(original), after, self.held_out.labels)
+        before = self.predicted(original)
+        changed = any(step.kind == "neural" for step in repaired.history)
+        after = log_probabilities(to_module(repaired), self.held_out.images, self.device) if changed else before
+        comparison = compare(before, after, self.held_out.labels)
         signals = {KL: comparison.kl, COMPRESSION: _macs(original) / max(_macs(repaired), 1)}
         return Judged(comparison, self.calibration.predict(signals))
 
@@ -92,8 +94,11 @@ class PredictedLoss:
         about = [self.held_out.images, *self.fitted_to]
         return {"name": self.name, "calibration": calibration_key(self.calibration), "images": images_key(about)}
 
-    def _predicted(self, original: Network) -> torch.Tensor:
-        """What the original predicts, computed once: there is one original for each of these objects."""
+    def predicted(self, original: Network) -> torch.Tensor:
+        """What the original predicts, (N, classes) logarithms of probabilities.
+
+        Computed once, since there is one original for each of these objects; it travels with the object.
+        """
         if not self._before:
             self._before.append(log_probabilities(original.model, self.held_out.images, self.device))
         return self._before[0]

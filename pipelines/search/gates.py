@@ -71,8 +71,9 @@ def choose_gate(
     if settings.legality == BY_FISHER:
         return _by_fisher(task, seed, settings, _ASKED)
     if settings.legality == BY_REPAIR:
+        images = _images(network, task, data, seed, settings)
         _warn_untrained(network, task)
-        return _by_repair(network, _images(network, task, data, seed, settings), settings, _ASKED)
+        return _by_repair(network, images, settings, _ASKED)
     against = _reason_against(network, task, data, settings)
     if against:
         return _by_fisher(task, seed, settings, against)
@@ -102,6 +103,7 @@ def _by_repair(network: Network, images: tuple[Batch, Batch], settings: SearchSe
     calibration = _calibration(network, settings)
     fitted_to, held_out = images
     loss = PredictedLoss((fitted_to.images,), held_out, calibration)
+    loss.predicted(network)  # here, so that the process that judges need not do it again
     some = min(settings.batch_size, len(fitted_to.images) // 2)
     blocks = BlockDivergence(fitted_to.images[:some], fitted_to.images[some : some + _BLOCK_IMAGES])
     alone = Criterion(blocks, greatest_kl(calibration, settings.max_loss))
