@@ -35,6 +35,8 @@ _HOME = {
     "load_calibration": "loopmorph.pipelines.legality.calibration_file",
     "FineTuning": "loopmorph.pipelines.training.finetune",
     "calibrate": "loopmorph.pipelines.search.calibrate",
+    "LegalityResult": "loopmorph.pipelines.search.legality",
+    "legality": "loopmorph.pipelines.search.legality",
     "load_model": "loopmorph.pipelines.search.saved_model",
     "Result": "loopmorph.pipelines.search.optimize",
     "SearchSettings": "loopmorph.pipelines.search.settings",
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from loopmorph.pipelines.program import Program, import_model
     from loopmorph.pipelines.schedules import load_schedule
     from loopmorph.pipelines.search.calibrate import calibrate
+    from loopmorph.pipelines.search.legality import LegalityResult, legality
     from loopmorph.pipelines.search.optimize import Result, optimize, replay
     from loopmorph.pipelines.search.saved_model import load_model
     from loopmorph.pipelines.search.settings import SearchSettings

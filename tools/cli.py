@@ -16,6 +16,7 @@ from loopmorph.tools.calibrate_command import calibrate_command
 from loopmorph.tools.catalogue_command import catalogue_command
 from loopmorph.tools.import_command import import_command
 from loopmorph.tools.legality_bench_command import legality_bench_command
+from loopmorph.tools.legality_command import legality_command
 from loopmorph.tools.operators_command import operators_command
 from loopmorph.tools.optimize_command import optimize_command
 from loopmorph.tools.target_command import target_command
@@ -36,6 +37,7 @@ for command in (
     calibrate_command,
     bench_command,
     operators_command,
+    legality_command,
     legality_bench_command,
     catalogue_command,
     target_command,

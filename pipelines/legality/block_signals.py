@@ -140,7 +140,7 @@ class BlockSignals:
             signals: which of `BLOCK_SIGNALS` to measure; "kl-block" costs the most.
 
         Raises:
-            ArgumentError: an unknown signal; the network gives no tensor, so that nothing can be compared.
+            ArgumentError: an unknown signal; a change that reaches the whole of a network that gives no tensor.
             IllegalTransform: a layer has no form in PyTorch, or the network's own code fails with the new shapes.
         """
         unknown = [name for name in signals if name not in BLOCK_SIGNALS]
@@ -194,7 +194,8 @@ class BlockSignals:
     def _change(self, program: Network, path: str, signals: tuple[str, ...]) -> BlockChange | None:
         """The change of one block; None where it takes or gives other shapes than the original's."""
         if path not in self._usable:
-            raise ArgumentError("model", "it takes or gives other than tensors by position; nothing can be compared")
+            reason = "the change reaches the whole network, which takes or gives other than tensors by position"
+            raise ArgumentError("model", f"{reason}, so that nothing can be compared")
         fitted_to = tuple(map(torch.cat, zip(*self._fitted.modules[path].inputs, strict=True)))
         try:
             repaired = repair_block(self._original, program, path, fitted_to, self.settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from networks import Residual, image
 from torch import nn
+from trained_networks import trained_residual
 
 
 def residual() -> nn.Module:
@@ -60,3 +61,11 @@ def classifier() -> nn.Module:
 
 
 classifier.input_shape = (3, 8, 8)
+
+
+def trained() -> nn.Module:
+    """A small residual network that tells the images of `patterns` apart."""
+    return trained_residual()
+
+
+trained.input_shape = (3, 8, 8)

@@ -192,7 +192,7 @@ def test_a_model_without_logits() -> None:
     assert [block.path for block in found.blocks] == ["b"] and set(found.scores) == {"residual"}
     assert found.missing["kl-block"] == "the model gives a dict, no logits (N, classes)"
     narrow = original.apply("morph-bottleneck{layer=b iter=co factor=2}")
-    with pytest.raises(ArgumentError, match="gives other than tensors by position; nothing can be compared"):
+    with pytest.raises(ArgumentError, match="the whole network, which takes or gives other than tensors"):
         BlockSignals(original, task, "cpu").measure(narrow)
 
 
