@@ -148,7 +148,8 @@ def _print(result: LegalityResult) -> None:
     console = Console(highlight=False)
     stopped = " (stopped early)" if result.interrupted else ""
     half = result.images - result.images // 2
-    console.print(escape(f"{result.model}: {result.data}; measured on {half}, repaired on the others{stopped}"))
+    about = f"{result.model}: {result.data}; measured on {half}, repaired on the others{stopped}"
+    console.print(escape(about), soft_wrap=True)
     if result.doubt:
         console.print(escape(f"doubtful: {result.doubt}"), soft_wrap=True)
     for name, why in result.missing.items():

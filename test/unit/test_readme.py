@@ -79,7 +79,7 @@ def test_public_names_exist() -> None:
 
 def test_each_command_and_option_exists() -> None:
     usage = re.findall(r"^    (loopmorph(?:-opt)? .*(?:MODEL|\[FILE\|-\]).*)$", README, re.MULTILINE)
-    assert len(usage) == 6
+    assert len(usage) == 7
     for line in usage:
         words = shlex.split(line.replace("[", " ").replace("]", " "))
         command = make_command(OptTool()) if words[0] == "loopmorph-opt" else cli.commands[words[1]]
