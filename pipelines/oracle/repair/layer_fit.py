@@ -25,7 +25,8 @@ from loopmorph.pipelines.oracle.repair.linear_terms import (
     later_statements,
     linear_terms,
 )
-from loopmorph.pipelines.oracle.repair.normal_equations import NormalEquations, Solution, choose_ridge
+from loopmorph.pipelines.oracle.repair.normal_equations import EXACT, Equations, NormalEquations, Solution, choose_ridge
+from loopmorph.pipelines.oracle.repair.row_equations import RowEquations
 
 _HOLD_OUT = 6  # one chunk of so many is held out to choose the ridge by
 _LEAST_UNKNOWNS = 64  # small problems get the rows of one of this size
@@ -118,25 +119,28 @@ class _TermFit:
 
     def run(self, values: Mapping[str, torch.Tensor], samples: LayerSamples, intercept: bool) -> FittedTerm | None:
         """The fitted parameter; None where its elements are not each one unknown of one problem."""
-        equations = list[NormalEquations]()  # of the rows that are fitted, and of those that are held out
+        equations = list[Equations]()  # of the rows that are fitted, and of those that are held out
         positions: torch.Tensor | None = None
+        shape = 0, 0, 0
         share, count = 1.0, samples.inputs[0].shape[0]
         for number, (machine, target) in enumerate(self._chunks(values, samples)):
             machine.enter(self.term.number)
             if positions is None:
-                share = self._share(machine, count / (machine.batch or count))
+                chunks = count / (machine.batch or count)
+                share = self._share(machine, chunks)
                 positions = self._positions(machine)
                 if positions.unique().numel() != positions.numel():
                     return None
             u, y = self._rows(machine, target, self._picks(machine, share, self.settings.seed + number))
             if not equations:
-                equations = [NormalEquations.empty(u.shape[0], u.shape[2], y.shape[2], u.device) for _ in range(2)]
+                shape = u.shape[0], u.shape[2], y.shape[2]
+                equations = [_empty(shape, u.shape[1] * chunks, u.device) for _ in range(2)]
             equations[number % _HOLD_OUT == _HOLD_OUT - 1].add(u, y)
         if positions is None or not any(each.rows for each in equations):
             return None
         name = self.recipe.buffers[self.term.weight.buffer].name
         flat = values[name].detach().clone().contiguous().view(-1)
-        inherited = flat[positions.reshape(-1)].reshape(equations[0].cross.shape).double()
+        inherited = flat[positions.reshape(-1)].reshape(shape).double()
         ridge, both = self.settings.ridges[0], equations[0].joined(equations[1])
         if len(self.settings.ridges) > 1 and equations[1].rows:
             ridge = choose_ridge(equations[0], equations[1], inherited, self.settings.ridges, intercept)
@@ -275,6 +279,13 @@ class _TermFit:
             return 1.0
         wanted = self.settings.rows * max(_size(self.term.unknowns, machine.extents), _LEAST_UNKNOWNS)
         return wanted / max(1.0, chunks * _size(self.term.samples, machine.extents))
+
+
+def _empty(shape: tuple[int, int, int], rows: float, device: torch.device) -> Equations:
+    """Problems of (blocks, unknowns, outputs), in the form that takes less work for so many rows."""
+    if shape[1] > EXACT and rows < shape[1]:
+        return RowEquations()
+    return NormalEquations.empty(*shape, device)
 
 
 def _size(loops: Sequence[int], extents: Mapping[int, int]) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, Self, TypeVar
 
 import torch
 
-_EXACT = 512  # unknowns up to which products are made in float64: there it costs nothing that counts
+EXACT = 512  # unknowns up to which products are made in float64: there it costs nothing that counts
 _PARTS = 4  # of a large Gram matrix's rows and columns
 _TRIES = 4  # larger and larger ridges where a matrix is not positive definite
 
@@ -34,6 +35,28 @@ class Solution:
     ridge: float
     dead: int
     rank_deficient: bool
+
+
+class Equations(Protocol):
+    """Independent least-squares problems with the same unknowns, in whatever form their rows are kept."""
+
+    rows: int
+    dropped: int
+
+    def add(self, u: torch.Tensor, y: torch.Tensor) -> None: ...
+
+    def joined(self, other: Self) -> Self: ...
+
+    def solve(self, start: torch.Tensor, ridge: float, intercept: bool) -> Solution: ...
+
+    def weights(self, start: torch.Tensor, ridge: float) -> torch.Tensor: ...
+
+    def error(self, weight: torch.Tensor) -> float: ...
+
+    def about_mean(self) -> Self: ...
+
+
+EquationsT = TypeVar("EquationsT", bound=Equations)
 
 
 @dataclass
@@ -78,7 +101,7 @@ class NormalEquations:
         if not bool(sound.all()):
             self.dropped += int((~sound).sum())
             u, y = u[:, sound], y[:, sound]
-        if u.shape[2] <= _EXACT:
+        if u.shape[2] <= EXACT:
             u, y = u.double(), y.double()
         _add_gram(self.gram, u)
         self.cross += u.transpose(1, 2) @ y
@@ -109,7 +132,7 @@ class NormalEquations:
         """
         start = start.double()
         seen = self.about_mean() if intercept else self
-        weight = start + _solved(seen.gram, seen.cross - seen.gram @ start, ridge)
+        weight = seen.weights(start, ridge)
         constant = torch.zeros_like(self.y)
         if intercept and self.rows:
             constant = (self.y - torch.einsum("br,bro->bo", self.u, weight)) / self.rows
@@ -117,6 +140,10 @@ class NormalEquations:
         dead = seen.gram.diagonal(dim1=1, dim2=2) <= 1e-12 * raw.clamp_min(1e-300)
         before, after = seen.error(start), seen.error(weight)
         return Solution(weight, constant, before, after, ridge, int(dead.sum()), self.rows < raw.shape[1])
+
+    def weights(self, start: torch.Tensor, ridge: float) -> torch.Tensor:
+        """The weights without an intercept: (blocks, unknowns, outputs) float64."""
+        return start + solved(self.gram, self.cross - self.gram @ start, ridge)
 
     def error(self, weight: torch.Tensor) -> float:
         """The squared error that some weights leave, as a share of that of none; 0 where all targets are 0."""
@@ -138,7 +165,7 @@ class NormalEquations:
 def _add_gram(gram: torch.Tensor, u: torch.Tensor) -> None:
     """Adds `u^T u`; of a large one only the blocks on and above the diagonal are computed, five eighths of the work."""
     size = u.shape[2]
-    ends = [size * k // _PARTS for k in range(_PARTS + 1)] if size > _EXACT else [0, size]
+    ends = [size * k // _PARTS for k in range(_PARTS + 1)] if size > EXACT else [0, size]
     parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
     for k, rows in enumerate(parts):
         for columns in parts[k:]:
@@ -149,19 +176,18 @@ def _add_gram(gram: torch.Tensor, u: torch.Tensor) -> None:
 
 
 def choose_ridge(
-    fit: NormalEquations, held_out: NormalEquations, start: torch.Tensor, ridges: Sequence[float], intercept: bool
+    fit: EquationsT, held_out: EquationsT, start: torch.Tensor, ridges: Sequence[float], intercept: bool
 ) -> float:
     """The ridge with which weights fitted to some rows have the least error on others.
 
     The error has one valley over the ridge, as far as that counts: it is gone down from the middle of `ridges`.
     """
     seen, unseen = (each.about_mean() if intercept else each for each in (fit, held_out))
-    right = seen.cross - seen.gram @ start
     errors: dict[int, float] = {}
 
     def error(k: int) -> float:
         if k not in errors:
-            errors[k] = unseen.error(start + _solved(seen.gram, right, ridges[k]))
+            errors[k] = unseen.error(seen.weights(start, ridges[k]))
         return errors[k]
 
     at = len(ridges) // 2
@@ -171,7 +197,7 @@ def choose_ridge(
     return ridges[at]
 
 
-def _solved(gram: torch.Tensor, right: torch.Tensor, ridge: float) -> torch.Tensor:
+def solved(gram: torch.Tensor, right: torch.Tensor, ridge: float) -> torch.Tensor:
     """`(gram + ridge * mean diagonal) x = right` for each block; 0 for a block whose matrix is 0."""
     mean = gram.diagonal(dim1=1, dim2=2).mean(1)
     alive = mean > 0

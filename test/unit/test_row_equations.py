@@ -1,0 +1,76 @@
+"""Least squares from the rows themselves equals that from Gram matrices, and what it leaves is the true error."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopmorph.pipelines.oracle.repair.normal_equations import NormalEquations, Solution, choose_ridge
+from loopmorph.pipelines.oracle.repair.row_equations import RowEquations
+
+BLOCKS, UNKNOWNS, OUTPUTS = 2, 12, 3
+
+
+def problem(rows: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Inputs with a mean, targets, and weights to begin with."""
+    generator = torch.Generator().manual_seed(seed)
+    u = torch.randn(BLOCKS, rows, UNKNOWNS, generator=generator, dtype=torch.float64) + 0.5
+    y = torch.randn(BLOCKS, rows, OUTPUTS, generator=generator, dtype=torch.float64) + 1
+    return u, y, torch.randn(BLOCKS, UNKNOWNS, OUTPUTS, generator=generator, dtype=torch.float64)
+
+
+def both(u: torch.Tensor, y: torch.Tensor) -> tuple[RowEquations, NormalEquations]:
+    """The same rows in both forms, given in two parts."""
+    rows, normal = RowEquations(), NormalEquations.empty(BLOCKS, UNKNOWNS, OUTPUTS, torch.device("cpu"))
+    for part in (slice(0, 2), slice(2, None)):
+        rows.add(u[:, part], y[:, part])
+        normal.add(u[:, part], y[:, part])
+    return rows, normal
+
+
+def assert_same(one: Solution, other: Solution) -> None:
+    torch.testing.assert_close(one.weight, other.weight, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(one.intercept, other.intercept, rtol=1e-6, atol=1e-8)
+    assert (one.before, one.after) == pytest.approx((other.before, other.after), abs=1e-8)
+    assert (one.dead, one.rank_deficient, one.ridge) == (other.dead, other.rank_deficient, other.ridge)
+
+
+@settings(deadline=None, max_examples=25)
+@given(rows=st.integers(3, 20), seed=st.integers(0, 99), ridge=st.sampled_from([1e-3, 1e-1, 10]), about=st.booleans())
+def test_both_forms_have_the_same_solution(rows: int, seed: int, ridge: float, about: bool) -> None:
+    u, y, begin = problem(rows, seed)
+    one, other = both(u, y)
+    assert_same(one.solve(begin, ridge, about), other.solve(begin, ridge, about))
+
+
+def test_it_chooses_the_same_ridge() -> None:
+    u, y, begin = problem(8, 0)
+    ridges = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    (row_fit, normal_fit), (row_held, normal_held) = both(u[:, :5], y[:, :5]), both(u[:, 5:], y[:, 5:])
+    found = choose_ridge(row_fit, row_held, begin, ridges, True)
+    assert found == choose_ridge(normal_fit, normal_held, begin, ridges, True)
+
+
+def test_rows_with_nan_are_left_out_and_parts_are_joined() -> None:
+    u, y, begin = problem(8, 1)
+    broken = u.clone()
+    broken[1, 3, 2] = torch.nan
+    one, _ = both(broken, y)
+    kept = [k for k in range(8) if k != 3]
+    other, _ = both(u[:, kept], y[:, kept])
+    assert (one.dropped, one.rows) == (1, 7)
+    assert_same(one.solve(begin, 0.1, True), other.solve(begin, 0.1, True))
+    first, second = RowEquations(), RowEquations()
+    first.add(u[:, :3], y[:, :3])
+    second.add(u[:, 3:], y[:, 3:])
+    assert_same(first.joined(second).solve(begin, 0.1, True), both(u, y)[0].solve(begin, 0.1, True))
+
+
+def test_inputs_that_never_vary_are_counted() -> None:
+    u, y, begin = problem(6, 2)
+    u[:, :, 4] = 0
+    one, other = both(u, y)
+    assert_same(one.solve(begin, 0.1, True), other.solve(begin, 0.1, True))
+    assert one.solve(begin, 0.1, True).dead == BLOCKS
