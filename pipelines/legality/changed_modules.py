@@ -14,7 +14,7 @@ def module_texts(network: Network) -> dict[str, str]:
     """
     found: dict[str, list[str]] = {}
     for nest in network.nests:
-        text = nest.root.operation.get_asm(use_local_scope=True)
+        text = nest.root.operation.get_asm(use_local_scope=True, assume_verified=True)  # passes verify
         found.setdefault(_module_of(nest.layer), []).append(text)
     for name, text in network.inherit_texts.items():
         given = network.repaired.get(name)
