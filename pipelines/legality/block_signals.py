@@ -4,7 +4,7 @@ One forward and one backward pass of the original serve all rewrites; a rewrite 
 changes, and, for the KL divergence, the part of the network behind them.
 
 With x what a block is given in the original, a its output, a' that of the rewritten and repaired block on the same x,
-and g the gradient of the mean loss at a, on N images (legality of trained networks; see `docs/legality.md`):
+and g the gradient of the mean loss at a, on N images (g is scaled as Fisher Potential's, so that the two compare):
 
     residual        |a' - a|^2 / |a - mean of a's channel|^2
     fisher-change   1/(2N) sum_n ( sum_cij (a' - a)_ncij g_ncij )^2, BlockSwap's eq. 2 (Turner et al., ICLR 2020) with
