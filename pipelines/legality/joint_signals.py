@@ -53,6 +53,9 @@ class JointSignals:
         fitted_to: the inputs, without labels, to repair on; others than those held out.
         device: where to compute; None takes a CUDA device when there is one.
 
+    Attributes:
+        doubt: why nothing can be compared with the original; empty where it can.
+
     Raises:
         ArgumentError: the network fails on the images, or gives no logits.
     """
@@ -68,6 +71,7 @@ class JointSignals:
         self._place = resolve_device(device)
         self._logits = self._run(original.model)
         self._known: dict[str, JointMeasurement] = {}
+        self.doubt = "" if bool(self._logits.isfinite().all()) else "the original gives NaN or infinities"
 
     def measure(self, program: Network, progress: Progress = silent) -> JointMeasurement:
         """Repairs a rewrite and compares it with the original.
@@ -79,10 +83,21 @@ class JointSignals:
         key = str(program)
         if key not in self._known:
             found = repair(self._original, program, [self._fitted_to], device=self._place, progress=progress)
-            self._known[key] = self._compared(self._run(to_module(found.program)), found.layers)
+            self._known[key] = self.compare(found.program, found.layers)
         return self._known[key]
 
-    def _compared(self, logits: torch.Tensor, layers: tuple[LayerRepair, ...]) -> JointMeasurement:
+    def compare(self, repaired: Network, layers: tuple[LayerRepair, ...] = ()) -> JointMeasurement:
+        """Compares a network with the original, as it is.
+
+        Args:
+            repaired: has the weights to be judged.
+            layers: what repair did to each layer.
+
+        Raises:
+            IllegalTransform: the network's own code cannot run with the new shapes.
+        """
+        changed = any(step.kind == "neural" for step in repaired.history)
+        logits = self._run(to_module(repaired)) if changed else self._logits
         labelled = isinstance(self._task, Classification) and self._task.targets is not None
         return JointMeasurement(
             mean_score(kl_of_images(self._logits, logits)),

@@ -13,12 +13,12 @@ import torch
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.calibration import Calibration, Prediction
-from loopmorph.pipelines.legality.predictions import Comparison, compare, log_probabilities
+from loopmorph.pipelines.legality.joint_signals import JointMeasurement, JointSignals
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import REPAIR, Inherited, NetworkT, inherit
-from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.support.progress import Progress, silent
+from loopmorph.pipelines.training.task import Classification
 
 KL, COMPRESSION = "kl", "compression"
 _SALIENT_ON = 64  # images
@@ -33,7 +33,7 @@ class Judged:
         prediction: what it will lose after fine-tuning.
     """
 
-    comparison: Comparison
+    comparison: JointMeasurement
     prediction: Prediction
 
 
@@ -60,7 +60,7 @@ class PredictedLoss:
     name: str = "predicted-loss"
     title: str = "predicted loss of accuracy, upper end,"
     larger_is_better: bool = False
-    _before: list[torch.Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
+    _joint: list[JointSignals] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def score(self, network: Network) -> Score:
         original = network.original or network
@@ -69,8 +69,7 @@ class PredictedLoss:
 
     def verdict(self, original: Network, judged: Judged) -> Score:
         """What was measured, as a score."""
-        finite = bool(self.predicted(original).isfinite().all())
-        return Score(judged.prediction.high, doubt="" if finite else "the original's logits are not all finite")
+        return Score(judged.prediction.high, doubt=self._comparing(original).doubt)
 
     def repaired(self, original: NetworkT, network: NetworkT, tell: Progress = silent) -> Inherited[NetworkT]:
         """The network with weights that are fitted to the original's outputs.
@@ -83,25 +82,19 @@ class PredictedLoss:
 
     def measure(self, original: Network, repaired: Network) -> Judged:
         """Compares a network that is repaired with its original, and predicts its loss."""
-        before = self.predicted(original)
-        changed = any(step.kind == "neural" for step in repaired.history)
-        after = log_probabilities(to_module(repaired), self.held_out.images, self.device) if changed else before
-        comparison = compare(before, after, self.held_out.labels)
-        signals = {KL: comparison.kl, COMPRESSION: _macs(original) / max(_macs(repaired), 1)}
+        comparison = self._comparing(original).compare(repaired)
+        signals = {KL: comparison.kl.value, COMPRESSION: _macs(original) / max(_macs(repaired), 1)}
         return Judged(comparison, self.calibration.predict(signals))
 
     def describe(self) -> Any:
         about = [self.held_out.images, *self.fitted_to]
         return {"name": self.name, "calibration": calibration_key(self.calibration), "images": images_key(about)}
 
-    def predicted(self, original: Network) -> torch.Tensor:
-        """What the original predicts, (N, classes) logarithms of probabilities.
-
-        Computed once, since there is one original for each of these objects; it travels with the object.
-        """
-        if not self._before:
-            self._before.append(log_probabilities(original.model, self.held_out.images, self.device))
-        return self._before[0]
+    def _comparing(self, original: Network) -> JointSignals:
+        """What has run the original on the held-out images: there is one original for each of these objects."""
+        if not self._joint:
+            self._joint.append(JointSignals(original, Classification(self.held_out), self.fitted_to, self.device))
+        return self._joint[0]
 
 
 def calibration_key(calibration: Calibration) -> str:

@@ -103,7 +103,6 @@ def _by_repair(network: Network, images: tuple[Batch, Batch], settings: SearchSe
     calibration = _calibration(network, settings)
     fitted_to, held_out = images
     loss = PredictedLoss((fitted_to.images,), held_out, calibration)
-    loss.predicted(network)  # here, so that the process that judges need not do it again
     some = min(settings.batch_size, len(fitted_to.images) // 2)
     blocks = BlockDivergence(fitted_to.images[:some], fitted_to.images[some : some + _BLOCK_IMAGES])
     alone = Criterion(blocks, greatest_kl(calibration, settings.max_loss))

@@ -142,11 +142,11 @@ def _repair_report(found: Found, oracle: Chosen) -> RepairReport:
     about = oracle.loss.calibration.provenance
     return RepairReport(
         held_out=oracle.loss.held_out.source,
-        kl=comparison.kl,
-        kl_standard_error=comparison.error,
+        kl=comparison.kl.value,
+        kl_standard_error=comparison.kl.error,
         agreement=comparison.agreement,
-        accuracy_original=comparison.accuracy_original,
-        accuracy_repaired=comparison.accuracy,
+        accuracy_original=_points(comparison.accuracy_original),
+        accuracy_repaired=_points(comparison.accuracy),
         max_loss=oracle.gate.together.limit,
         predicted_loss=prediction.expected,
         predicted_loss_low=prediction.low,
@@ -155,6 +155,10 @@ def _repair_report(found: Found, oracle: Chosen) -> RepairReport:
         calibration=f"{about.network} on {about.data}, {about.epochs} epochs",
         calibration_fits=oracle.loss.calibration.fits(structure_fingerprint(found.original)),
     )
+
+
+def _points(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _residuals(found: Found) -> dict[str, float | None]:
