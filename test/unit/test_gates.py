@@ -5,29 +5,37 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
 from factories import heads, heads_loss
 from networks import Residual, image
 from PIL import Image
+from search_fakes import candidate, judge
 from trained_networks import pattern_batch, trained_residual
 
 from loopmorph.passes.errors import ArgumentError, DataError, LoopmorphWarning
+from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.data.held_out import TooFewImages, load_in_two, split_in_two
 from loopmorph.pipelines.legality.calibration import Calibration, CalibrationNetwork, Provenance
-from loopmorph.pipelines.legality.calibration_file import save_calibration
+from loopmorph.pipelines.legality.calibration_file import save_calibration, shipped_calibration
 from loopmorph.pipelines.legality.predicted_loss import greatest_kl
+from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.gates import Chosen, check_logits_for, choose_gate
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.training.task import make_task
 
+GROUP = "morph-group{layer=block2.conv2 iters=co,ci factor=2}"
+DEPTHWISE = "morph-depthwise{layer=block1.conv1}"
+SAME = {"compression": 1.0}
 ABOUT = Provenance("net", "no such network", "patterns", 8, "made up")
 
 
@@ -149,6 +157,49 @@ def test_a_calibration_comes_from_a_file(program: Program, tmp_path: Path) -> No
     (tmp_path / "newer.json").write_text(newer)
     with pytest.raises(DataError, match=r"newer.json: is a calibration of version 2; version 1 is read"):
         chosen(program, pattern_batch(200), calibration=tmp_path / "newer.json")
+
+
+# ---- its verdicts
+
+
+def test_a_tight_limit_refuses_what_a_loose_one_takes(program: Program) -> None:
+    outcomes = {}
+    for limit in (3.0, 0.35):
+        gate = chosen(program, pattern_batch(200), max_loss=limit, repair_images=96, held_out=64).gate
+        judging = judge(program, gate=gate)
+        verdicts = [judging.judge(candidate(text)) for text in (GROUP, DEPTHWISE)]
+        outcomes[limit] = [verdict.outcome for verdict in verdicts], judging.is_legal(parse_steps(DEPTHWISE))
+        assert gate.alone is not None
+        assert verdicts[0].score is not None and 0 <= verdicts[0].score < gate.alone.limit
+    assert outcomes == {3.0: (["accepted", "accepted"], True), 0.35: (["accepted", "repair"], False)}
+    refused = verdicts[1]
+    assert refused.reason == f"KL of the block {refused.score:.6g} > {gate.alone.limit:.6g}"
+
+
+def test_a_network_that_does_not_change_has_no_divergence(program: Program) -> None:
+    gate = chosen(program, pattern_batch(200), legality="repair").gate
+    assert gate.alone is not None and gate.together is not None
+    assert gate.alone.proxy.score(program) == Score(0.0)
+    assert gate.together.proxy.score(program).value == shipped_calibration("").predict({"kl": 0.0, **SAME}).high
+
+
+def test_an_original_that_overflows_admits_nothing() -> None:
+    broken = trained_residual()
+    with torch.no_grad():
+        broken.linear.bias.fill_(math.inf)
+    network = import_model(broken, (image(),))
+    with pytest.warns(LoopmorphWarning, match="look untrained"):
+        gate = chosen(network, pattern_batch(200), legality="repair").gate
+    assert gate.together is not None
+    score = gate.together.proxy.score(network)
+    assert score.doubt == "the original gives NaN or infinities" and not gate.together.admits(Score(0.0), score)
+
+
+def test_a_gate_travels_to_another_process(program: Program) -> None:
+    gate = chosen(program, pattern_batch(200), legality="repair").gate
+    there = pickle.loads(cloudpickle.dumps(gate))
+    assert there.describe() == gate.describe()
+    assert there.alone.proxy.score(program) == Score(0.0)
 
 
 # ---- what is refused

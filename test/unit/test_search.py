@@ -17,6 +17,7 @@ from transformed import network
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning, WrongResult
 from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import inherit
@@ -294,6 +295,18 @@ def test_the_report_says_all_of_it(program: Program) -> None:
     assert content["fisher_original"] is content["fisher_optimized"] is None and content["rejected_fisher"] == 0
     with pytest.raises(AttributeError, match="no attribute 'other_original'"):
         _ = report.other_original
+
+
+def test_without_a_gate_legality_is_null_and_the_report_says_why(program: Program) -> None:
+    made = program.apply(GROUP)
+    task = Classification(Batch(torch.randn(4, 3, 8, 8), torch.arange(4), 10, "random images"))
+    found = Found(program, program, made, inherit(program, made, "slice", task.inputs), [], False)
+    gate = Gate("none", "it was asked for")
+    report = summarise(found, Asked("net", 1, _native(), 0), task, Chosen(gate), judge(program, gate=gate), silent)
+    assert (report.legal, report.doubt) == (None, "legality 'none' judges nothing")
+    content = json.loads(report.to_json())
+    assert (content["legality"], content["legality_reason"]) == ("none", "it was asked for")
+    assert content["kl"] is content["predicted_loss"] is content["fisher_original"] is None
 
 
 def _native() -> object:
