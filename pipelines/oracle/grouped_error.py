@@ -66,10 +66,10 @@ class Moments:
         inverse = cho_solve(factor, np.eye(len(rows)), overwrite_b=True, check_finite=False)
         cross, between = self.cross[outputs], self.gram[rows]
         fitted = cross[:, rows] @ inverse
-        left = _diagonal_blocks(self.gram, taps) - _block_products(between, inverse @ between, taps)
+        left = diagonal_blocks(self.gram, taps) - _block_products(between, inverse @ between, taps)
         left[:, np.arange(taps), np.arange(taps)] += self.ridge
-        found = _traces(cross - fitted @ between, np.linalg.inv(left))
-        found[channels] = _traces(fitted, np.linalg.inv(_diagonal_blocks(inverse, taps)))
+        found = traces(cross - fitted @ between, np.linalg.inv(left))
+        found[channels] = traces(fitted, np.linalg.inv(diagonal_blocks(inverse, taps)))
         return found
 
     def _rows(self, channels: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ def principal_moments(exact: Moments, weight: np.ndarray, kept: int) -> Moments:
     blocks = weight.reshape(len(weight), -1, taps)
     values, vectors = np.linalg.eigh(np.einsum("oca,ocb->cab", blocks, blocks, optimize=True))
     root = vectors * np.sqrt(np.maximum(values, 0))[:, None, :]
-    own = _diagonal_blocks(exact.gram, taps)
+    own = diagonal_blocks(exact.gram, taps)
     components, directions = np.linalg.eigh(root.transpose(0, 2, 1) @ own @ root)
     size = np.sqrt(np.maximum(components[:, None, -kept:], 0))
     features = root @ directions[:, :, -kept:] / np.where(size > 0, size, 1)
@@ -116,7 +116,7 @@ def _projected(matrix: np.ndarray, features: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(columns.transpose(1, 0, 2)).reshape(len(matrix), channels * kept)
 
 
-def _diagonal_blocks(matrix: np.ndarray, size: int) -> np.ndarray:
+def diagonal_blocks(matrix: np.ndarray, size: int) -> np.ndarray:
     """(n, size, size): the blocks on the diagonal."""
     count = len(matrix) // size
     return matrix.reshape(count, size, count, size)[np.arange(count), :, np.arange(count)].copy()
@@ -128,7 +128,7 @@ def _block_products(left: np.ndarray, right: np.ndarray, size: int) -> np.ndarra
     return a.transpose(0, 2, 1) @ b
 
 
-def _traces(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def traces(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """For each block c of columns the trace of R_c M_c R_c^T, with M of shape (n, size, size)."""
     blocks = rows.reshape(len(rows), len(weights), -1).transpose(1, 0, 2)
     return np.sum((blocks @ weights) * blocks, axis=(1, 2))

@@ -4,13 +4,16 @@
 "mean"         the mean of the channels that are merged, and their sum where they are summed over; exact where the
                merged channels are equal
 "salient"      the channels without which the outputs change most (see `loopmorph.pipelines.oracle.saliency`)
-"least-error"  that of the three with which the outputs are nearest to the original's on a batch
-"repair"       the salient channels, and then the weights with which each layer is nearest to the original's on a batch
-               (see `loopmorph.pipelines.oracle.repair`); for trained networks
+"least-squares" the channels from which what reads them can best be restored if its weights are fitted anew (see
+               `loopmorph.pipelines.oracle.channel_choice`); to be followed by repair
+"least-error"  that of the first three with which the outputs are nearest to the original's on a batch
+"repair"       the channels of "least-squares", and then the weights with which each layer is nearest to the original's
+               on a batch (see `loopmorph.pipelines.oracle.repair`); for trained networks
 
 Only bottlenecks choose. A group keeps the blocks on its diagonal (a mean over blocks that read other inputs means
 nothing), a coarse grid and bands keep whole weights, a narrowed iterator what its step names; and of a reduction
-iterator, whose input stays, and of a window "salient" keeps what "slice" does, so that addresses stay as they are.
+iterator, whose input stays, and of a window "salient" and "least-squares" keep what "slice" does, so that addresses
+stay as they are. Where what reads a dimension is not linear, "least-squares" keeps what "salient" does.
 
 The choice is written into the steps themselves (`keep=`, `inherit=` of `morph-bottleneck`), for a network-wide
 dimension the same in every layer. The nests do not depend on it.
@@ -36,6 +39,7 @@ from loopmorph.passes.history import Step
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
+from loopmorph.pipelines.oracle.kept_channels import Losses, losses_by_dimension, present_losses
 from loopmorph.pipelines.oracle.repair.repair import LayerRepair, repair
 from loopmorph.pipelines.oracle.saliency import saliency
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -43,7 +47,8 @@ from loopmorph.pipelines.support.progress import Progress, silent
 LEAST_ERROR = "least-error"
 REPAIR = "repair"
 CHOICES = ("slice", "mean", "salient")
-INHERITANCES = (*CHOICES, LEAST_ERROR, REPAIR)
+LEAST_SQUARES = "least-squares"
+INHERITANCES = (*CHOICES, LEAST_SQUARES, LEAST_ERROR, REPAIR)
 
 _Choose = Callable[[Network, Bottleneck], Bottleneck]
 
@@ -105,7 +110,7 @@ def inherit(
     if how == REPAIR:
         return _repaired(original, program, inputs, tell, inputs if fitted_to is None else fitted_to)
     ways = CHOICES if how == LEAST_ERROR else (how,)
-    tried = {way: _redone(original, program, way, inputs) for way in ways}
+    tried = {way: _redone(original, program, way, inputs, tell) for way in ways}
     errors: dict[tuple[str, ...], float] = {}
     for each in tried.values():
         if each.steps not in errors:
@@ -123,9 +128,9 @@ def _repaired(
     fitted_to: Sequence[torch.Tensor],
 ) -> Inherited[NetworkT]:
     """What was inherited until now, and after repair."""
-    chosen = _redone(original, program, "salient", inputs)
+    chosen = _redone(original, program, LEAST_SQUARES, fitted_to, tell)
     found = repair(original, chosen, [tuple(fitted_to)], progress=tell)
-    errors = {"salient": inherited_error(original, chosen, *inputs)}
+    errors = {LEAST_SQUARES: inherited_error(original, chosen, *inputs)}
     errors[REPAIR] = inherited_error(original, found.program, *inputs)
     return Inherited(found.program, REPAIR, errors, found.layers)
 
@@ -141,9 +146,11 @@ def _require_recorded(original: Network, program: Network) -> None:
         raise IllegalTransform("program", f"its recorded steps do not lead to it: {reason}")
 
 
-def _redone(original: NetworkT, program: Network, way: str, inputs: Sequence[torch.Tensor]) -> NetworkT:
+def _redone(
+    original: NetworkT, program: Network, way: str, inputs: Sequence[torch.Tensor], tell: Progress = silent
+) -> NetworkT:
     """The steps of the program, applied to the original again, each bottleneck as `way` has it."""
-    choose = _choice(way, inputs)
+    choose = _choice(original, program, way, inputs, tell)
     current, pending = original, list[Step]()
     for step in program.history:
         if isinstance(step, Bottleneck):
@@ -153,12 +160,16 @@ def _redone(original: NetworkT, program: Network, way: str, inputs: Sequence[tor
     return current.after(pending)
 
 
-def _choice(way: str, inputs: Sequence[torch.Tensor]) -> _Choose:
+def _choice(original: Network, program: Network, way: str, inputs: Sequence[torch.Tensor], tell: Progress) -> _Choose:
     if way == "mean":
         return _with_mean
     if way == "salient":
-        return lambda program, step: _with_salient(program, step, inputs)
-    return lambda program, step: step
+        return lambda current, step: _with_salient(current, step, inputs)
+    if way == LEAST_SQUARES:
+        steps = [step for step in program.history if isinstance(step, Bottleneck)]
+        losses = losses_by_dimension(original, steps, inputs, tell)
+        return lambda current, step: _with_losses(current, step, losses, inputs)
+    return lambda current, step: step
 
 
 def _with_mean(program: Network, step: Bottleneck) -> Bottleneck:
@@ -171,16 +182,31 @@ def _with_mean(program: Network, step: Bottleneck) -> Bottleneck:
 
 
 def _with_salient(program: Network, step: Bottleneck, inputs: Sequence[torch.Tensor]) -> Bottleneck:
+    if not _picks_channels(program, step):
+        return step
+    try:
+        return _with_best(program, step, saliency(program, step, inputs))
+    except IllegalTransform:  # a parameter that is used both along the dimension and across it has no one reader
+        return step
+
+
+def _with_losses(program: Network, step: Bottleneck, losses: Losses, inputs: Sequence[torch.Tensor]) -> Bottleneck:
+    scores = present_losses(program, step, losses) if _picks_channels(program, step) else None
+    return _with_salient(program, step, inputs) if scores is None else _with_best(program, step, scores)
+
+
+def _picks_channels(program: Network, step: Bottleneck) -> bool:
     with program.module.context:
         nest = find_nest(program.module.operation, step.layer)
         loop = nest.loop(step.iter)
-        if is_reduction(nest, loop.position) or is_grid(nest, loop):
-            return step
-        head = shares(ProgramAccesses(program.module.operation), nest, loop, step.factor)
-    try:
-        scores = saliency(program, step, inputs)
-    except IllegalTransform:  # a parameter that is used both along the dimension and across it has no one reader
-        return step
+        return not is_reduction(nest, loop.position) and not is_grid(nest, loop)
+
+
+def _with_best(program: Network, step: Bottleneck, scores: np.ndarray) -> Bottleneck:
+    """The step with the best channels that it can keep."""
+    with program.module.context:
+        nest = find_nest(program.module.operation, step.layer)
+        head = shares(ProgramAccesses(program.module.operation), nest, nest.loop(step.iter), step.factor)
     for keep in _keeps(head, step.factor, scores):
         if keep == tuple(head.indices.tolist()):
             return step

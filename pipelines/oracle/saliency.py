@@ -32,7 +32,7 @@ PROBES = 8
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
     """One axis of a parameter along which channels are read; row r, column i of `channels`: a channel, -1 for none."""
 
     name: str
@@ -58,7 +58,7 @@ def saliency(program: Network, step: Bottleneck, inputs: Sequence[torch.Tensor],
         IllegalTransform: the network's own code cannot run with the present shapes, or a parameter is read both along
             the dimension and across it.
     """
-    readers, extent = _readers(program, step)
+    readers, extent = axis_readers(program, step)
     model = to_module(program).eval()
     tensors = _tensors(program, model, [reader.name for reader in readers])
     used = [reader for reader in readers if reader.name in tensors]
@@ -87,7 +87,12 @@ def saliency(program: Network, step: Bottleneck, inputs: Sequence[torch.Tensor],
     return found
 
 
-def _readers(program: Network, step: Bottleneck) -> tuple[list[_Reader], int]:
+def axis_readers(program: Network, step: Bottleneck) -> tuple[list[Reader], int]:
+    """The parameters with which the dimension that a bottleneck shrinks is read, and the iterator's extent.
+
+    Raises:
+        IllegalTransform: the step is not legal; a parameter is read both along the dimension and across it.
+    """
     operation = program.module.operation
     with operation.context:
         nest = find_nest(operation, step.layer)
@@ -97,7 +102,7 @@ def _readers(program: Network, step: Bottleneck) -> tuple[list[_Reader], int]:
         summed = summed_axes(coupling, plan)
         channels = class_indices(coupling, plan, nest, loop)
         names = {key: marks.parameter_name(key[0]) for key in channels if key in summed}
-    readers = [_Reader(name, key[1], channels[key]) for key, name in names.items() if name is not None]
+    readers = [Reader(name, key[1], channels[key]) for key, name in names.items() if name is not None]
     return readers, loop.extent or 0
 
 
@@ -125,7 +130,7 @@ def _held(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             yield from ((f"{path}.{local}" if path else local, tensor) for local, tensor in own)
 
 
-def _add_channels(derivative: np.ndarray, part: torch.Tensor, reader: _Reader) -> None:
+def _add_channels(derivative: np.ndarray, part: torch.Tensor, reader: Reader) -> None:
     """Adds up `part` over all axes but the one along which channels are read, for each channel."""
     others = [axis for axis in range(part.dim()) if axis != reader.axis]
     along = (part.sum(others) if others else part).numpy(force=True)

@@ -12,8 +12,9 @@ that it was made from, and the next one to the output.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -75,6 +76,7 @@ class FittedTerm:
     dropped: int
 
 
+MakeEquations = Callable[[tuple[int, int, int], float, torch.device], Any]
 Selections = Mapping[str, Sequence[tuple[int, torch.Tensor]]]
 
 
@@ -110,6 +112,30 @@ def fit_layer(
     return fitted
 
 
+def term_equations(
+    recipe: Recipe, term: LinearTerm, values: Mapping[str, torch.Tensor], samples: LayerSamples, settings: FitSettings
+) -> tuple[torch.Tensor, NormalEquations] | None:
+    """The least-squares problem of one parameter that a layer is linear in, with all its rows.
+
+    Args:
+        recipe: the layer's nests.
+        term: the parameter's term.
+        values: name -> present values of the parameters, float32.
+        samples: what the layer reads and what it should give.
+        settings: how many rows are drawn.
+
+    Returns:
+        Where the elements (block, unknown, output) lie in the parameter, int64, and the equations; None where they are
+        not each one unknown of one problem.
+    """
+    found = _TermFit(recipe, term, (), settings).equations(values, samples, _gram)
+    return None if found is None else (found[0], found[1].joined(found[2]))
+
+
+def _gram(shape: tuple[int, int, int], _rows: float, device: torch.device) -> NormalEquations:
+    return NormalEquations.empty(*shape, device)
+
+
 @dataclass(frozen=True)
 class _TermFit:
     recipe: Recipe
@@ -119,9 +145,28 @@ class _TermFit:
 
     def run(self, values: Mapping[str, torch.Tensor], samples: LayerSamples, intercept: bool) -> FittedTerm | None:
         """The fitted parameter; None where its elements are not each one unknown of one problem."""
-        equations = list[Equations]()  # of the rows that are fitted, and of those that are held out
+        found = self.equations(values, samples)
+        if found is None:
+            return None
+        positions, *equations = found
+        name = self.recipe.buffers[self.term.weight.buffer].name
+        flat = values[name].detach().clone().contiguous().view(-1)
+        inherited = flat[positions].double()
+        ridge, both = self.settings.ridges[0], equations[0].joined(equations[1])
+        if len(self.settings.ridges) > 1 and equations[1].rows:
+            ridge = choose_ridge(equations[0], equations[1], inherited, self.settings.ridges, intercept)
+        solution = both.solve(inherited, ridge, intercept)
+        flat[positions.reshape(-1)] = solution.weight.reshape(-1).to(flat)
+        return FittedTerm(name, flat.view(values[name].shape), solution, both.rows, both.dropped)
+
+    def equations(
+        self, values: Mapping[str, torch.Tensor], samples: LayerSamples, make: MakeEquations | None = None
+    ) -> tuple[torch.Tensor, Any, Any] | None:
+        """Where the unknowns (block, unknown, output) lie in the parameter, the equations of the rows that are fitted,
+        and those of the rows held out; `make` builds them, by default of the kind that has less to solve.
+        """
+        equations = list[Any]()
         positions: torch.Tensor | None = None
-        shape = 0, 0, 0
         share, count = 1.0, samples.inputs[0].shape[0]
         for number, (machine, target) in enumerate(self._chunks(values, samples)):
             machine.enter(self.term.number)
@@ -134,19 +179,12 @@ class _TermFit:
             u, y = self._rows(machine, target, self._picks(machine, share, self.settings.seed + number))
             if not equations:
                 shape = u.shape[0], u.shape[2], y.shape[2]
-                equations = [_empty(shape, u.shape[1] * chunks, u.device) for _ in range(2)]
+                positions = positions.reshape(shape)
+                equations = [(make or _empty)(shape, u.shape[1] * chunks, u.device) for _ in range(2)]
             equations[number % _HOLD_OUT == _HOLD_OUT - 1].add(u, y)
         if positions is None or not any(each.rows for each in equations):
             return None
-        name = self.recipe.buffers[self.term.weight.buffer].name
-        flat = values[name].detach().clone().contiguous().view(-1)
-        inherited = flat[positions.reshape(-1)].reshape(shape).double()
-        ridge, both = self.settings.ridges[0], equations[0].joined(equations[1])
-        if len(self.settings.ridges) > 1 and equations[1].rows:
-            ridge = choose_ridge(equations[0], equations[1], inherited, self.settings.ridges, intercept)
-        solution = both.solve(inherited, ridge, intercept)
-        flat[positions.reshape(-1)] = solution.weight.reshape(-1).to(flat)
-        return FittedTerm(name, flat.view(values[name].shape), solution, both.rows, both.dropped)
+        return positions, equations[0], equations[1]
 
     def _positions(self, machine: Machine) -> torch.Tensor:
         """Where the elements (block, unknown, output) lie in the parameter."""

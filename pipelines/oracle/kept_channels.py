@@ -1,0 +1,142 @@
+"""What the channels of a network's dimensions are worth to what reads them: what its bottlenecks choose by.
+
+The readers are found through coupling analysis in the network as imported, whose own activations judge (see
+`channel_choice`); which of those channels a rewritten network still has, and in which order, its weights tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from loopmorph.passes import marks
+from loopmorph.passes.address import find_nest
+from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.roles import is_grid, is_reduction
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.neural.bottleneck import Bottleneck
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.channel_choice import Elimination, channel_losses
+from loopmorph.pipelines.oracle.read_moments import ReadMoments, read_moments
+from loopmorph.pipelines.oracle.saliency import Reader, axis_readers
+from loopmorph.pipelines.support.progress import Progress, silent
+
+Dimension = tuple[str, str]  # a layer and its iterator
+Losses = Mapping[Dimension, np.ndarray]
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A dimension some of whose readers have been seen."""
+
+    extent: int
+    kept: int
+    awaited: dict[str, Reader]
+    seen: list[Elimination] = field(default_factory=list)
+
+
+def losses_by_dimension(
+    original: Network, steps: Sequence[Bottleneck], inputs: Sequence[torch.Tensor], tell: Progress = silent
+) -> dict[Dimension, np.ndarray]:
+    """For the dimensions that bottlenecks shrink what each channel's going would lose (see `channel_losses`).
+
+    Args:
+        original: the network as imported.
+        steps: bottlenecks, legal there or after other steps.
+        inputs: the network's inputs, as a batch of any size.
+        tell: told of each layer that is looked at.
+
+    Returns:
+        (layer, iterator) -> float64, (extent,). A dimension is left out if it does not pick channels, if the original
+        does not admit the step, or if not all that reads it is a linear layer by itself (see `read_moments`).
+
+    Raises:
+        ArgumentError: the network fails on the inputs.
+    """
+    pending = {(step.layer, step.iter): found for step in steps if (found := _pending(original, step)) is not None}
+    wanted = {name for each in pending.values() for name in each.awaited}
+    losses: dict[Dimension, np.ndarray] = {}
+    for moments in read_moments(original, wanted, inputs, tell):
+        for dimension, each in pending.items():
+            reader = each.awaited.get(moments.parameter)
+            parts = None if reader is None else _parts(moments, reader)
+            if parts is not None:
+                del each.awaited[moments.parameter]
+                each.seen += parts
+                if not each.awaited:
+                    losses[dimension] = channel_losses(each.seen, each.extent, each.kept)
+                    each.seen = []
+    return losses
+
+
+def present_losses(program: Network, step: Bottleneck, losses: Losses) -> np.ndarray | None:
+    """The losses of the channels that a bottleneck chooses from, in the order that they have by now.
+
+    Args:
+        program: the network before the step.
+        step: the bottleneck.
+        losses: of the original's dimensions.
+
+    Returns:
+        float64, (extent of the iterator,); None where they are not known, or no parameter tells which are left.
+    """
+    known = losses.get((step.layer, step.iter))
+    names = [] if known is None else _own_axes(program, step)
+    for name, axis in names:
+        source = program.sources.get(name)
+        if known is None or source is None or program.imported[source].shape[axis] != len(known):
+            continue
+        shape = program.imported[source].shape
+        labels = torch.arange(len(known)).reshape([-1 if k == axis else 1 for k in range(len(shape))]).expand(shape)
+        present = program.inherit_from(name, labels).movedim(axis, 0).flatten(1)[:, 0]
+        return known[present.numpy()]
+    return None
+
+
+def _own_axes(program: Network, step: Bottleneck) -> list[tuple[str, int]]:
+    """The axes of parameters that the iterator, and nothing else, indexes: name and number."""
+    operation = program.module.operation
+    with operation.context:
+        nest = find_nest(operation, step.layer)
+        position = nest.loop(step.iter).position
+        names = [(access, marks.parameter_name(access.memref)) for access in nest.accesses]
+        return [
+            (name, axis)
+            for access, name in names
+            if name is not None
+            for axis, expr in enumerate(access.exprs)
+            if used_dims(expr) == {position}
+        ]
+
+
+def _pending(original: Network, step: Bottleneck) -> _Pending | None:
+    operation = original.module.operation
+    try:
+        with operation.context:
+            nest = find_nest(operation, step.layer)
+            loop = nest.loop(step.iter)
+            if is_reduction(nest, loop.position) or is_grid(nest, loop):
+                return None
+        readers, extent = axis_readers(original, step)
+    except (ArgumentError, IllegalTransform):  # an address that other steps make, or an extent that they do
+        return None
+    awaited = {reader.name: reader for reader in readers}
+    return _Pending(extent, extent // step.factor, awaited) if awaited else None
+
+
+def _parts(moments: ReadMoments, reader: Reader) -> list[Elimination] | None:
+    """A reader's independent blocks, each with its channels; None where those cannot be told."""
+    blocks = len(moments.gram)
+    if len(reader.channels) not in (1, blocks):
+        return None
+    found = []
+    for block in range(blocks):
+        row = reader.channels[block if len(reader.channels) > 1 else 0]
+        channels = row[moments.index[reader.axis][block, :, 0]]
+        part = Elimination.of(moments.gram[block], moments.weight[block], channels)
+        if part is not None:
+            found.append(part)
+    return found

@@ -1,0 +1,156 @@
+"""What the layers of a network read: second moments, on images, of the elements that each multiplies its weights with.
+
+With them it is known, without data, how well a layer can still say what it said if it reads less: fewer channels (see
+`channel_choice`), or each of its outputs only some (see `channel_order`). Layers, what they multiply and which of it
+belongs together are read off access maps (see `loopmorph.pipelines.oracle.repair.linear_terms`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.nest import Nest
+from loopmorph.passes.raising.nest_batch import free_batch
+from loopmorph.passes.raising.nest_extract import extract
+from loopmorph.passes.raising.nest_recipe import Recipe
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.module_tensors import own_tensors
+from loopmorph.pipelines.oracle.nest_executor import check_supported
+from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings, LayerSamples, term_equations
+from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms
+from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
+from loopmorph.pipelines.oracle.repair.surroundings import scale_of, surroundings
+from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.inference import switch_to_inference
+from loopmorph.pipelines.support.progress import Progress, silent
+
+MOST_UNKNOWNS = 6144  # of one block: a Gram matrix of 300 MB
+_ROWS = FitSettings(rows=16)  # a choice needs fewer than a fit
+
+
+@dataclass(frozen=True, eq=False)
+class ReadMoments:
+    """What a layer that is linear in one parameter reads.
+
+    Its blocks are independent of each other: one for a dense layer, one for each group of a grouped one.
+
+    Attributes:
+        layer: the layer.
+        parameter: its weight's name.
+        gram: (blocks, unknowns, unknowns) float64, E[u u^T]; about the mean where a constant is free, since the layer
+            has a bias or a BatchNorm takes any constant away.
+        weight: (blocks, unknowns, outputs) float64, each output times what a BatchNorm that follows multiplies it with.
+        index: for each axis of the parameter (blocks, unknowns, outputs) int64, where an element of `weight` is in it.
+    """
+
+    layer: str
+    parameter: str
+    gram: np.ndarray
+    weight: np.ndarray
+    index: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    recipe: Recipe
+    term: LinearTerm
+    has_bias: bool
+
+    @property
+    def parameter(self) -> str:
+        return self.recipe.buffers[self.term.weight.buffer].name
+
+
+def read_moments(
+    network: Network, parameters: Collection[str], inputs: Sequence[torch.Tensor], tell: Progress = silent
+) -> Iterator[ReadMoments]:
+    """The moments of the layers that have some parameters, in the order in which they run; none is kept.
+
+    A layer is left out that is not linear in just one parameter beside a bias, runs more than once, is not a module
+    by itself, or reads more than `MOST_UNKNOWNS` elements at once; and one whose inputs are not finite.
+
+    Args:
+        network: the network as imported.
+        parameters: the names of weights.
+        inputs: its inputs, of any batch; all images are run at once.
+        tell: told of each layer.
+
+    Raises:
+        ArgumentError: the network fails on the inputs.
+    """
+    model = switch_to_inference(copy.deepcopy(network.model))
+    modules = dict(model.named_modules())
+    readers = {name: reader for name, reader in _readers(network, modules).items() if reader.parameter in parameters}
+    if not readers:
+        return
+    around = surroundings(model, readers, [x[:1] for x in inputs])
+    with Lockstep(model, readers, inputs) as lockstep:
+        for number, name in enumerate(around):
+            tell("moments of what layers read", number, len(around))
+            try:
+                call = lockstep.until(name)
+            except Exception as error:  # the user's own forward may raise anything
+                raise ArgumentError("inputs", f"the network fails on them: {describe(error)}") from error
+            if call is None:
+                return
+            norm, samples = around[name].norm, LayerSamples(call.inputs, call.output)
+            found = _moments(readers[name], modules[name], name, samples, norm is not None)
+            if found is not None:
+                yield found if norm is None else _scaled(found, scale_of(modules[norm], call.output))
+    tell("moments of what layers read", len(around), len(around))
+
+
+def _readers(network: Network, modules: Mapping[str, nn.Module]) -> dict[str, _Reader]:
+    nests: dict[str, list[Nest]] = {}
+    for nest in network.nests:
+        nests.setdefault(nest.layer, []).append(nest)
+    found = {}
+    for name, group in nests.items():
+        if name not in modules or f"{name}@1" in nests:
+            continue
+        try:
+            recipe = free_batch(extract(group).recipe)
+            check_supported(recipe)
+        except IllegalTransform:
+            continue
+        terms = linear_terms(recipe)
+        weights = [term for term in terms if not term.is_bias]
+        held = {f"{name}.{local}" for local, _ in own_tensors(modules[name])}
+        own = all(recipe.buffers[k].name in held for k in recipe.numbers("parameter"))
+        if own and len(weights) == 1 and len(recipe.numbers("output")) == 1:
+            extents = recipe.statements[weights[0].number].extent_of
+            if np.prod([extents[n] for n in weights[0].unknowns], dtype=np.int64) <= MOST_UNKNOWNS:
+                found[name] = _Reader(recipe, weights[0], len(terms) > 1)
+    return found
+
+
+def _moments(
+    reader: _Reader, module: nn.Module, name: str, samples: LayerSamples, has_norm: bool
+) -> ReadMoments | None:
+    values = {f"{name}.{local}": tensor for local, tensor in own_tensors(module)}
+    parameter = reader.parameter
+    with torch.no_grad():
+        found = term_equations(reader.recipe, reader.term, values, samples, _ROWS)
+    if found is None or not found[1].rows:
+        return None
+    positions, equations = found
+    centred = has_norm or reader.has_bias
+    gram = (equations.about_mean() if centred else equations).gram / equations.rows
+    positions = positions.reshape(equations.cross.shape)
+    weight = values[parameter].detach().reshape(-1)[positions]
+    index = np.unravel_index(positions.numpy(force=True), tuple(values[parameter].shape))
+    return ReadMoments(name, parameter, gram.numpy(force=True), weight.double().numpy(force=True), tuple(index))
+
+
+def _scaled(moments: ReadMoments, scale: torch.Tensor) -> ReadMoments:
+    """With each output times the scale of its channel."""
+    factors = scale.reshape(-1).double().numpy(force=True)
+    outputs = moments.index[0]
+    return ReadMoments(moments.layer, moments.parameter, moments.gram, moments.weight * factors[outputs], moments.index)
