@@ -30,8 +30,9 @@ class Program(Network):
         from. The bottlenecks are decided anew, in order; all else inherits what it did.
 
         Args:
-            how: "slice", "mean", "salient", "least-error" or "repair" (see `loopmorph.pipelines.oracle.inherit`).
-            images: (N, C, H, W), on which "salient" and "least-error" are judged, and to which "repair" fits the
+            how: "slice", "mean", "salient", "least-squares", "least-error" or "repair" (see
+                `loopmorph.pipelines.oracle.inherit`).
+            images: (N, C, H, W), on which all but "slice" and "mean" are judged, and to which "repair" fits the
                 weights; the example inputs by default.
 
         Raises:

@@ -34,10 +34,10 @@ _LISTED = 6
 @click.option("--tune", type=float, metavar="SECONDS", help="Tune original and result, for so long each.")
 @click.option(
     "--inherit",
-    type=click.Choice(["slice", "mean", "salient", "least-error", "repair"]),
+    type=click.Choice(["slice", "mean", "salient", "least-squares", "least-error", "repair"]),
     show_default="repair for a trained model with --data, else least-error",
-    help="Old weights where channels go: the first ones', their mean, the most salient ones', or the best of these; or "
-    "all weights fitted to the original.",
+    help="Old weights where channels go: the first ones', their mean, the most salient ones', the best of these, those "
+    "that their readers can best be restored from; or (repair) all weights fitted to the original.",
 )
 @click.option("--repair-images", type=POSITIVE, default=512, show_default=True, help="Images for --inherit repair.")
 @click.option(

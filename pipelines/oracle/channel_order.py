@@ -39,7 +39,8 @@ class GroupedLayer:
 
     Attributes:
         gram: E[u u^T] of what the layer reads at a point, (channels * taps, channels * taps), the taps of a channel
-            side by side; symmetric and positive semi-definite, singular or not.
+            side by side; symmetric and positive semi-definite, singular or not. float64, or float32 to take half the
+            memory.
         weight: (outputs, channels, ...taps), as of a dense convolution or linear layer.
         groups: into how many its channels are cut.
         inputs: the name of the dimension of its input channels.
@@ -95,7 +96,7 @@ def order_channels(
 def _ordered(
     layers: Sequence[GroupedLayer], extents: Mapping[str, int], fixed: Collection[str], tell: Progress
 ) -> ChannelOrders:
-    exact = [Moments.of(_float64(layer.gram), _float64(layer.weight)) for layer in layers]
+    exact = [Moments.of(layer.gram, _float64(layer.weight)) for layer in layers]
     blocks = {n: math.lcm(*(layer.groups for layer in layers if n in (layer.inputs, layer.outputs))) for n in extents}
     start = {name: np.arange(extent) * blocks[name] // extent for name, extent in extents.items()}
     judged = _Grouping(layers, exact, blocks)

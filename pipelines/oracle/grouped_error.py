@@ -23,7 +23,7 @@ class Moments:
     """The second moments of what a linear layer reads and computes.
 
     Attributes:
-        gram: of the inputs, float64, (channels * taps, channels * taps), the taps of a channel side by side.
+        gram: of the inputs, float32 or float64, (channels * taps, channels * taps), the taps of a channel side by side.
         cross: of the outputs and the inputs, W G, float64, (outputs, channels * taps).
         power: the mean square of all outputs together.
         taps: how many inputs make up a channel.
@@ -76,7 +76,7 @@ class Moments:
         return (channels[:, None] * self.taps + np.arange(self.taps)).ravel()
 
     def _block(self, rows: np.ndarray) -> np.ndarray:
-        block = self.gram[np.ix_(rows, rows)]
+        block = self.gram[np.ix_(rows, rows)].astype(np.float64)
         block[np.diag_indices_from(block)] += self.ridge
         return block
 

@@ -7,8 +7,9 @@
 "least-squares" the channels from which what reads them can best be restored if its weights are fitted anew (see
                `loopmorph.pipelines.oracle.channel_choice`); to be followed by repair
 "least-error"  that of the first three with which the outputs are nearest to the original's on a batch
-"repair"       the channels of "least-squares", and then the weights with which each layer is nearest to the original's
-               on a batch (see `loopmorph.pipelines.oracle.repair`); for trained networks
+"repair"       the channels of "least-squares", those of groups in the best order (see
+               `loopmorph.pipelines.oracle.ordered`), and then the weights with which each layer is nearest to the
+               original's on a batch (see `loopmorph.pipelines.oracle.repair`); for trained networks
 
 Only bottlenecks choose. A group keeps the blocks on its diagonal (a mean over blocks that read other inputs means
 nothing), a coarse grid and bands keep whole weights, a narrowed iterator what its step names; and of a reduction
@@ -40,6 +41,7 @@ from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
 from loopmorph.pipelines.oracle.kept_channels import Losses, losses_by_dimension, present_losses
+from loopmorph.pipelines.oracle.ordered import with_channel_orders
 from loopmorph.pipelines.oracle.repair.repair import LayerRepair, repair
 from loopmorph.pipelines.oracle.saliency import saliency
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -62,7 +64,7 @@ class Inherited(Generic[NetworkT]):
 
     Attributes:
         program: the network; its steps say what is inherited.
-        how: "slice", "mean", "salient" or "repair".
+        how: "slice", "mean", "salient", "least-squares" or "repair".
         errors: each way that was tried -> the relative error of the outputs on the batch (see `inherited_error`).
         layers: what repair did to each layer.
     """
@@ -89,6 +91,7 @@ def inherit(
     tell: Progress = silent,
     *,
     fitted_to: Sequence[torch.Tensor] | None = None,
+    orders: bool = False,
 ) -> Inherited[NetworkT]:
     """Decides anew what the bottlenecks of a rewritten network inherit.
 
@@ -99,6 +102,7 @@ def inherit(
         inputs: the network's inputs, as a batch of any size.
         tell: called as repair goes on.
         fitted_to: the inputs that "repair" fits the weights to; `inputs` by default, better more.
+        orders: whether "repair" orders channels before they are grouped (see `loopmorph.pipelines.oracle.ordered`).
 
     Raises:
         ArgumentError: another `how`.
@@ -108,7 +112,7 @@ def inherit(
     check_inheritance(how)
     _require_recorded(original, program)
     if how == REPAIR:
-        return _repaired(original, program, inputs, tell, inputs if fitted_to is None else fitted_to)
+        return _repaired(original, program, inputs, tell, inputs if fitted_to is None else fitted_to, orders)
     ways = CHOICES if how == LEAST_ERROR else (how,)
     tried = {way: _redone(original, program, way, inputs, tell) for way in ways}
     errors: dict[tuple[str, ...], float] = {}
@@ -126,9 +130,12 @@ def _repaired(
     inputs: Sequence[torch.Tensor],
     tell: Progress,
     fitted_to: Sequence[torch.Tensor],
+    orders: bool,
 ) -> Inherited[NetworkT]:
     """What was inherited until now, and after repair."""
     chosen = _redone(original, program, LEAST_SQUARES, fitted_to, tell)
+    if orders:
+        chosen = with_channel_orders(original, chosen, fitted_to, tell).program
     found = repair(original, chosen, [tuple(fitted_to)], progress=tell)
     errors = {LEAST_SQUARES: inherited_error(original, chosen, *inputs)}
     errors[REPAIR] = inherited_error(original, found.program, *inputs)

@@ -84,32 +84,47 @@ def present_losses(program: Network, step: Bottleneck, losses: Losses) -> np.nda
         float64, (extent of the iterator,); None where they are not known, or no parameter tells which are left.
     """
     known = losses.get((step.layer, step.iter))
-    names = [] if known is None else _own_axes(program, step)
-    for name, axis in names:
-        source = program.sources.get(name)
-        if known is None or source is None or program.imported[source].shape[axis] != len(known):
-            continue
-        shape = program.imported[source].shape
-        labels = torch.arange(len(known)).reshape([-1 if k == axis else 1 for k in range(len(shape))]).expand(shape)
-        present = program.inherit_from(name, labels).movedim(axis, 0).flatten(1)[:, 0]
-        return known[present.numpy()]
+    for name, axis in [] if known is None else indexed_axes(program, step.layer, step.iter):
+        present = inherited_indices(program, name, axis)
+        if known is not None and present is not None and present.max() < len(known):
+            return known[present]
     return None
 
 
-def _own_axes(program: Network, step: Bottleneck) -> list[tuple[str, int]]:
-    """The axes of parameters that the iterator, and nothing else, indexes: name and number."""
+def indexed_axes(program: Network, layer: str, iterator: str) -> list[tuple[str, int]]:
+    """The axes of parameters that an iterator of a layer, and nothing else, indexes: name and number.
+
+    Raises:
+        ArgumentError: no such layer or iterator.
+    """
     operation = program.module.operation
     with operation.context:
-        nest = find_nest(operation, step.layer)
-        position = nest.loop(step.iter).position
-        names = [(access, marks.parameter_name(access.memref)) for access in nest.accesses]
+        nest = find_nest(operation, layer)
+        position = nest.loop(iterator).position
         return [
             (name, axis)
-            for access, name in names
-            if name is not None
+            for access in nest.accesses
+            if (name := marks.parameter_name(access.memref)) is not None
             for axis, expr in enumerate(access.exprs)
             if used_dims(expr) == {position}
         ]
+
+
+def inherited_indices(program: Network, name: str, axis: int) -> np.ndarray | None:
+    """Which index of the imported parameter each index of a parameter's axis inherits from, int64.
+
+    None where that is not the same for all elements, or the parameter is a new one.
+    """
+    source = program.sources[name]
+    if source is None:
+        return None
+    shape = program.imported[source].shape
+    if axis >= len(shape):
+        return None
+    labels = torch.arange(shape[axis]).reshape([-1 if k == axis else 1 for k in range(len(shape))]).expand(shape)
+    present = program.inherit_from(name, labels)
+    found = present.movedim(axis, 0).flatten(1) if axis < present.dim() else present[:0]
+    return found[:, 0].numpy() if found.numel() and bool((found == found[:, :1]).all()) else None
 
 
 def _pending(original: Network, step: Bottleneck) -> _Pending | None:

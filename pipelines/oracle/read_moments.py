@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from loopmorph.pipelines.oracle.nest_executor import check_supported
 from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings, LayerSamples, term_equations
 from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
-from loopmorph.pipelines.oracle.repair.surroundings import scale_of, surroundings
+from loopmorph.pipelines.oracle.repair.surroundings import Surroundings, scale_of, surroundings
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -90,14 +90,11 @@ def read_moments(
     readers = {name: reader for name, reader in _readers(network, modules).items() if reader.parameter in parameters}
     if not readers:
         return
-    around = surroundings(model, readers, [x[:1] for x in inputs])
+    around = _surroundings(model, readers, [x[:1] for x in inputs])
     with Lockstep(model, readers, inputs) as lockstep:
         for number, name in enumerate(around):
             tell("moments of what layers read", number, len(around))
-            try:
-                call = lockstep.until(name)
-            except Exception as error:  # the user's own forward may raise anything
-                raise ArgumentError("inputs", f"the network fails on them: {describe(error)}") from error
+            call = lockstep.until(name)
             if call is None:
                 return
             norm, samples = around[name].norm, LayerSamples(call.inputs, call.output)
@@ -105,6 +102,13 @@ def read_moments(
             if found is not None:
                 yield found if norm is None else _scaled(found, scale_of(modules[norm], call.output))
     tell("moments of what layers read", len(around), len(around))
+
+
+def _surroundings(model: nn.Module, names: Collection[str], inputs: Sequence[torch.Tensor]) -> dict[str, Surroundings]:
+    try:
+        return surroundings(model, names, inputs)
+    except Exception as error:  # the user's own forward may raise anything
+        raise ArgumentError("inputs", f"the network fails on them: {describe(error)}") from error
 
 
 def _readers(network: Network, modules: Mapping[str, nn.Module]) -> dict[str, _Reader]:
@@ -150,7 +154,10 @@ def _moments(
 
 
 def _scaled(moments: ReadMoments, scale: torch.Tensor) -> ReadMoments:
-    """With each output times the scale of its channel."""
+    """With each output times the scale of its channel, where an axis of the parameter tells which that is."""
     factors = scale.reshape(-1).double().numpy(force=True)
-    outputs = moments.index[0]
-    return ReadMoments(moments.layer, moments.parameter, moments.gram, moments.weight * factors[outputs], moments.index)
+    for place in moments.index:
+        own = place[:, :1]
+        if (place == own).all() and np.array_equal(np.unique(own), np.arange(len(factors))):
+            return replace(moments, weight=moments.weight * factors[own])
+    return moments

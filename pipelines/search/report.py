@@ -120,8 +120,8 @@ class Report:
         max_abs_error: largest difference between the compiled network and `.model`, as a share of the largest output.
         inherited_error: relative error of `.model`'s outputs, with inherited weights and before any fine-tuning, from
             the original's on the minibatch.
-        inherit: which of the old weights it inherits, "slice", "mean", "salient", or "repair" for weights that are
-            fitted (see `pipelines/oracle/inherit.py`); None where nothing was chosen.
+        inherit: which of the old weights it inherits, "slice", "mean", "salient", "least-squares" or "repair" (see
+            `pipelines/oracle/inherit.py`); None where nothing was chosen.
         inherited_errors: each way that was tried -> that error.
         macs_before, macs_after, parameters_before, parameters_after: of the whole network.
         seconds_total: wall time.

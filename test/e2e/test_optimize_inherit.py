@@ -50,7 +50,7 @@ def test_the_command_line_reports_and_saves_the_choice(tmp_path: Path, capsys: p
 
 def test_another_word_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["optimize", "factories:residual", "--inherit", "median"]) == 2
-    assert "'median' is not one of 'slice', 'mean', 'salient', 'least-error'" in capfd.readouterr().err
-    message = "'inherit': expected slice, mean, salient, least-error or repair, got 'median'"
+    assert "'median' is not one of 'slice', 'mean', 'salient', 'least-squares', 'least-error'" in capfd.readouterr().err
+    message = "'inherit': expected slice, mean, salient, least-squares, least-error or repair, got 'median'"
     with pytest.raises(lm.ArgumentError, match=message):
         lm.optimize(Residual(), (image(),), settings=SearchSettings(inherit="median"))

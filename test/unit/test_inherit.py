@@ -207,7 +207,9 @@ def test_a_program_decides_anew(residual: Program) -> None:
 
 
 def test_another_word_is_refused(residual: Program) -> None:
-    with pytest.raises(lm.ArgumentError, match="expected slice, mean, salient, least-error or repair, got 'median'"):
+    with pytest.raises(
+        lm.ArgumentError, match="expected slice, mean, salient, least-squares, least-error or repair, got 'median'"
+    ):
         residual.inherit("median")
 
 

@@ -334,7 +334,7 @@ def test_reports_are_data_of_any_proxy() -> None:
         (SearchSettings(tune=0.0), "'tune': expected a positive number of seconds"),
         (
             SearchSettings(inherit="median"),
-            "'inherit': .* salient, least-error or repair, got 'median'",
+            "'inherit': .* salient, least-squares, least-error or repair, got 'median'",
         ),
         (SearchSettings(target="zen55"), "'target': no processor 'zen55' is known; did you mean 'zen5'"),
     ],
