@@ -1,4 +1,4 @@
-"""Channel orders of whole networks: what was planted is found, the function stays, and what cannot be ordered is left."""
+"""Channel orders of whole networks: what was planted is found, the function stays, what cannot be ordered too."""
 
 from __future__ import annotations
 
