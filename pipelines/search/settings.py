@@ -28,8 +28,8 @@ class SearchSettings:
             `compile`); the choices become part of the schedule. None for not at all.
         inherit: which weights the result gets: of the old ones, where bottlenecks leave a choice, "slice", "mean",
             "salient", "least-squares", or "least-error" for the nearest outputs on the minibatch; or "repair" for those
-            that are fitted to the original (see `pipelines/oracle/inherit.py`). None for "repair" where the model is trained (see
-            `is_trained`) and there is data, else for "least-error".
+            that are fitted to the original (see `pipelines/oracle/inherit.py`). None for "repair" where the model is
+            trained (see `is_trained`) and there is data, else for "least-error".
         repair_images: how many images weights are fitted to.
         name: the model's name in the report; its class's by default.
         note: what the report says of where the model is from.
