@@ -15,7 +15,8 @@ from loopmorph.pipelines.legality.joint_kl import kl_of_images
 from loopmorph.pipelines.legality.proxy import Score, mean_score
 from loopmorph.pipelines.legality.recording import in_chunks
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.repair.repair import LayerRepair, repair
+from loopmorph.pipelines.oracle.repair.repair import repair
+from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.support.devices import resolve_device
 from loopmorph.pipelines.support.inference import switch_to_inference

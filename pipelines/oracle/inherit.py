@@ -42,7 +42,8 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
 from loopmorph.pipelines.oracle.kept_channels import Losses, losses_by_dimension, present_losses
 from loopmorph.pipelines.oracle.ordered import with_channel_orders
-from loopmorph.pipelines.oracle.repair.repair import LayerRepair, repair
+from loopmorph.pipelines.oracle.repair.repair import repair
+from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.oracle.saliency import saliency
 from loopmorph.pipelines.support.progress import Progress, silent
 

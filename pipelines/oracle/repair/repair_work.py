@@ -1,0 +1,245 @@
+"""One repair: original and rewritten network side by side, one layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.repair.fittable import FittableLayer, fittable_layers, held_tensors
+from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings, LayerSamples, fit_layer
+from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
+from loopmorph.pipelines.oracle.repair.surroundings import Place, held, scale_of, surroundings
+from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.progress import Progress, silent
+
+_LEAST_SCALE = 0.05  # of a BatchNorm's channel, beside the median: less cannot make up for anything
+
+
+@dataclass(frozen=True)
+class LayerRepair:
+    """What repair did to one layer.
+
+    Attributes:
+        name: the layer.
+        before, after: the squared error of its output from the original's, with what it reads in the repaired network,
+            before and after the fit, as a share of the output's variance about each channel's mean; None where it was
+            left as it was.
+        rows: how many rows the fit had.
+        ridge: that it was made with.
+        dead: inputs that are always 0.
+        note: what was out of the ordinary, or why the layer was left as it was; empty where nothing was.
+    """
+
+    name: str
+    before: float | None = None
+    after: float | None = None
+    rows: int = 0
+    ridge: float = 0.0
+    dead: int = 0
+    note: str = ""
+
+
+@dataclass
+class RepairWork:
+    """One repair, of a network or of a part of one.
+
+    Attributes:
+        source, model: the original and the rewritten network as modules, in eval mode.
+        layers: module name -> the layer, for those that can be fitted.
+        notes: module name -> why a layer cannot be.
+        norms: the names of the BatchNorms that have running statistics.
+        deviates: whether what runs now may read other values than the original reads there.
+        given, received: the activations that layers' outputs are added to, in the original and in the rewritten one.
+    """
+
+    source: nn.Module
+    model: nn.Module
+    program: Network
+    layers: dict[str, FittableLayer]
+    notes: dict[str, str]
+    norms: frozenset[str]
+    settings: FitSettings
+    tell: Progress
+    deviates: bool = False
+    values: dict[str, torch.Tensor] = field(default_factory=dict)
+    done: list[LayerRepair] = field(default_factory=list)
+    given: dict[Place, torch.Tensor] = field(default_factory=dict)
+    received: dict[Place, torch.Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def prepared(
+        original: Network,
+        program: Network,
+        modules: tuple[nn.Module, nn.Module],
+        examples: Sequence[torch.Tensor],
+        settings: FitSettings,
+        tell: Progress = silent,
+    ) -> RepairWork:
+        """What there is to do.
+
+        Args:
+            original, program: the networks.
+            modules: both as modules, in eval mode, or a part of both; the names of what they hold are the network's.
+            examples: inputs of them, of any batch.
+            settings: how layers are fitted.
+            tell: see `repair`.
+        """
+        source, model = modules
+        layers, notes = fittable_layers(original, program, model)
+        for name, around in surroundings(source, layers, examples).items():
+            layers[name].around = around
+        norms = frozenset(
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, _NormBase) and module.running_mean is not None
+        )
+        return RepairWork(source, model, program, layers, notes, norms, settings, tell)
+
+    def run(self, inputs: tuple[torch.Tensor, ...]) -> None:
+        """Runs both networks and fits what comes."""
+        names = [name for name, _ in self.model.named_modules() if name in self.layers]
+        self.tell("repair", 0, len(names))
+        others = {layer.around.other for layer in self.layers.values() if layer.around.other is not None}
+        with (
+            held(self.source, others) as self.given,
+            held(self.model, others) as self.received,
+            Lockstep(self.source, {*self.layers, *self.norms}, inputs) as lockstep,
+            self._hooked(lockstep),
+            torch.no_grad(),
+        ):
+            try:
+                self.model(*inputs)
+            except (ArgumentError, IllegalTransform):
+                raise
+            except Exception as error:  # the user's own forward may raise anything
+                raise ArgumentError("batches", f"the network fails on them: {describe(error)}") from error
+        if self.deviates:
+            self.done += [LayerRepair(name, note=note) for name, note in self.notes.items()]
+        self.tell("repair", len(names), len(names))
+
+    @contextmanager
+    def _hooked(self, lockstep: Lockstep) -> Iterator[None]:
+        handles = []
+        for name, module in self.model.named_modules():
+            if name in self.layers:
+                handles.append(module.register_forward_pre_hook(self._layer_hook(name, lockstep)))
+            elif name in self.norms:
+                handles.append(module.register_forward_pre_hook(self._norm_hook(name, lockstep)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _layer_hook(self, name: str, lockstep: Lockstep) -> Any:
+        def fit(module: nn.Module, args: tuple[Any, ...]) -> None:
+            call = lockstep.until(name)
+            layer = self.layers[name]
+            self.deviates = self.deviates or layer.changed
+            if call is None or not self.deviates:
+                return
+            inputs = tuple(x for x in args if isinstance(x, torch.Tensor))
+            self._fit(name, module, layer, LayerSamples(inputs, call.output + self._lack(layer, call.output)))
+            self.tell("repair", len(self.done), len(self.layers))
+
+        return fit
+
+    def _lack(self, layer: FittableLayer, output: torch.Tensor) -> torch.Tensor | float:
+        """What the layer should give in addition, since the activation that it is added to has become another.
+
+        In the original's channels; of those that the rewritten network has not, nothing.
+        """
+        around = layer.around
+        if around.other is None or around.other not in self.given or around.other not in self.received:
+            return 0.0
+        wanted, there = self.given[around.other], self.received[around.other]
+        channels = self._channels(layer, output.shape[1]).to(output.device)
+        if wanted.shape != output.shape or there.shape != wanted[:, channels].shape:
+            return 0.0
+        lack = torch.zeros_like(wanted)
+        lack[:, channels] = wanted[:, channels] - there
+        if around.norm is None:
+            return lack
+        scale = scale_of(dict(self.source.named_modules())[around.norm], output)
+        usable = scale.abs() > _LEAST_SCALE * scale.abs().median()
+        return torch.where(usable, lack / torch.where(usable, scale, 1.0), 0.0)
+
+    def _channels(self, layer: FittableLayer, count: int) -> torch.Tensor:
+        """Which of the original's channels the layer's output has, in its order."""
+        every = torch.arange(count)
+        norm = None if layer.around.norm is None else f"{layer.around.norm}.running_mean"
+        if norm is not None and norm in self.program.parameters:
+            return self.program.inherit_from(norm, every)
+        chosen = [selection for name in layer.chosen for axis, selection in layer.chosen[name] if axis == 1]
+        return chosen[0] if len(chosen) == 1 else every
+
+    def _fit(self, name: str, module: nn.Module, layer: FittableLayer, samples: LayerSamples) -> None:
+        tensors = held_tensors(name, module)
+        values = {parameter: tensors[parameter] for parameter in tensors}
+        fitted = fit_layer(layer.recipe, values, samples, layer.chosen, layer.around.norm is not None, self.settings)
+        for term in fitted:
+            with torch.no_grad():
+                tensors[term.parameter].copy_(term.value)
+            self.values[term.parameter] = term.value
+        weights = [term for term in fitted if term.solution.weight.shape[1] > 1]
+        if not weights:
+            self.done.append(LayerRepair(name, note="its nests have no part that could be fitted"))
+            return
+        first, last = weights[0], weights[-1]
+        notes = []
+        if first.solution.rank_deficient:
+            notes.append("fewer rows than unknowns")
+        if first.dropped:
+            notes.append(f"{first.dropped} rows with NaN or infinities left out")
+        if first.solution.dead:
+            notes.append(f"{first.solution.dead} of its inputs are always 0")
+        self.done.append(
+            LayerRepair(
+                name,
+                before=last.solution.before,
+                after=last.solution.after,
+                rows=first.rows,
+                ridge=last.solution.ridge,
+                dead=first.solution.dead,
+                note="; ".join(notes),
+            )
+        )
+
+    def _norm_hook(self, name: str, lockstep: Lockstep) -> Any:
+        def measure(module: nn.Module, args: tuple[Any, ...]) -> None:
+            call = lockstep.until(name)
+            if call is None or not self.deviates:
+                return
+            for kind, value in self._statistics(name, args[0], call.inputs[0]).items():
+                getattr(module, kind).copy_(value)
+                self.values[f"{name}.{kind}" if name else kind] = value
+
+        return measure
+
+    def _statistics(self, name: str, now: torch.Tensor, then: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A BatchNorm's statistics, changed as much as those of its input on these images are."""
+        names = {kind: f"{name}.{kind}" if name else kind for kind in ("running_mean", "running_var")}
+        if not all(each in self.program.parameters for each in names.values()):
+            return {}
+        mean, variance = (self.program.parameters[each].to(now) for each in names.values())
+        (var_now, mean_now), (var_then, mean_then) = (_moments(x) for x in (now, then))
+        mean_then = self.program.inherit_from(names["running_mean"], mean_then.cpu()).to(now)
+        var_then = self.program.inherit_from(names["running_var"], var_then.cpu()).to(now)
+        shift, growth = mean_now - mean_then, var_now / var_then
+        return {
+            "running_mean": torch.where(shift.isfinite(), mean + shift, mean),
+            "running_var": torch.where((var_then > 0) & growth.isfinite(), variance * growth, variance),
+        }
+
+
+def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Variance and mean of each channel."""
+    return torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
