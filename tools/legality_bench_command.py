@@ -15,7 +15,7 @@ from rich.table import Table
 
 from loopmorph.pipelines.support.files import check_writable
 from loopmorph.tools.bars import stage_bars
-from loopmorph.tools.options import SEEDS
+from loopmorph.tools.options import SEEDS, trust_option
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench.rank_table import RankTable
@@ -91,17 +91,83 @@ def nasbench201_command(
     _print_rest(console, found, out)
 
 
+@legality_bench_command.command("space")
+@click.argument("model")
+@click.option(
+    "--rows",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Rewrites: JSON lines with idx, spec (two operators and a bottleneck a block) and acc.",
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="MODEL's trained weights: a .pt file or its pieces.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="CIFAR-10, an image folder, or an .npz.")
+@click.option("--count", type=int, help="Number of networks; all by default.")
+@click.option("--images", type=int, default=512, show_default=True, help="Images to repair on.")
+@click.option("--held-out", type=int, default=1000, show_default=True, help="Other images to compare on.")
+@click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of the images and of fresh weights.")
+@click.option("--signals", metavar="LIST", default="kl,macs,params", show_default=True, help="Separated by commas.")
+@click.option("--out", type=click.Path(path_type=Path), help="Append a JSON line a network; what it has is kept.")
+@trust_option
+def space_command(
+    model: str,
+    rows: Path,
+    weights: Path | None,
+    data: Path,
+    count: int | None,
+    images: int,
+    held_out: int,
+    seed: int,
+    signals: str,
+    out: Path | None,
+    trust: bool,
+) -> None:
+    """Measure signals of rewrites of a trained MODEL whose accuracy after training is known.
+
+    Ctrl-C ends the measuring and prints what was found.
+    """
+    check_writable("out", out)
+    from loopmorph.pipelines.bench.rank_table import rank_table
+    from loopmorph.pipelines.bench.signal_bench import measure_signals
+    from loopmorph.pipelines.bench.signal_rows import RowFile
+    from loopmorph.pipelines.bench.space import SpaceBench
+    from loopmorph.pipelines.ingress.models import resolve_model
+    from loopmorph.pipelines.ingress.state import load_state
+    from loopmorph.pipelines.legality.signals import parse_signals
+
+    names = parse_signals(signals, trained=True)
+    loaded = resolve_model(model, seed=seed, trust=trust)
+    if weights is not None:
+        load_state(loaded.model, weights)
+    (example,) = loaded.example_inputs
+    bench = SpaceBench(rows, loaded.model, example, data, images=images, held_out=held_out, count=count, seed=seed)
+    file = RowFile(out, bench.setting)
+    with stage_bars() as tell:
+        found = measure_signals(bench.networks, names, file, tell)
+    console = Console(highlight=False)
+    about = f"Rewrites of {loaded.name}; {bench.source}; seed {seed}. Spearman's rank correlation with the accuracy:"
+    console.print(escape(about), soft_wrap=True)
+    _print(console, "rewrites", rank_table(bench.ranked(found.rows), names), {})
+    _print_rest(console, found, out)
+
+
 def _print(console: Console, what: str, table: RankTable, published: Published) -> None:
     equal = f"{table.in_classes} of them in {table.classes} classes of equal MACs"
     console.print(f"\n{table.networks} {what}; {equal}", soft_wrap=True)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("signal", no_wrap=True)
-    for heading in ("all", "+-", "equal MACs", *(("published", "equal FLOPs") if published else ()), "no value"):
+    for heading in (
+        "all",
+        "+-",
+        "equal MACs",
+        "given MACs",
+        *(("published", "equal FLOPs") if published else ()),
+        "no value",
+    ):
         shown.add_column(heading, justify="right", no_wrap=True)
     for rank in table.ranks:
-        theirs = [_number(value) for value in published.get(rank.signal, (None, None))] if published else []
-        ours = (_number(rank.overall), _number(rank.error), _number(rank.within))
-        shown.add_row(rank.signal, *ours, *theirs, str(rank.without or ""))
+        quoted = [_number(value) for value in published.get(rank.signal, (None, None))] if published else []
+        ours = tuple(map(_number, (rank.overall, rank.error, rank.within, rank.partial)))
+        shown.add_row(rank.signal, *ours, *quoted, str(rank.without or ""))
     console.print(shown)
 
 
