@@ -23,7 +23,7 @@ from loopmorph.pipelines.support.progress import Progress, silent
 class Program(Network):
     """A network as affine loop nests, and the trainable module that it stands for (see `Network`)."""
 
-    def inherit(self, how: str = "least-error", images: torch.Tensor | None = None) -> Program:
+    def inherit(self, how: str = "least-error", images: torch.Tensor | None = None, *, orders: bool = False) -> Program:
         """The same network with weights that are inherited otherwise; loops and shapes stay as they are.
 
         The choice becomes part of the recorded steps, so that a schedule or a `.mlir` file tells where each weight is
@@ -34,6 +34,8 @@ class Program(Network):
                 `loopmorph.pipelines.oracle.inherit`).
             images: (N, C, H, W), on which all but "slice" and "mean" are judged, and to which "repair" fits the
                 weights; the example inputs by default.
+            orders: whether "repair" puts channels in order before they are grouped, by `morph-permute` steps that it
+                chooses (see `loopmorph.pipelines.oracle.ordered`); minutes for a large network.
 
         Raises:
             ArgumentError: another `how`, or a network that takes more than tensors by position.
@@ -43,7 +45,8 @@ class Program(Network):
             reason = "its error cannot be judged of a network that takes keywords, nested inputs or constants"
             raise ArgumentError("how", f"{reason}; it keeps what it inherits now")
         original = self.original or import_model(self.model, self.example_inputs, self.example_kwargs)
-        return inherit(original, self, how, self.example_inputs if images is None else (images,)).program
+        inputs = self.example_inputs if images is None else (images,)
+        return inherit(original, self, how, inputs, orders=orders).program
 
     def repair(
         self,
