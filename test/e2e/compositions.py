@@ -238,7 +238,7 @@ def check(start: Program, module: ir.Module, outcome: Outcome) -> None:
         AssertionError: what must hold does not.
         CompilationFailed: there is no code.
     """
-    program = Program(module, start.model, start.example_inputs, start.imported)
+    program = Program(module, start.model, start.example_inputs, start.imported, start.origin)
     _check_text(module)
     _check_replay(start, program)
     outcome.replayed = True
