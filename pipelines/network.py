@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -111,6 +112,14 @@ class Network:
         return tuple(nests(self.module.operation))
 
     @cached_property
+    def nests_by_layer(self) -> dict[str, list[Nest]]:
+        """Layer -> its nests in program order, the layers in the order of their first ones."""
+        found: dict[str, list[Nest]] = {}
+        for nest in self.nests:
+            found.setdefault(nest.layer, []).append(nest)
+        return found
+
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The layers that have a main nest, in program order."""
         found: dict[str, list[Nest]] = {}
@@ -118,6 +127,11 @@ class Network:
             if nest.role in _COMPUTING:
                 found.setdefault(nest.layer, []).append(nest)
         return tuple(_layer(name, group) for name, group in found.items() if any(n.role == marks.MAIN for n in group))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations of all layers, for the whole example batch."""
+        return sum(layer.macs for layer in self.layers)
 
     def layer_module(self, name: str) -> ir.Module:
         """One layer as a module of its own that computes what the layer computes (see `extract_layer`).
@@ -316,6 +330,11 @@ def _source(name: str, attributes: Mapping[str, ir.Attribute]) -> str | None:
     if marks.IDENTITY in attributes:
         return None
     return ir.StringAttr(attributes[marks.SOURCE]).value if marks.SOURCE in attributes else name
+
+
+def called_module(layer: str) -> str:
+    """The qualified name of the module that a layer is a call of: without the `@k` of its k-th repeated call."""
+    return re.sub(r"@\d+", "", layer)
 
 
 def copy_module(module: ir.Module) -> ir.Module:

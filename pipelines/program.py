@@ -44,9 +44,8 @@ class Program(Network):
         if self.example_kwargs or not all(isinstance(x, torch.Tensor) for x in self.example_inputs):
             reason = "its error cannot be judged of a network that takes keywords, nested inputs or constants"
             raise ArgumentError("how", f"{reason}; it keeps what it inherits now")
-        original = self.original or import_model(self.model, self.example_inputs, self.example_kwargs)
         inputs = self.example_inputs if images is None else (images,)
-        return inherit(original, self, how, inputs, orders=orders).program
+        return inherit(self._imported(), self, how, inputs, orders=orders).program
 
     def repair(
         self,
@@ -73,8 +72,11 @@ class Program(Network):
             ArgumentError: no images, or ones that the network does not take.
             IllegalTransform: the network's own code cannot run with the new shapes.
         """
-        original = self.original or import_model(self.model, self.example_inputs, self.example_kwargs)
-        return repair(original, self, batches, settings, device=device, progress=progress).program
+        return repair(self._imported(), self, batches, settings, device=device, progress=progress).program
+
+    def _imported(self) -> Program:
+        """The network as it was imported, once more where that is not known."""
+        return self.original or import_model(self.model, self.example_inputs, self.example_kwargs)
 
     def to_module(self) -> nn.Module:
         """The network as a trainable module: a copy of the imported one with the rewritten layers replaced.

@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.support.files import check_writable, write_atomically
+from loopmorph.pipelines.support.files import check_writable
 from loopmorph.tools.bars import one_bar
 from loopmorph.tools.options import SEEDS, trust_option
+from loopmorph.tools.written import write_results
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench.result import BenchResult, ThreadResult
@@ -87,7 +88,7 @@ def bench_command(
             progress=tell,
         )
     _print(result, layers)
-    _write(result, json_path, plot)
+    write_results(json_path, result.to_json, plot, lambda: _picture(result))
 
 
 def _counts(text: str) -> list[int]:
@@ -102,17 +103,10 @@ def _names(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def _write(result: BenchResult, json_path: Path | None, plot: Path | None) -> None:
-    if json_path is not None:
-        write_atomically(json_path, lambda file: file.write(result.to_json().encode()))
-    if plot is not None:
-        from loopmorph.pipelines.bench.roofline import roofline
+def _picture(result: BenchResult) -> bytes:
+    from loopmorph.pipelines.bench.roofline import roofline
 
-        picture = roofline(result)
-        write_atomically(plot, lambda file: file.write(picture))
-    written = [str(path) for path in (json_path, plot) if path is not None]
-    if written:
-        click.echo(f"written: {' '.join(written)}")
+    return roofline(result)
 
 
 def _print(result: BenchResult, layers: bool) -> None:

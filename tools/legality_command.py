@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from loopmorph.passes.errors import ArgumentError, DataError
-from loopmorph.pipelines.support.files import check_writable, write_atomically
+from loopmorph.pipelines.support.files import check_writable
 from loopmorph.tools.bars import stage_bars
 from loopmorph.tools.options import SEEDS, trust_option
+from loopmorph.tools.written import write_results
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.legality.proxy import Score
@@ -101,14 +102,7 @@ def legality_command(
             progress=tell,
         )
     _print(result)
-    if json_path is not None:
-        write_atomically(json_path, lambda file: file.write(result.to_json().encode()))
-    if plot is not None:
-        picture = _picture(result)
-        write_atomically(plot, lambda file: file.write(picture))
-    written = [str(path) for path in (json_path, plot) if path is not None]
-    if written:
-        click.echo(f"written: {' '.join(written)}")
+    write_results(json_path, result.to_json, plot, lambda: _picture(result))
 
 
 def _read(path: Path) -> str:

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from loopmorph.pipelines.support.files import check_writable, write_atomically
+from loopmorph.pipelines.support.files import check_writable
 from loopmorph.tools.bars import one_bar
 from loopmorph.tools.options import SEEDS, trust_option
+from loopmorph.tools.written import write_results
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench.operators_result import LayerOperators, OperatorRow, OperatorsResult
@@ -73,20 +74,13 @@ def operators_command(
             model, chosen, layers=names, threads=threads, algorithm=algorithm, seed=seed, trust=trust, progress=tell
         )
     _print(result)
-    _write(result, json_path, plot)
+    write_results(json_path, result.to_json, plot, lambda: _picture(result))
 
 
-def _write(result: OperatorsResult, json_path: Path | None, plot: Path | None) -> None:
-    if json_path is not None:
-        write_atomically(json_path, lambda file: file.write(result.to_json().encode()), argument="json")
-    if plot is not None:
-        from loopmorph.pipelines.bench.operators_plot import speedups
+def _picture(result: OperatorsResult) -> bytes:
+    from loopmorph.pipelines.bench.operators_plot import speedups
 
-        picture = speedups(result)
-        write_atomically(plot, lambda file: file.write(picture), argument="plot")
-    written = [str(path) for path in (json_path, plot) if path is not None]
-    if written:
-        click.echo(f"written: {' '.join(written)}")
+    return speedups(result)
 
 
 def _print(result: OperatorsResult) -> None:

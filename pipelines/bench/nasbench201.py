@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from loopmorph.pipelines.bench.signal_bench import TrainedNetwork
 from loopmorph.pipelines.data.batches import load_batch
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.legality.signals import Setting, build_signals
+from loopmorph.pipelines.support.digests import digest_of
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.training.task import Classification
 from loopmorph.pipelines.zoo.nasbench201 import INPUT_SHAPE, nasbench201, parse_architecture
@@ -121,10 +121,10 @@ class NASBench201Bench:
             raise ArgumentError("images", "one image was asked for; at least 2 are needed")
         chosen = _chosen(load_cells(cells), count, seed, cells)
         batch = load_batch(data, count=images, shape=INPUT_SHAPE, classes=CLASSES, seed=seed)
-        pixels = hashlib.sha256(batch.images.numpy().tobytes() + batch.labels.numpy().tobytes())
+        inputs = digest_of((batch.images, batch.labels))[:16]
         # On a CPU these networks, with few channels and much pooling, take half the time in this layout.
         self.batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
-        self.setting = {"benchmark": "nasbench201", "seed": seed, "images": images, "batch": pixels.hexdigest()[:16]}
+        self.setting = {"benchmark": "nasbench201", "seed": seed, "images": images, "batch": inputs}
         measure = partial(_measure, Classification(self.batch), seed, device)
         self.networks = [TrainedNetwork(name, accuracy, partial(measure, name)) for name, accuracy in chosen]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from loopmorph.pipelines.legality.joint_signals import JointSignals
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.legality.signals import TRAINED_SIGNALS, Setting, build_proxies
 from loopmorph.pipelines.program import import_model
+from loopmorph.pipelines.support.digests import digest_of
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.training.task import Classification, image_shape
 
@@ -78,7 +78,8 @@ class SpaceBench:
         shape = image_shape(self._original)
         self._fitted_to, self._measured = load_in_two(data, count=images, held_out=held_out, shape=shape, seed=seed)
         self.source = f"{self._fitted_to.source}; held out {self._measured.source}"
-        self.setting = {"benchmark": "space", "seed": seed, "inputs": self._digest(model)}
+        inputs = digest_of((self._fitted_to.images, self._measured.images, *model.state_dict().values()))[:16]
+        self.setting = {"benchmark": "space", "seed": seed, "inputs": inputs}
         self.networks = [TrainedNetwork(row.name, row.accuracy, _Measure(self, row)) for row in known]
 
     def ranked(self, rows: Sequence[SignalRow]) -> list[SignalRow]:
@@ -101,12 +102,6 @@ class SpaceBench:
         blocks = BlockSignals(self._original, task, self._device, fitted_to=fitted_to)
         joint = JointSignals(self._original, task, fitted_to, self._device)
         return Setting(task, self._seed, device=self._device, blocks=blocks, joint=joint)
-
-    def _digest(self, model: nn.Module) -> str:
-        found = hashlib.sha256()
-        for tensor in (self._fitted_to.images, self._measured.images, *model.state_dict().values()):
-            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()[:16]
 
 
 class _Measure:

@@ -62,8 +62,10 @@ def read_space(path: Path) -> list[SpaceRow]:
     """
     try:
         lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no text: {error}") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:

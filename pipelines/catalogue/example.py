@@ -92,5 +92,4 @@ def _of_layer(program: Program, layer: str) -> Work:
 
 
 def _of_network(program: Program) -> Work:
-    macs = sum(layer.macs for layer in program.layers)
-    return Work(macs, sum(tensor.numel() for tensor in program.parameters.values()))
+    return Work(program.macs, sum(tensor.numel() for tensor in program.parameters.values()))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from loopmorph.passes.errors import DataError
-
-_BROKEN = (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
+from loopmorph.pipelines.support.archives import UNREADABLE, TooLarge, load_tensors
 
 
 def load_state(model: nn.Module, path: Path) -> None:
@@ -44,8 +41,10 @@ def load_state(model: nn.Module, path: Path) -> None:
 
 def _piece(file: Path) -> dict[str, torch.Tensor]:
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except _BROKEN as error:
+        found = load_tensors(file)
+    except TooLarge as error:
+        raise DataError(f"{file}: refused: {error}") from error
+    except UNREADABLE as error:
         raise DataError(f"{file}: cannot be read as weights: {str(error).splitlines()[0]}") from error
     if not isinstance(found, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in found.items()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.network import Network, called_module
 
 
 def module_texts(network: Network) -> dict[str, str]:
@@ -29,4 +27,4 @@ def changed_modules(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 
 def _module_of(layer: str) -> str:
-    return re.sub(r"@\d+", "", layer.partition("|")[0])
+    return called_module(layer.partition("|")[0])

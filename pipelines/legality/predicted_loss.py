@@ -15,13 +15,15 @@ from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.calibration import Calibration, Prediction
 from loopmorph.pipelines.legality.joint_signals import JointMeasurement, JointSignals
 from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.legality.size import compression
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import REPAIR, Inherited, NetworkT, inherit
+from loopmorph.pipelines.support.digests import digest_of
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.task import Classification
 
 KL, COMPRESSION = "kl", "compression"
-_SALIENT_ON = 64  # images
+_CHANNELS_ON = 64  # images
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ class PredictedLoss:
         Raises:
             IllegalTransform: the network's own code cannot run with the new shapes.
         """
-        first = tuple(x[:_SALIENT_ON] for x in self.fitted_to)
+        first = tuple(x[:_CHANNELS_ON] for x in self.fitted_to)
         return inherit(original, network, REPAIR, first, tell, fitted_to=self.fitted_to)
 
     def measure(self, original: Network, repaired: Network) -> Judged:
         """Compares a network that is repaired with its original, and predicts its loss."""
         comparison = self._comparing(original).compare(repaired)
-        signals = {KL: comparison.kl.value, COMPRESSION: _macs(original) / max(_macs(repaired), 1)}
+        signals = {KL: comparison.kl.value, COMPRESSION: compression(original, repaired)}
         return Judged(comparison, self.calibration.predict(signals))
 
     def describe(self) -> Any:
@@ -106,10 +108,7 @@ def calibration_key(calibration: Calibration) -> str:
 
 def images_key(tensors: Sequence[torch.Tensor]) -> str:
     """What identifies some images."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+    return digest_of(tensors)[:16]
 
 
 def greatest_kl(calibration: Calibration, max_loss: float) -> float:
@@ -134,7 +133,3 @@ def greatest_kl(calibration: Calibration, max_loss: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if calibration.predict({KL: middle}).high <= max_loss else (low, middle)
     return low
-
-
-def _macs(network: Network) -> int:
-    return sum(layer.macs for layer in network.layers)

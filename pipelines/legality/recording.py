@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from loopmorph.pipelines.legality.initialisation import run_model
+from loopmorph.pipelines.support.hooks import hooked
 
 CHUNK = 32  # images
 
@@ -71,7 +73,7 @@ def record(model: nn.Module, inputs: Sequence[torch.Tensor], names: Collection[s
     outputs, chunks = [], in_chunks(inputs)
     with torch.no_grad():
         for number, chunk in enumerate(chunks):
-            with _hooked(model, names, _Watch(found, number)):
+            with hooked(_watching(model, names, _Watch(found, number))):
                 outputs.append(run_model(model, *chunk))
     return Recording(chunks, outputs, found)
 
@@ -90,14 +92,10 @@ def add_gradients(
     modules = dict(model.named_modules())
     for number, (chunk, gradient) in enumerate(zip(recording.inputs, at_outputs, strict=True)):
         found: dict[str, torch.Tensor] = {}
-        handles = [modules[name].register_forward_hook(_gradient_hook(name, found)) for name in names]
-        try:
-            with torch.enable_grad():
-                given = [x.detach().requires_grad_(x.is_floating_point()).clone() for x in chunk]
-                run_model(model, *given).backward(gradient)
-        finally:
-            for handle in handles:
-                handle.remove()
+        hooks = (modules[name].register_forward_hook(_gradient_hook(name, found)) for name in names)
+        with hooked(hooks), torch.enable_grad():
+            given = [x.detach().requires_grad_(x.is_floating_point()).clone() for x in chunk]
+            run_model(model, *given).backward(gradient)
         for name in names:
             output = recording.modules[name].outputs[number]
             recording.modules[name].gradients.append(found.get(name, torch.zeros_like(output)))
@@ -155,9 +153,7 @@ class _Watch:
         return self._kept[key][1]
 
 
-@contextmanager
-def _hooked(model: nn.Module, names: Collection[str], watch: _Watch) -> Iterator[None]:
-    handles = []
+def _watching(model: nn.Module, names: Collection[str], watch: _Watch) -> Iterator[RemovableHandle]:
     for name, module in model.named_modules():
         if name in names:
 
@@ -167,13 +163,8 @@ def _hooked(model: nn.Module, names: Collection[str], watch: _Watch) -> Iterator
             def after(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
                 watch.after(name, output)
 
-            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            handles.append(module.register_forward_hook(after))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+            yield module.register_forward_pre_hook(before, with_kwargs=True)
+            yield module.register_forward_hook(after)
 
 
 def run_from(model: nn.Module, recording: Recording, number: int, path: str, output: torch.Tensor) -> Any:

@@ -37,7 +37,7 @@ class Macs:
 
     def score(self, network: Network) -> Score:
         images = network.example_tensors[0].shape[0] if network.example_tensors else 1
-        return Score(sum(layer.macs for layer in network.layers) / images)
+        return Score(network.macs / images)
 
     def measure(self, model: nn.Module) -> Score:
         (images,) = self.task.inputs
@@ -69,3 +69,8 @@ class Params:
 
     def describe(self) -> Any:
         return {"name": self.name}
+
+
+def compression(original: Network, network: Network) -> float:
+    """How many times fewer multiply-accumulates a rewritten network has: a calibration's signal "compression"."""
+    return original.macs / max(network.macs, 1)

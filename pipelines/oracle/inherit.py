@@ -7,7 +7,7 @@
 "least-squares" the channels from which what reads them can best be restored if its weights are fitted anew (see
                `loopmorph.pipelines.oracle.channel_choice`); to be followed by repair
 "least-error"  that of the first three with which the outputs are nearest to the original's on a batch
-"repair"       the channels of "least-squares", those of groups in the best order (see
+"repair"       the channels of "least-squares", if that is wanted those of groups in the best order (see
                `loopmorph.pipelines.oracle.ordered`), and then the weights with which each layer is nearest to the
                original's on a batch (see `loopmorph.pipelines.oracle.repair`); for trained networks
 

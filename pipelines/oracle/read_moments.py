@@ -16,13 +16,9 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Nest
-from loopmorph.passes.raising.nest_batch import free_batch
-from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.module_tensors import own_tensors
-from loopmorph.pipelines.oracle.nest_executor import check_supported
+from loopmorph.pipelines.oracle.repair.fittable import held_tensors, layer_recipe
 from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings, LayerSamples, term_equations
 from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
@@ -112,21 +108,18 @@ def _surroundings(model: nn.Module, names: Collection[str], inputs: Sequence[tor
 
 
 def _readers(network: Network, modules: Mapping[str, nn.Module]) -> dict[str, _Reader]:
-    nests: dict[str, list[Nest]] = {}
-    for nest in network.nests:
-        nests.setdefault(nest.layer, []).append(nest)
+    nests = network.nests_by_layer
     found = {}
     for name, group in nests.items():
         if name not in modules or f"{name}@1" in nests:
             continue
         try:
-            recipe = free_batch(extract(group).recipe)
-            check_supported(recipe)
+            recipe = layer_recipe(group)
         except IllegalTransform:
             continue
         terms = linear_terms(recipe)
         weights = [term for term in terms if not term.is_bias]
-        held = {f"{name}.{local}" for local, _ in own_tensors(modules[name])}
+        held = held_tensors(name, modules[name])
         own = all(recipe.buffers[k].name in held for k in recipe.numbers("parameter"))
         if own and len(weights) == 1 and len(recipe.numbers("output")) == 1:
             extents = recipe.statements[weights[0].number].extent_of
@@ -138,7 +131,7 @@ def _readers(network: Network, modules: Mapping[str, nn.Module]) -> dict[str, _R
 def _moments(
     reader: _Reader, module: nn.Module, name: str, samples: LayerSamples, has_norm: bool
 ) -> ReadMoments | None:
-    values = {f"{name}.{local}": tensor for local, tensor in own_tensors(module)}
+    values = held_tensors(name, module)
     parameter = reader.parameter
     with torch.no_grad():
         found = term_equations(reader.recipe, reader.term, values, samples, _ROWS)

@@ -16,7 +16,6 @@ A program that was not transformed is the model itself.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -33,7 +32,7 @@ from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, summands
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
-from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.network import Network, called_module
 from loopmorph.pipelines.oracle import surgery_layers as layers
 from loopmorph.pipelines.oracle.fast_paths import avoid_fast_paths
 from loopmorph.pipelines.oracle.module_tensors import is_torch_own, named_tensors, own_tensors
@@ -83,7 +82,7 @@ def raise_layer(program: Network, layer: str) -> nn.Module:
     surgery = _Surgery(program, program.model)
     if layer not in surgery.by_layer:
         raise ArgumentError("layer", f"no layer '{layer}' in the program")
-    path = _base(layer)
+    path = called_module(layer)
     modules = dict(program.model.named_modules())
     if path in modules and path:
         twin = surgery.copied(modules[path])
@@ -111,7 +110,7 @@ def raise_block(program: Network, path: str) -> nn.Module:
     if not path or program.module is program.origin:
         return to_module(program).get_submodule(path)
     surgery = _Surgery(program, program.model, behind_views=True)
-    if any(f"{_base(name)}.".startswith(f"{path}.") for name in surgery.in_own_code()):
+    if any(f"{called_module(name)}.".startswith(f"{path}.") for name in surgery.in_own_code()):
         return to_module(program).get_submodule(path)  # which compares what its code computes
     block = surgery.rewritten(surgery.copied(modules[path]), path)
     require_no_view(program, surgery.as_nests)
@@ -153,9 +152,7 @@ class _Surgery:
         self.sources = self.program.sources
         whole = {name: self.program.imported[name] for name in filter(self._is_whole, self._cut())}
         self.values = {**self.program.parameters, **whole}
-        self.by_layer = {}
-        for nest in self.program.nests:
-            self.by_layer.setdefault(nest.layer, []).append(nest)
+        self.by_layer = self.program.nests_by_layer
         # Tied parameters have one name in the program; the tensor tells which.
         known = {*self.values, *self.sources.values()}
         self.names = {id(t): name for name, t in named_tensors(self.model) if name in known}
@@ -229,7 +226,7 @@ class _Surgery:
     def in_own_code(self) -> list[str]:
         """The layers that were rewritten, but are computed by code that no replacement of a module changes."""
         modules = dict(self.model.named_modules(remove_duplicate=False))
-        own = [n for n in self.by_layer if n in self.renested and type(modules.get(_base(n))) not in _REPLACED]
+        own = [n for n in self.by_layer if n in self.renested and type(modules.get(called_module(n))) not in _REPLACED]
         roots = [n for n in own if type(self.model) in _REPLACED and n in self._layers_of("", self.model)]
         return [n for n in own if n not in roots]
 
@@ -341,7 +338,7 @@ class _Surgery:
     def _layers_of(self, path: str, module: nn.Module) -> list[str]:
         """The layers that are calls of this module; the network itself, if it is one, is found by its parameters."""
         if path:
-            return [name for name in self.by_layer if _base(name) == path]
+            return [name for name in self.by_layer if called_module(name) == path]
         own = self._names_of(module)
         return [name for name in self.by_layer if self._parameters_of([name]) & own]
 
@@ -427,8 +424,3 @@ def _substitute(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.M
             if id(child) in replacements:
                 module._modules[name] = replacements[id(child)]
     return replacements.get(id(model), model)
-
-
-def _base(layer: str) -> str:
-    """The module's qualified name: without the `@k` of its k-th repeated call."""
-    return re.sub(r"@\d+", "", layer)

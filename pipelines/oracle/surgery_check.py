@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.history import layer_of
 from loopmorph.passes.nest import functions
-from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.network import Network, called_module
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.support.inference import switch_to_inference
 
@@ -69,7 +68,7 @@ def _layer_sizes(program: Network) -> dict[str, set[int]]:
             last[nest.layer] = math.prod(ir.MemRefType(store.memref.type).shape)
     sizes: dict[str, set[int]] = {}
     for layer, size in last.items():
-        sizes.setdefault(re.sub(r"@\d+", "", layer), set()).add(size)
+        sizes.setdefault(called_module(layer), set()).add(size)
     return sizes
 
 

@@ -29,6 +29,7 @@ from loopmorph.pipelines.legality.calibration import (
 )
 from loopmorph.pipelines.legality.calibration_file import save_calibration
 from loopmorph.pipelines.legality.joint_kl import joint_kl
+from loopmorph.pipelines.legality.size import compression
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import REPAIR
 from loopmorph.pipelines.program import Program, import_model
@@ -140,10 +141,6 @@ class _Run:
         """The original's, before it is fine-tuned."""
         return accuracy(self.original.model, self.sets.test, self.device)
 
-    @cached_property
-    def _macs(self) -> int:
-        return _macs(self.original)
-
     def measure_original(self, check: Callable[[], None]) -> None:
         """Fine-tunes the original, unless that is done.
 
@@ -208,7 +205,7 @@ class _Run:
         return {
             "kl": joint_kl(self.original.model, module, self._judged_images, self.device),
             "drop": max(drop, 0.0),
-            "compression": self._macs / max(_macs(network), 1),
+            "compression": compression(self.original, network),
         }
 
     def _finetuned(
@@ -264,10 +261,6 @@ def _some(images: LabelledImages, count: int) -> LabelledImages:
     """As many of the images, or all there are; of all classes, also where they lie class by class."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     return images.part(order[:count])
-
-
-def _macs(network: Network) -> int:
-    return sum(layer.macs for layer in network.layers)
 
 
 def _labelled_sets(original: Network, data: str | Path | LabelledSets, seed: int, tell: Progress) -> LabelledSets:

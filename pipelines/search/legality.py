@@ -22,6 +22,7 @@ from loopmorph.pipelines.legality.calibration_file import load_calibration, ship
 from loopmorph.pipelines.legality.joint_signals import JointMeasurement, JointSignals
 from loopmorph.pipelines.legality.proxy import Proxy, Score
 from loopmorph.pipelines.legality.signals import Setting, build_proxies, parse_signals
+from loopmorph.pipelines.legality.size import compression
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.preconditions import check_numbers
@@ -298,7 +299,7 @@ class _Measuring:
         return replace(result, layers=layers, blocks=tuple(blocks), whole=whole)
 
     def _whole(self, joint: JointMeasurement, program: Program, calibration: Calibration) -> WholeFigures:
-        measured = {"kl": joint.kl.value, "compression": _macs(self.original) / max(_macs(program), 1)}
+        measured = {"kl": joint.kl.value, "compression": compression(self.original, program)}
         return WholeFigures(
             joint.kl,
             joint.agreement,
@@ -360,10 +361,6 @@ def _drawn(original: Program, seed: int) -> Iterator[Program]:
             continue
         seen.add(str(candidate.neural))
         yield original.after([candidate.neural])
-
-
-def _macs(network: Network) -> int:
-    return sum(layer.macs for layer in network.layers)
 
 
 def _plain(value: Any) -> Any:

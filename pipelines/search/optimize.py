@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
 import warnings
@@ -49,6 +48,7 @@ from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.study import Study, StudyFile
 from loopmorph.pipelines.search.summary import Asked, Found, counts, layer_reports, summarise
 from loopmorph.pipelines.store.cache_file import measurement_key
+from loopmorph.pipelines.support.digests import digest_of
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -249,10 +249,8 @@ def replay(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], schedule_
 
 def study_key(original: Program, inputs: Iterable[torch.Tensor], targets: Any, *about: object) -> str:
     """What identifies a study: all that the verdicts on a network's candidates depend on."""
-    weights = hashlib.sha256()
-    for tensor in (*original.imported.values(), *inputs, *filter(torch.is_tensor, tree_leaves(targets))):
-        weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return measurement_key(str(original.module), weights.hexdigest(), json.dumps(about))
+    weights = digest_of((*original.imported.values(), *inputs, *filter(torch.is_tensor, tree_leaves(targets))))
+    return measurement_key(str(original.module), weights, json.dumps(about))
 
 
 def _combiner(gate: Gate) -> Combiner:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,13 +11,12 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.program import import_model
-from loopmorph.pipelines.support.archives import TooLarge, check_unpacked
+from loopmorph.pipelines.support.archives import UNREADABLE, TooLarge, load_tensors
 from loopmorph.pipelines.zoo import ZOO
 
 FORMAT = "loopmorph-model-1"
 Original = str | tuple[nn.Module, tuple[torch.Tensor, ...]]
 _TEXTS = ("model", "schedule")
-_BROKEN = (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 def save_model(file: IO[bytes], module: nn.Module, *, model: str, seed: int, schedule: str) -> None:
@@ -78,14 +75,12 @@ def _original(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            check_unpacked(archive)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except TooLarge as error:
         raise DataError(f"{path}: refused: {error}") from error
-    except _BROKEN as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not a readable model file ({type(error).__name__})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{path}: not a model file of loopmorph (format '{FORMAT}' expected)")

@@ -205,8 +205,8 @@ def counts(original: Program, program: Program) -> dict[str, Any]:
         return sum(t.numel() for name, t in p.parameters.items() if p.sources[name] in {None, *trained})
 
     return {
-        "macs_before": sum(layer.macs for layer in original.layers),
-        "macs_after": sum(layer.macs for layer in program.layers),
+        "macs_before": original.macs,
+        "macs_after": program.macs,
         "parameters_before": elements(original),
         "parameters_after": elements(program),
     }

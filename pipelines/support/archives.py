@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
 
 MAX_UNPACKED = 2 << 30  # bytes
+UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 class TooLarge(Exception):
@@ -20,6 +26,18 @@ def check_unpacked(archive: zipfile.ZipFile, limit: int = MAX_UNPACKED) -> None:
     total = sum(member.file_size for member in archive.infolist())
     if total > limit:
         raise TooLarge(f"it unpacks to {_size(total)}; at most {_size(limit)} are read")
+
+
+def load_tensors(path: Path) -> Any:
+    """What `torch.save` wrote, on the CPU: tensors, numbers and texts in lists and dictionaries; no code of it is run.
+
+    Raises:
+        TooLarge: it unpacks to more than is read.
+        UNREADABLE: it is missing, damaged, or holds something else.
+    """
+    with zipfile.ZipFile(path) as archive:
+        check_unpacked(archive)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _size(count: int) -> str:

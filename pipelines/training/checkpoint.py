@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from loopmorph.passes.errors import DataError
-from loopmorph.pipelines.support.archives import TooLarge, check_unpacked
+from loopmorph.pipelines.support.archives import UNREADABLE, TooLarge, load_tensors
 from loopmorph.pipelines.support.files import write_atomically
 
 FORMAT = "loopmorph-training-1"
-_BROKEN = (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
 _AGAIN = "remove it to begin anew"
 
 
@@ -40,12 +37,10 @@ def read_checkpoint(path: Path, key: str) -> dict[str, Any]:
         DataError: it is damaged, no checkpoint, or one of another training.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            check_unpacked(archive)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except TooLarge as error:
         raise DataError(f"{path}: refused: {error}") from error
-    except _BROKEN as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: is not a readable checkpoint ({type(error).__name__}); {_AGAIN}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("state"), dict):
         raise DataError(f"{path}: is not a checkpoint (format '{FORMAT}' is expected); {_AGAIN}")

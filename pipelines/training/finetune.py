@@ -19,6 +19,7 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.labelled_images import LabelledImages
 from loopmorph.pipelines.support.devices import resolve_device, seeded
+from loopmorph.pipelines.support.digests import elements_of
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference, switch_to_training
 from loopmorph.pipelines.support.numbers import check_count, check_seed
@@ -328,7 +329,7 @@ def training_key(model: nn.Module, train: LabelledImages, settings: FineTuning) 
     digest = hashlib.sha256(f"{settings.describe()} {train.mean} {train.deviation}".encode())
     for name, tensor in (*model.state_dict().items(), ("images", train.images), ("labels", train.labels)):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(elements_of(tensor))
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -39,3 +40,11 @@ def context() -> Iterator[ir.Context]:
     with ir.Context() as context, ir.Location.unknown():
         yield context
         KEPT.clear()
+
+
+@pytest.fixture
+def python_handles_interrupts() -> Iterator[None]:
+    """As in the foreground; a job in the background inherits that interrupts are ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

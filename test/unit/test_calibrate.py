@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,7 @@ SETTINGS = FineTuning(epochs=2, batch_size=32, flip=False)
 COUNT = 3
 
 
-@pytest.fixture(autouse=True)
-def python_handles_interrupts() -> Iterator[None]:
-    """As in the foreground; a job in the background inherits that interrupts are ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
 
 
 @pytest.fixture(scope="module")

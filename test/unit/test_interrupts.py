@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -12,13 +11,7 @@ from torch_mlir import ir
 
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 
-
-@pytest.fixture(autouse=True)
-def python_handles_interrupts() -> Iterator[None]:
-    """As in the foreground; a job in the background inherits that interrupts are ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
 
 
 def test_a_swallowed_interrupt_is_raised_again() -> None:

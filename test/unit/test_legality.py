@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +31,7 @@ BATCH = pattern_batch(64)
 SCHEDULE = "morph-group{layer=block1.conv1 iters=co,ci factor=4},morph-bottleneck{layer=block2.conv1 iter=co factor=2}"
 
 
-@pytest.fixture(autouse=True)
-def python_handles_interrupts() -> Iterator[None]:
-    """As in the foreground; a job in the background inherits that interrupts are ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from torch import nn
 
 from loopmorph.passes.errors import DataError
 from loopmorph.pipelines.ingress.state import load_state
+from loopmorph.pipelines.support import archives
 
 
 def model() -> nn.Sequential:
@@ -63,6 +64,13 @@ def test_what_does_not_fit_is_refused(
         load_state(target, file)
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
     assert "ran" not in capsys.readouterr().out
+
+
+def test_weights_that_unpack_to_too_much_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(model().state_dict(), tmp_path / "weights.pt")
+    monkeypatch.setattr(archives.check_unpacked, "__defaults__", (100,))
+    with pytest.raises(DataError, match=r"weights.pt: refused: it unpacks to .*; at most .* are read"):
+        load_state(model(), tmp_path / "weights.pt")
 
 
 def test_a_folder_without_pieces_is_refused(tmp_path: Path) -> None:

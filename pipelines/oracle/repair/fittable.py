@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +13,7 @@ from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising.nest_batch import free_batch
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Recipe
-from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.network import Network, called_module
 from loopmorph.pipelines.oracle.module_tensors import own_tensors
 from loopmorph.pipelines.oracle.nest_executor import check_supported
 from loopmorph.pipelines.oracle.nest_module import NestModule
@@ -40,23 +39,33 @@ def held_tensors(name: str, module: nn.Module) -> dict[str, torch.Tensor]:
     return {f"{name}.{local}" if name else local: tensor for local, tensor in own_tensors(module)}
 
 
+def layer_recipe(nests: Sequence[Nest]) -> Recipe:
+    """What a layer's nests compute, for any batch where they treat samples alike.
+
+    Raises:
+        IllegalTransform: they hold something that cannot be executed in PyTorch.
+    """
+    recipe = free_batch(extract(nests).recipe)
+    check_supported(recipe)
+    return recipe
+
+
 def fittable_layers(
     original: Network, program: Network, model: nn.Module
 ) -> tuple[dict[str, FittableLayer], dict[str, str]]:
     """The layers that can be fitted, by the name of their module, and why others cannot be."""
-    new, old = _by_layer(program.nests), _by_layer(original.nests)
+    new, old = program.nests_by_layer, original.nests_by_layer
     modules = dict(model.named_modules())
     found: dict[str, FittableLayer] = {}
     notes: dict[str, str] = {}
     for name, nests in new.items():
-        path = re.sub(r"@\d+", "", name)
+        path = called_module(name)
         if path not in modules or name not in old:
             continue
         try:
-            recipe, before = (free_batch(extract(each).recipe) for each in (nests, old[name]))
-            check_supported(recipe)
+            recipe, before = layer_recipe(nests), layer_recipe(old[name])
         except IllegalTransform as error:
-            notes[path] = error.reason if hasattr(error, "reason") else str(error)
+            notes[path] = error.reason
             continue
         terms = [t for t in linear_terms(recipe) if not t.is_bias]
         if not terms or len(recipe.numbers("output")) != 1:
@@ -68,18 +77,11 @@ def fittable_layers(
             notes[path] = "it runs more than once"
             found.pop(path, None)
         else:
-            found[path] = FittableLayer(recipe, selections(program, recipe, before), _differs(program, recipe, before))
+            found[path] = FittableLayer(recipe, selections(program, recipe, before), _differs(recipe, before))
     return found, notes
 
 
-def _by_layer(nests: Iterable[Nest]) -> dict[str, list[Nest]]:
-    found: dict[str, list[Nest]] = {}
-    for nest in nests:
-        found.setdefault(nest.layer, []).append(nest)
-    return found
-
-
-def _differs(program: Network, recipe: Recipe, before: Recipe) -> bool:
+def _differs(recipe: Recipe, before: Recipe) -> bool:
     names = {recipe.buffers[k].name for k in recipe.numbers("parameter")}
     if names != {before.buffers[k].name for k in before.numbers("parameter")}:
         return True

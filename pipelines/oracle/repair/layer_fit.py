@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import torch
 
@@ -76,7 +76,8 @@ class FittedTerm:
     dropped: int
 
 
-MakeEquations = Callable[[tuple[int, int, int], float, torch.device], Any]
+EquationsT = TypeVar("EquationsT", NormalEquations, Equations)
+MakeEquations = Callable[[tuple[int, int, int], float, torch.device], EquationsT]
 Selections = Mapping[str, Sequence[tuple[int, torch.Tensor]]]
 
 
@@ -145,27 +146,27 @@ class _TermFit:
 
     def run(self, values: Mapping[str, torch.Tensor], samples: LayerSamples, intercept: bool) -> FittedTerm | None:
         """The fitted parameter; None where its elements are not each one unknown of one problem."""
-        found = self.equations(values, samples)
+        found = self.equations(values, samples, _empty)
         if found is None:
             return None
-        positions, *equations = found
+        positions, fitted, held_out = found
         name = self.recipe.buffers[self.term.weight.buffer].name
         flat = values[name].detach().clone().contiguous().view(-1)
         inherited = flat[positions].double()
-        ridge, both = self.settings.ridges[0], equations[0].joined(equations[1])
-        if len(self.settings.ridges) > 1 and equations[1].rows:
-            ridge = choose_ridge(equations[0], equations[1], inherited, self.settings.ridges, intercept)
+        ridge, both = self.settings.ridges[0], fitted.joined(held_out)
+        if len(self.settings.ridges) > 1 and held_out.rows:
+            ridge = choose_ridge(fitted, held_out, inherited, self.settings.ridges, intercept)
         solution = both.solve(inherited, ridge, intercept)
         flat[positions.reshape(-1)] = solution.weight.reshape(-1).to(flat)
         return FittedTerm(name, flat.view(values[name].shape), solution, both.rows, both.dropped)
 
     def equations(
-        self, values: Mapping[str, torch.Tensor], samples: LayerSamples, make: MakeEquations | None = None
-    ) -> tuple[torch.Tensor, Any, Any] | None:
+        self, values: Mapping[str, torch.Tensor], samples: LayerSamples, make: MakeEquations[EquationsT]
+    ) -> tuple[torch.Tensor, EquationsT, EquationsT] | None:
         """Where the unknowns (block, unknown, output) lie in the parameter, the equations of the rows that are fitted,
-        and those of the rows held out; `make` builds them, by default of the kind that has less to solve.
+        and those of the rows held out, which `make` begins.
         """
-        equations = list[Any]()
+        equations = list[EquationsT]()
         positions: torch.Tensor | None = None
         share, count = 1.0, samples.inputs[0].shape[0]
         for number, (machine, target) in enumerate(self._chunks(values, samples)):
@@ -180,7 +181,7 @@ class _TermFit:
             if not equations:
                 shape = u.shape[0], u.shape[2], y.shape[2]
                 positions = positions.reshape(shape)
-                equations = [(make or _empty)(shape, u.shape[1] * chunks, u.device) for _ in range(2)]
+                equations = [make(shape, u.shape[1] * chunks, u.device) for _ in range(2)]
             equations[number % _HOLD_OUT == _HOLD_OUT - 1].add(u, y)
         if positions is None or not any(each.rows for each in equations):
             return None

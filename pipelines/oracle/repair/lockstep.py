@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from loopmorph.pipelines.support.hooks import hooked
+
 
 @dataclass(frozen=True)
 class LayerCall:
@@ -64,15 +66,15 @@ class Lockstep:
                 return call
 
     def _run(self) -> None:
-        handles = [
-            module.register_forward_hook(self._hook(name), with_kwargs=False)
+        hooks = (
+            module.register_forward_hook(self._hook(name))
             for name, module in self._model.named_modules()
             if name in self._names
-        ]
+        )
         try:
             self._wanted.acquire()
             if not self._stopped:
-                with torch.no_grad():
+                with hooked(hooks), torch.no_grad():
                     self._model(*self._inputs)
             while not self._stopped:  # whoever asks once more learns that it has ended
                 self._calls.put(None)
@@ -81,9 +83,6 @@ class Lockstep:
             pass
         except BaseException as error:  # the user's own forward may raise anything
             self._calls.put(error)
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _hook(self, name: str) -> Any:
         def report(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:

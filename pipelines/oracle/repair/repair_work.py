@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.hooks import RemovableHandle
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.pipelines.network import Network
@@ -18,6 +18,7 @@ from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings, LayerSample
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
 from loopmorph.pipelines.oracle.repair.surroundings import Place, held, scale_of, surroundings
 from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.progress import Progress, silent
 
 _LEAST_SCALE = 0.05  # of a BatchNorm's channel, beside the median: less cannot make up for anything
@@ -112,7 +113,7 @@ class RepairWork:
             held(self.source, others) as self.given,
             held(self.model, others) as self.received,
             Lockstep(self.source, {*self.layers, *self.norms}, inputs) as lockstep,
-            self._hooked(lockstep),
+            hooked(self._hooks(lockstep)),
             torch.no_grad(),
         ):
             try:
@@ -125,19 +126,12 @@ class RepairWork:
             self.done += [LayerRepair(name, note=note) for name, note in self.notes.items()]
         self.tell("repair", len(names), len(names))
 
-    @contextmanager
-    def _hooked(self, lockstep: Lockstep) -> Iterator[None]:
-        handles = []
+    def _hooks(self, lockstep: Lockstep) -> Iterator[RemovableHandle]:
         for name, module in self.model.named_modules():
             if name in self.layers:
-                handles.append(module.register_forward_pre_hook(self._layer_hook(name, lockstep)))
+                yield module.register_forward_pre_hook(self._layer_hook(name, lockstep))
             elif name in self.norms:
-                handles.append(module.register_forward_pre_hook(self._norm_hook(name, lockstep)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+                yield module.register_forward_pre_hook(self._norm_hook(name, lockstep))
 
     def _layer_hook(self, name: str, lockstep: Lockstep) -> Any:
         def fit(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -168,7 +162,7 @@ class RepairWork:
         lack[:, channels] = wanted[:, channels] - there
         if around.norm is None:
             return lack
-        scale = scale_of(dict(self.source.named_modules())[around.norm], output)
+        scale = scale_of(self.source.get_submodule(around.norm), output)
         usable = scale.abs() > _LEAST_SCALE * scale.abs().median()
         return torch.where(usable, lack / torch.where(usable, scale, 1.0), 0.0)
 
@@ -183,8 +177,7 @@ class RepairWork:
 
     def _fit(self, name: str, module: nn.Module, layer: FittableLayer, samples: LayerSamples) -> None:
         tensors = held_tensors(name, module)
-        values = {parameter: tensors[parameter] for parameter in tensors}
-        fitted = fit_layer(layer.recipe, values, samples, layer.chosen, layer.around.norm is not None, self.settings)
+        fitted = fit_layer(layer.recipe, tensors, samples, layer.chosen, layer.around.norm is not None, self.settings)
         for term in fitted:
             with torch.no_grad():
                 tensors[term.parameter].copy_(term.value)

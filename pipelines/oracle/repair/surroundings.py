@@ -16,6 +16,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
+
+from loopmorph.pipelines.support.hooks import hooked
 
 _SUMS = frozenset({torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor})
 
@@ -82,7 +85,7 @@ def held(model: nn.Module, places: Container[Place]) -> Iterator[dict[Place, tor
             if place in places and isinstance(value, torch.Tensor):
                 found[place] = value
 
-    with _watched(model, keep):
+    with hooked(_watching(model, keep)):
         yield found
 
 
@@ -155,7 +158,7 @@ def _hooked(model: nn.Module, watch: _Watch) -> Iterator[None]:
                 if maker:
                     watch.makers[id(values[0])] = maker
 
-    with _watched(model, see):
+    with hooked(_watching(model, see)):
         yield
 
 
@@ -163,10 +166,8 @@ def _measures(module: nn.Module) -> bool:
     return isinstance(module, _NormBase) and module.running_var is not None
 
 
-@contextmanager
-def _watched(model: nn.Module, see: Any) -> Iterator[None]:
-    """Calls `see(name, side, values)` with what each module is given and gives."""
-    handles = []
+def _watching(model: nn.Module, see: Any) -> Iterator[RemovableHandle]:
+    """Hooks that call `see(name, side, values)` with what each module is given and gives."""
     for name, module in model.named_modules():
 
         def before(_module: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
@@ -175,9 +176,5 @@ def _watched(model: nn.Module, see: Any) -> Iterator[None]:
         def after(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
             see(name, "out", (output,))
 
-        handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        yield module.register_forward_pre_hook(before)
+        yield module.register_forward_hook(after)
