@@ -15,14 +15,16 @@ from loopmorph.pipelines.bench.signal_bench import TrainedNetwork
 from loopmorph.pipelines.bench.signal_rows import SignalRow
 from loopmorph.pipelines.bench.space_networks import SpaceRow, read_space, rewritten
 from loopmorph.pipelines.data.held_out import load_in_two
+from loopmorph.pipelines.data.labelled_images import LabelledImages
 from loopmorph.pipelines.legality.block_signals import BlockSignals
+from loopmorph.pipelines.legality.calibration import EARLY_LOSS
 from loopmorph.pipelines.legality.joint_signals import JointSignals
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.legality.signals import TRAINED_SIGNALS, Setting, build_proxies
 from loopmorph.pipelines.program import import_model
 from loopmorph.pipelines.support.digests import digest_of
 from loopmorph.pipelines.support.numbers import check_count, check_seed
-from loopmorph.pipelines.training.task import Classification, image_shape
+from loopmorph.pipelines.training.task import Classification, image_shape, training_part
 
 
 class SpaceBench:
@@ -56,7 +58,8 @@ class SpaceBench:
             rows: see `read_space`.
             model: the trained original.
             example: one input of it.
-            data: see `load_batch`; where there is a test part, the images that are held out are from it.
+            data: see `load_batch`; where there is a test part, the images that are held out are from it. "early-loss"
+                trains on all of the rest (see `load_labelled_sets`).
             images: how many the rewrites are repaired on.
             held_out: how many others they are compared on.
             count: how many networks, the first ones of the file; None for all.
@@ -74,7 +77,7 @@ class SpaceBench:
         known = [row for row in read_space(rows) if not row.is_original][:count]
         if not known:
             raise DataError(f"{rows}: holds no rewrite")
-        self._original, self._seed, self._device = import_model(model, (example,)), seed, device
+        self._original, self._data, self._seed, self._device = import_model(model, (example,)), data, seed, device
         shape = image_shape(self._original)
         self._fitted_to, self._measured = load_in_two(data, count=images, held_out=held_out, shape=shape, seed=seed)
         self.source = f"{self._fitted_to.source}; held out {self._measured.source}"
@@ -93,7 +96,12 @@ class SpaceBench:
             LoopmorphError: the network cannot be built or measured.
         """
         program = rewritten(self._original, row.specification)
-        return {name: proxy.score(program) for name, proxy in build_proxies(names, self._proxies).items()}
+        setting = replace(self._proxies, train=self._train) if EARLY_LOSS in names else self._proxies
+        return {name: proxy.score(program) for name, proxy in build_proxies(names, setting).items()}
+
+    @cached_property
+    def _train(self) -> LabelledImages:
+        return training_part(self._original, self._data, self._seed)
 
     @cached_property
     def _proxies(self) -> Setting:

@@ -15,7 +15,7 @@ from loopmorph.pipelines.legality.joint_kl import kl_of_images
 from loopmorph.pipelines.legality.proxy import Score, mean_score
 from loopmorph.pipelines.legality.recording import in_chunks
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.repair.repair import repair
+from loopmorph.pipelines.oracle.repair.repair import Repair, repair
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.support.devices import resolve_device
@@ -72,6 +72,7 @@ class JointSignals:
         self._place = resolve_device(device)
         self._logits = self._run(original.model)
         self._known: dict[str, JointMeasurement] = {}
+        self._repaired: tuple[str, Repair[Network]] | None = None  # the last one
         self.doubt = "" if bool(self._logits.isfinite().all()) else "the original gives NaN or infinities"
 
     def measure(self, program: Network, progress: Progress = silent) -> JointMeasurement:
@@ -83,9 +84,21 @@ class JointSignals:
         """
         key = str(program)
         if key not in self._known:
-            found = repair(self._original, program, [self._fitted_to], device=self._place, progress=progress)
+            found = self.repaired(program, progress)
             self._known[key] = self.compare(found.program, found.layers)
         return self._known[key]
+
+    def repaired(self, program: Network, progress: Progress = silent) -> Repair[Network]:
+        """The rewrite with weights fitted to the original's outputs; the last one is kept.
+
+        Raises:
+            ArgumentError, IllegalTransform: see `measure`.
+        """
+        key = str(program)
+        if self._repaired is None or self._repaired[0] != key:
+            found = repair(self._original, program, [self._fitted_to], device=self._place, progress=progress)
+            self._repaired = key, found
+        return self._repaired[1]
 
     def compare(self, repaired: Network, layers: tuple[LayerRepair, ...] = ()) -> JointMeasurement:
         """Compares a network with the original, as it is.

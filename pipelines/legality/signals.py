@@ -13,7 +13,10 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.registry import did_you_mean
+from loopmorph.pipelines.data.labelled_images import LabelledImages
 from loopmorph.pipelines.legality.block_signals import FISHER_CHANGE, KL_BLOCK, RESIDUAL, BlockSignals
+from loopmorph.pipelines.legality.calibration import EARLY_LOSS
+from loopmorph.pipelines.legality.early_loss import EarlyLoss
 from loopmorph.pipelines.legality.fisher_weights import fisher_of_weights
 from loopmorph.pipelines.legality.jacov import jacov
 from loopmorph.pipelines.legality.joint_signals import JointSignals
@@ -23,6 +26,8 @@ from loopmorph.pipelines.legality.size import Macs, Params
 from loopmorph.pipelines.legality.synflow import synflow
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import to_module
+from loopmorph.pipelines.support.progress import Progress, silent
+from loopmorph.pipelines.training.finetune import FineTuning
 from loopmorph.pipelines.training.task import Task
 
 
@@ -37,6 +42,8 @@ class Setting:
         probes: what Fisher Potential probes (see `fisher_potential`).
         device: where to compute; None takes a CUDA device when there is one.
         blocks, joint: what `TRAINED_SIGNALS` are measured with: the trained original beside which rewrites are put.
+        train: what "early-loss" is trained on.
+        progress: called as it is trained (see `finetune`).
     """
 
     task: Task
@@ -46,6 +53,8 @@ class Setting:
     device: str | None = None
     blocks: BlockSignals | None = None
     joint: JointSignals | None = None
+    train: LabelledImages | None = None
+    progress: Progress = silent
 
 
 ProxyT_co = TypeVar("ProxyT_co", bound=Proxy, covariant=True)
@@ -233,6 +242,14 @@ def _joint_kl(setting: Setting) -> Proxy:
     return JointKL(setting.joint)
 
 
+def _early_loss(setting: Setting) -> Proxy:
+    if setting.joint is None or setting.train is None:
+        reason = "needs the trained original that a network is a rewrite of, and labelled images to train on"
+        raise ArgumentError("signals", f"{EARLY_LOSS} {reason}")
+    settings = FineTuning(seed=setting.seed)
+    return EarlyLoss(setting.joint, setting.train, settings, setting.device, setting.progress)
+
+
 _BLOCK_COST = "the repair of the blocks that change"
 
 TRAINED_SIGNALS: dict[str, SignalEntry[Proxy]] = {
@@ -259,6 +276,12 @@ TRAINED_SIGNALS: dict[str, SignalEntry[Proxy]] = {
         "a baseline",
         "the repair of the network and one forward pass",
         _joint_kl,
+    ),
+    EARLY_LOSS: SignalEntry(
+        "mean training loss of the repaired network, steps 10 to 60 of fine-tuning",
+        "training speed estimation: Ru et al., NeurIPS 2021",
+        "the repair of the network and 60 steps of training; wants a GPU",
+        _early_loss,
     ),
 }
 

@@ -17,7 +17,7 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphEr
 from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.block_signals import BLOCK_SIGNALS, BlockSignals, split_task
-from loopmorph.pipelines.legality.calibration import Calibration, Prediction, structure_fingerprint
+from loopmorph.pipelines.legality.calibration import EARLY_LOSS, Calibration, Prediction, structure_fingerprint
 from loopmorph.pipelines.legality.calibration_file import load_calibration, shipped_calibration
 from loopmorph.pipelines.legality.joint_signals import JointMeasurement, JointSignals
 from loopmorph.pipelines.legality.proxy import Proxy, Score
@@ -30,7 +30,15 @@ from loopmorph.pipelines.search.search_space import RandomDrawer, draw_candidate
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.task import Classification, Loss, Task, count_classes, load_inputs, make_task
+from loopmorph.pipelines.training.task import (
+    Classification,
+    Loss,
+    Task,
+    count_classes,
+    load_inputs,
+    make_task,
+    training_part,
+)
 
 FOR_CANDIDATES = (*BLOCK_SIGNALS, "macs")
 FOR_SCHEDULE = (*BLOCK_SIGNALS, "kl", "macs", "params")
@@ -169,7 +177,7 @@ def legality(
         schedule: a schedule (transform IR) or a pass pipeline; the result then has figures of each layer, too.
         candidates: how many rewrites of one layer each to draw, where there is no schedule.
         signals: names (see `SIGNALS` and `TRAINED_SIGNALS`); by default those of blocks and MACs, and for a schedule
-            the joint KL and the parameters as well.
+            the joint KL and the parameters as well. "early-loss" trains, on the whole of `data`.
         images: how many; one half is repaired on, the other one measured.
         seed: of images, candidates and initialisations.
         repeats: initialisations for the signals that take random weights.
@@ -194,7 +202,8 @@ def legality(
     rewritten = None if schedule is None else original.apply(schedule)
     progress("import", 1, 1)
     with noted_interrupts() as check:
-        measuring = _Measuring.prepared(original, task, names, signals is not None, (seed, repeats, device), progress)
+        setting = Setting(task, seed, repeats, device=device, progress=progress)
+        measuring = _Measuring.prepared(original, setting, names, signals is not None, None if loss else data)
         drawn = iter([rewritten]) if rewritten is not None else _drawn(original, seed)
         rows, interrupted = measuring.rows(islice(drawn, candidates or 1), candidates or 1, check)
         result = LegalityResult(
@@ -234,33 +243,41 @@ class _Measuring:
 
     @staticmethod
     def prepared(
-        original: Program,
-        task: Task,
-        names: Sequence[str],
-        asked: bool,
-        setting: tuple[int, int, str | None],
-        progress: Progress,
+        original: Program, setting: Setting, names: Sequence[str], asked: bool, data: str | Path | Batch | None
     ) -> _Measuring:
         """Runs the original.
 
+        Args:
+            original: the network.
+            setting: without what the original gives.
+            names: the signals.
+            asked: whether each of them was asked for.
+            data: see `legality`; None where another loss is given than that of telling its classes apart.
+
         Raises:
             ArgumentError: a signal that was asked for cannot be measured, or none can.
+            DataError: the data that a network is trained on cannot be read.
         """
-        seed, repeats, device = setting
+        device, progress = setting.device, setting.progress
         progress("original", 0, 1)
-        measured, fitted_to = split_task(task)
+        measured, fitted_to = split_task(setting.task)
         blocks = BlockSignals(original, measured, device, fitted_to=fitted_to)
         has_logits = count_classes(original) is not None
         joint = JointSignals(original, measured, fitted_to, device) if has_logits else None
         progress("original", 1, 1)
         missing = {name: blocks.missing[name] for name in names if name in blocks.missing}
-        if joint is None and "kl" in names:
-            missing["kl"] = "the model gives no logits (N, classes)"
+        if joint is None:
+            missing |= {name: "the model gives no logits (N, classes)" for name in names if name in ("kl", EARLY_LOSS)}
+        elif EARLY_LOSS in names and (data is None or isinstance(data, Batch)):
+            missing[EARLY_LOSS] = "it trains to tell the classes of a whole data set apart, which is given by its path"
         if asked and missing:
             name, why = next(iter(missing.items()))
             raise ArgumentError("signals", f"'{name}' cannot be measured: {why}")
         there = [name for name in names if name not in missing]
-        proxies = build_proxies(there, Setting(task, seed, repeats, device=device, blocks=blocks, joint=joint))
+        train = None
+        if EARLY_LOSS in there and isinstance(data, str | Path):
+            train = training_part(original, data, setting.seed, progress)
+        proxies = build_proxies(there, replace(setting, blocks=blocks, joint=joint, train=train))
         return _Measuring(original, blocks, joint, proxies, missing, progress)
 
     def rows(self, drawn: Iterator[Program], count: int, check: Callable[[], None]) -> tuple[list[RewriteScores], bool]:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.data.labelled_images import LabelledImages
 from loopmorph.pipelines.support.devices import resolve_device, seeded
 from loopmorph.pipelines.support.digests import elements_of
@@ -94,7 +94,7 @@ class FineTuned:
         model: the network, on the CPU, in inference form.
         early_loss: mean loss of the steps `EARLY`, of those that there were; None where there were none.
         loss: of the last step.
-        steps: in all.
+        steps: that were taken.
     """
 
     model: nn.Module
@@ -112,6 +112,7 @@ def finetune(
     train: LabelledImages,
     settings: FineTuning | None = None,
     *,
+    steps: int | None = None,
     objective: Objective | None = None,
     device: torch.device | str | None = None,
     checkpoint: str | Path | None = None,
@@ -128,20 +129,23 @@ def finetune(
         model: takes (N, C, H, W) and gives logits (N, classes), or what `objective` takes; left as it is.
         train: the images.
         settings: see `FineTuning`.
+        steps: takes no more than so many, with the learning rates that they have in the whole run; None for all.
         objective: the loss; cross-entropy of logits, with smoothed labels, by default.
         device: where to compute; None takes a CUDA device when there is one.
         checkpoint: a file that is written every `checkpoint_seconds` and at the end; where it is there, training goes
             on from it. An interrupt or a kill loses what came after the last one.
         checkpoint_seconds: see `checkpoint`.
-        progress: called with "train", the steps done and the steps of it.
+        progress: called with "train", the steps done and the steps to take.
 
     Raises:
         ArgumentError: settings out of range, no such device, a model that does not take the images.
         Diverged: the loss is not finite.
-        DataError: the checkpoint is damaged, or of another run.
+        DataError: the checkpoint is damaged, of another run, or has more than `steps`.
     """
     chosen = settings or FineTuning()
     chosen.check()
+    if steps is not None:
+        check_count("steps", steps)
     if not len(train):
         raise ArgumentError("train", "there is no image to train on")
     place = resolve_device(device)
@@ -150,17 +154,20 @@ def finetune(
         run = _start(model, train, chosen, objective or _smoothed(chosen.label_smoothing), place)
         if path is not None and path.exists():
             run.restore(read_checkpoint(path, run.key))
+        last = run.steps if steps is None else min(steps, run.steps)
+        if run.step > last:
+            raise DataError(f"{path}: has {run.step} steps of this training; at most the {last} asked for are expected")
         written = time.monotonic()
-        progress("train", run.step, run.steps)
-        while run.step < run.steps:
+        progress("train", run.step, last)
+        while run.step < last:
             run.advance()
-            if path is not None and (time.monotonic() - written >= checkpoint_seconds or run.step == run.steps):
+            if path is not None and (time.monotonic() - written >= checkpoint_seconds or run.step == last):
                 write_checkpoint(path, run.key, run.state())
                 written = time.monotonic()
-            progress("train", run.step, run.steps)
+            progress("train", run.step, last)
     early = sum(run.early) / len(run.early) if run.early else None
     _lay_out(run.model, torch.contiguous_format)
-    return FineTuned(switch_to_inference(run.model.cpu()), early, run.loss, run.steps)
+    return FineTuned(switch_to_inference(run.model.cpu()), early, run.loss, run.step)
 
 
 def _repeatable() -> AbstractContextManager[None]:

@@ -15,9 +15,11 @@ import torch.nn.functional as F
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.batches import Batch, load_batch, load_images, load_targets
+from loopmorph.pipelines.data.labelled_images import LabelledImages, load_labelled_sets
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.numbers import check_size
+from loopmorph.pipelines.support.progress import Progress, silent
 
 Loss = Callable[[Any, Any], torch.Tensor]  # outputs and targets -> the mean over the batch
 CROSS_ENTROPY = "cross-entropy"
@@ -181,6 +183,20 @@ def load_inputs(network: Network, data: str | Path | Batch | None, count: int, s
     if isinstance(data, Batch):
         return (data.images[:count],)
     return (load_images(data, count=count, shape=image_shape(network), seed=seed),)
+
+
+def training_part(network: Network, data: str | Path, seed: int = 0, progress: Progress = silent) -> LabelledImages:
+    """The images of a data set that a classifier is trained on (see `load_labelled_sets`).
+
+    Raises:
+        ArgumentError: the network takes other than one image, or gives no logits.
+        DataError: the data cannot be read.
+    """
+    classes = count_classes(network)
+    if classes is None:
+        raise ArgumentError("model", "expected logits (N, classes) from it: it is trained to tell classes apart")
+    shape = image_shape(network)
+    return load_labelled_sets(data, shape=shape, classes=classes, seed=seed, progress=progress).train
 
 
 def image_shape(network: Network) -> tuple[int, int, int]:
