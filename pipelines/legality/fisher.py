@@ -24,14 +24,13 @@ from loopmorph.pipelines.legality.initialisation import (
     check_images,
     check_logits,
     check_tensor,
-    exact_arithmetic,
     float_type,
     reinitialize,
     run_model,
     trainable_copy,
 )
 from loopmorph.pipelines.oracle.nest_module import NestModule
-from loopmorph.pipelines.support.devices import resolve_device, seeded
+from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device, seeded
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.training.task import Loss, checked_loss
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.exported_block import ExportedBlock
-from loopmorph.pipelines.support.devices import resolve_device, seeded
+from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device, seeded
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_training
 from loopmorph.pipelines.support.numbers import check_seed
@@ -130,11 +130,6 @@ def _has_fixed_mode(model: nn.Module) -> bool:
 def float_type(model: nn.Module) -> torch.dtype:
     """The type of the first floating-point parameter; float32 where there is none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def exact_arithmetic() -> AbstractContextManager[None]:
-    """Repeatable kernels in full float32 on CUDA, whose TF32 default would round what the comparison turns on."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def run_model(model: nn.Module, *images: torch.Tensor) -> Any:

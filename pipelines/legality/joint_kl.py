@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from loopmorph.pipelines.data.labelled_images import LabelledImages
-from loopmorph.pipelines.support.devices import resolve_device
+from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device
 from loopmorph.pipelines.support.inference import switch_to_inference
 
 _BATCH = 250
@@ -34,7 +34,7 @@ def joint_kl(
     place = resolve_device(device)
     before, after = (switch_to_inference(copy.deepcopy(model)).to(place) for model in (original, rewritten))
     total = 0.0
-    with torch.no_grad():
+    with torch.no_grad(), exact_arithmetic():
         for images in held_out.images.split(_BATCH):
             normalised = held_out.normalised(images.to(place))
             total += float(kl_of_images(before(normalised), after(normalised)).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -38,3 +38,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         for index in cuda:
             torch.cuda.default_generators[index].manual_seed(seed)
         yield
+
+
+def exact_arithmetic() -> AbstractContextManager[None]:
+    """Repeatable kernels in full float32 on CUDA, whose TF32 default would round what comparisons turn on."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

@@ -18,7 +18,7 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.data.labelled_images import LabelledImages
-from loopmorph.pipelines.support.devices import resolve_device, seeded
+from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device, seeded
 from loopmorph.pipelines.support.digests import elements_of
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference, switch_to_training
@@ -186,7 +186,7 @@ def accuracy(model: nn.Module, test: LabelledImages, device: torch.device | str 
     place = resolve_device(device)
     twin = switch_to_inference(copy.deepcopy(model)).to(place)
     right = 0
-    with torch.no_grad():
+    with torch.no_grad(), exact_arithmetic():
         for start in range(0, len(test), _TEST_BATCH):
             images = test.normalised(test.images[start : start + _TEST_BATCH].to(place))
             labels = test.labels[start : start + _TEST_BATCH].to(place)

@@ -17,6 +17,7 @@ from loopmorph.pipelines.oracle.repair.fittable import FittableLayer, fittable_l
 from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings, LayerSamples, fit_layer
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
 from loopmorph.pipelines.oracle.repair.surroundings import Place, held, scale_of, surroundings
+from loopmorph.pipelines.support.devices import exact_arithmetic
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -115,6 +116,7 @@ class RepairWork:
             Lockstep(self.source, {*self.layers, *self.norms}, inputs) as lockstep,
             hooked(self._hooks(lockstep)),
             torch.no_grad(),
+            exact_arithmetic(),
         ):
             try:
                 self.model(*inputs)
