@@ -204,13 +204,14 @@ def functions(module: ir.Operation) -> list[func.FuncOp]:
     return [f for f in module.regions[0].blocks[0].operations if isinstance(f, func.FuncOp) and not f.is_external]
 
 
-def nests(module: ir.Operation) -> list[Nest]:
-    """All nests of all functions, in program order.
+def nests(module: ir.Operation, layer: str | None = None) -> list[Nest]:
+    """All nests of all functions, in program order, or those of one layer.
 
     A view does not keep its module alive: the caller holds the `ir.Module` for as long as it uses the nests.
     """
     with module.context:
-        return [view_nest(root) for root in nest_roots(module)]
+        roots = nest_roots(module)
+        return [view_nest(r) for r in roots if layer is None or marks.get_text(r, marks.LAYER) == layer]
 
 
 def nest_roots(module: ir.Operation) -> list[affine.AffineForOp]:

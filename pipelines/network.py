@@ -339,4 +339,10 @@ def called_module(layer: str) -> str:
 
 def copy_module(module: ir.Module) -> ir.Module:
     """A copy in the same context, locations included."""
-    return ir.Module.parse(module.operation.get_asm(enable_debug_info=True, large_elements_limit=None), module.context)
+    with module.context, module.operation.location:
+        copied = ir.Module.create()
+        for name in module.operation.attributes:
+            copied.operation.attributes[name] = module.operation.attributes[name]
+        for op in module.body.operations:
+            copied.body.append(op.operation.clone())
+    return copied

@@ -6,6 +6,7 @@ apart, bounds with a `min` become one loop, loops of extent 1 go. So most schedu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -13,7 +14,10 @@ from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.index_forms import Form, Quotient
 from loopmorph.passes.raising.nest_recipe import Load, Statement, accumulation, loads, map_loads
 
+_REMEMBERED = 4096  # statements: most are the same in all rewrites of a network
 
+
+@functools.lru_cache(maxsize=_REMEMBERED)
 def normalise(statement: Statement) -> Statement | None:
     """The statement in normal form; None where it has no points."""
     if 0 in statement.extents:

@@ -172,7 +172,7 @@ class BlockSignals:
                 self._known[key] = self._change(program, path, signals)
             change = self._known[key]
             if change is None:
-                pending.append(self._usable_around(path.rpartition(".")[0]))
+                pending.insert(0, self._usable_around(path.rpartition(".")[0]))  # others may be within it
             else:
                 found = {other: each for other, each in found.items() if not _is_within(other, path)}
                 found[path] = change

@@ -28,7 +28,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.history import layer_of
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
-from loopmorph.passes.nest import Nest
+from loopmorph.passes.nest import Nest, nests
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, summands
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
@@ -146,7 +146,6 @@ class _Surgery:
     fresh: dict[str, nn.Parameter] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     as_nests: dict[str, list[Nest]] = field(default_factory=dict)
-    _imported: tuple[Nest, ...] | None = None
 
     def __post_init__(self) -> None:
         self.sources = self.program.sources
@@ -262,10 +261,8 @@ class _Surgery:
 
     def _as_imported(self, name: str) -> list[Nest]:
         """The nests of a layer before any transformation."""
-        original = self.program.original
-        if self._imported is None:
-            self._imported = () if original is None else original.nests
-        return [nest for nest in self._imported if nest.layer == name]
+        origin = self.program.origin
+        return [] if origin is None else nests(origin.operation, name)
 
     def _unrecognised(self, path: str, module: layers.AnyConv | nn.Linear, names: list[str]) -> nn.Module | None:
         own = self._names_of(module)
@@ -277,8 +274,8 @@ class _Surgery:
             self._require_plain_layout(path, names, module.weight.dim())
             self._require_own_work(path, names)
             self.as_nests[path] = self._as_imported(names[0])
-            nests = self.nest_module(names, path)
-            return self._plain_convolution(module, nests) or self._in_place_of(nests, module)
+            held = self.nest_module(names, path)
+            return self._plain_convolution(module, held) or self._in_place_of(held, module)
         if not self._changed(module):
             return None
         weight = self.names[id(module.weight)]

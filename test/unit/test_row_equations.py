@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopmorph.pipelines.oracle.repair.normal_equations import NormalEquations, Solution, choose_ridge
+from loopmorph.pipelines.oracle.repair.normal_equations import NormalEquations, Solution
 from loopmorph.pipelines.oracle.repair.row_equations import RowEquations
 
 BLOCKS, UNKNOWNS, OUTPUTS = 2, 12, 3
@@ -49,8 +49,9 @@ def test_it_chooses_the_same_ridge() -> None:
     u, y, begin = problem(8, 0)
     ridges = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
     (row_fit, normal_fit), (row_held, normal_held) = both(u[:, :5], y[:, :5]), both(u[:, 5:], y[:, 5:])
-    found = choose_ridge(row_fit, row_held, begin, ridges, True)
-    assert found == choose_ridge(normal_fit, normal_held, begin, ridges, True)
+    for about in (True, False):
+        found = row_fit.fitted(row_held, begin, ridges, about)
+        assert_same(found, normal_fit.fitted(normal_held, begin, ridges, about))
 
 
 def test_rows_with_nan_are_left_out_and_parts_are_joined() -> None:

@@ -26,7 +26,7 @@ from loopmorph.pipelines.oracle.repair.linear_terms import (
     later_statements,
     linear_terms,
 )
-from loopmorph.pipelines.oracle.repair.normal_equations import EXACT, Equations, NormalEquations, Solution, choose_ridge
+from loopmorph.pipelines.oracle.repair.normal_equations import EXACT, Equations, NormalEquations, Solution
 from loopmorph.pipelines.oracle.repair.row_equations import RowEquations
 
 _HOLD_OUT = 6  # one chunk of so many is held out to choose the ridge by
@@ -152,13 +152,10 @@ class _TermFit:
         positions, fitted, held_out = found
         name = self.recipe.buffers[self.term.weight.buffer].name
         flat = values[name].detach().clone().contiguous().view(-1)
-        inherited = flat[positions].double()
-        ridge, both = self.settings.ridges[0], fitted.joined(held_out)
-        if len(self.settings.ridges) > 1 and held_out.rows:
-            ridge = choose_ridge(fitted, held_out, inherited, self.settings.ridges, intercept)
-        solution = both.solve(inherited, ridge, intercept)
+        solution = fitted.fitted(held_out, flat[positions].double(), self.settings.ridges, intercept)
         flat[positions.reshape(-1)] = solution.weight.reshape(-1).to(flat)
-        return FittedTerm(name, flat.view(values[name].shape), solution, both.rows, both.dropped)
+        rows, dropped = fitted.rows + held_out.rows, fitted.dropped + held_out.dropped
+        return FittedTerm(name, flat.view(values[name].shape), solution, rows, dropped)
 
     def equations(
         self, values: Mapping[str, torch.Tensor], samples: LayerSamples, make: MakeEquations[EquationsT]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 import torch
 
@@ -49,14 +50,7 @@ class Equations(Protocol):
 
     def solve(self, start: torch.Tensor, ridge: float, intercept: bool) -> Solution: ...
 
-    def weights(self, start: torch.Tensor, ridge: float) -> torch.Tensor: ...
-
-    def error(self, weight: torch.Tensor) -> float: ...
-
-    def about_mean(self) -> Self: ...
-
-
-EquationsT = TypeVar("EquationsT", bound=Equations)
+    def fitted(self, held_out: Self, start: torch.Tensor, ridges: Sequence[float], intercept: bool) -> Solution: ...
 
 
 @dataclass
@@ -141,6 +135,22 @@ class NormalEquations:
         before, after = seen.error(start), seen.error(weight)
         return Solution(weight, constant, before, after, ridge, int(dead.sum()), self.rows < raw.shape[1])
 
+    def fitted(
+        self, held_out: NormalEquations, start: torch.Tensor, ridges: Sequence[float], intercept: bool
+    ) -> Solution:
+        """The solution for these rows and others, with the ridge by which these tell best what the others are.
+
+        Args:
+            held_out: the other rows; without any, the first ridge is taken.
+            start, intercept: see `solve`.
+            ridges: to choose from, ascending.
+        """
+        ridge, both = ridges[0], self.joined(held_out)
+        if len(ridges) > 1 and held_out.rows:
+            seen, unseen = (each.about_mean() if intercept else each for each in (self, held_out))
+            ridge = choose_ridge(ridges, lambda ridge: unseen.error(seen.weights(start, ridge)))
+        return both.solve(start, ridge, intercept)
+
     def weights(self, start: torch.Tensor, ridge: float) -> torch.Tensor:
         """The weights without an intercept: (blocks, unknowns, outputs) float64."""
         return start + solved(self.gram, self.cross - self.gram @ start, ridge)
@@ -175,20 +185,15 @@ def _add_gram(gram: torch.Tensor, u: torch.Tensor) -> None:
                 gram[:, columns, rows] += product.transpose(1, 2)
 
 
-def choose_ridge(
-    fit: EquationsT, held_out: EquationsT, start: torch.Tensor, ridges: Sequence[float], intercept: bool
-) -> float:
+def choose_ridge(ridges: Sequence[float], error_with: Callable[[float], float]) -> float:
     """The ridge with which weights fitted to some rows have the least error on others.
 
     The error has one valley over the ridge, as far as that counts: it is gone down from the middle of `ridges`.
     """
-    seen, unseen = (each.about_mean() if intercept else each for each in (fit, held_out))
-    errors: dict[int, float] = {}
 
+    @functools.cache
     def error(k: int) -> float:
-        if k not in errors:
-            errors[k] = unseen.error(seen.weights(start, ridges[k]))
-        return errors[k]
+        return error_with(ridges[k])
 
     at = len(ridges) // 2
     for step in (1, -1):

@@ -6,11 +6,13 @@ dual form (Saunders et al., ICML 1998). The matrix has as many rows as there are
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 
-from loopmorph.pipelines.oracle.repair.normal_equations import Solution, solved
+from loopmorph.pipelines.oracle.repair.normal_equations import Solution, choose_ridge, solved
 
 
 @dataclass
@@ -45,38 +47,71 @@ class RowEquations:
 
     def solve(self, start: torch.Tensor, ridge: float, intercept: bool) -> Solution:
         """The weights; see `NormalEquations.solve`."""
-        seen = self.about_mean() if intercept else self
-        weight = seen.weights(start, ridge)
-        (u,), (y,) = self._whole()
-        constant = torch.zeros(y.shape[0], y.shape[2], dtype=y.dtype, device=y.device)
-        if intercept and self.rows:
-            constant = y.mean(1) - torch.einsum("bu,buo->bo", u.mean(1, dtype=torch.float64), weight)
-        raw = u.double().square().sum(1)
-        dead = seen._whole()[0][0].double().square().sum(1) <= 1e-12 * raw.clamp_min(1e-300)
-        before, after = seen.error(start), seen.error(weight)
-        return Solution(weight, constant, before, after, ridge, int(dead.sum()), self.rows < u.shape[2])
+        return self.fitted(RowEquations(), start, (ridge,), intercept)
 
-    def weights(self, start: torch.Tensor, ridge: float) -> torch.Tensor:
-        """The weights without an intercept; see `NormalEquations.weights`."""
-        (u,), (y,) = self._whole()
-        start = start.double()
-        left = y - (u @ start.to(u)).double()
-        scale = u.shape[1] / u.shape[2]  # the ridge is a share of the mean over unknowns, here of that over rows
-        step = solved((u @ u.transpose(1, 2)).double(), left, ridge * scale)
-        return start + (u.transpose(1, 2) @ step.to(u)).double()
+    def fitted(self, held_out: RowEquations, start: torch.Tensor, ridges: Sequence[float], intercept: bool) -> Solution:
+        """The solution for these rows and others; see `NormalEquations.fitted`."""
+        both = self.joined(held_out)
+        u, y = torch.cat(both.u, 1), torch.cat(both.y, 1)
+        mean_u, mean_y = (x.mean(1, keepdim=True, dtype=torch.float64) for x in (u, y))
+        raw, start = u.square().sum(1, dtype=torch.float64), start.double()
+        if intercept:
+            u, y = u - mean_u.to(u), y - mean_y
+        products = _Products((u @ u.transpose(1, 2)).double(), y - (u @ start.to(u)).double(), y, u.shape[2], intercept)
+        ridge = ridges[0]
+        if len(ridges) > 1 and held_out.rows:
+            seen, unseen = range(self.rows), range(self.rows, both.rows)
+            ridge = choose_ridge(ridges, functools.partial(products.error, seen, unseen))
+        step = products.step(range(both.rows), ridge)
+        weight = start + (u.transpose(1, 2) @ step.to(u)).double()
+        constant = (mean_y - mean_u @ weight)[:, 0] if intercept and both.rows else torch.zeros_like(mean_y[:, 0])
+        dead = u.square().sum(1, dtype=torch.float64) <= 1e-12 * raw.clamp_min(1e-300)
+        errors = _share(products.left, y), _share(products.left - products.gram @ step, y)
+        return Solution(weight, constant, *errors, ridge, int(dead.sum()), both.rows < u.shape[2])
 
-    def error(self, weight: torch.Tensor) -> float:
-        """The squared error that some weights leave, as a share of that of none; 0 where all targets are 0."""
-        (u,), (y,) = self._whole()
-        total = float(y.square().sum())
-        return float((y - (u @ weight.to(u)).double()).square().sum()) / total if total > 0 else 0.0
 
-    def about_mean(self) -> RowEquations:
-        """The same with the rows' means taken away."""
-        (u,), (y,) = self._whole()
-        return replace(self, u=[u - u.mean(1, keepdim=True)], y=[y - y.mean(1, keepdim=True)])
+@dataclass(frozen=True)
+class _Products:
+    """The rows' products with each other: all that choosing a ridge, and the step for it, take.
 
-    def _whole(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        if len(self.u) > 1:
-            self.u, self.y = [torch.cat(self.u, 1)], [torch.cat(self.y, 1)]
-        return self.u, self.y
+    Attributes:
+        gram: (blocks, rows, rows) float64, `U U^T`.
+        left: (blocks, rows, outputs) float64, `Y - U W_0`.
+        y: (blocks, rows, outputs) float64.
+        unknowns: how many there are.
+        centred: whether some of the rows are to be taken about their own mean.
+    """
+
+    gram: torch.Tensor
+    left: torch.Tensor
+    y: torch.Tensor
+    unknowns: int
+    centred: bool
+
+    def step(self, rows: range, ridge: float) -> torch.Tensor:
+        """(blocks, rows, outputs) float64: what `U^T` of these rows is multiplied with to be added to `W_0`."""
+        scale = len(rows) / self.unknowns  # the ridge is a share of the mean over unknowns, here of that over rows
+        return solved(self._gram(rows, rows), self._about_mean(_of(self.left, rows)), ridge * scale)
+
+    def error(self, seen: range, unseen: range, ridge: float) -> float:
+        """What the weights fitted to some rows leave of others' targets, as a share of their squares."""
+        told = self._gram(unseen, seen) @ self.step(seen, ridge)
+        left, y = (self._about_mean(_of(each, unseen)) for each in (self.left, self.y))
+        return _share(left - told, y)
+
+    def _gram(self, rows: range, columns: range) -> torch.Tensor:
+        part = _of(self.gram, rows)[:, :, columns.start : columns.stop]
+        return self._about_mean(self._about_mean(part).transpose(1, 2)).transpose(1, 2)
+
+    def _about_mean(self, part: torch.Tensor) -> torch.Tensor:
+        return part - part.mean(1, keepdim=True) if self.centred else part
+
+
+def _of(tensor: torch.Tensor, rows: range) -> torch.Tensor:
+    return tensor[:, rows.start : rows.stop]
+
+
+def _share(left: torch.Tensor, y: torch.Tensor) -> float:
+    """The squares of what is left, as a share of the targets'; 0 where these are 0."""
+    total = float(y.square().sum())
+    return float(left.square().sum()) / total if total > 0 else 0.0
