@@ -206,12 +206,18 @@ def solved(gram: torch.Tensor, right: torch.Tensor, ridge: float) -> torch.Tenso
     """`(gram + ridge * mean diagonal) x = right` for each block; 0 for a block whose matrix is 0."""
     mean = gram.diagonal(dim1=1, dim2=2).mean(1)
     alive = mean > 0
-    shift = torch.where(alive, mean, torch.ones_like(mean))
-    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    shift = torch.where(alive, mean, torch.ones_like(mean))[:, None]
     for attempt in range(_TRIES):
         amount = max(ridge, 1e-12) * 100.0**attempt
-        factor, info = torch.linalg.cholesky_ex(gram + (amount * shift)[:, None, None] * identity)
+        factor, info = torch.linalg.cholesky_ex(_with_diagonal(gram, amount * shift))
         if not bool(info.any()):
             return torch.cholesky_solve(right, factor) * alive[:, None, None]
-    solved: torch.Tensor = torch.linalg.lstsq(gram + shift[:, None, None] * identity, right).solution
+    solved: torch.Tensor = torch.linalg.lstsq(_with_diagonal(gram, shift), right).solution
     return solved * alive[:, None, None]
+
+
+def _with_diagonal(gram: torch.Tensor, amount: torch.Tensor) -> torch.Tensor:
+    """The matrices with something more on their diagonals; (blocks, 1) of it."""
+    found = gram.clone()
+    found.diagonal(dim1=1, dim2=2).add_(amount)
+    return found

@@ -6,8 +6,7 @@ dual form (Saunders et al., ICML 1998). The matrix has as many rows as there are
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -60,9 +59,8 @@ class RowEquations:
         products = _Products((u @ u.transpose(1, 2)).double(), y - (u @ start.to(u)).double(), y, u.shape[2], intercept)
         ridge = ridges[0]
         if len(ridges) > 1 and held_out.rows:
-            seen, unseen = range(self.rows), range(self.rows, both.rows)
-            ridge = choose_ridge(ridges, functools.partial(products.error, seen, unseen))
-        step = products.step(range(both.rows), ridge)
+            ridge = choose_ridge(ridges, products.validation(self.rows))
+        step = products.step(ridge)
         weight = start + (u.transpose(1, 2) @ step.to(u)).double()
         constant = (mean_y - mean_u @ weight)[:, 0] if intercept and both.rows else torch.zeros_like(mean_y[:, 0])
         dead = u.square().sum(1, dtype=torch.float64) <= 1e-12 * raw.clamp_min(1e-300)
@@ -88,27 +86,26 @@ class _Products:
     unknowns: int
     centred: bool
 
-    def step(self, rows: range, ridge: float) -> torch.Tensor:
-        """(blocks, rows, outputs) float64: what `U^T` of these rows is multiplied with to be added to `W_0`."""
-        scale = len(rows) / self.unknowns  # the ridge is a share of the mean over unknowns, here of that over rows
-        return solved(self._gram(rows, rows), self._about_mean(_of(self.left, rows)), ridge * scale)
+    def step(self, ridge: float) -> torch.Tensor:
+        """(blocks, rows, outputs) float64: what `U^T` is multiplied with to be added to `W_0`."""
+        scale = self.gram.shape[1] / self.unknowns  # the ridge is a share of the mean over unknowns, not over rows
+        return solved(self.gram, self.left, ridge * scale)
 
-    def error(self, seen: range, unseen: range, ridge: float) -> float:
-        """What the weights fitted to some rows leave of others' targets, as a share of their squares."""
-        told = self._gram(unseen, seen) @ self.step(seen, ridge)
-        left, y = (self._about_mean(_of(each, unseen)) for each in (self.left, self.y))
-        return _share(left - told, y)
+    def validation(self, count: int) -> Callable[[float], float]:
+        """What the weights that are fitted to the first rows, with a ridge, leave of the others' targets."""
+        seen, unseen = slice(count), slice(count, None)
+        first = _Products(self._gram(seen, seen), *self._targets(seen), self.unknowns, self.centred)
+        (left, y), between = self._targets(unseen), self._gram(unseen, seen)
+        return lambda ridge: _share(left - between @ first.step(ridge), y)
 
-    def _gram(self, rows: range, columns: range) -> torch.Tensor:
-        part = _of(self.gram, rows)[:, :, columns.start : columns.stop]
-        return self._about_mean(self._about_mean(part).transpose(1, 2)).transpose(1, 2)
+    def _targets(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._about_mean(self.left[:, rows], 1), self._about_mean(self.y[:, rows], 1)
 
-    def _about_mean(self, part: torch.Tensor) -> torch.Tensor:
-        return part - part.mean(1, keepdim=True) if self.centred else part
+    def _gram(self, rows: slice, columns: slice) -> torch.Tensor:
+        return self._about_mean(self._about_mean(self.gram[:, rows, columns], 1), 2)
 
-
-def _of(tensor: torch.Tensor, rows: range) -> torch.Tensor:
-    return tensor[:, rows.start : rows.stop]
+    def _about_mean(self, part: torch.Tensor, axis: int) -> torch.Tensor:
+        return part - part.mean(axis, keepdim=True) if self.centred else part
 
 
 def _share(left: torch.Tensor, y: torch.Tensor) -> float:
