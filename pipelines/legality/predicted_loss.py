@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.history import Step, parse_steps, pipeline_text
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.calibration import Calibration, Prediction
 from loopmorph.pipelines.legality.joint_signals import JointMeasurement, JointSignals
@@ -18,6 +20,7 @@ from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.legality.size import compression
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import REPAIR, Inherited, NetworkT, inherit
+from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.support.digests import digest_of
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.task import Classification
@@ -40,6 +43,24 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """A network as it was repaired to be judged, as data that another process can be sent.
+
+    Attributes:
+        steps: of the network, as pass texts; they say which channels bottlenecks keep.
+        values: name of each parameter that was fitted -> its values, on the CPU.
+        errors, layers: see `Inherited`.
+        judged: what was measured of it.
+    """
+
+    steps: tuple[str, ...]
+    values: Mapping[str, torch.Tensor]
+    errors: Mapping[str, float]
+    layers: tuple[LayerRepair, ...]
+    judged: Judged
+
+
+@dataclass(frozen=True)
 class PredictedLoss:
     """The upper end of the interval for the points of accuracy that a network will lose after fine-tuning.
 
@@ -53,6 +74,7 @@ class PredictedLoss:
         held_out: other images, with labels or None in their place.
         calibration: has the signal "kl".
         device: where predictions are compared; None takes a CUDA device when there is one.
+        max_loss: points; what was fitted of the last network that is said to lose no more is kept (see `kept`).
     """
 
     fitted_to: tuple[torch.Tensor, ...]
@@ -62,12 +84,36 @@ class PredictedLoss:
     name: str = "predicted-loss"
     title: str = "predicted loss of accuracy, upper end,"
     larger_is_better: bool = False
+    max_loss: float = math.inf
+    _kept: dict[str, Fitted] = field(default_factory=dict, init=False, repr=False, compare=False)
     _joint: list[JointSignals] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def score(self, network: Network) -> Score:
         original = network.original or network
-        repaired = self.repaired(original, network).program
-        return self.verdict(original, self.measure(original, repaired))
+        found = self.repaired(original, network)
+        judged = self.measure(original, found.program)
+        score = self.verdict(original, judged)
+        if score.value <= self.max_loss:
+            self._kept.clear()  # of a large network it is much
+            self._kept[pipeline_text(network.history)] = _fitted(found, judged)
+        return score
+
+    def kept(self, steps: Sequence[Step]) -> Fitted | None:
+        """What was fitted when the network after some steps was judged; None where that was not kept."""
+        return self._kept.get(pipeline_text(steps))
+
+    def restored(self, original: NetworkT, network: NetworkT, fitted: Fitted) -> Inherited[NetworkT]:
+        """A network with the weights that were fitted when it was judged, and what `repaired` tells of them.
+
+        Args:
+            original: the network as imported.
+            network: the neural steps that were judged, and perhaps others, which change no value.
+            fitted: of those.
+        """
+        chosen = iter(parse_steps(",".join(fitted.steps)))
+        steps = [next(chosen) if step.kind == "neural" else step for step in network.history]
+        program = original.after(steps).with_values(fitted.values)
+        return Inherited(program, REPAIR, fitted.errors, fitted.layers)
 
     def verdict(self, original: Network, judged: Judged) -> Score:
         """What was measured, as a score."""
@@ -97,6 +143,11 @@ class PredictedLoss:
         if not self._joint:
             self._joint.append(JointSignals(original, Classification(self.held_out), self.fitted_to, self.device))
         return self._joint[0]
+
+
+def _fitted(found: Inherited[Network], judged: Judged) -> Fitted:
+    values = {name: repaired.value.cpu() for name, repaired in found.program.repaired.items()}
+    return Fitted(found.program.steps, values, dict(found.errors), found.layers, judged)
 
 
 def calibration_key(calibration: Calibration) -> str:

@@ -102,7 +102,7 @@ def _by_fisher(task: Task, seed: int, settings: SearchSettings, reason: str) -> 
 def _by_repair(network: Network, images: tuple[Batch, Batch], settings: SearchSettings, reason: str) -> Chosen:
     calibration = _calibration(network, settings)
     fitted_to, held_out = images
-    loss = PredictedLoss((fitted_to.images,), held_out, calibration)
+    loss = PredictedLoss((fitted_to.images,), held_out, calibration, max_loss=settings.max_loss)
     some = min(settings.batch_size, len(fitted_to.images) // 2)
     blocks = BlockDivergence(fitted_to.images[:some], fitted_to.images[some : some + _BLOCK_IMAGES])
     alone = Criterion(blocks, greatest_kl(calibration, settings.max_loss))

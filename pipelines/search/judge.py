@@ -11,6 +11,7 @@ from typing import Protocol
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning, WrongResult
 from loopmorph.passes.history import Step, pipeline_text
 from loopmorph.pipelines.legality.gate import Criterion, Gate
+from loopmorph.pipelines.legality.predicted_loss import Fitted, PredictedLoss
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.check import Checker
 from loopmorph.pipelines.measure.meter import Meter, PairTime
@@ -54,6 +55,10 @@ class Judge(Drawer, Protocol):
 
     def is_legal(self, steps: Sequence[Step]) -> bool:
         """Whether the network admits the steps and passes the gate with them."""
+        ...
+
+    def fitted(self, steps: Sequence[Step]) -> Fitted | None:
+        """The weights with which the network after some steps was judged and found legal; None where none are kept."""
         ...
 
     def is_applicable(self, steps: Sequence[Step]) -> bool:
@@ -149,6 +154,10 @@ class LocalJudge:
             return criterion.admits(self._score(criterion, steps), self._score(criterion, ()))
         except (IllegalTransform, ArgumentError):  # what others have changed may leave an option out of range
             return False
+
+    def fitted(self, steps: Sequence[Step]) -> Fitted | None:
+        proxy = None if self.gate.together is None else self.gate.together.proxy
+        return proxy.kept(steps) if isinstance(proxy, PredictedLoss) else None
 
     def is_applicable(self, steps: Sequence[Step]) -> bool:
         try:

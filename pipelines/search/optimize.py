@@ -28,6 +28,8 @@ from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.ingress.models import resolve_function
 from loopmorph.pipelines.legality.gate import BY_REPAIR, Gate
+from loopmorph.pipelines.legality.predicted_loss import Fitted
+from loopmorph.pipelines.legality.predicted_loss import Judged as Measured
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.legality.trained import is_trained
 from loopmorph.pipelines.measure.target import this_computer
@@ -165,12 +167,18 @@ def optimize(
             tried, interrupted = search(original, judge, study, candidates, seed, progress)
             combiner = chosen.combiner or _combiner(gate)
             steps = combiner.combine(tried, judge, progress)
-            inherited = _with_weights(original, original.after(steps), oracle, task, data, seed, chosen, progress)
+            fitted = judge.fitted(tuple(step for step in steps if step.kind == "neural"))
+            made = original.after(steps)
+            inherited = (
+                _with_weights(original, made, oracle, task, data, seed, chosen, progress)
+                if oracle.loss is None or fitted is None
+                else oracle.loss.restored(original, made, fitted)
+            )
             program, baseline = inherited.program, original
             if chosen.tune is not None:
                 program, baseline = _tuned((program, original), chosen.tune, target, threads, progress)
             verdicts = [entry.verdict for entry in tried]
-            measured = None if oracle.loss is None else oracle.loss.measure(original, inherited.program)
+            measured = _measured(original, inherited.program, oracle, fitted)
             found = Found(original, baseline, program, inherited, verdicts, interrupted, measured)
             name = chosen.name or type(model).__name__
             asked = Asked(
@@ -273,6 +281,13 @@ def _with_weights(
     how = settings.inherit or (REPAIR if data is not None and is_trained(original.model, task) else LEAST_ERROR)
     fitted_to = load_inputs(original, data, settings.repair_images, seed) if how == REPAIR else None
     return choose_inherited(original, made, how, task.inputs, tell, fitted_to=fitted_to)
+
+
+def _measured(original: Program, program: Program, oracle: Chosen, fitted: Fitted | None) -> Measured | None:
+    """What was measured of the result's weights, or is now, where repair is the gate."""
+    if oracle.loss is None:
+        return None
+    return oracle.loss.measure(original, program) if fitted is None else fitted.judged
 
 
 def _tuned(

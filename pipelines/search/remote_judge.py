@@ -13,6 +13,7 @@ import cloudpickle
 
 from loopmorph.passes.errors import CompilationFailed, LoopmorphError, LoopmorphWarning
 from loopmorph.passes.history import Step
+from loopmorph.pipelines.legality.predicted_loss import Fitted
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.meter import PairTime
 from loopmorph.pipelines.search.judge import Judge, LayerTime
@@ -92,6 +93,12 @@ class RemoteJudge:
 
     def is_legal(self, steps: Sequence[Step]) -> bool:
         return self._ask("is_legal", tuple(steps))
+
+    def fitted(self, steps: Sequence[Step]) -> Fitted | None:
+        try:
+            return self._ask("fitted", tuple(steps))
+        except CompilationFailed:  # what the process kept is lost with it
+            return None
 
     def is_applicable(self, steps: Sequence[Step]) -> bool:
         return self._ask("is_applicable", tuple(steps))
