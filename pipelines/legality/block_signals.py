@@ -129,6 +129,7 @@ class BlockSignals:
             add_gradients(self._model, self._seen, self._gradients(), sorted(self._usable))
         self.doubt = self._doubt()
         self._known: dict[tuple[str, ...], BlockChange | None] = {}
+        self._outputs: dict[tuple[str, ...], _Outputs | None] = {}  # of the last network alone: they are large
 
     def measure(self, program: Network, signals: Sequence[str] = BLOCK_SIGNALS) -> BlockMeasurement:
         """What a rewrite does to each block that it changes.
@@ -162,22 +163,34 @@ class BlockSignals:
         changed = changed_modules(self._texts, texts)
         pending = list(dict.fromkeys(self._block_of(name) for name in changed))
         found: dict[str, BlockChange] = {}
+        keys: list[tuple[str, ...]] = []
         while pending:
             path = pending.pop(0)
             if any(path == other or _is_within(path, other) for other in found):
                 continue
             inside = [f"{name}\n{text}" for name, text in texts.items() if name == path or _is_within(name, path)]
-            key = (path, *signals, *inside)
-            if key not in self._known:
-                self._known[key] = self._change(program, path, signals)
-            change = self._known[key]
+            keys.append((path, *inside))
+            change = self._known_change(program, keys[-1], signals)
             if change is None:
                 pending.insert(0, self._usable_around(path.rpartition(".")[0]))  # others may be within it
             else:
                 found = {other: each for other, each in found.items() if not _is_within(other, path)}
                 found[path] = change
+        self._outputs = {key: self._outputs[key] for key in keys if key in self._outputs}
         order = [name for name, _ in self._model.named_modules()]
         return sorted(found.values(), key=lambda each: order.index(each.path))
+
+    def _known_change(self, program: Network, key: tuple[str, ...], signals: Sequence[str]) -> BlockChange | None:
+        """The change of the block `key[0]`, with what is known of it already; None as for `_repaired`."""
+        known = self._known.get(key)
+        before = {} if known is None else known.values
+        lacking = [name for name in signals if name not in before]
+        if key not in self._known or (known is not None and lacking):
+            if key not in self._outputs:
+                self._outputs[key] = self._repaired(program, key[0])
+            found = self._outputs[key]
+            self._known[key] = None if found is None else self._measured(key[0], found, before, lacking)
+        return self._known[key]
 
     def _block_of(self, name: str) -> str:
         """The block that a module belongs to: the one around it, or itself."""
@@ -191,8 +204,8 @@ class BlockSignals:
 
     # -- one block
 
-    def _change(self, program: Network, path: str, signals: tuple[str, ...]) -> BlockChange | None:
-        """The change of one block; None where it takes or gives other shapes than the original's."""
+    def _repaired(self, program: Network, path: str) -> _Outputs | None:
+        """What a rewritten block gives; None where it takes or gives other shapes than the original's."""
         if path not in self._usable:
             reason = "the change reaches the whole network, which takes or gives other than tensors by position"
             raise ArgumentError("model", f"{reason}, so that nothing can be compared")
@@ -208,8 +221,14 @@ class BlockSignals:
             after = [repaired.module(*chunk) for chunk in seen.inputs]
         if any(now.shape != then.shape for now, then in zip(after, seen.outputs, strict=True)):
             return None
+        return _Outputs(after, repaired.layers)
+
+    def _measured(
+        self, path: str, outputs: _Outputs, before: Mapping[str, torch.Tensor], signals: Sequence[str]
+    ) -> BlockChange:
         measures = {RESIDUAL: self._residual, FISHER_CHANGE: self._fisher_change, KL_BLOCK: self._kl}
-        return BlockChange(path, {name: _sound(measures[name](path, after)) for name in signals}, repaired.layers)
+        found = {name: _sound(measures[name](path, outputs.after)) for name in signals}
+        return BlockChange(path, {**before, **found}, outputs.layers)
 
     def _residual(self, path: str, after: Sequence[torch.Tensor]) -> torch.Tensor:
         before = self._seen.modules[path].outputs
@@ -260,6 +279,14 @@ class BlockSignals:
         if FISHER_CHANGE in self.missing or is_trained(self._original.model, self._task, torch.cat(outputs)):
             return ""
         return "the network is not trained: what is repaired to random weights, and measured beside them, means little"
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What a repaired block gives for the images that it is measured on, in chunks, and what was done to its layers."""
+
+    after: Sequence[torch.Tensor]
+    layers: tuple[LayerRepair, ...]
 
 
 def _sound(values: torch.Tensor) -> torch.Tensor:

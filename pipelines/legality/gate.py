@@ -52,24 +52,25 @@ class Gate:
     Attributes:
         name: one word, for reports; a candidate that it refuses has it for its outcome.
         reason: why this gate and no other, in one line.
-        alone: what a candidate has to pass by itself; None where everything does.
+        alone: what a candidate has to pass by itself, in order of the cost; none where everything passes. Candidates
+            are ranked by the score of the last one.
         together: what an assembled network has to pass; None where everything does.
     """
 
     name: str
     reason: str = ""
-    alone: Criterion | None = None
+    alone: tuple[Criterion, ...] = ()
     together: Criterion | None = None
 
     @staticmethod
     def of(proxy: Proxy, reason: str = "") -> Gate:
         """One proxy for both, whose score must not be worse than the original's."""
         criterion = Criterion(proxy)
-        return Gate(proxy.name, reason, criterion, criterion)
+        return Gate(proxy.name, reason, (criterion,), criterion)
 
     def describe(self) -> Any:
         """What verdicts depend on besides the network, as JSON can hold it."""
-        if self.alone is not None and self.alone is self.together and self.alone.limit is None:
-            return self.alone.proxy.describe()
-        criteria = [each for each in (self.alone, self.together) if each is not None]
+        if self.together is not None and self.alone == (self.together,) and self.together.limit is None:
+            return self.together.proxy.describe()
+        criteria = [*self.alone, *([] if self.together is None else [self.together])]
         return {"name": self.name, "criteria": [[each.proxy.describe(), each.limit] for each in criteria]}

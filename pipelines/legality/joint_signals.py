@@ -70,7 +70,7 @@ class JointSignals:
     ) -> None:
         self._original, self._task, self._fitted_to = original, held_out, tuple(fitted_to)
         self._place = resolve_device(device)
-        self._logits = self._run(original.model)
+        self._logits = self._run(copy.deepcopy(original.model))
         self._known: dict[str, JointMeasurement] = {}
         self._repaired: tuple[str, Repair[Network]] | None = None  # the last one
         self.doubt = "" if bool(self._logits.isfinite().all()) else "the original gives NaN or infinities"
@@ -123,8 +123,8 @@ class JointSignals:
         )
 
     def _run(self, model: nn.Module) -> torch.Tensor:
-        """The logits on the held-out images, on the CPU."""
-        twin = switch_to_inference(copy.deepcopy(model)).to(self._place)
+        """The logits of a network, which is changed, on the held-out images; on the CPU."""
+        twin = switch_to_inference(model).to(self._place)
         found = []
         with torch.no_grad():
             for chunk in in_chunks(self._task.inputs):

@@ -93,7 +93,7 @@ class PredictedLoss:
         found = self.repaired(original, network)
         judged = self.measure(original, found.program)
         score = self.verdict(original, judged)
-        if score.value <= self.max_loss:
+        if network.history and score.value <= self.max_loss:
             self._kept.clear()  # of a large network it is much
             self._kept[pipeline_text(network.history)] = _fitted(found, judged)
         return score
@@ -165,22 +165,29 @@ def images_key(tensors: Sequence[torch.Tensor]) -> str:
 def greatest_kl(calibration: Calibration, max_loss: float) -> float:
     """The greatest KL, in nats, of which the calibration still says that no more than `max_loss` points are lost.
 
+    That is of a network with as much work as the original. What is predicted grows with the KL and with how much work
+    is saved, so that no network with a greater KL is said to lose so little.
+
     Raises:
         ArgumentError: it does not know the signal, or says so of no network at all.
     """
     if KL not in calibration.signals:
         known = ", ".join(calibration.signals)
         raise ArgumentError("calibration", f"it has no signal '{KL}' to judge a repaired network by; it has {known}")
-    least = calibration.predict({KL: 0.0}).high
+
+    def high(kl: float) -> float:
+        return calibration.predict({KL: kl, COMPRESSION: 1.0}).high
+
+    least = high(0.0)
     if least > max_loss:
         reason = f"of {len(calibration.networks)} networks of the calibration, even one that predicts as the original"
         what = f"is said to lose up to {least:.2g} points; expected no less, or a calibration with more networks"
         raise ArgumentError("max_loss", f"{max_loss:g} is not to be told apart from none: by {reason} {what}")
     worst = max(network.signals[KL] for network in calibration.networks)
-    low, high = 0.0, worst
-    if calibration.predict({KL: worst}).high <= max_loss:
+    low, greatest = 0.0, worst
+    if high(worst) <= max_loss:
         return worst
     for _ in range(50):  # the upper end grows with the KL
-        middle = (low + high) / 2
-        low, high = (middle, high) if calibration.predict({KL: middle}).high <= max_loss else (low, middle)
+        middle = (low + greatest) / 2
+        low, greatest = (middle, greatest) if high(middle) <= max_loss else (low, middle)
     return low

@@ -189,7 +189,7 @@ class OfBlocks:
 
     Attributes:
         name, title: see `Proxy`.
-        blocks: measures; all signals of a block are measured at once, and each block once.
+        blocks: measures; a block is repaired once for all of its signals.
     """
 
     name: str
@@ -198,7 +198,7 @@ class OfBlocks:
     larger_is_better: bool = False
 
     def score(self, network: Network) -> Score:
-        found = self.blocks.measure(network)
+        found = self.blocks.measure(network, (self.name,))
         if self.name in found.missing:
             raise ArgumentError("signals", f"{self.name} cannot be measured: {found.missing[self.name]}")
         return replace(found.scores[self.name], doubt=found.doubt)

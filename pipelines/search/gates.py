@@ -10,7 +10,8 @@ from pathlib import Path
 from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.data.held_out import TooFewImages, load_in_two, split_in_two
-from loopmorph.pipelines.legality.block_divergence import BlockDivergence
+from loopmorph.pipelines.legality.block_harm import BlockHarm, BlockImages
+from loopmorph.pipelines.legality.block_signals import KL_BLOCK, RESIDUAL
 from loopmorph.pipelines.legality.calibration import Calibration, structure_fingerprint
 from loopmorph.pipelines.legality.calibration_file import load_calibration, shipped_calibration
 from loopmorph.pipelines.legality.gate import BY_FISHER, BY_REPAIR, NOT_AT_ALL, Criterion, Gate
@@ -24,6 +25,7 @@ from loopmorph.pipelines.training.task import Classification, Task, count_classe
 
 _ASKED = "it was asked for"
 _BLOCK_IMAGES = 192  # that single blocks are repaired on
+_NO_BETTER_THAN_CONSTANT = 1.0  # relative squared error of what has the means of the channels for its output
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,18 @@ def choose_gate(
     network: Network, task: Task, data: str | Path | Batch | None, seed: int, settings: SearchSettings
 ) -> Chosen:
     """The gate that the settings ask for; without a word "repair" where that is possible, else "fisher".
+
+    "repair" decides on the whole: an assembled network is repaired, its predictions on held-out images are compared
+    with the original's (joint KL), and the calibration's upper end for what it loses must not exceed `max_loss`. A
+    candidate alone is refused where no network with it is to be expected to pass, by its own blocks, each repaired
+    alone:
+
+    - a relative squared error above 1: a constant for each channel would do as well. It takes the block alone.
+    - a KL, with the block replaced, above the greatest with which a network that saves no work would pass (see
+      `greatest_kl`): others' changes add to it, and a network that saves more is predicted to lose no less.
+
+    The KL of what passes ranks candidates. Fisher of the change refuses nothing: it is the KL to second order, good for
+    small changes, but of large ones, which are to be refused, it tells too little by a factor of 10 to 100.
 
     Args:
         network: as imported.
@@ -104,8 +118,11 @@ def _by_repair(network: Network, images: tuple[Batch, Batch], settings: SearchSe
     fitted_to, held_out = images
     loss = PredictedLoss((fitted_to.images,), held_out, calibration, max_loss=settings.max_loss)
     some = min(settings.batch_size, len(fitted_to.images) // 2)
-    blocks = BlockDivergence(fitted_to.images[:some], fitted_to.images[some : some + _BLOCK_IMAGES])
-    alone = Criterion(blocks, greatest_kl(calibration, settings.max_loss))
+    blocks = BlockImages(fitted_to.images[:some], fitted_to.images[some : some + _BLOCK_IMAGES])
+    alone = (
+        Criterion(BlockHarm(RESIDUAL, blocks), _NO_BETTER_THAN_CONSTANT),
+        Criterion(BlockHarm(KL_BLOCK, blocks), greatest_kl(calibration, settings.max_loss)),
+    )
     return Chosen(Gate(BY_REPAIR, reason, alone, Criterion(loss, settings.max_loss)), loss)
 
 

@@ -124,14 +124,10 @@ class LocalJudge:
             return Verdict(texts, outcome, str(candidate.refusal))
         score: float | None = None
         try:
-            if candidate.neural is not None and self.gate.alone is not None:
-                original = self._score(self.gate.alone, ())
-                if original.doubt:
-                    return Verdict(texts, self.gate.name, self.gate.alone.refusal(original, original))
-                found = self._score(self.gate.alone, [candidate.neural])
-                score = found.value
-                if not self.gate.alone.admits(found, original):
-                    return Verdict(texts, self.gate.name, self.gate.alone.refusal(found, original), score)
+            if candidate.neural is not None:
+                score, refusal = self._alone(candidate.neural)
+                if refusal:
+                    return Verdict(texts, self.gate.name, refusal, score)
             times = self.layer_times(candidate.steps)
         except IllegalTransform as refusal:
             return Verdict(texts, STRUCTURE, str(refusal), score)
@@ -187,6 +183,19 @@ class LocalJudge:
 
     def check_network(self, steps: Sequence[Step]) -> float:
         return self.checker.network(self._after(steps))
+
+    def _alone(self, step: Step) -> tuple[float | None, str]:
+        """The last score that a candidate has by itself, None where there is none, and why it is refused."""
+        score: float | None = None
+        for criterion in self.gate.alone:
+            original = self._score(criterion, ())
+            if original.doubt:
+                return score, criterion.refusal(original, original)
+            found = self._score(criterion, [step])
+            score = found.value
+            if not criterion.admits(found, original):
+                return score, criterion.refusal(found, original)
+        return score, ""
 
     def _score(self, criterion: Criterion, steps: Sequence[Step]) -> Score:
         key = criterion.proxy.name, pipeline_text(steps)

@@ -110,11 +110,12 @@ def optimize(
     and one that was stopped goes on where it ended. Candidates are rewritten and judged in a process of their own, so
     that a crash costs one.
 
-    The gate (`SearchSettings.legality`) of a trained network with images is "repair": a candidate is refused where the
-    network with its block replaced, and repaired, predicts what the calibration says will cost more than `max_loss`
-    points of accuracy after fine-tuning; what the candidates make together is repaired as a whole, and of their ranked
-    choices as many are taken as stay within `max_loss`. The result has the repaired weights. Of any other network it is
-    "fisher": Fisher Potential not below the original's, on one minibatch and equal initialisations.
+    The gate (`SearchSettings.legality`) of a trained network with images is "repair": a candidate is refused where its
+    block alone, repaired, does so much harm that the calibration would say of any network with it that it will lose
+    more than `max_loss` points of accuracy after fine-tuning (see `choose_gate`); what the candidates make together is
+    repaired as a whole, and of their ranked choices as many are taken as stay within `max_loss`. The result has the
+    repaired weights. Of any other network it is "fisher": Fisher Potential not below the original's, on one minibatch
+    and equal initialisations.
 
     Where the gate says nothing of the original (Fisher Potential is 0, the network overflows, the images are constant),
     there is a warning, no neural transformation is chosen, and `report.legal` is None.

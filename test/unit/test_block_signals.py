@@ -17,7 +17,9 @@ from trained_networks import pattern_batch, trained_residual
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.legality import block_signals
 from loopmorph.pipelines.legality.block_signals import BLOCK_SIGNALS, BlockChange, BlockSignals
+from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
 from loopmorph.pipelines.legality.fisher import fisher_potential
 from loopmorph.pipelines.oracle.repair.block import repair_block
 from loopmorph.pipelines.oracle.repair.repair import repair
@@ -219,8 +221,51 @@ def test_unknown_signals_and_too_few_images_are_refused(original: lm.Program, si
         BlockSignals(original, Classification(one), "cpu")
 
 
+def test_a_block_is_repaired_once_for_signals_that_are_asked_for_one_by_one(
+    original: lm.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = original.apply(f"{GROUP1},{GROUP2}")
+    measuring = BlockSignals(original, Classification(BATCH), "cpu", fitted_to=(FITTED_TO,))
+    at_once = BlockSignals(original, Classification(BATCH), "cpu", fitted_to=(FITTED_TO,)).measure(both)
+    repaired: list[str] = []
+
+    def counting(*arguments: Any) -> Any:
+        repaired.append(arguments[2])
+        return repair_block(*arguments)
+
+    monkeypatch.setattr(block_signals, "repair_block", counting)
+    scores = {name: measuring.measure(both, [name]).scores[name] for name in BLOCK_SIGNALS}
+    assert scores == at_once.scores and repaired == ["block1", "block2"]
+
+
+def test_layers_after_one_that_has_more_buffers_have_not_changed(original: lm.Program) -> None:
+    """Values are numbered anew in each nest: what is before does not show."""
+    before, after = map(module_texts, (original, original.apply("morph-partition{layer=conv1 iter=co parts=2}")))
+    assert changed_modules(before, before) == []
+    assert changed_modules(before, after) == ["conv1", "conv1.weight"]
+
+
+def test_a_constant_and_a_parameter_are_part_of_the_text() -> None:
+    class Two(nn.Module):
+        def __init__(self, swapped: bool, slope: float) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.swapped, self.slope = swapped, slope
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first = self.b(x) if self.swapped else self.a(x)
+            return functional.leaky_relu(first, self.slope)
+
+    plain, swapped, steeper = (
+        module_texts(lm.import_model(Two(*how).eval(), (torch.zeros(1, 4),)))
+        for how in ((False, 0.1), (True, 0.1), (False, 0.2))
+    )
+    assert changed_modules(plain, swapped) == ["a", "b"] and changed_modules(plain, steeper) == ["leaky_relu"]
+
+
 def test_a_signal_that_was_not_asked_for_has_no_score(original: lm.Program, signals: BlockSignals) -> None:
-    (block,) = signals.measure(original.apply(GROUP1), ["residual"]).blocks
+    other = original.apply("morph-group{layer=block1.conv1 iters=co,ci factor=2}")
+    (block,) = signals.measure(other, ["residual"]).blocks
     assert isinstance(block, BlockChange) and block.score("kl-block") is None
     residual = block.score("residual")
     assert residual is not None and residual.value > 0

@@ -8,6 +8,7 @@ import math
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
@@ -85,7 +86,7 @@ def test_otherwise_fisher_and_why(
 ) -> None:
     found = chosen(program, None if count is None else pattern_batch(count), **settings)
     assert found.gate.name == "fisher" and reason in found.gate.reason
-    assert found.gate.alone is found.gate.together and found.loss is None
+    assert found.gate.alone == (found.gate.together,) and found.loss is None
 
 
 def test_an_untrained_network_is_judged_by_fisher_or_with_a_warning() -> None:
@@ -100,7 +101,7 @@ def test_what_is_asked_for_is_taken(program: Program) -> None:
     for name in ("fisher", "repair", "none"):
         gate = chosen(program, pattern_batch(200), legality=name).gate
         assert (gate.name, gate.reason) == (name, "it was asked for")
-    assert gate.alone is gate.together is None and gate.describe() == {"name": "none", "criteria": []}
+    assert gate.alone == () and gate.together is None and gate.describe() == {"name": "none", "criteria": []}
 
 
 def test_fisher_keeps_its_studies(program: Program) -> None:
@@ -169,17 +170,68 @@ def test_a_tight_limit_refuses_what_a_loose_one_takes(program: Program) -> None:
         judging = judge(program, gate=gate)
         verdicts = [judging.judge(candidate(text)) for text in (GROUP, DEPTHWISE)]
         outcomes[limit] = [verdict.outcome for verdict in verdicts], judging.is_legal(parse_steps(DEPTHWISE))
-        assert gate.alone is not None
-        assert verdicts[0].score is not None and 0 <= verdicts[0].score < gate.alone.limit
+        assert verdicts[0].score is not None and 0 <= verdicts[0].score < gate.alone[1].limit
     assert outcomes == {3.0: (["accepted", "accepted"], True), 0.35: (["accepted", "repair"], False)}
     refused = verdicts[1]
-    assert refused.reason == f"KL of the block {refused.score:.6g} > {gate.alone.limit:.6g}"
+    assert refused.reason == f"KL of the block {refused.score:.6g} > {gate.alone[1].limit:.6g}"
+
+
+def test_a_candidate_alone_is_held_against_what_a_network_that_saves_nothing_may_have(program: Program) -> None:
+    """Calibration networks that were smaller lost more at the same KL: of a candidate alone nothing is held against."""
+    networks = tuple(
+        CalibrationNetwork("", {"kl": 0.02 * k, "compression": 1.0 + 3 * (k % 2)}, 90 - 0.2 * k - 4 * (k % 2))
+        for k in range(1, 41)
+    )
+    known = Calibration(ABOUT, 90.0, networks)
+    limit = greatest_kl(known, 3.0)
+    assert known.predict({"kl": limit, "compression": 1.0}).high <= 3.0
+    assert known.predict({"kl": limit, "compression": 4.0}).high > 3.0
+    assert known.predict({"kl": limit * 1.001, "compression": 1.0}).high > 3.0
+    gate = chosen(program, pattern_batch(200), calibration=known, max_loss=3.0).gate
+    assert [each.limit for each in gate.alone] == [1.0, limit]
+
+
+def test_what_a_constant_would_do_as_well_is_refused_by_its_block(program: Program) -> None:
+    gate = chosen(program, pattern_batch(200), repair_images=96, held_out=64).gate
+    residual = gate.alone[0]
+    assert residual.admits(Score(1.0), Score(0.0)) and not residual.admits(Score(1.01), Score(0.0))
+    refused = replace(gate, alone=(replace(residual, limit=1e-6), gate.alone[1]))
+    verdict = judge(program, gate=refused).judge(candidate(DEPTHWISE))
+    found = residual.proxy.images.signals(program)  # type: ignore[attr-defined]
+    (block,) = found.measure(program.apply(DEPTHWISE), ["residual"]).blocks
+    assert verdict.outcome == "repair" and set(block.values) == {"residual"}  # its KL was not asked for
+    assert verdict.reason == f"relative squared error of the block {verdict.score:.6g} > 1e-06"
+
+
+def test_a_network_that_is_admitted_is_repaired_once(program: Program) -> None:
+    data = pattern_batch(200)
+    settings: dict[str, object] = {"max_loss": 3.0, "repair_images": 96, "held_out": 64}
+    gate = chosen(program, data, **settings).gate
+    judging = judge(program, gate=gate)
+    neural = parse_steps("morph-bottleneck{layer=block2.conv1 iter=co factor=2}")
+    assert judging.fitted(neural) is None and judging.is_legal(neural)
+    fitted = pickle.loads(pickle.dumps(judging.fitted(neural)))
+    loss = chosen(program, data, **settings).loss  # as another process has it
+    assert loss is not None
+    made = program.apply(f"{neural[0]},morph-split{{layer=linear iter=ci factor=4}}")
+    restored, again = loss.restored(program, made, fitted), loss.repaired(program, made)
+    assert restored.how == "repair" and restored.layers == again.layers and restored.errors == again.errors
+    assert str(restored.program) == str(again.program) and "keep=" in restored.program.steps[0]
+    for name, value in again.program.parameters.items():
+        assert torch.equal(restored.program.parameters[name], value), name
+    found = loss.measure(program, restored.program)
+    assert fitted.judged.prediction == found.prediction and fitted.judged.comparison.kl == found.comparison.kl
+    judging.is_legal(parse_steps(GROUP))
+    assert judging.fitted(neural) is None  # the weights of the last one are kept alone
+    tight = judge(program, gate=chosen(program, data, **{**settings, "max_loss": 0.35}).gate)
+    assert not tight.is_legal(parse_steps(DEPTHWISE)) and tight.fitted(parse_steps(DEPTHWISE)) is None
+    assert judge(program).fitted(neural) is None
 
 
 def test_a_network_that_does_not_change_has_no_divergence(program: Program) -> None:
     gate = chosen(program, pattern_batch(200), legality="repair").gate
-    assert gate.alone is not None and gate.together is not None
-    assert gate.alone.proxy.score(program) == Score(0.0)
+    assert gate.together is not None and [each.proxy.name for each in gate.alone] == ["residual", "kl-block"]
+    assert all(each.proxy.score(program) == Score(0.0) for each in gate.alone)
     assert gate.together.proxy.score(program).value == shipped_calibration("").predict({"kl": 0.0, **SAME}).high
 
 
@@ -199,7 +251,8 @@ def test_a_gate_travels_to_another_process(program: Program) -> None:
     gate = chosen(program, pattern_batch(200), legality="repair").gate
     there = pickle.loads(cloudpickle.dumps(gate))
     assert there.describe() == gate.describe()
-    assert there.alone.proxy.score(program) == Score(0.0)
+    assert there.alone[1].proxy.score(program) == Score(0.0)
+    assert there.alone[0].proxy.images is there.alone[1].proxy.images  # a block is repaired once for both
 
 
 # ---- what is refused

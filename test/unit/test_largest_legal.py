@@ -171,7 +171,7 @@ def test_without_an_oracle_everything_that_fits_is_legal(program: Program) -> No
 
 def test_a_candidate_alone_is_held_against_its_own_limit(program: Program) -> None:
     alone, together = Summed({GROUP: 0.3, SMALLER: 0.2}), Summed({}, name="whole")
-    judging = judge(program, gate=Gate("repair", alone=Criterion(alone, 0.25), together=Criterion(together, 1.0)))
+    judging = judge(program, gate=Gate("repair", alone=(Criterion(alone, 0.25),), together=Criterion(together, 1.0)))
     refused, accepted = judging.judge(candidate(GROUP)), judging.judge(candidate(SMALLER))
     assert (refused.outcome, refused.reason, refused.score) == ("repair", "Summed harm 0.3 > 0.25", 0.3)
     assert (accepted.outcome, accepted.score) == ("accepted", 0.2)
