@@ -6,7 +6,7 @@ A view is taken afresh from the IR each time (handles dangle once other passes h
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -204,14 +204,43 @@ def functions(module: ir.Operation) -> list[func.FuncOp]:
     return [f for f in module.regions[0].blocks[0].operations if isinstance(f, func.FuncOp) and not f.is_external]
 
 
-def nests(module: ir.Operation, layer: str | None = None) -> list[Nest]:
-    """All nests of all functions, in program order, or those of one layer.
+def nests(module: ir.Operation) -> list[Nest]:
+    """All nests of all functions, in program order.
 
     A view does not keep its module alive: the caller holds the `ir.Module` for as long as it uses the nests.
     """
     with module.context:
-        roots = nest_roots(module)
-        return [view_nest(r) for r in roots if layer is None or marks.get_text(r, marks.LAYER) == layer]
+        return [view_nest(root) for root in nest_roots(module)]
+
+
+class NestsByLayer(Mapping[str, list[Nest]]):
+    """Layer -> its nests in program order, the layers in the order of their first ones.
+
+    A layer's nests are viewed when they are asked for: it takes long to view all of a network. The caller holds the
+    `ir.Module` for as long.
+
+    Args:
+        module: the module.
+    """
+
+    def __init__(self, module: ir.Operation) -> None:
+        self._context = module.context
+        self._roots: dict[str, list[affine.AffineForOp]] = {}
+        self._viewed: dict[str, list[Nest]] = {}
+        for root in nest_roots(module):
+            self._roots.setdefault(marks.get_text(root, marks.LAYER), []).append(root)
+
+    def __getitem__(self, layer: str) -> list[Nest]:
+        if layer not in self._viewed:
+            with self._context:
+                self._viewed[layer] = [view_nest(root) for root in self._roots[layer]]
+        return self._viewed[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._roots)
+
+    def __len__(self) -> int:
+        return len(self._roots)
 
 
 def nest_roots(module: ir.Operation) -> list[affine.AffineForOp]:

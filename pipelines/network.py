@@ -21,7 +21,7 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.history import Step, history, pipeline_text
 from loopmorph.passes.lowering.anonymous_layer import anonymous_text
 from loopmorph.passes.lowering.extract_layer import extract_layer
-from loopmorph.passes.nest import Nest, functions, nests
+from loopmorph.passes.nest import Nest, NestsByLayer, functions, nests
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.pipelines.support.structure import Structure, tensors_in
 
@@ -112,12 +112,9 @@ class Network:
         return tuple(nests(self.module.operation))
 
     @cached_property
-    def nests_by_layer(self) -> dict[str, list[Nest]]:
-        """Layer -> its nests in program order, the layers in the order of their first ones."""
-        found: dict[str, list[Nest]] = {}
-        for nest in self.nests:
-            found.setdefault(nest.layer, []).append(nest)
-        return found
+    def nests_by_layer(self) -> Mapping[str, list[Nest]]:
+        """Layer -> its nests in program order, the layers in the order of their first ones; viewed when asked for."""
+        return NestsByLayer(self.module.operation)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

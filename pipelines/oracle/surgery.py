@@ -28,7 +28,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.history import layer_of
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
-from loopmorph.passes.nest import Nest, nests
+from loopmorph.passes.nest import Nest, NestsByLayer
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, summands
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
@@ -138,7 +138,7 @@ class _Surgery:
     program: Network
     model: nn.Module
     behind_views: bool = False
-    by_layer: dict[str, list[Nest]] = field(init=False)
+    by_layer: Mapping[str, list[Nest]] = field(init=False)
     values: Mapping[str, torch.Tensor] = field(init=False)
     sources: Mapping[str, str | None] = field(init=False)
     names: dict[int, str] = field(init=False)
@@ -262,7 +262,7 @@ class _Surgery:
     def _as_imported(self, name: str) -> list[Nest]:
         """The nests of a layer before any transformation."""
         origin = self.program.origin
-        return [] if origin is None else nests(origin.operation, name)
+        return [] if origin is None else NestsByLayer(origin.operation).get(name, [])
 
     def _unrecognised(self, path: str, module: layers.AnyConv | nn.Linear, names: list[str]) -> nn.Module | None:
         own = self._names_of(module)
@@ -274,8 +274,8 @@ class _Surgery:
             self._require_plain_layout(path, names, module.weight.dim())
             self._require_own_work(path, names)
             self.as_nests[path] = self._as_imported(names[0])
-            held = self.nest_module(names, path)
-            return self._plain_convolution(module, held) or self._in_place_of(held, module)
+            nests = self.nest_module(names, path)
+            return self._plain_convolution(module, nests) or self._in_place_of(nests, module)
         if not self._changed(module):
             return None
         weight = self.names[id(module.weight)]

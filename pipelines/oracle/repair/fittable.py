@@ -58,12 +58,12 @@ def fittable_layers(
     modules = dict(model.named_modules())
     found: dict[str, FittableLayer] = {}
     notes: dict[str, str] = {}
-    for name, nests in new.items():
+    for name in new:
         path = called_module(name)
         if path not in modules or name not in old:
             continue
         try:
-            recipe, before = layer_recipe(nests), layer_recipe(old[name])
+            recipe, before = layer_recipe(new[name]), layer_recipe(old[name])
         except IllegalTransform as error:
             notes[path] = error.reason
             continue

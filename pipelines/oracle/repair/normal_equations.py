@@ -97,7 +97,7 @@ class NormalEquations:
             u, y = u[:, sound], y[:, sound]
         if u.shape[2] <= EXACT:
             u, y = u.double(), y.double()
-        _add_gram(self.gram, u)
+        add_gram(self.gram, u)
         self.cross += u.transpose(1, 2) @ y
         self.u += u.sum(1, dtype=torch.float64)
         self.y += y.sum(1, dtype=torch.float64)
@@ -172,7 +172,7 @@ class NormalEquations:
         )
 
 
-def _add_gram(gram: torch.Tensor, u: torch.Tensor) -> None:
+def add_gram(gram: torch.Tensor, u: torch.Tensor) -> None:
     """Adds `u^T u`; of a large one only the blocks on and above the diagonal are computed, five eighths of the work."""
     size = u.shape[2]
     ends = [size * k // _PARTS for k in range(_PARTS + 1)] if size > EXACT else [0, size]

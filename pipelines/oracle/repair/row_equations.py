@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from loopmorph.pipelines.oracle.repair.normal_equations import Solution, choose_ridge, solved
+from loopmorph.pipelines.oracle.repair.normal_equations import Solution, add_gram, choose_ridge, solved
 
 
 @dataclass
@@ -56,7 +56,9 @@ class RowEquations:
         raw, start = u.square().sum(1, dtype=torch.float64), start.double()
         if intercept:
             u, y = u - mean_u.to(u), y - mean_y
-        products = _Products((u @ u.transpose(1, 2)).double(), y - (u @ start.to(u)).double(), y, u.shape[2], intercept)
+        gram = torch.zeros(u.shape[0], u.shape[1], u.shape[1], dtype=torch.float64, device=u.device)
+        add_gram(gram, u.transpose(1, 2))
+        products = _Products(gram, y - (u @ start.to(u)).double(), y, u.shape[2], intercept)
         ridge = ridges[0]
         if len(ridges) > 1 and held_out.rows:
             ridge = choose_ridge(ridges, products.validation(self.rows))
