@@ -14,6 +14,6 @@ names begin with `morph.` are annotations; `morph.kind`, where present, must be 
 """
 
 from loopmorph.dialects.morph_ops import dialect, load, operation_name
-from loopmorph.dialects.morph_schedule import apply_schedule, parse_schedule, schedule_text
+from loopmorph.dialects.morph_schedule import apply_schedule, parse_schedule, schedule_steps, schedule_text
 
-__all__ = ["apply_schedule", "dialect", "load", "operation_name", "parse_schedule", "schedule_text"]
+__all__ = ["apply_schedule", "dialect", "load", "operation_name", "parse_schedule", "schedule_steps", "schedule_text"]

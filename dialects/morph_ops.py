@@ -96,14 +96,19 @@ def _declarable(options: Iterable[str]) -> list[str]:
     return [option for option in options if option not in _OWN_FIELDS and not hasattr(ir.OpView, option)]
 
 
-def _step(operation: ir.OpView) -> Transformation[Any]:
+def step_of(operation: ir.OpView) -> Transformation[Any]:
+    """The transformation that a `morph` operation stands for.
+
+    Raises:
+        ArgumentError: an attribute that it does not take.
+    """
     attributes = operation.operation.attributes
     return build_step(transformations()[operation.operation.name], {name: attributes[name] for name in attributes})
 
 
 def _verify(self: ir.OpView) -> bool:
     try:
-        _step(self)
+        step_of(self)
     except ArgumentError as error:
         self.operation.location.emit_error(f"'{self.operation.name}' attribute '{error.argument}': {error.message}")
         return False
@@ -120,7 +125,7 @@ class _Apply(transform.TransformOpInterface):
         if names != ["builtin.module"]:
             got = ", ".join(names) or "nothing"
             raise ArgumentError("schedule", f"{op.operation.name} expects a handle to one builtin.module, got {got}")
-        nest = _step(op).apply(payload[0].operation)
+        nest = step_of(op).apply(payload[0].operation)
         results.set_ops(op.results[0], payload)
         results.set_ops(op.results[1], [nest])
         return DiagnosedSilenceableFailure.Success

@@ -10,7 +10,7 @@ from torch_mlir import ir
 from torch_mlir.dialects.transform import interpreter
 
 from loopmorph.dialects.morph_attributes import KIND, attribute_text
-from loopmorph.dialects.morph_ops import NAMESPACE, load, operation_name, transformations
+from loopmorph.dialects.morph_ops import NAMESPACE, load, operation_name, step_of, transformations
 from loopmorph.passes.diagnostics import file_location, illegal, one_line
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
 from loopmorph.passes.pipeline import parse_pipeline
@@ -64,6 +64,23 @@ def parse_schedule(text: str, context: ir.Context) -> ir.Module:
         raise ArgumentError("schedule", _explain(text, error)) from error
     _entry(schedule)
     return schedule
+
+
+def schedule_steps(text: str, context: ir.Context) -> tuple[Transformation[Any], ...]:
+    """The transformations of a schedule that holds nothing else, in order.
+
+    Raises:
+        ArgumentError: the text is not a valid schedule, or holds operations of other dialects.
+    """
+    schedule = parse_schedule(text, context)
+    steps = []
+    for operation in _entry(schedule).regions[0].blocks[0].operations:
+        if operation.operation.name in transformations():
+            steps.append(step_of(operation))
+        elif operation.operation.name != "transform.yield":
+            reason = f"'{operation.operation.name}' is none of loopmorph's transformations"
+            raise ArgumentError("schedule", f"{reason}; expected a schedule of these alone")
+    return tuple(steps)
 
 
 def apply_schedule(module: ir.Module | ir.Operation, schedule: str | ir.Module) -> None:

@@ -66,6 +66,12 @@ class Transformation(Pass, Generic[PlanT]):
         and after these; "network", it also changes a memref that other layers share."""
         return "nest" if self.kind == "loop" else "network"
 
+    @property
+    def shrinks(self) -> str | None:
+        """The iterator of its nest that becomes shorter; what is tied to an output iterator follows, also in other
+        layers. None where the extents that layers share stay as they are."""
+        return None
+
     def on(self, layer: str) -> Self:
         """The same transformation of another layer."""
         if self.address is None:

@@ -140,6 +140,10 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
     def vector_extents(self, extents: Mapping[str, int | None]) -> Mapping[str, int]:
         return {self.iter: (extents.get(self.iter) or 0) // self.factor}
 
+    @property
+    def shrinks(self) -> str:
+        return self.iter
+
     def analyze(self, module: ir.Operation) -> BottleneckPlan | CoarsePlan:
         if self.factor < 2:
             raise ArgumentError("factor", f"expected an integer of at least 2, got {self.factor}")

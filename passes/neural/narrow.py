@@ -62,6 +62,10 @@ class Narrow(Transformation[NarrowPlan]):
     begin: int
     extent: int | None = None
 
+    @property
+    def shrinks(self) -> str:
+        return self.iter
+
     def analyze(self, module: ir.Operation) -> NarrowPlan:
         nest = find_nest(module, self.layer)
         loop = nest.loop(self.iter)

@@ -72,6 +72,7 @@ class VariantTable:
         threads: of the timed code.
         original: the costs of the network as it is.
         variants: distinct, in the order of their first layers.
+        complete: whether all were measured that were to be; an interrupt leaves some out.
     """
 
     model: str
@@ -80,6 +81,7 @@ class VariantTable:
     threads: int
     original: Cost
     variants: tuple[Variant, ...]
+    complete: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """The table as JSON can hold it; `from_json` reads it."""
@@ -113,6 +115,7 @@ class VariantTable:
             threads=int(content["threads"]),
             original=Cost(**content["original"]),
             variants=variants,
+            complete=bool(content["complete"]),
         )
 
 

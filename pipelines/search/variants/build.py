@@ -1,0 +1,343 @@
+"""Making the table of variants: propose, see what each changes, time it, measure its harm; what is measured is kept."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import Any, TypeVar
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.target.detect import processor_name
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.codegen.threads import check_threads
+from loopmorph.pipelines.legality.gate import NOT_AT_ALL, Gate
+from loopmorph.pipelines.measure.peak import measure_peak
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.search.judge import Judge
+from loopmorph.pipelines.search.judge_setup import JudgeSetup
+from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
+from loopmorph.pipelines.search.variants.footprint import Footprint, footprints, nameless
+from loopmorph.pipelines.search.variants.harm import Harm, choose_harm
+from loopmorph.pipelines.search.variants.kept import VariantFile
+from loopmorph.pipelines.search.variants.kinds import Proposal
+from loopmorph.pipelines.search.variants.proposals import LIMIT, propose
+from loopmorph.pipelines.search.variants.table import Cost, Variant, VariantTable
+from loopmorph.pipelines.search.variants.timing import LayerClock, Timed, Timer, done
+from loopmorph.pipelines.search.variants.together import Structure, apply_together
+from loopmorph.pipelines.store.cache_file import measurement_key, source_key
+from loopmorph.pipelines.support.digests import digest_of
+from loopmorph.pipelines.support.interrupts import noted_interrupts
+from loopmorph.pipelines.support.numbers import check_count, check_seed
+from loopmorph.pipelines.support.progress import Progress, silent
+from loopmorph.pipelines.training.task import Task
+
+T = TypeVar("T")
+
+_PATTERNS_TOGETHER = 16
+
+
+def build_table(
+    original: Program,
+    task: Task,
+    target: Target,
+    *,
+    name: str = "",
+    threads: int = 1,
+    seed: int = 0,
+    limit: int = LIMIT,
+    device: str | None = None,
+    progress: Progress = silent,
+) -> VariantTable:
+    """Measures the variants of a network (see `propose`) by themselves: what each saves, and what harm it does.
+
+    What equal steps change of equal blocks is looked at and timed once (see `LayerClock` for what is left out because
+    it cannot win); the harm is measured of each (see `choose_harm`). Those that take no less time than what they
+    replace are left out, and so are those that overflow. A variant's milliseconds are the sum over the contraction
+    layers that it changes, each timed alone, but in the layouts that it has in the network, with the nests that it
+    brings.
+
+    All that is measured is kept in the user's cache, so that a run that was stopped, by whatever, goes on when it is
+    called again; only what was in flight is lost. Code is compiled, checked against PyTorch and timed in a process of
+    its own; where that dies, it costs one variant. Where the processor has cores to spare, harm is measured meanwhile.
+    Ctrl-C ends the measuring and gives the table as far as it goes, spread evenly over the network.
+
+    Args:
+        original: the network as imported.
+        task: the minibatch. Of a trained network one half is repaired on, and the other one measured.
+        target: the processor.
+        name: the network's; its class's by default.
+        threads: threads of the compiled code.
+        seed: of initialisations, where the network is not trained, and of numeric checks.
+        limit: how many variants of each block or layer to try.
+        device: where to compute harm; None takes a CUDA device when there is one.
+        progress: called with a stage's name, steps done and steps in all.
+
+    Raises:
+        ArgumentError: a network that was transformed already; an argument out of range; too few images, or ones that
+            the network does not take.
+        CompilationFailed: the original cannot be compiled.
+        KeyboardInterrupt: an interrupt before there was anything to put into a table.
+    """
+    if original.steps:
+        raise ArgumentError("original", "expected a network as it was imported, got one that was transformed already")
+    check_count("limit", limit)
+    check_seed(seed)
+    check_threads(threads)
+    progress("propose", 0, 1)
+    harm = choose_harm(original, task, seed, device)
+    before, proposals = footprints(original), propose(original, target, limit)
+    progress("propose", 1, 1)
+    setup = JudgeSetup(original.model, original.example_inputs, Gate(NOT_AT_ALL), target, threads, seed, 1)
+    spare = max(0, target.cores - threads)
+    with ExitStack() as stack:
+        judge = cache(lambda: _judge(stack, setup))
+        file = stack.enter_context(closing(VariantFile()))
+        stack.enter_context(_torch_threads(spare))
+        clock = LayerClock({n: nameless(each, n) for n, each in before.items()}, _roof(threads))
+        timer = stack.enter_context(Timer(judge, clock, background=spare > 0))
+        keys = _Keys.of(original, task, harm, target, threads)
+        work = _Work(original, before, proposals, harm, file, keys, timer, clock, progress)
+        complete = work.run()
+        timer.cancel()
+        return work.table(name or type(original.model).__name__, threads, complete)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """What each thing that is kept depends on."""
+
+    structure: str
+    time: str
+    harm: str
+
+    @staticmethod
+    def of(original: Program, task: Task, harm: Harm, target: Target, threads: int) -> _Keys:
+        text = str(original.module)
+        values = (*original.imported.values(), *task.inputs, *filter(torch.is_tensor, tree_leaves(task.targets)))
+        return _Keys(
+            source_key("structure", text),
+            measurement_key("time", text, str(target), str(threads)),
+            source_key("harm", text, digest_of(values), task.describe(), harm.describe()),
+        )
+
+
+@dataclass
+class _Work:
+    """The table in the making."""
+
+    original: Program
+    before: dict[str, Footprint]
+    proposals: Sequence[Proposal]
+    harm: Harm
+    file: VariantFile
+    keys: _Keys
+    timer: Timer
+    clock: LayerClock
+    progress: Progress
+    _network: Future[float] = field(default_factory=Future)
+    _times: dict[str, Future[Timed]] = field(default_factory=dict)
+    _harms: dict[Proposal, _Harm] = field(default_factory=dict)
+
+    def run(self) -> bool:
+        """Measures; returns whether all was measured that there is."""
+        try:
+            with noted_interrupts() as check:
+                self._time_original()
+                self._look(check)
+                self._measure(check)
+                self._network.result()
+        except KeyboardInterrupt:
+            if not self._network.done():
+                raise
+            return False
+        return True
+
+    def table(self, name: str, threads: int, complete: bool) -> VariantTable:
+        """What has been measured so far, with the original's costs."""
+        layers = self.before.values()
+        macs, parameters, memory = (sum(getattr(each, n) for each in layers) for n in ("macs", "parameters", "memory"))
+        cost = Cost(self._network.result(), macs, parameters, memory)
+        places = {layer: place for place, layer in enumerate(self.before)}
+        found = [self._variant(each) for each in self.proposals if each in self._harms]
+        variants = [each for each in found if each is not None]
+        variants.sort(key=lambda each: min(places.get(layer, len(places)) for layer in each.layers))
+        return VariantTable(name, self.harm.signal, processor_name(), threads, cost, tuple(variants), complete)
+
+    def _variant(self, proposal: Proposal) -> Variant | None:
+        """A row; None for a variant that was refused, or that overflows."""
+        harm = self._harms[proposal]
+        if harm.refused or not all(map(math.isfinite, harm.scores.values())):
+            return None
+        milliseconds = self.clock.change(self._times[proposal.pattern].result())
+        return Variant(
+            steps=tuple(map(str, proposal.steps)),
+            layers=frozenset(harm.structure.layers),
+            change=replace(harm.structure.change, milliseconds=milliseconds),
+            loss=max(0.0, harm.scores[self.harm.signal]),
+            signals=harm.scores,
+            kind=proposal.kind,
+        )
+
+    # -- times, and what equal variants change alike
+
+    def _time_original(self) -> None:
+        known = _read(lambda content: float(content["milliseconds"]), self.file.get(self.keys.time, ""))
+
+        def keep(milliseconds: float) -> None:
+            self.file.put(self.keys.time, "", {"milliseconds": milliseconds})
+
+        self._network = done(known) if known is not None else self.timer.original(keep)
+
+    def _look(self, check: Callable[[], None]) -> None:
+        """What the first variant of each pattern changes; and asks for its times."""
+        firsts = list({each.pattern: each for each in reversed(self.proposals)}.values())[::-1]
+        self.progress("look", 0, len(firsts))
+        for group in _groups(firsts, _PATTERNS_TOGETHER):
+            for each, structure in zip(group, self._structures(group), strict=True):
+                self._times[each.pattern] = self._timed(each, structure)
+            self.progress("look", len(self._times), len(firsts))
+            check()
+
+    def _structures(self, group: Sequence[Proposal]) -> list[Structure]:
+        found = {each: _read(Structure.from_json, self.file.get(self.keys.structure, each.text)) for each in group}
+        new = [each for each, structure in found.items() if structure is None]
+        for each, structure in zip(new, self._seen(new)[1], strict=True):
+            self.file.put(self.keys.structure, each.text, structure.as_json())
+            found[each] = structure
+        return [structure for structure in found.values() if structure is not None]
+
+    def _seen(self, group: Sequence[Proposal]) -> tuple[Network | None, list[Structure]]:
+        """What each variant changes, and the network after all of them; none where they had to be applied singly."""
+        together = apply_together(self.original, self.before, group) if group else None
+        if together is not None:
+            return together.network, list(together.structures)
+        return None, [structure for each in group for structure in self._seen([each])[1]]
+
+    def _timed(self, proposal: Proposal, structure: Structure) -> Future[Timed]:
+        if structure.refused:
+            return done(Timed(refused=structure.refused))
+        known = _read(Timed.from_json, self.file.get(self.keys.time, proposal.text))
+        if known is None:
+            keep = partial(self._keep_time, proposal.text)
+            return self.timer.variant(proposal, structure, keep)
+        self.clock.learn(known)
+        return done(known)
+
+    def _keep_time(self, steps: str, timed: Timed) -> None:
+        self.file.put(self.keys.time, steps, timed.as_json())
+
+    # -- harm
+
+    def _measure(self, check: Callable[[], None]) -> None:
+        finished = 0
+        self.progress("measure", 0, len(self.proposals))
+        for _, equals in itertools.groupby(self.proposals, key=lambda each: each.rank):
+            turn = list(equals)
+            for group in _groups([each for each in turn if self._is_wanted(each)], self.harm.together):
+                self._measure_group(group)
+                check()
+            finished += len(turn)
+            self.progress("measure", finished, len(self.proposals))
+
+    def _is_wanted(self, proposal: Proposal) -> bool:
+        """Whether a variant is worth its time, and its harm is not known yet; waits for its time."""
+        if not self._times[proposal.pattern].result().is_worth:
+            return False
+        known = _read(_Harm.from_json, self.file.get(self.keys.harm, proposal.text))
+        if known is not None:
+            self._harms[proposal] = known
+        return known is None
+
+    def _measure_group(self, group: Sequence[Proposal]) -> None:
+        network, structures = self._seen(group)
+        admitted = [structure for structure in structures if not structure.refused]
+        scores: list[dict[str, float]] | None = []
+        refused = ""
+        if network is not None and admitted:
+            try:
+                scores = self.harm.measure(network, [structure.layers for structure in admitted])
+            except (IllegalTransform, ArgumentError) as error:
+                scores, refused = None, str(error)
+        if network is None or (scores is None and len(group) > 1):
+            for each in group:
+                self._measure_group([each])
+            return
+        found = iter(scores or ())
+        for each, structure in zip(group, structures, strict=True):
+            why = structure.refused or (refused if scores is None else "")
+            harm = _Harm(structure, {} if why else next(found), why)
+            self._harms[each] = harm
+            self.file.put(self.keys.harm, each.text, harm.as_json())
+
+
+@dataclass(frozen=True)
+class _Harm:
+    """What is known of one variant.
+
+    Attributes:
+        structure: what it changes.
+        scores: signal -> its value; may be infinite.
+        refused: why there are none; empty where there are.
+    """
+
+    structure: Structure
+    scores: Mapping[str, float]
+    refused: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"structure": self.structure.as_json(), "scores": dict(self.scores), "refused": self.refused}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> _Harm:
+        scores = {str(name): float(value) for name, value in content["scores"].items()}
+        return _Harm(Structure.from_json(content["structure"]), scores, str(content["refused"]))
+
+
+def _groups(proposals: Iterable[Proposal], size: int) -> Iterator[list[Proposal]]:
+    """Up to `size` in a row that reach no layer in common and are of different units; those of no unit by themselves."""
+    group: list[Proposal] = []
+    for each in proposals:
+        meets = any(not other.unit or other.unit == each.unit or other.reach & each.reach for other in group)
+        if group and (meets or not each.unit or len(group) == size):
+            yield group
+            group = []
+        group.append(each)
+    if group:
+        yield group
+
+
+def _read(parse: Callable[[dict[str, Any]], T], content: dict[str, Any] | None) -> T | None:
+    """What was kept; None where nothing was, or something else."""
+    try:
+        return None if content is None else parse(content)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _judge(stack: ExitStack, setup: JudgeSetup) -> Judge:
+    return stack.enter_context(ready(stack.enter_context(RemoteJudge()), setup))
+
+
+def _roof(threads: int) -> float:
+    """Multiply-accumulates in a millisecond."""
+    return measure_peak(threads).gflops / 2 * 1e6
+
+
+@contextmanager
+def _torch_threads(spare: int) -> Iterator[None]:
+    """Leaves PyTorch the cores that timed code leaves; all, where it leaves none and nothing runs beside it."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(min(usual, spare) if spare else usual)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)

@@ -1,0 +1,207 @@
+"""What variants are made on: the blocks of a network, its contractions, and which dimensions are tied."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch_mlir import ir
+
+from loopmorph.passes import marks
+from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.coupling.classes import DimensionClass, dimension_classes
+from loopmorph.passes.analysis.coupling.disjoint_sets import DisjointSets
+from loopmorph.passes.analysis.roles import loops_of
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.history import Step
+from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER, anonymous_text
+from loopmorph.passes.lowering.extract_layer import extract_layer
+from loopmorph.passes.nest import Nest, nests
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.legality.fisher import find_blocks
+from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.search.search_space import candidate_layers
+from loopmorph.pipelines.search.variants.footprint import Footprint, footprints, nameless
+from loopmorph.pipelines.store.cache_file import hash_of
+from loopmorph.pipelines.support.inference import switch_to_inference
+
+
+@dataclass(frozen=True)
+class Ties:
+    """Layers that have a dimension in common.
+
+    Attributes:
+        layers: all of them, in program order; those of concatenated dimensions included.
+        writer: the first contraction that writes it, and the iterator there.
+        extent: the dimension's extent there.
+    """
+
+    layers: tuple[str, ...]
+    writer: tuple[str, str]
+    extent: int
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A network as the kinds of variants see it.
+
+    Attributes:
+        network: as imported.
+        target: the processor, whose vectors channels should fill.
+    """
+
+    network: Network
+    target: Target
+    _texts: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _extracted: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _admitted: dict[tuple[str, tuple[str, ...]], bool] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @cached_property
+    def layers(self) -> dict[str, Footprint]:
+        """All layers, in program order."""
+        return footprints(self.network)
+
+    @cached_property
+    def mains(self) -> dict[str, Nest]:
+        """The contraction layers with one main nest, and that nest, in program order."""
+        names = candidate_layers(self.network)
+        found = [n for n in self.network.nests if n.role == marks.MAIN and n.layer in names and macs(n)]
+        alone = [n for n in found if sum(other.layer == n.layer for other in found) == 1]
+        return {nest.layer: nest for nest in alone}
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """The outermost residual or dense blocks that hold contractions, and each contraction outside of them."""
+        paths = _outermost(_blocks(self.network))
+        found: dict[str, list[str]] = defaultdict(list)
+        for layer in self.mains:
+            found[next((path for path in paths if _is_in(layer, path)), layer)].append(layer)
+        return tuple(Unit(self, path, tuple(layers)) for path, layers in found.items())
+
+    @cached_property
+    def ties(self) -> tuple[Ties, ...]:
+        """The dimensions of contractions' output channels that may shrink, in program order of their writers."""
+        merged = _merged(dimension_classes(self.network.module.operation))
+        found: dict[frozenset[str], Ties] = {}
+        for layer, nest in self.mains.items():
+            for loop in loops_of(nest, "output"):
+                layers = merged.get((layer, loop.iterator), frozenset())
+                if len(layers) > 1 and layers not in found:
+                    ordered = tuple(name for name in self.layers if name in layers)
+                    found[layers] = Ties(ordered, (layer, loop.iterator), loop.extent or 1)
+        return tuple(found.values())
+
+    def reach(self, step: Step) -> frozenset[str]:
+        """The layers that a step on an untouched network changes; none where it is refused, or where the same change
+        is one that begins with another layer."""
+        layer = step.address.layer if step.address is not None else ""
+        nest = self.mains.get(layer)
+        if nest is None or step.shrinks not in {loop.iterator for loop in loops_of(nest, "output")}:
+            return frozenset([layer])
+        return next((frozenset(t.layers) for t in self.ties if t.writer == (layer, step.shrinks)), frozenset())
+
+    def admits(self, steps: Sequence[Step], reach: frozenset[str]) -> bool:
+        """Whether a single layer admits steps that change no other, and whether they leave it less to multiply.
+
+        Tried on the layer alone; of steps that change several layers nothing is known yet.
+        """
+        (layer, *others) = reach
+        if others:
+            return True
+        alone = self._alone(layer)
+        key = (alone, tuple(str(step.on(ANY_LAYER)) for step in steps))
+        if key not in self._admitted:
+            self._admitted[key] = _lessens(alone, [step.on(ANY_LAYER) for step in steps], self.network)
+        return self._admitted[key]
+
+    def _alone(self, layer: str) -> str:
+        if layer not in self._texts:
+            text = nameless(self.layers[layer], layer)
+            if text not in self._extracted:
+                self._extracted[text] = anonymous_text(extract_layer(self.network.module.operation, layer))
+            self._texts[layer] = self._extracted[text]
+        return self._texts[layer]
+
+
+def _lessens(text: str, steps: Sequence[Step], network: Network) -> bool:
+    module = ir.Module.parse(text, network.module.context)
+    before = sum(map(macs, nests(module.operation)))
+    try:
+        for step in steps:
+            step.apply(module.operation)
+    except (IllegalTransform, ArgumentError):
+        return False
+    return sum(map(macs, nests(module.operation))) < before
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What variants are counted by: a block, or a single layer.
+
+    Attributes:
+        ground: the network.
+        path: the block's module, or the layer.
+        contractions: its contraction layers, in program order.
+    """
+
+    ground: Ground
+    path: str
+    contractions: tuple[str, ...]
+
+    @cached_property
+    def layers(self) -> frozenset[str]:
+        """All its layers."""
+        return frozenset(name for name in self.ground.layers if _is_in(name, self.path))
+
+    @cached_property
+    def signature(self) -> str:
+        """Equal for units whose layers compute the same."""
+        found = [name for name in self.ground.layers if name in self.layers]
+        return hash_of(*(f"{self.relative(n)} {nameless(self.ground.layers[n], n)}" for n in found))
+
+    def relative(self, layer: str) -> str:
+        """A layer's name within the unit."""
+        return layer.removeprefix(self.path)
+
+    @property
+    def ties(self) -> list[Ties]:
+        """The dimensions that stay within it."""
+        return [each for each in self.ground.ties if self.layers.issuperset(each.layers)]
+
+
+def _blocks(network: Network) -> list[str]:
+    model = switch_to_inference(copy.deepcopy(network.model)).requires_grad_(False)
+    return find_blocks(model, network.example_tensors[0])
+
+
+def _outermost(paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if not any(_is_in(path, other) for other in paths if other != path)]
+
+
+def _is_in(layer: str, path: str) -> bool:
+    """Whether a layer is a module's own, or that of one within it; also an operation of the module's own code."""
+    return layer == path or (layer.startswith(path) and layer[len(path)] in ".|@#")
+
+
+def _merged(classes: Iterable[DimensionClass]) -> Mapping[tuple[str, str], frozenset[str]]:
+    """(layer, iterator of its main nest) -> the layers that follow it; without the dimensions that cannot shrink."""
+    known = list(classes)
+    sets: DisjointSets[int] = DisjointSets()
+    for number, each in enumerate(known):
+        for other, _, _ in each.slices:
+            sets.join(number, other)
+    joined: dict[int, set[str]] = defaultdict(set)
+    for number, each in enumerate(known):
+        joined[sets.find(number)].update(entry.partition(" ")[0].partition("#")[0] for entry in each.iterators)
+    return {
+        (layer, names): frozenset(joined[sets.find(number)])
+        for number, each in enumerate(known)
+        if not each.pins and not each.windows
+        for layer, _, names in (entry.partition(" ") for entry in each.iterators)
+        if "#" not in layer
+    }

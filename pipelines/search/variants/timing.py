@@ -1,0 +1,183 @@
+"""The times of variants: measured in a process of their own, once for each pattern, unless they cannot win."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, WrongResult
+from loopmorph.pipelines.search.judge import Judge, LayerTime
+from loopmorph.pipelines.search.variants.kinds import Proposal
+from loopmorph.pipelines.search.variants.together import Structure
+from loopmorph.pipelines.search.verdict import WORTHWHILE
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The times of the contraction layers that a variant changes.
+
+    Attributes:
+        layers: one each.
+        refused: why there are none; empty where there are.
+        final: whether it would be refused again: not where it failed, which may have been the machine's bad moment.
+    """
+
+    layers: tuple[LayerTime, ...] = ()
+    refused: str = ""
+    final: bool = True
+
+    @property
+    def is_worth(self) -> bool:
+        """Whether the layers take less time than they did."""
+        before, after = sum(each.ms_before for each in self.layers), sum(each.ms_after for each in self.layers)
+        return not self.refused and after < WORTHWHILE * before
+
+    def as_json(self) -> dict[str, Any]:
+        """The times as JSON can hold them; `from_json` reads them."""
+        rows = [[t.name, t.ms_before, t.ms_after, t.macs_before, t.macs_after] for t in self.layers]
+        return {"layers": rows, "refused": self.refused}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Timed:
+        """What `as_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        rows = [
+            LayerTime(str(name), float(before), float(after), int(a), int(b))
+            for name, before, after, a, b in content["layers"]
+        ]
+        return Timed(tuple(rows), str(content["refused"]))
+
+
+@dataclass
+class LayerClock:
+    """What equal layers of the original take, and how fast code can be at most: learned from what is measured.
+
+    Attributes:
+        texts: layer -> a text that equal layers share.
+        roof: multiply-accumulates in a millisecond that the processor can do at most, as measured.
+    """
+
+    texts: Mapping[str, str]
+    roof: float
+    _before: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def learn(self, timed: Timed) -> None:
+        """Takes in what was measured.
+
+        An algorithm with fewer multiplications than the layer has (Winograd's) is faster than the measured roof.
+        """
+        for each in timed.layers:
+            self._before[self.texts[each.name]].append(each.ms_before)
+            for macs, ms in ((each.macs_before, each.ms_before), (each.macs_after, each.ms_after)):
+                self.roof = max(self.roof, macs / ms)
+
+    def original(self, layer: str) -> float | None:
+        """The median milliseconds of a layer of the original, and of those equal to it; None where none was timed."""
+        samples = self._before.get(self.texts[layer])
+        return statistics.median(samples) if samples else None
+
+    def cannot_win(self, structure: Structure) -> bool:
+        """Whether a variant, at the roof, would still take longer than what it replaces took."""
+        before = [self.original(layer) for layer, (macs, _) in structure.macs.items() if macs]
+        known = [each for each in before if each is not None]
+        least = sum(macs for _, macs in structure.macs.values()) / self.roof
+        return len(known) == len(before) and least >= WORTHWHILE * sum(known)
+
+    def change(self, timed: Timed) -> float:
+        """By how many milliseconds a variant changes the network's time.
+
+        The ratio within each pair, which the machine's drift leaves alone, times what the layer usually takes.
+        """
+        changes = []
+        for each in timed.layers:
+            usual = self.original(each.name)
+            changes.append((each.ms_before if usual is None else usual) * (each.ms_after / each.ms_before - 1))
+        return sum(changes)
+
+
+class Timer:
+    """Times one thing after the other, in the background where that disturbs nobody. A context manager.
+
+    Args:
+        judge: what measures; asked for when it is needed first.
+        clock: says what cannot win, and learns.
+        background: whether to measure while the caller does something else.
+    """
+
+    def __init__(self, judge: Callable[[], Judge], clock: LayerClock, background: bool) -> None:
+        self._judge, self._clock = judge, clock
+        self._pool = ThreadPoolExecutor(1) if background else None
+
+    def __enter__(self) -> Timer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Begins nothing more; waits for what is being measured."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def original(self, keep: Callable[[float], None]) -> Future[float]:
+        """The milliseconds to come of the original network.
+
+        Args:
+            keep: called with them as soon as they are there.
+        """
+
+        def measure() -> float:
+            pair = self._judge().network_time(())
+            milliseconds = 1e3 * statistics.mean((pair.original, pair.rewritten))
+            keep(milliseconds)
+            return milliseconds
+
+        return self._submit(measure)
+
+    def variant(self, proposal: Proposal, structure: Structure, keep: Callable[[Timed], None]) -> Future[Timed]:
+        """The times to come of a variant.
+
+        Args:
+            proposal: the variant.
+            structure: what it changes.
+            keep: called with its times as soon as they are there, unless they would be others the next time.
+        """
+
+        def measure() -> Timed:
+            timed = self._time(proposal, structure)
+            self._clock.learn(timed)
+            if timed.final:
+                keep(timed)
+            return timed
+
+        return self._submit(measure)
+
+    def _submit(self, measure: Callable[[], T]) -> Future[T]:
+        return self._pool.submit(measure) if self._pool is not None else done(measure())
+
+    def _time(self, proposal: Proposal, structure: Structure) -> Timed:
+        if self._clock.cannot_win(structure):
+            return Timed(refused="its arithmetic alone would take as long as what it replaces", final=False)
+        try:
+            timed = Timed(tuple(self._judge().layer_times(proposal.steps)))
+        except (IllegalTransform, ArgumentError) as refusal:
+            return Timed(refused=str(refusal))
+        except (CompilationFailed, WrongResult) as error:
+            return Timed(refused=str(error), final=False)
+        return timed if timed.layers else Timed(refused="it changes no layer that multiplies")
+
+
+def done(value: T) -> Future[T]:
+    """What is known already, as something to come."""
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future
