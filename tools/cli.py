@@ -20,6 +20,7 @@ from loopmorph.tools.legality_command import legality_command
 from loopmorph.tools.operators_command import operators_command
 from loopmorph.tools.optimize_command import optimize_command
 from loopmorph.tools.target_command import target_command
+from loopmorph.tools.variants_command import variants_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,6 +35,7 @@ def cli() -> None:
 for command in (
     import_command,
     optimize_command,
+    variants_command,
     calibrate_command,
     bench_command,
     operators_command,

@@ -303,7 +303,7 @@ class _Harm:
 
 
 def _groups(proposals: Iterable[Proposal], size: int) -> Iterator[list[Proposal]]:
-    """Up to `size` in a row that reach no layer in common and are of different units; those of no unit by themselves."""
+    """Up to `size` in a row that reach no layer in common and are of different units; those of none by themselves."""
     group: list[Proposal] = []
     for each in proposals:
         meets = any(not other.unit or other.unit == each.unit or other.reach & each.reach for other in group)

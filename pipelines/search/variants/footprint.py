@@ -12,6 +12,7 @@ from torch_mlir import ir
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.nest import Nest, functions
+from loopmorph.passes.nest_text import nests_text
 from loopmorph.pipelines.network import Network
 
 _NODE = re.compile(rf'{re.escape(marks.NODE)} = "(?:[^"\\]|\\.)*"')
@@ -46,7 +47,7 @@ def footprints(network: Network) -> dict[str, Footprint]:
         parameters = [value for value in _first(read, layer, nests, "load") if value in trainable]
         activations = [value for value in _first(written, layer, nests, "store") if _is_activation(value)]
         found[layer] = Footprint(
-            text="\n".join(map(_text, nests)),
+            text=_NODE.sub("", nests_text(nests)),
             macs=sum(map(macs, nests)),
             parameters=sum(trainable[value] for value in parameters),
             memory=sum(map(_bytes, activations)),
@@ -87,11 +88,6 @@ def _bytes(value: ir.Value) -> int:
 
 def _width(element: ir.Type) -> int:
     return element.width if isinstance(element, ir.IntegerType | ir.FloatType) else 64
-
-
-def _text(nest: Nest) -> str:
-    text = nest.root.operation.get_asm(use_local_scope=True, assume_verified=True)  # passes verify
-    return _NODE.sub("", text)
 
 
 def nameless(footprint: Footprint, layer: str) -> str:

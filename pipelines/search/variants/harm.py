@@ -1,4 +1,4 @@
-"""The harm that variants do: what each does to its own repaired block, or to Fisher Potential where nothing is trained."""
+"""The harm that variants do: what each does to its own repaired block, or, untrained, to Fisher Potential."""
 
 from __future__ import annotations
 

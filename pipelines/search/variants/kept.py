@@ -11,7 +11,10 @@ from loopmorph.pipelines.store.cache_file import CacheFile
 
 
 class VariantFile(CacheFile):
-    """JSON objects by what they depend on and by the steps of a variant; each is in the file once it is put there. Threads may share it."""
+    """JSON objects by what they depend on and by the steps of a variant.
+
+    Each is in the file once it is put there. Threads may share it.
+    """
 
     file: ClassVar[str] = "variants.sqlite3"
     contents: ClassVar[str] = "variants"

@@ -84,7 +84,7 @@ def of_schedules(unit: Unit) -> list[list[Proposal]]:
 
 
 def low_rank(unit: Unit) -> list[list[Proposal]]:
-    """A contraction with fewer outputs and a pointwise one that makes all of them; or one that gives it fewer inputs."""
+    """Fewer outputs, of which a pointwise contraction makes all; or fewer inputs, which one before the layer makes."""
     found = []
     for layer in unit.contractions:
         outputs, inputs = (loops_of(unit.ground.mains[layer], role) for role in ("output", "reduction"))

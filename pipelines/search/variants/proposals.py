@@ -19,9 +19,10 @@ def propose(network: Network, target: Target, limit: int = LIMIT) -> tuple[Propo
     """The variants to try, in the order in which to try them; a function of the arguments alone.
 
     Of each block, and of each contraction outside of them, up to `limit`. All kinds take turns, and within a kind the
-    layers and the passes, schedules and dimensions that it is about; each turn gives the next of its list, those first
-    whose channels fill vectors. What its layer does not admit, or what does not make it less work, is left out. Then come those of the whole network, which are few. A block's k-th comes before any
-    block's next one, so that whatever is tried before an interruption is spread over the network.
+    layers and the passes and dimensions that it is about; each turn gives the next of its list, those first whose
+    channels fill vectors. What its layer does not admit, or what does not make it less work, is left out. Then come
+    those of the whole network, which are few. A block's k-th comes before any block's next one, so that whatever is
+    tried before an interruption is spread over the network.
 
     Args:
         network: as imported.

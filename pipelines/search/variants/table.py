@@ -125,7 +125,12 @@ def write_table(table: VariantTable, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    path.write_text(json.dumps(table.as_json(), indent=1) + "\n")
+    path.write_text(table_text(table))
+
+
+def table_text(table: VariantTable) -> str:
+    """A table as the JSON that `read_table` reads."""
+    return json.dumps(table.as_json(), indent=1) + "\n"
 
 
 def read_table(path: Path) -> VariantTable:

@@ -28,7 +28,7 @@ class Structure:
 
     layers: tuple[str, ...] = ()
     macs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    change: Cost = Cost()
+    change: Cost = field(default_factory=Cost)
     refused: str = ""
 
     def as_json(self) -> dict[str, Any]:
