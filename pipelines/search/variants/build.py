@@ -183,7 +183,7 @@ class _Work:
             layers=frozenset(harm.structure.layers),
             change=replace(harm.structure.change, milliseconds=milliseconds),
             loss=max(0.0, harm.scores[self.harm.signal]),
-            signals=harm.scores,
+            signals={name: value for name, value in harm.scores.items() if name != self.harm.signal},
             kind=proposal.kind,
         )
 

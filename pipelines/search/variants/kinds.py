@@ -113,7 +113,9 @@ def narrowed_and_grouped(unit: Unit) -> list[list[Proposal]]:
         inside = [layer for layer in unit.contractions if layer in ties.layers]
         for narrowing in _narrowings(ties, NARROWINGS[:-1]):
             left = narrowing.factor
-            steps = [(narrowing, *groups) for f in GROUPS[:-1] if (groups := _groups(unit, inside, f * left, f))]
+            steps: list[tuple[Step, ...]] = [
+                (narrowing, *groups) for f in GROUPS[:-1] if (groups := _groups(unit, inside, f * left, f))
+            ]
             found.append([Proposal("bottleneck-group", each, frozenset(ties.layers)) for each in steps])
     return found
 
