@@ -204,8 +204,8 @@ class LocalJudge:
         return self._scores[key]
 
     def _check(self, network: Network, name: str) -> None:
-        """Compares a compiled layer with PyTorch, once for each distinct one."""
-        key = network.layer_text(name)
+        """Compares a compiled layer with PyTorch; equal layers once."""
+        key = network.closed_layer(name)
         if key not in self._checked:
             self.checker.layer(network, name)
             self._checked.add(key)

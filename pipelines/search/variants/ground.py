@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,7 +163,8 @@ class Unit:
     def signature(self) -> str:
         """Equal for units whose layers compute the same."""
         found = [name for name in self.ground.layers if name in self.layers]
-        return hash_of(*(f"{self.relative(n)} {nameless(self.ground.layers[n], n)}" for n in found))
+        parts = [(self.relative(n).partition("|")[0], nameless(self.ground.layers[n], n)) for n in found]
+        return hash_of(*itertools.chain(*parts))  # operations of a module's own code are numbered through the network
 
     def relative(self, layer: str) -> str:
         """A layer's name within the unit."""

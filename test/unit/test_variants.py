@@ -1,0 +1,280 @@
+"""The table of variants: what it says of each, that it goes on where it was stopped, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from patterns import patterns
+from trained_networks import pattern_batch, trained_residual
+
+from loopmorph.passes.errors import ArgumentError, DataError
+from loopmorph.passes.history import parse_steps
+from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.legality.block_signals import BlockSignals
+from loopmorph.pipelines.legality.size import Params
+from loopmorph.pipelines.program import Program, import_model
+from loopmorph.pipelines.search.judge import LayerTime
+from loopmorph.pipelines.search.variants import build
+from loopmorph.pipelines.search.variants.build import build_table
+from loopmorph.pipelines.search.variants.footprint import footprints
+from loopmorph.pipelines.search.variants.harm import FISHER_DROP, choose_harm
+from loopmorph.pipelines.search.variants.kept import VariantFile
+from loopmorph.pipelines.search.variants.kinds import Proposal
+from loopmorph.pipelines.search.variants.table import VariantTable, read_table, write_table
+from loopmorph.pipelines.search.variants.timing import LayerClock, Timed
+from loopmorph.pipelines.search.variants.together import Structure, apply_together
+from loopmorph.pipelines.support.progress import Progress, silent
+from loopmorph.pipelines.training.task import Classification, Task
+from loopmorph.tools.cli import main
+
+LIMIT = 3
+BATCH = pattern_batch(64)
+GROUP = "morph-group{layer=block1.conv1 iters=co,ci factor=2}"
+SPATIAL = "morph-bottleneck{layer=block2.conv2 iter=oh factor=2}"
+WIDTH = "morph-bottleneck{layer=conv1 iter=co factor=2}"
+
+pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return import_model(trained_residual(), (BATCH.images[:1],))
+
+
+def make(program: Program, task: Task | None = None, progress: Progress = silent, **more: Any) -> VariantTable:
+    target = native_target()
+    return build_table(
+        program, task or Classification(BATCH), target, limit=LIMIT, device="cpu", progress=progress, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def table(program: Program) -> VariantTable:
+    return make(program)
+
+
+def proposal(text: str, *reach: str) -> Proposal:
+    return Proposal("any", parse_steps(text), frozenset(reach), unit=reach[0] if reach else "")
+
+
+# --- what a layer takes, and what a variant changes
+
+
+def test_footprints_add_up_to_the_network(program: Program) -> None:
+    layers = footprints(program)
+    assert sum(each.macs for each in layers.values()) == program.macs
+    assert sum(each.parameters for each in layers.values()) == Params().score(program).value
+    assert layers["conv1"].parameters == 3 * 8 * 9 and layers["bn1"].parameters == 16
+    assert layers["bn1"].memory == 4 * (8 * 64 + 2 * 8)  # its map, and the scale and shift that it prepares
+    assert sum(each.memory for each in layers.values()) > 4 * 8 * 64
+
+
+def test_variants_that_do_not_meet_are_told_apart(program: Program) -> None:
+    before = footprints(program)
+    refused = proposal("morph-bottleneck{layer=linear iter=co factor=2}", "linear")
+    group, spatial = proposal(GROUP, "block1.conv1"), proposal(SPATIAL, "block2.conv2")
+    together = apply_together(program, before, [group, refused, spatial])
+    assert together is not None and set(together.network.steps) == {GROUP, SPATIAL}
+    first, none, second = together.structures
+    assert "tied to the network's output" in none.refused and none.layers == ()
+    for single, found in ((group, first), (spatial, second)):
+        alone = apply_together(program, before, [single])
+        assert alone is not None and alone.structures == (found,)
+    assert first.layers == ("block1.conv1",) and first.macs == {"block1.conv1": (36864, 18432)}
+    assert first.change.macs == -18432 and first.change.parameters == -288 and first.change.memory == 0
+    assert second.layers == ("block2.conv2",) and second.change.memory == 4 * 16 * 2 * 4  # the coarse grid is one more
+
+
+def test_variants_that_reach_further_than_expected_are_not_taken_for_each_other(program: Program) -> None:
+    width = proposal(WIDTH, "conv1")
+    assert apply_together(program, footprints(program), [width, proposal(SPATIAL, "block2.conv2")]) is None
+    alone = apply_together(program, footprints(program), [width])
+    assert alone is not None
+    after = program.apply(WIDTH)
+    (structure,) = alone.structures
+    assert {"conv1", "bn1", "block1.conv1", "block1.conv2", "block2.conv1", "block2.shortcut.0"} < set(structure.layers)
+    assert structure.change.macs == after.macs - program.macs
+    assert structure.change.parameters == Params().score(after).value - Params().score(program).value
+
+
+def test_structures_survive_json() -> None:
+    structure = Structure(("a",), {"a": (4, 2)}, refused="no")
+    assert Structure.from_json(json.loads(json.dumps(structure.as_json()))) == structure
+
+
+# --- times
+
+
+def timed(**ratios: float) -> Timed:
+    return Timed(tuple(LayerTime(name, 2.0, 2.0 * ratio, 1000, 500) for name, ratio in ratios.items()))
+
+
+def test_a_variant_changes_time_by_the_ratio_of_its_pair_on_what_the_layer_usually_takes() -> None:
+    clock = LayerClock({"a": "same", "b": "same", "c": "other"}, roof=1.0)
+    for milliseconds in (1.0, 3.0, 5.0):
+        clock.learn(Timed((LayerTime("a", milliseconds, 1.0, 1, 1),)))
+    assert clock.original("b") == 3.0 and clock.original("c") is None
+    assert clock.change(timed(a=0.5, c=0.25)) == pytest.approx(-1.5 - 1.5)  # c was never timed but here
+
+
+def test_what_cannot_win_even_at_the_roof_is_known() -> None:
+    clock = LayerClock({"a": "a", "b": "b"}, roof=100.0)
+    half = Structure(("a",), {"a": (1000, 500)})
+    assert not clock.cannot_win(half)  # how long `a` takes is not known yet
+    clock.learn(Timed((LayerTime("a", 4.0, 4.0, 100, 100),)))
+    assert clock.cannot_win(half)  # 5 ms at the roof, and 4 as it is
+    assert not clock.cannot_win(Structure(("a",), {"a": (1000, 300)}))
+    assert not clock.cannot_win(Structure(("a", "b"), {"a": (1000, 500), "b": (1000, 500)}))
+    clock.learn(Timed((LayerTime("b", 1.0, 1.0, 1000, 1000),)))  # Winograd: faster than the roof
+    assert clock.roof == 1000.0 and not clock.cannot_win(half)
+
+
+def test_only_what_takes_less_time_is_worth_it() -> None:
+    assert timed(a=0.5, b=1.2).is_worth
+    assert not timed(a=0.99).is_worth and not Timed(refused="no").is_worth
+    assert Timed.from_json(json.loads(json.dumps(timed(a=0.5).as_json()))) == timed(a=0.5)
+
+
+# --- the table
+
+
+def test_what_the_table_says_holds(program: Program, table: VariantTable) -> None:
+    assert table.complete and table.signal == "fisher-change" and table.threads == 1
+    assert table.original.macs == program.macs and table.original.milliseconds > 0
+    assert len({each.steps for each in table.variants}) == len(table.variants) >= 5
+    assert {"width", "width-bottleneck"} & {each.kind for each in table.variants}
+    signals = BlockSignals(program, Classification(BATCH), "cpu")
+    original = footprints(program)
+    for each in table.variants[::3]:
+        after = program.apply(",".join(each.steps))
+        changed = footprints(after)
+        assert each.layers == {n for n in {**original, **changed} if original.get(n) != changed.get(n)}
+        assert each.change.macs == after.macs - program.macs
+        assert each.change.milliseconds < 0
+        found = signals.measure(after, ("fisher-change", "residual")).scores
+        assert each.loss == pytest.approx(found["fisher-change"].value, rel=1e-3)
+        assert each.signals == {"residual": pytest.approx(found["residual"].value, rel=1e-3)}
+
+
+def test_a_second_run_measures_nothing(program: Program, table: VariantTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "RemoteJudge", None)
+    monkeypatch.setattr(build, "apply_together", None)
+    assert make(program) == table
+
+
+def test_an_interrupt_leaves_what_there_is_and_the_next_run_goes_on(
+    program: Program, table: VariantTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_harm(tmp_path / VariantFile.file)
+    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
+
+    def interrupting(stage: str, done: int, of: int) -> None:
+        if stage == "measure" and 0 < done < of:
+            raise KeyboardInterrupt
+
+    partial = make(program, progress=interrupting)
+    assert not partial.complete and 0 < len(partial.variants) < len(table.variants)
+    known = {each.steps: each for each in table.variants}
+    for each in partial.variants:
+        assert each == known[each.steps]
+    assert make(program) == table
+
+
+def _without_harm(path: Path) -> None:
+    """Makes a file of what this module's cache holds, but for the harm that was measured."""
+    with closing(VariantFile()) as known, closing(VariantFile(path.parent)) as copied:
+        for row in known.execute("SELECT * FROM variants WHERE content NOT LIKE '%scores%'"):
+            copied.execute("INSERT INTO variants VALUES (?, ?, ?)", *row)
+
+
+def test_of_a_network_that_is_not_trained_the_loss_of_fisher_potential_counts(program: Program) -> None:
+    task = Classification(replace(BATCH, labels=BATCH.labels.roll(1)))  # it tells none of these right
+    harm = choose_harm(program, task, 0, "cpu")
+    assert harm.signal == FISHER_DROP and harm.together == 1
+    after = program.apply(GROUP)
+    ((scores,)) = harm.measure(after, [["block1.conv1"]]) or [{}]
+    original = harm.proxy.score(program).value  # type: ignore[attr-defined]
+    assert scores[FISHER_DROP] == pytest.approx(max(0.0, 1 - scores["fisher"] / original))
+    assert harm.measure(after, [["block1.conv1"], ["block2.conv1"]]) is None
+
+
+def test_without_labels_the_residual_counts(program: Program) -> None:
+    task = Classification(Batch(BATCH.images, None, 0, "images"))  # type: ignore[arg-type]
+    assert choose_harm(program, task, 0, "cpu").signal == "residual"
+
+
+def test_variants_of_one_block_are_not_told_apart(program: Program) -> None:
+    harm = choose_harm(program, Classification(BATCH), 0, "cpu")
+    after = program.apply(f"{GROUP},morph-group{{layer=block1.conv2 iters=co,ci factor=2}}")
+    assert harm.measure(after, [["block1.conv1"], ["block1.conv2"]]) is None
+    (scores,) = harm.measure(after, [["block1.conv1", "block1.conv2"]]) or [{}]
+    assert all(0 < value < math.inf for value in scores.values())
+
+
+# --- files
+
+
+def test_a_table_is_read_as_it_was_written(table: VariantTable, tmp_path: Path) -> None:
+    write_table(table, tmp_path / "t.json")
+    assert read_table(tmp_path / "t.json") == table
+    (tmp_path / "t.json").write_text("[]")
+    with pytest.raises(DataError, match="is no table of variants"):
+        read_table(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"layers": 3}'])
+def test_what_somebody_else_has_written_to_the_file_is_not_taken(content: str, tmp_path: Path) -> None:
+    file = VariantFile(tmp_path)
+    file.put("key", "steps", {"layers": ["a"]})
+    assert file.get("key", "steps") == {"layers": ["a"]} and file.get("key", "other") is None
+    file.execute("UPDATE variants SET content = ?", content)
+    assert build._read(Structure.from_json, file.get("key", "steps")) is None
+    file.close()
+
+
+# --- what is refused
+
+
+def test_a_transformed_network_and_bad_counts_are_refused(program: Program) -> None:
+    task = Classification(BATCH)
+    with pytest.raises(ArgumentError, match="'original': expected a network as it was imported"):
+        build_table(program.apply(GROUP), task, native_target())
+    with pytest.raises(ArgumentError, match="'limit': expected an integer of at least 1, got 0"):
+        build_table(program, task, native_target(), limit=0)
+    with pytest.raises(ArgumentError, match="expected a positive number of threads, got 0"):
+        build_table(program, task, native_target(), threads=0)
+
+
+def test_the_command(
+    table: VariantTable, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = patterns(64, seed=2)
+    np.savez(tmp_path / "d.npz", images=found.images.permute(0, 2, 3, 1).numpy(), labels=found.labels.numpy())
+    monkeypatch.setattr("loopmorph.pipelines.search.variants.build.build_table", lambda *_, **__: table)
+    out = tmp_path / "table.json"
+    assert (
+        main(["variants", "factories:trained", "--data", str(tmp_path / "d.npz"), "-o", str(out), "--images", "64"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert f"{len(table.variants)} variants" in printed and "block1.conv1" in printed and f"written to {out}" in printed
+    assert read_table(out) == table
+    assert main(["variants", "factories:trained", "--data", str(tmp_path / "none")]) == 1
+    assert main(["variants", "factories:trained", "-o", str(tmp_path / "no" / "t.json")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
