@@ -12,6 +12,7 @@ import signal
 import statistics
 import sys
 import time
+from functools import lru_cache
 from typing import get_args
 
 import numpy as np
@@ -29,6 +30,7 @@ from loopmorph.pipelines.support.serving import Tell, serve
 
 SMALLEST_SAMPLE = 1e-3  # seconds; a shorter kernel is called several times for one sample
 _WARM_UP = 2
+_REMEMBERED = 64  # compiled modules: one and the same is compared with many
 # Seconds after a job's limit when the alarm, whose default action needs no Python, ends a worker without a parent.
 _GRACE = 5
 Memory = dict[tuple[str, str | int], np.ndarray]
@@ -51,10 +53,15 @@ def perform(job: RunJob | TimeJob | None) -> Reply:
 
 
 def _compile(text: str | bytes, job: RunJob | TimeJob) -> NativeCode:
+    return _compiled(text, job.target, job.threads or 1)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _compiled(text: str | bytes, target: str | None, threads: int) -> NativeCode:
     context = ir.Context()
     context.allow_unregistered_dialects = True
     with context, ir.Location.unknown():
-        return compile_module(ir.Module.parse(text), resolve_target(job.target), job.threads or 1)
+        return compile_module(ir.Module.parse(text), resolve_target(target), threads)
 
 
 def _run(job: RunJob) -> list[np.ndarray]:

@@ -28,7 +28,7 @@ class MiscompiledWarning(LoopmorphWarning):
 
 @dataclass(frozen=True)
 class LayerTime:
-    """Median milliseconds of one layer before and after a rewrite, measured in turns."""
+    """Milliseconds (see `PairTime`) of one layer before and after a rewrite, measured in turns."""
 
     name: str
     ms_before: float

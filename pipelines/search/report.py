@@ -24,7 +24,7 @@ def _finite(content: Any) -> Any:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer that the schedule changes; times are medians in milliseconds, None where not measured.
+    """One layer that the schedule changes; times are in milliseconds (see `PairTime`), None where not measured.
 
     `inherited_error` is the relative error of the network's outputs when only this layer's neural transformations are
     applied and its weights inherited (see `pipelines/oracle/inherited_error.py`); None where it was not measured.
@@ -99,7 +99,7 @@ NOT_MEASURED: Mapping[str, ScoreReport] = {FisherPotential.name: ScoreReport(Fis
 
 @dataclass(frozen=True)
 class Report:
-    """A finished or interrupted search. Times are medians in milliseconds, interleaved on one machine.
+    """A finished or interrupted search. Times are in milliseconds (see `PairTime`), interleaved on one machine.
 
     Attributes:
         model, threads, seed, data: what was asked for; `data` says where the images came from.

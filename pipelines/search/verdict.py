@@ -21,7 +21,7 @@ class Verdict:
             that refused it; "failed", not compiled, crashed or hung; "wrong", code that differs from PyTorch.
         reason: why it was refused; empty for an accepted one.
         score: what the gate's proxy says of the network with it, None where it was not measured.
-        ms_before, ms_after: median milliseconds of all the layers that it changes.
+        ms_before, ms_after: milliseconds of all the layers that it changes.
     """
 
     transforms: tuple[str, ...]

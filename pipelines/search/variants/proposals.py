@@ -32,7 +32,7 @@ def propose(network: Network, target: Target, limit: int = LIMIT) -> tuple[Propo
     ground = Ground(network, target)
     found = [each for unit in ground.units for each in _of_unit(unit, limit)]
     for kind in NETWORK_KINDS:
-        found += [replace(each, pattern=_pattern("", each)) for each in kind(ground)]
+        found += [replace(each, pattern=_pattern("", each), rank=limit) for each in kind(ground)]
     return tuple(sorted(_distinct(found), key=lambda each: each.rank))
 
 
