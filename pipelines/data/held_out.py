@@ -58,7 +58,7 @@ def split_in_two(batch: Batch, count: int, held_out: int) -> tuple[Batch, Batch]
     total = len(batch.images)
     kept = count_held_out(total, held_out, "the data")
     first = min(count, total - kept)
-    return _part(batch, 0, first), _part(batch, first, first + kept)
+    return part_of(batch, 0, first), part_of(batch, first, first + kept)
 
 
 def count_held_out(total: int, wanted: int, where: str) -> int:
@@ -77,6 +77,7 @@ def _order(total: int, seed: int) -> list[int]:
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def _part(batch: Batch, begin: int, end: int) -> Batch:
+def part_of(batch: Batch, begin: int, end: int) -> Batch:
+    """Some of the images; with their labels where these are a tensor."""
     labels = batch.labels[begin:end] if isinstance(batch.labels, torch.Tensor) else None
     return Batch(batch.images[begin:end], labels, batch.classes, f"{batch.source}, {end - begin} of them")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ import torch
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.history import Step, parse_steps, pipeline_text
 from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.data.held_out import part_of
 from loopmorph.pipelines.legality.calibration import Calibration, Prediction
 from loopmorph.pipelines.legality.joint_signals import JointMeasurement, JointSignals
 from loopmorph.pipelines.legality.proxy import Score
@@ -133,6 +134,18 @@ class PredictedLoss:
         comparison = self._comparing(original).compare(repaired)
         signals = {KL: comparison.kl.value, COMPRESSION: compression(original, repaired)}
         return Judged(comparison, self.calibration.predict(signals))
+
+    def on_share(self, share: float) -> PredictedLoss:
+        """The same with the first images alone, of those that weights are fitted to and of those held out: cheaper.
+
+        Args:
+            share: of the images, in (0, 1].
+        """
+        if share >= 1:
+            return self
+        fitted_to = tuple(x[: math.ceil(share * len(x))] for x in self.fitted_to)
+        count = math.ceil(share * len(self.held_out.images))
+        return replace(self, fitted_to=fitted_to, held_out=part_of(self.held_out, 0, count))
 
     def describe(self) -> Any:
         about = [self.held_out.images, *self.fitted_to]

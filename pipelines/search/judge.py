@@ -10,8 +10,8 @@ from typing import Protocol
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning, WrongResult
 from loopmorph.passes.history import Step, pipeline_text
-from loopmorph.pipelines.legality.gate import Criterion, Gate
-from loopmorph.pipelines.legality.predicted_loss import Fitted, PredictedLoss
+from loopmorph.pipelines.legality.gate import BY_REPAIR, Criterion, Gate
+from loopmorph.pipelines.legality.predicted_loss import Fitted, Judged, PredictedLoss
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.check import Checker
 from loopmorph.pipelines.measure.meter import Meter, PairTime
@@ -65,6 +65,20 @@ class Judge(Drawer, Protocol):
         """Whether the network admits the steps."""
         ...
 
+    def compare(self, steps: Sequence[Step], share: float = 1.0) -> Judged:
+        """Repairs the network after some steps and compares it with the original.
+
+        Args:
+            steps: from the original.
+            share: of the images to do so with, in (0, 1].
+
+        Raises:
+            ArgumentError: the judge has no images to do so with.
+            IllegalTransform: the network does not admit a step, or its own code cannot run with the new shapes.
+            CompilationFailed: the process that judges crashed.
+        """
+        ...
+
     def network_time(self, steps: Sequence[Step], baseline: Sequence[Step] = ()) -> PairTime:
         """The time of the whole network after `baseline` and after `steps`, in turns or remembered.
 
@@ -103,6 +117,7 @@ class LocalJudge:
         meter: times.
         checker: compares compiled code with PyTorch.
         drawer: draws candidates.
+        loss: repairs networks and compares them with the original; None where nothing is asked of that kind.
     """
 
     original: Network
@@ -110,6 +125,8 @@ class LocalJudge:
     meter: Meter
     checker: Checker
     drawer: Drawer
+    loss: PredictedLoss | None = None
+    _shares: dict[float, PredictedLoss] = field(default_factory=dict)
     _scores: dict[tuple[str, str], Score] = field(default_factory=dict)
     _checked: set[str] = field(default_factory=set)
     _networks: dict[str, Network] = field(default_factory=dict)
@@ -161,6 +178,14 @@ class LocalJudge:
         except (IllegalTransform, ArgumentError):
             return False
         return True
+
+    def compare(self, steps: Sequence[Step], share: float = 1.0) -> Judged:
+        if self.loss is None:
+            raise ArgumentError("legality", f"networks are compared by '{BY_REPAIR}' alone, got '{self.gate.name}'")
+        if share not in self._shares:
+            self._shares[share] = self.loss.on_share(share)
+        loss, network = self._shares[share], self._after(steps)
+        return loss.measure(self.original, loss.repaired(self.original, network).program)
 
     def network_time(self, steps: Sequence[Step], baseline: Sequence[Step] = ()) -> PairTime:
         return self.meter.network(self._after(baseline), self._after(steps))

@@ -11,6 +11,7 @@ from torch import nn
 
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.legality.gate import Gate
+from loopmorph.pipelines.legality.predicted_loss import PredictedLoss
 from loopmorph.pipelines.measure.check import WorkerChecker
 from loopmorph.pipelines.measure.meter import WorkerMeter
 from loopmorph.pipelines.measure.timing_cache import TimingCache
@@ -32,6 +33,7 @@ class JudgeSetup:
         threads: threads of the compiled code.
         seed: of the inputs of numeric checks.
         torch_threads: threads of PyTorch, whose sums depend on it in the last bits.
+        loss: what compares repaired networks with the original, where that can be asked for.
     """
 
     model: nn.Module
@@ -41,6 +43,7 @@ class JudgeSetup:
     threads: int
     seed: int
     torch_threads: int
+    loss: PredictedLoss | None = None
 
 
 @contextmanager
@@ -50,4 +53,4 @@ def local_judge(setup: JudgeSetup) -> Iterator[LocalJudge]:
     network = import_model(setup.model, setup.example_inputs)
     with Worker(threads=setup.threads, target=setup.target) as worker, closing(TimingCache()) as cache:
         meter, checker = WorkerMeter(worker, cache), WorkerChecker(worker, setup.seed)
-        yield LocalJudge(network, setup.gate, meter, checker, RandomDrawer(network, setup.target))
+        yield LocalJudge(network, setup.gate, meter, checker, RandomDrawer(network, setup.target), setup.loss)

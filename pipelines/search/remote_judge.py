@@ -13,7 +13,7 @@ import cloudpickle
 
 from loopmorph.passes.errors import CompilationFailed, LoopmorphError, LoopmorphWarning
 from loopmorph.passes.history import Step
-from loopmorph.pipelines.legality.predicted_loss import Fitted
+from loopmorph.pipelines.legality.predicted_loss import Fitted, Judged
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.meter import PairTime
 from loopmorph.pipelines.search.judge import Judge, LayerTime
@@ -102,6 +102,9 @@ class RemoteJudge:
 
     def is_applicable(self, steps: Sequence[Step]) -> bool:
         return self._ask("is_applicable", tuple(steps))
+
+    def compare(self, steps: Sequence[Step], share: float = 1.0) -> Judged:
+        return self._ask("compare", tuple(steps), share)
 
     def network_time(self, steps: Sequence[Step], baseline: Sequence[Step] = ()) -> PairTime:
         return self._ask("network_time", tuple(steps), tuple(baseline))

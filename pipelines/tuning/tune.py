@@ -83,13 +83,13 @@ def tuned(program: Program, seconds: float, target: Target, threads: int, progre
         return tune(program, seconds, worker, cache, progress)
 
 
-def check_seconds(seconds: float) -> None:
+def check_seconds(seconds: float, argument: str = "tune") -> None:
     """Raises:
     ArgumentError: not a positive, finite number.
     """
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not number or not 0 < seconds < math.inf:
-        raise ArgumentError("tune", f"expected a positive number of seconds, got {seconds!r}")
+        raise ArgumentError(argument, f"expected a positive number of seconds, got {seconds!r}")
 
 
 @dataclass(frozen=True)

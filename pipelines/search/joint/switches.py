@@ -1,0 +1,47 @@
+"""Switches at constant latency: one block gives more, another less, and the whole network says whether that is better.
+
+The proposals and the selection in stages are EvoPress's (Sieberling et al. 2025, "EvoPress: Accurate Dynamic Model
+Compression via Evolutionary Search", ICML): of some offspring, all are judged on few images, the best of these on more,
+and the best of all takes the parent's place if it is better. Here offspring are drawn where the additive model expects
+something: each is the best choice within the limits that brings in at most two new variants, under losses that are
+multiplied by random factors (a search in the parent's neighbourhood by the solver itself, as in Fischetti and Lodi
+2003, "Local branching", Mathematical Programming 98).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+from loopmorph.pipelines.search.joint.knapsack import LOSS, Problem, Selection, solve
+
+_NEW = 2  # variants that come in: one for the block that gives more, one for that which gives less
+_NEAR = 1e-3  # to the optimum of losses that are believed to within a factor
+_SPREAD = 0.7  # of the logarithms of the random factors: a loss is believed to within a factor of about two
+
+
+def offspring(problem: Problem, parent: Selection, generator: Random, count: int) -> Iterator[Selection]:
+    """Different choices near one, within the limits, none of those that the problem excludes.
+
+    Args:
+        problem: the limits, the losses as they are believed, and what was tried already.
+        parent: the choice that they are near.
+        generator: advanced by the number of variants for each one.
+        count: how many; fewer where there are no more of them.
+    """
+    losses = problem.values(LOSS).tolist()
+    problem = replace(problem, near=frozenset(parent.indices), most_new=_NEW)
+    for _ in range(count):
+        drawn = tuple(loss * math.exp(generator.gauss(0.0, _SPREAD)) for loss in losses)
+        found = any_of(replace(problem, losses=drawn))
+        if found is None:
+            return
+        yield found
+        problem = replace(problem, excluded=(*problem.excluded, frozenset(found.indices)))
+
+
+def any_of(problem: Problem) -> Selection | None:
+    """A choice near the best; where all of those without dominated variants are excluded, the best with such."""
+    return solve(problem, gap=_NEAR) or solve(problem, gap=_NEAR, reduced=False)
