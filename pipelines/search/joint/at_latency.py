@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from loopmorph.pipelines.search.joint.baselines import baselines
-from loopmorph.pipelines.search.joint.coefficients import Coefficients, fit_coefficients, layers_of
+from loopmorph.pipelines.search.joint.coefficients import Coefficients, fit_coefficients
 from loopmorph.pipelines.search.joint.knapsack import Limits, Problem, Selection, is_within, least, solve
 from loopmorph.pipelines.search.joint.switches import any_of, offspring
 from loopmorph.pipelines.search.joint.trials import Trial, Trials
@@ -16,10 +16,10 @@ from loopmorph.pipelines.search.joint.trials import Trial, Trials
 _ROUNDS = 16  # of the additive choice, until its variants go together
 _TIMINGS = 4  # of these, until a measured time keeps the limit
 _CLOSE = 0.98  # of the limit: a measured time that uses it up
-_SAMPLES = 8  # choices under sampled coefficients
+_SAMPLES = 12  # choices under sampled coefficients
 _OFFSPRING = 8  # of a generation
 _SURVIVORS = 2  # that are judged on all images
-_PATIENCE = 2  # generations in which nothing improves
+_PATIENCE = 3  # generations in which nothing improves
 
 
 @dataclass
@@ -112,10 +112,9 @@ class AtLatency:
     def sample(self) -> None:
         """Choices under coefficients drawn around those learned so far, as SPDY has it; then under the latter."""
         generator = Random(f"{self.seed} coefficients")
-        layers = layers_of(self.trials.table)
         for number in range(_SAMPLES + 1):
             learned = self._learned()
-            drawn = learned if number == _SAMPLES else learned.sampled(layers, generator)
+            drawn = learned if number == _SAMPLES else learned.sampled(generator)
             selection = any_of(self._problem(drawn, self.trials.seen))
             if selection is None:
                 self.exhausted = True
@@ -134,8 +133,8 @@ class AtLatency:
             parent = before or min(self._open(), key=_order, default=None)
             if parent is None:
                 return
-            problem = self._problem(self._learned(), self.trials.seen)
-            brood = list(offspring(problem, parent.selection, generator, _OFFSPRING))
+            problem = self._problem(excluded=self.trials.seen)
+            brood = list(offspring(problem, self._learned(), parent.selection, generator, _OFFSPRING))
             for number, selection in enumerate(brood, start=1):
                 if self.is_over():
                     return

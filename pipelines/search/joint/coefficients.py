@@ -8,8 +8,9 @@ to all of them, with c_l = exp(t_l) and a normal prior on t_l around 0 (ridge to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
@@ -35,27 +36,29 @@ class Coefficients:
     """What the losses in each layer count for.
 
     Attributes:
-        of_layer: layer -> its coefficient, above 0; 1 where none is known.
+        of_layer: layer -> its coefficient, above 0.
         scale: the joint loss of a network, as a multiple of its weighted sum.
+        spread: (layers, layers) a square root of the covariance of the coefficients' logarithms, given what was
+            observed: how well they are known.
     """
 
-    of_layer: Mapping[str, float] = field(default_factory=dict)
-    scale: float = 1.0
+    of_layer: Mapping[str, float]
+    scale: float
+    spread: np.ndarray
 
     def losses(self, table: VariantTable) -> tuple[float, ...]:
         """The variants' losses as the whole network feels them."""
-        weights = [np.mean([self.of_layer.get(layer, 1.0) for layer in each.layers]) for each in table.variants]
+        weights = [np.mean([self.of_layer[layer] for layer in each.layers]) for each in table.variants]
         return tuple(float(w * each.loss) for w, each in zip(weights, table.variants, strict=True))
 
-    def sampled(self, layers: Sequence[str], generator: Random, spread: float = _SPREAD) -> Coefficients:
-        """Others, log-normal around these ones; advances the generator by the number of layers."""
-        drawn = {layer: self.of_layer.get(layer, 1.0) * np.exp(generator.gauss(0.0, spread)) for layer in layers}
-        return Coefficients({layer: float(value) for layer, value in drawn.items()}, self.scale)
+    def sampled(self, generator: Random) -> Coefficients:
+        """Others that what was observed allows (Thompson sampling: what is not known is tried).
 
-
-def layers_of(table: VariantTable) -> tuple[str, ...]:
-    """The layers that the table's variants decide, in the order in which it names them."""
-    return tuple(dict.fromkeys(layer for each in table.variants for layer in sorted(each.layers)))
+        Advances the generator by the number of layers.
+        """
+        drawn = self.spread @ np.array([generator.gauss(0.0, 1.0) for _ in self.of_layer])
+        values = (value * math.exp(away) for value, away in zip(self.of_layer.values(), drawn, strict=True))
+        return replace(self, of_layer=dict(zip(self.of_layer, values, strict=True)))
 
 
 def fit_coefficients(table: VariantTable, observations: Sequence[Observation]) -> Coefficients:
@@ -68,12 +71,12 @@ def fit_coefficients(table: VariantTable, observations: Sequence[Observation]) -
     Returns:
         A coefficient for every layer of the table; 1 for each where nothing was observed.
     """
-    layers = layers_of(table)
+    layers = tuple(dict.fromkeys(layer for each in table.variants for layer in sorted(each.layers)))
     shares = np.array([_shares(table, layers, each.indices) for each in observations]).reshape(-1, len(layers))
     found = np.array([each.loss for each in observations])
     usable = (shares.sum(axis=1) > _LEAST) & np.isfinite(found) & (found > _LEAST)
     if not usable.any():
-        return Coefficients(dict.fromkeys(layers, 1.0))
+        return Coefficients(dict.fromkeys(layers, 1.0), 1.0, _SPREAD * np.eye(len(layers)))
     shares, logs = shares[usable], np.log(found[usable])
     start = np.append(np.zeros(len(layers)), float(np.mean(logs - np.log(shares.sum(axis=1)))))
 
@@ -87,9 +90,10 @@ def fit_coefficients(table: VariantTable, observations: Sequence[Observation]) -
         prior = np.column_stack([np.eye(len(layers)), np.zeros(len(layers))])
         return np.concatenate([data / _NOISE, prior / _SPREAD])
 
-    solution = least_squares(residuals, start, jac=slopes).x
-    of_layer = dict(zip(layers, np.exp(solution[:-1]).tolist(), strict=True))
-    return Coefficients(of_layer, float(np.exp(solution[-1])))
+    solution = least_squares(residuals, start, jac=slopes)
+    of_layer = dict(zip(layers, np.exp(solution.x[:-1]).tolist(), strict=True))
+    covariance = np.linalg.inv(solution.jac.T @ solution.jac)  # Laplace's approximation
+    return Coefficients(of_layer, float(np.exp(solution.x[-1])), np.linalg.cholesky(covariance[:-1, :-1]))
 
 
 def _shares(table: VariantTable, layers: Sequence[str], indices: Sequence[int]) -> list[float]:
