@@ -38,9 +38,10 @@ _HOME = {
     "LegalityResult": "loopmorph.pipelines.search.legality",
     "legality": "loopmorph.pipelines.search.legality",
     "load_model": "loopmorph.pipelines.search.saved_model",
-    "Result": "loopmorph.pipelines.search.optimize",
+    "Result": "loopmorph.pipelines.search.job",
     "SearchSettings": "loopmorph.pipelines.search.settings",
     "optimize": "loopmorph.pipelines.search.optimize",
+    "optimize_points": "loopmorph.pipelines.search.optimize",
     "replay": "loopmorph.pipelines.search.optimize",
     "load_schedule": "loopmorph.pipelines.schedules",
 }
@@ -66,8 +67,9 @@ if TYPE_CHECKING:
     from loopmorph.pipelines.program import Program, import_model
     from loopmorph.pipelines.schedules import load_schedule
     from loopmorph.pipelines.search.calibrate import calibrate
+    from loopmorph.pipelines.search.job import Result
     from loopmorph.pipelines.search.legality import LegalityResult, legality
-    from loopmorph.pipelines.search.optimize import Result, optimize, replay
+    from loopmorph.pipelines.search.optimize import optimize, optimize_points, replay
     from loopmorph.pipelines.search.saved_model import load_model
     from loopmorph.pipelines.search.settings import SearchSettings
     from loopmorph.pipelines.training.finetune import FineTuning

@@ -16,7 +16,7 @@ from loopmorph.tools.options import SEEDS, trust_option
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.ingress.models import LoadedModel
-    from loopmorph.pipelines.search.optimize import Result
+    from loopmorph.pipelines.search.job import Result
     from loopmorph.pipelines.search.report import RepairReport, Report
 
 POSITIVE = click.IntRange(min=1)

@@ -3,90 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
-from loopmorph.dialects.morph import schedule_text
-from loopmorph.passes.errors import LoopmorphWarning
-from loopmorph.passes.target.detect import native_target, resolve_target
-from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.codegen.executable import Executable
+from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
+from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.codegen.padding import padding
-from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.data.batches import Batch
-from loopmorph.pipelines.ingress.models import resolve_function
 from loopmorph.pipelines.legality.gate import BY_REPAIR, Gate
-from loopmorph.pipelines.legality.predicted_loss import Fitted
-from loopmorph.pipelines.legality.predicted_loss import Judged as Measured
 from loopmorph.pipelines.legality.proxy import Score
-from loopmorph.pipelines.legality.trained import is_trained
-from loopmorph.pipelines.measure.target import this_computer
-from loopmorph.pipelines.measure.worker import Worker
-from loopmorph.pipelines.oracle.inherit import LEAST_ERROR, REPAIR, Inherited
-from loopmorph.pipelines.oracle.inherit import inherit as choose_inherited
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.combiner import Combiner, Greedy, Judged
-from loopmorph.pipelines.search.gates import Chosen, check_logits_for, choose_gate
+from loopmorph.pipelines.search.job import Request, Result, prepared
+from loopmorph.pipelines.search.joint.choice_report import report_choice
 from loopmorph.pipelines.search.judge import Judge
-from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.largest_legal import LargestLegal
-from loopmorph.pipelines.search.preconditions import check_modes, check_numbers
-from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
+from loopmorph.pipelines.search.points import points
 from loopmorph.pipelines.search.report import NOT_MEASURED, Report
 from loopmorph.pipelines.search.search_space import draw_candidates
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.study import Study, StudyFile
-from loopmorph.pipelines.search.summary import Asked, Found, counts, layer_reports, summarise
-from loopmorph.pipelines.store.cache_file import measurement_key
-from loopmorph.pipelines.support.digests import digest_of
+from loopmorph.pipelines.search.summary import counts, layer_reports
 from loopmorph.pipelines.support.interrupts import noted_interrupts
-from loopmorph.pipelines.support.numbers import check_count, check_seed
+from loopmorph.pipelines.support.numbers import check_count
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.task import CROSS_ENTROPY, Loss, Task, load_inputs, loss_name, make_task
-from loopmorph.pipelines.tuning.choice_cache import ChoiceCache
-from loopmorph.pipelines.tuning.tune import tune
-
-
-@dataclass(frozen=True)
-class Result:
-    """An optimised network.
-
-    Attributes:
-        program: the rewritten network as MLIR.
-        report: what was tried and measured.
-        target: the processor that it was optimised for.
-    """
-
-    program: Program
-    report: Report
-    target: Target = dataclasses.field(default_factory=native_target)
-
-    @cached_property
-    def model(self) -> nn.Module:
-        """The rewritten network as a trainable module, its weights inherited from the imported one."""
-        return self.program.to_module()
-
-    @cached_property
-    def executable(self) -> Executable:
-        """The rewritten network compiled."""
-        return Executable(self.program, self.report.threads, self.target)
-
-    @property
-    def schedule(self) -> str:
-        """The transformations as a schedule (transform IR), which `replay` takes."""
-        return schedule_text(self.program.steps)
+from loopmorph.pipelines.training.task import Loss
 
 
 def optimize(
@@ -120,6 +68,9 @@ def optimize(
     Where the gate says nothing of the original (Fisher Potential is 0, the network overflows, the images are constant),
     there is a warning, no neural transformation is chosen, and `report.legal` is None.
 
+    With a target (`SearchSettings.target_speedup`, `target_ms`, or `seconds`) no candidates are drawn: all layers are
+    chosen at once, see `SearchSettings` and `choose_jointly`.
+
     Ctrl-C ends the drawing and goes on with what was found so far.
 
     Args:
@@ -145,49 +96,70 @@ def optimize(
         WrongResult: the result, compiled, differs from PyTorch.
     """
     chosen = settings or SearchSettings()
-    chosen.check()
+    request = Request(model, example_inputs, data, seed, threads, chosen, loss, progress)
+    if chosen.is_joint:
+        with closing(_joint_results(request, (chosen.target_speedup,))) as results:
+            return next(results)
     check_count("candidates", candidates)
-    check_seed(seed)
-    check_threads(threads)
-    check_numbers(model, example_inputs)
-    function = resolve_function("loss", loss) if isinstance(loss, str) else loss
-    target = this_computer() if chosen.target is None else resolve_target(chosen.target)
-    started = time.perf_counter()
-    progress("import", 0, 1)
-    with RemoteJudge() as remote:
-        original = import_model(model, example_inputs)
-        check_logits_for(original, chosen)
-        task = make_task(original, data, chosen.batch_size, seed, function)
-        check_modes(model, task)
-        oracle = choose_gate(original, task, data, seed, chosen)
-        gate = oracle.gate
-        setup = JudgeSetup(model, example_inputs, gate, target, threads, seed, torch.get_num_threads())
-        key = study_key(original, task.inputs, task.targets, gate.describe(), str(target), str(threads), str(seed))
-        with ready(remote, setup) as judge, closing(StudyFile(key)) as study:
-            progress("import", 1, 1)
-            tried, interrupted = search(original, judge, study, candidates, seed, progress)
-            combiner = chosen.combiner or _combiner(gate)
-            steps = combiner.combine(tried, judge, progress)
-            fitted = judge.fitted(tuple(step for step in steps if step.kind == "neural"))
-            made = original.after(steps)
-            inherited = (
-                _with_weights(original, made, oracle, task, data, seed, chosen, progress)
-                if oracle.loss is None or fitted is None
-                else oracle.loss.restored(original, made, fitted)
-            )
-            program, baseline = inherited.program, original
-            if chosen.tune is not None:
-                program, baseline = _tuned((program, original), chosen.tune, target, threads, progress)
-            verdicts = [entry.verdict for entry in tried]
-            measured = _measured(original, inherited.program, oracle, fitted)
-            found = Found(original, baseline, program, inherited, verdicts, interrupted, measured)
-            name = chosen.name or type(model).__name__
-            asked = Asked(
-                name, threads, target, seed, chosen.note, CROSS_ENTROPY if function is None else loss_name(function)
-            )
-            report = summarise(found, asked, task, oracle, judge, progress)
-    report = dataclasses.replace(report, seconds_total=time.perf_counter() - started)
-    return Result(program, report, target)
+    with prepared(request) as job, closing(StudyFile(job.key)) as study:
+        tried, interrupted = search(job.original, job.judge, study, candidates, seed, progress)
+        combiner = chosen.combiner or _combiner(job.oracle.gate)
+        steps = combiner.combine(tried, job.judge, progress)
+        return job.result(steps, [entry.verdict for entry in tried], interrupted)
+
+
+def optimize_points(
+    model: nn.Module,
+    example_inputs: tuple[torch.Tensor, ...],
+    data: str | Path | Batch,
+    target_speedups: Sequence[float],
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    settings: SearchSettings | None = None,
+    progress: Progress = silent,
+) -> Iterator[Result]:
+    """Networks at several speed-ups, chosen from one table of variants: points of the front of latency and loss.
+
+    Each is what `optimize` gives with `SearchSettings.target_speedup`; the table is made once, and no network is judged
+    twice. Ctrl-C ends the search at the point at hand, with the best network there so far; it is then the last one.
+
+    Args:
+        model, example_inputs, seed, threads, progress: see `optimize`.
+        data: images to repair and to judge with.
+        target_speedups: each above 1.
+        settings: how to search, without a target.
+
+    Yields:
+        The result for each speed-up, in their order, as soon as it is there.
+
+    Raises:
+        As `optimize`; ArgumentError as well where there is no speed-up, or one that is out of reach.
+    """
+    chosen = settings or SearchSettings()
+    if not target_speedups:
+        raise ArgumentError("target_speedups", "expected at least one")
+    if chosen.target_speedup is not None or chosen.target_ms is not None:
+        raise ArgumentError("target_speedups", "expected no other target beside these")
+    for each in target_speedups:
+        dataclasses.replace(chosen, target_speedup=each).check()
+    first = dataclasses.replace(chosen, target_speedup=target_speedups[0])
+    request = Request(model, example_inputs, data, seed, threads, first, None, progress)
+    return _joint_results(request, tuple(target_speedups))
+
+
+def _joint_results(request: Request, speedups: Sequence[float | None]) -> Generator[Result, None, None]:
+    """The result of a joint choice for each speed-up; of the settings' other limits for None."""
+    settings = request.settings
+    if settings.legality is None:
+        request = dataclasses.replace(request, settings=dataclasses.replace(settings, legality=BY_REPAIR))
+    with prepared(request) as job, points(job) as chooser:
+        for speedup in speedups:
+            choice = chooser.at(speedup)
+            report = report_choice(choice, chooser.table, chooser.trials.truth.levels, speedup)
+            yield job.result(choice.steps, [], choice.interrupted, report)
+            if choice.interrupted:
+                return
 
 
 def search(
@@ -256,44 +228,5 @@ def replay(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], schedule_
     return Result(program, report)
 
 
-def study_key(original: Program, inputs: Iterable[torch.Tensor], targets: Any, *about: object) -> str:
-    """What identifies a study: all that the verdicts on a network's candidates depend on."""
-    weights = digest_of((*original.imported.values(), *inputs, *filter(torch.is_tensor, tree_leaves(targets))))
-    return measurement_key(str(original.module), weights, json.dumps(about))
-
-
 def _combiner(gate: Gate) -> Combiner:
     return LargestLegal() if gate.name == BY_REPAIR else Greedy()
-
-
-def _with_weights(
-    original: Program,
-    made: Program,
-    oracle: Chosen,
-    task: Task,
-    data: str | Path | Batch | None,
-    seed: int,
-    settings: SearchSettings,
-    tell: Progress,
-) -> Inherited[Program]:
-    """The result with the weights that were judged, or that the settings ask for."""
-    if oracle.loss is not None:
-        return oracle.loss.repaired(original, made, tell)
-    how = settings.inherit or (REPAIR if data is not None and is_trained(original.model, task) else LEAST_ERROR)
-    fitted_to = load_inputs(original, data, settings.repair_images, seed) if how == REPAIR else None
-    return choose_inherited(original, made, how, task.inputs, tell, fitted_to=fitted_to)
-
-
-def _measured(original: Program, program: Program, oracle: Chosen, fitted: Fitted | None) -> Measured | None:
-    """What was measured of the result's weights, or is now, where repair is the gate."""
-    if oracle.loss is None:
-        return None
-    return oracle.loss.measure(original, program) if fitted is None else fitted.judged
-
-
-def _tuned(
-    programs: tuple[Program, Program], seconds: float, target: Target, threads: int, tell: Progress
-) -> tuple[Program, Program]:
-    with Worker(threads=threads, target=target) as worker, closing(ChoiceCache()) as choices:
-        first, second = (tune(program, seconds, worker, choices, tell) for program in programs)
-    return first, second

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopmorph.pipelines.legality.proxy import FisherPotential
+from loopmorph.pipelines.search.joint.choice_report import JointReport
 from loopmorph.pipelines.search.verdict import Verdict
 
 
@@ -113,6 +114,7 @@ class Report:
         doubt: why it was not judged; empty where it was.
         repair: what was measured of the repaired result, where `legality` is "repair"; in JSON its fields lie among
             these ones.
+        joint: how the result was chosen from a table of variants, and what else was tried; None where it was not.
         loss: what the scores' loss is called.
         note: where the model is from, of a `.pt2`: what was restored of it, and what keeps the mode of the export.
         candidates: candidates drawn; rejected_structure, failed, wrong: how many were refused by the structural rules,
@@ -163,6 +165,7 @@ class Report:
     legality: str = ""
     legality_reason: str = ""
     repair: RepairReport = RepairReport()
+    joint: JointReport | None = None
 
     def to_json(self) -> str:
         """The report as indented JSON; what is no finite number is null."""

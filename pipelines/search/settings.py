@@ -45,6 +45,15 @@ class SearchSettings:
             comes with loopmorph.
         held_out: for "repair": up to how many images, none of those that weights are fitted to, predictions are
             compared on.
+        target_speedup: how many times as fast as the original the result is to be. With this, `target_ms` or `seconds`
+            no candidates are drawn: the network is chosen as one from a table of variants of all its layers (see
+            `choose_jointly`), and judged by "repair". It loses as little as is possible at that speed, which may be
+            more than `max_loss`; the report then says that it is not legal.
+        target_ms: the same, as milliseconds of one call.
+        seconds: how long to go on improving the choice; None for as long as something improves. Without a target the
+            result is the fastest network that is predicted to lose no more than `max_loss`.
+        max_parameters: numbers in all trainable tensors, of such a choice.
+        max_memory: bytes of all activations of one call, of such a choice.
     """
 
     batch_size: int = 64
@@ -60,11 +69,21 @@ class SearchSettings:
     max_loss: float = LIMIT
     calibration: Calibration | str | Path | None = None
     held_out: int = 1000
+    target_speedup: float | None = None
+    target_ms: float | None = None
+    seconds: float | None = None
+    max_parameters: int | None = None
+    max_memory: int | None = None
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether one choice is made over all layers."""
+        return any(each is not None for each in (self.target_speedup, self.target_ms, self.seconds))
 
     def check(self) -> None:
         """Raises:
         ArgumentError: a count below 1, another `inherit` or `legality`, no such target, a `max_loss` that is not
-            positive; what is for another `legality`.
+            positive; what is for another `legality`; a target or budget that is no positive number, two targets.
         """
         counts = {name: getattr(self, name) for name in ("batch_size", "repeats", "repair_images", "held_out")}
         for name, count in counts.items():
@@ -75,6 +94,7 @@ class SearchSettings:
         if self.tune is not None:
             check_seconds(self.tune)
         self._check_legality()
+        self._check_joint()
 
     def _check_legality(self) -> None:
         if self.legality is not None and self.legality not in LEGALITIES:
@@ -87,3 +107,29 @@ class SearchSettings:
         if self.legality == BY_REPAIR and self.inherit not in (None, REPAIR):
             reason = f"legality '{BY_REPAIR}' judges repaired weights, so that those of the result have to be"
             raise ArgumentError("inherit", f"expected '{REPAIR}' or none, got '{self.inherit}': {reason}")
+
+    def _check_joint(self) -> None:
+        if self.target_speedup is not None and not _is_positive(self.target_speedup, above=1.0):
+            reason = f"expected a finite number above 1, got {self.target_speedup!r}"
+            raise ArgumentError("target_speedup", reason)
+        if self.target_ms is not None and not _is_positive(self.target_ms):
+            raise ArgumentError("target_ms", f"expected a positive number of milliseconds, got {self.target_ms!r}")
+        if self.target_ms is not None and self.target_speedup is not None:
+            raise ArgumentError("target_ms", "expected no speed-up beside it: one of the two is the target")
+        if self.seconds is not None:
+            check_seconds(self.seconds, "seconds")
+        for name in ("max_parameters", "max_memory"):
+            value = getattr(self, name)
+            if value is not None and not _is_positive(value):
+                raise ArgumentError(name, f"expected a positive number, got {value!r}")
+            if value is not None and not self.is_joint:
+                raise ArgumentError(name, "it limits a joint choice: expected a target or seconds beside it")
+        if self.is_joint and self.legality not in (None, BY_REPAIR):
+            reason = f"a joint choice is judged by '{BY_REPAIR}', got '{self.legality}'"
+            raise ArgumentError("legality", reason)
+        if self.is_joint and self.combiner is not None:
+            raise ArgumentError("combiner", "it combines candidates, and a joint choice draws none")
+
+
+def _is_positive(value: object, above: float = 0.0) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and above < value < math.inf

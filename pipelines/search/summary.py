@@ -22,6 +22,7 @@ from loopmorph.pipelines.oracle.inherit import Inherited, plain_steps
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.gates import Chosen
+from loopmorph.pipelines.search.joint.choice_report import JointReport
 from loopmorph.pipelines.search.judge import Judge, LayerTime
 from loopmorph.pipelines.search.report import NOT_MEASURED, LayerReport, RepairReport, Report, ScoreReport
 from loopmorph.pipelines.search.verdict import FAILED, STRUCTURE, WRONG, Verdict
@@ -61,6 +62,7 @@ class Found:
         verdicts: of every candidate drawn.
         interrupted: whether the search was stopped before it had drawn all.
         measured: what the gate measured of the result, where that is "repair".
+        joint: how it was chosen, where that was from a table of variants.
     """
 
     original: Program
@@ -70,6 +72,7 @@ class Found:
     verdicts: Sequence[Verdict]
     interrupted: bool
     measured: Judged | None = None
+    joint: JointReport | None = None
 
 
 def summarise(found: Found, asked: Asked, task: Task, oracle: Chosen, judge: Judge, tell: Progress) -> Report:
@@ -99,6 +102,7 @@ def summarise(found: Found, asked: Asked, task: Task, oracle: Chosen, judge: Jud
         speedup=times.speedup,
         **_legality(oracle.gate, before, after, outcomes[oracle.gate.name]),
         repair=_repair_report(found, oracle),
+        joint=found.joint,
         note=asked.note,
         loss=asked.loss,
         candidates=len(found.verdicts),

@@ -24,8 +24,9 @@ from loopmorph.pipelines.oracle.inherit import inherit
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.combiner import Greedy
 from loopmorph.pipelines.search.gates import Chosen
+from loopmorph.pipelines.search.job import study_key
 from loopmorph.pipelines.search.judge import MiscompiledWarning
-from loopmorph.pipelines.search.optimize import search, study_key
+from loopmorph.pipelines.search.optimize import search
 from loopmorph.pipelines.search.report import Report, ScoreReport
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.settings import SearchSettings

@@ -28,7 +28,7 @@ def undominated(
     places: dict[frozenset[str], list[int]] = {}
     for position, each in enumerate(layers):
         places.setdefault(each, []).append(position)
-    out = (measures >= 0).all(axis=1)  # nothing in its place is no worse
+    out: np.ndarray = np.all(measures >= 0, axis=1)  # nothing in its place is no worse
     for place, members in places.items():
         for inner, others in places.items():
             if inner <= place:

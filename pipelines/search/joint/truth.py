@@ -33,13 +33,12 @@ class JointLoss:
 
 
 class Truth(Protocol):
-    """Judges assembled networks, each given as the steps from the original.
+    """Judges assembled networks, each given as the steps from the original."""
 
-    Attributes:
-        levels: how many levels of care there are; the last one has all images, those before it fewer.
-    """
-
-    levels: int
+    @property
+    def levels(self) -> int:
+        """How many levels of care there are; the last one has all images, those before it fewer."""
+        ...
 
     def is_applicable(self, steps: Sequence[Step]) -> bool:
         """Whether the network admits the steps."""

@@ -1,0 +1,208 @@
+"""A search's job from its two ends: what all searches need at first, and the result of what one has found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from loopmorph.dialects.morph import schedule_text
+from loopmorph.passes.history import Step
+from loopmorph.passes.target.detect import native_target, resolve_target
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.codegen.executable import Executable
+from loopmorph.pipelines.codegen.threads import check_threads
+from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.ingress.models import resolve_function
+from loopmorph.pipelines.legality.predicted_loss import Fitted, Judged
+from loopmorph.pipelines.legality.trained import is_trained
+from loopmorph.pipelines.measure.target import this_computer
+from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.oracle.inherit import LEAST_ERROR, REPAIR, Inherited
+from loopmorph.pipelines.oracle.inherit import inherit as choose_inherited
+from loopmorph.pipelines.program import Program, import_model
+from loopmorph.pipelines.search.gates import Chosen, check_logits_for, choose_gate
+from loopmorph.pipelines.search.joint.choice_report import JointReport
+from loopmorph.pipelines.search.judge import Judge
+from loopmorph.pipelines.search.judge_setup import JudgeSetup
+from loopmorph.pipelines.search.preconditions import check_modes, check_numbers
+from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
+from loopmorph.pipelines.search.report import Report
+from loopmorph.pipelines.search.settings import SearchSettings
+from loopmorph.pipelines.search.summary import Asked, Found, summarise
+from loopmorph.pipelines.search.verdict import Verdict
+from loopmorph.pipelines.store.cache_file import measurement_key
+from loopmorph.pipelines.support.digests import digest_of
+from loopmorph.pipelines.support.numbers import check_seed
+from loopmorph.pipelines.support.progress import Progress
+from loopmorph.pipelines.training.task import CROSS_ENTROPY, Loss, Task, load_inputs, loss_name, make_task
+from loopmorph.pipelines.tuning.choice_cache import ChoiceCache
+from loopmorph.pipelines.tuning.tune import tune
+
+
+@dataclass(frozen=True)
+class Result:
+    """An optimised network.
+
+    Attributes:
+        program: the rewritten network as MLIR.
+        report: what was tried and measured.
+        target: the processor that it was optimised for.
+    """
+
+    program: Program
+    report: Report
+    target: Target = dataclasses.field(default_factory=native_target)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The rewritten network as a trainable module, its weights inherited from the imported one."""
+        return self.program.to_module()
+
+    @cached_property
+    def executable(self) -> Executable:
+        """The rewritten network compiled."""
+        return Executable(self.program, self.report.threads, self.target)
+
+    @property
+    def schedule(self) -> str:
+        """The transformations as a schedule (transform IR), which `replay` takes."""
+        return schedule_text(self.program.steps)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user has asked for; see `optimize`."""
+
+    model: nn.Module
+    example_inputs: tuple[torch.Tensor, ...]
+    data: str | Path | Batch | None
+    seed: int
+    threads: int
+    settings: SearchSettings
+    loss: Loss | str | None
+    progress: Progress
+
+    def check(self) -> None:
+        """Raises:
+        ArgumentError: wrong settings, a count or seed out of range, a model that cannot be compared.
+        """
+        self.settings.check()
+        check_seed(self.seed)
+        check_threads(self.threads)
+        check_numbers(self.model, self.example_inputs)
+
+    @cached_property
+    def function(self) -> Loss | None:
+        """The loss as a function."""
+        return resolve_function("loss", self.loss) if isinstance(self.loss, str) else self.loss
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request with all that a search works with.
+
+    Attributes:
+        key: all that verdicts depend on.
+        started: when it began, in the seconds of `time.perf_counter`.
+    """
+
+    request: Request
+    original: Program
+    task: Task
+    oracle: Chosen
+    judge: Judge
+    target: Target
+    key: str
+    started: float
+
+    def result(
+        self, steps: Sequence[Step], verdicts: Sequence[Verdict], interrupted: bool, joint: JointReport | None = None
+    ) -> Result:
+        """The network after the steps: with its weights, tuned if that is wanted, checked, timed, reported."""
+        asked, tell, original = self.request, self.request.progress, self.original
+        settings = asked.settings
+        fitted = self.judge.fitted(tuple(step for step in steps if step.kind == "neural"))
+        inherited = self._with_weights(original.after(steps), fitted)
+        program, baseline = inherited.program, original
+        if settings.tune is not None:
+            program, baseline = _tuned((program, original), settings.tune, self.target, asked.threads, tell)
+        measured = self._measured(inherited.program, fitted)
+        found = Found(original, baseline, program, inherited, verdicts, interrupted, measured, joint)
+        name = settings.name or type(asked.model).__name__
+        loss = CROSS_ENTROPY if asked.function is None else loss_name(asked.function)
+        about = Asked(name, asked.threads, self.target, asked.seed, settings.note, loss)
+        report = summarise(found, about, self.task, self.oracle, self.judge, tell)
+        report = dataclasses.replace(report, seconds_total=time.perf_counter() - self.started)
+        return Result(program, report, self.target)
+
+    def _with_weights(self, made: Program, fitted: Fitted | None) -> Inherited[Program]:
+        """The result with the weights that were judged, or that the settings ask for."""
+        original, asked = self.original, self.request
+        if self.oracle.loss is not None:
+            if fitted is not None:
+                return self.oracle.loss.restored(original, made, fitted)
+            return self.oracle.loss.repaired(original, made, asked.progress)
+        trained = asked.data is not None and is_trained(original.model, self.task)
+        how = asked.settings.inherit or (REPAIR if trained else LEAST_ERROR)
+        images = asked.settings.repair_images
+        fitted_to = load_inputs(original, asked.data, images, asked.seed) if how == REPAIR else None
+        return choose_inherited(original, made, how, self.task.inputs, asked.progress, fitted_to=fitted_to)
+
+    def _measured(self, program: Program, fitted: Fitted | None) -> Judged | None:
+        """What was measured of the result's weights, or is now, where repair is the gate."""
+        if self.oracle.loss is None:
+            return None
+        return self.oracle.loss.measure(self.original, program) if fitted is None else fitted.judged
+
+
+@contextmanager
+def prepared(request: Request) -> Iterator[Job]:
+    """The network imported, its gate chosen, and the process that judges ready.
+
+    Raises:
+        As `optimize`, but what comes of the search and the result.
+    """
+    request.check()
+    settings, tell = request.settings, request.progress
+    target = this_computer() if settings.target is None else resolve_target(settings.target)
+    started = time.perf_counter()
+    function = request.function
+    tell("import", 0, 1)
+    with RemoteJudge() as remote:
+        original = import_model(request.model, request.example_inputs)
+        check_logits_for(original, settings)
+        task = make_task(original, request.data, settings.batch_size, request.seed, function)
+        check_modes(request.model, task)
+        oracle = choose_gate(original, task, request.data, request.seed, settings)
+        about = target, request.threads, request.seed, torch.get_num_threads(), oracle.loss
+        setup = JudgeSetup(request.model, request.example_inputs, oracle.gate, *about)
+        texts = str(target), str(request.threads), str(request.seed)
+        key = study_key(original, task.inputs, task.targets, oracle.gate.describe(), *texts)
+        with ready(remote, setup) as judge:
+            tell("import", 1, 1)
+            yield Job(request, original, task, oracle, judge, target, key, started)
+
+
+def study_key(original: Program, inputs: Iterable[torch.Tensor], targets: Any, *about: object) -> str:
+    """What identifies a study: all that the verdicts on a network's candidates depend on."""
+    weights = digest_of((*original.imported.values(), *inputs, *filter(torch.is_tensor, tree_leaves(targets))))
+    return measurement_key(str(original.module), weights, json.dumps(about))
+
+
+def _tuned(
+    programs: tuple[Program, Program], seconds: float, target: Target, threads: int, tell: Progress
+) -> tuple[Program, Program]:
+    with Worker(threads=threads, target=target) as worker, closing(ChoiceCache()) as choices:
+        first, second = (tune(program, seconds, worker, choices, tell) for program in programs)
+    return first, second

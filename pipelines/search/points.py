@@ -1,0 +1,103 @@
+"""Networks at the latencies, or within the loss, that a user asks for: one joint choice for each."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
+from loopmorph.pipelines.search.job import Job
+from loopmorph.pipelines.search.joint.joint import JointChoice, choose_jointly
+from loopmorph.pipelines.search.joint.knapsack import MILLISECONDS, Limits, Problem, least
+from loopmorph.pipelines.search.joint.trial_file import TrialFile
+from loopmorph.pipelines.search.joint.trials import Trials
+from loopmorph.pipelines.search.joint.truth import JudgedTruth
+from loopmorph.pipelines.search.settings import SearchSettings
+from loopmorph.pipelines.search.variants.build import build_table
+from loopmorph.pipelines.search.variants.table import VariantTable
+from loopmorph.pipelines.support.progress import Progress
+from loopmorph.pipelines.training.task import make_task
+
+_TABLE_IMAGES = 256  # half of them to repair variants on, half to measure them
+_AT_ONCE = 1e-3  # seconds: nothing but the additive choice and the baselines
+
+
+@dataclass(frozen=True)
+class Points:
+    """A network's table of variants with what judges choices from it.
+
+    Attributes:
+        table: the variants.
+        trials: of all choices.
+        settings: limits and budget.
+        seed: of what is drawn.
+        progress: see `choose_jointly`.
+    """
+
+    table: VariantTable
+    trials: Trials
+    settings: SearchSettings
+    seed: int
+    progress: Progress
+
+    def at(self, speedup: float | None) -> JointChoice:
+        """The network at so many times the original's speed; without one at the settings' milliseconds, or within
+        their loss.
+
+        Raises:
+            ArgumentError: that is out of reach; says what is in reach.
+        """
+        settings = self.settings
+        limits = self._limits(speedup)
+        choice = choose_jointly(
+            self.table,
+            self.trials.truth,
+            limits,
+            max_loss=settings.max_loss,
+            seed=self.seed,
+            seconds=settings.seconds if self.table.complete else _AT_ONCE,
+            progress=self.progress,
+            trials=self.trials,
+        )
+        if not choice.reached:
+            what = f"the limit of {limits.milliseconds:.4g} ms"
+            text = f"{what} was not reached by any network that was timed; what was fastest is the result"
+            warnings.warn(text, LoopmorphWarning, stacklevel=2)
+        return replace(choice, interrupted=choice.interrupted or not self.table.complete)
+
+    def _limits(self, speedup: float | None) -> Limits:
+        """What the settings allow, if the table says that it is in reach."""
+        original, settings = self.table.original.milliseconds, self.settings
+        milliseconds = settings.target_ms if speedup is None else original / speedup
+        others = Limits(parameters=settings.max_parameters, memory=settings.max_memory)
+        try:
+            fastest = least(Problem(self.table, others), MILLISECONDS).cost.milliseconds
+        except ArgumentError as error:
+            raise ArgumentError(f"max_{error.argument}", error.message) from None
+        if milliseconds is not None and milliseconds < fastest:
+            if speedup is None:
+                reason = f"{milliseconds:g} ms is out of reach: the least that the variants reach is {fastest:.4g} ms"
+                raise ArgumentError("target_ms", reason)
+            reason = f"{speedup:g} is out of reach: the most that the variants reach is {original / fastest:.3g}"
+            raise ArgumentError("target_speedup", reason)
+        return replace(others, milliseconds=milliseconds)
+
+
+@contextmanager
+def points(job: Job) -> Iterator[Points]:
+    """Measures the table of variants of a job's network, which is judged by repair.
+
+    Raises:
+        ArgumentError, CompilationFailed, KeyboardInterrupt: see `build_table`.
+    """
+    asked, original = job.request, job.original
+    name = asked.settings.name or type(original.model).__name__
+    task = make_task(original, asked.data, _TABLE_IMAGES, asked.seed, asked.function)
+    table = build_table(
+        original, task, job.target, name=name, threads=asked.threads, seed=asked.seed, progress=asked.progress
+    )
+    with closing(TrialFile(job.key)) as store:
+        truth = JudgedTruth(job.judge, table.original.milliseconds, store)
+        yield Points(table, Trials(table, truth), asked.settings, asked.seed, asked.progress)
