@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from loopmorph.pipelines.support.files import prepare_folder, write_atomically
 from loopmorph.tools.bars import stage_bars
+from loopmorph.tools.joint_lines import joint_lines, joint_table
 from loopmorph.tools.options import SEEDS, trust_option
 
 if TYPE_CHECKING:
@@ -60,6 +62,24 @@ _LISTED = 6
 @click.option(
     "--held-out", type=POSITIVE, default=1000, show_default=True, help="Images that repaired networks are judged on."
 )
+@click.option(
+    "--target-speedup",
+    "target_speedups",
+    type=float,
+    multiple=True,
+    metavar="TIMES",
+    help="Choose all layers at once, for so many times the speed at the least loss; given several times, each result "
+    "goes to a folder of its own under --out.",
+)
+@click.option("--target-ms", type=float, metavar="MS", help="The same, for so many milliseconds.")
+@click.option(
+    "--seconds",
+    type=float,
+    help="Go on improving such a choice for so long; by default as long as it gets better. Without a target: the "
+    "fastest network within --max-loss.",
+)
+@click.option("--max-parameters", type=POSITIVE, help="The most parameters of such a choice.")
+@click.option("--max-memory", type=POSITIVE, metavar="BYTES", help="The most bytes of activations of such a choice.")
 @click.option("--target", metavar="NAME", help="The processor to optimise for; see 'loopmorph target'.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report, schedule, IR and weights.")
 @click.option(
@@ -81,6 +101,11 @@ def optimize_command(
     max_loss: float,
     calibration: Path | None,
     held_out: int,
+    target_speedups: tuple[float, ...],
+    target_ms: float | None,
+    seconds: float | None,
+    max_parameters: int | None,
+    max_memory: int | None,
     target: str | None,
     out: Path | None,
     loss: str | None,
@@ -88,7 +113,7 @@ def optimize_command(
 ) -> None:
     """Search for a faster MODEL that stays legal. Ctrl-C ends the search early and keeps what was found."""
     from loopmorph.pipelines.ingress.models import resolve_model
-    from loopmorph.pipelines.search.optimize import optimize
+    from loopmorph.pipelines.search.optimize import optimize, optimize_points
     from loopmorph.pipelines.search.settings import SearchSettings
 
     settings = SearchSettings(
@@ -103,27 +128,52 @@ def optimize_command(
         max_loss=max_loss,
         calibration=calibration,
         held_out=held_out,
+        target_ms=target_ms,
+        seconds=seconds,
+        max_parameters=max_parameters,
+        max_memory=max_memory,
     )
-    settings.check()
-    if out is not None:
-        prepare_folder(out)
+    settings.check_with(target_speedups)
+    folders = _folders(out, target_speedups)
     loaded = resolve_model(model, seed=seed, trust=trust)
     settings = dataclasses.replace(settings, note=loaded.note)
+    network = loaded.model, loaded.example_inputs, data
+    results = []
     with stage_bars() as tell:
-        result = optimize(
-            loaded.model,
-            loaded.example_inputs,
-            data,
-            candidates=candidates,
-            seed=seed,
-            threads=threads,
-            settings=settings,
-            loss=loss,
-            progress=tell,
-        )
-    if out is not None:
-        _write_results(out, result, loaded, seed)
-    _print_report(result.report, out)
+        found: Iterable[Result]
+        if target_speedups:
+            found = optimize_points(
+                *network, target_speedups, seed=seed, threads=threads, settings=settings, loss=loss, progress=tell
+            )
+        else:
+            result = optimize(
+                *network,
+                candidates=candidates,
+                seed=seed,
+                threads=threads,
+                settings=settings,
+                loss=loss,
+                progress=tell,
+            )
+            found = [result]
+        for result, folder in zip(found, folders, strict=False):  # an interrupt leaves the last ones out
+            results.append(result)
+            if folder is not None:
+                _write_results(folder, result, loaded, seed)
+    for result, folder in zip(results, folders, strict=False):
+        _print_report(result.report, folder)
+    if len(results) < len(folders):
+        click.echo(f"interrupted: {len(folders) - len(results)} more speed-ups were not searched for")
+
+
+def _folders(out: Path | None, speedups: Sequence[float]) -> list[Path | None]:
+    """Where each result goes: one to the folder, several to folders of their own in it, as `4x`."""
+    names = [f"{speedup:g}x" for speedup in speedups]
+    folders = [out] if len(names) < 2 else [None if out is None else out / name for name in names]
+    for folder in folders:
+        if folder is not None:
+            prepare_folder(folder)
+    return folders
 
 
 def _write_results(out: Path, result: Result, loaded: LoadedModel, seed: int) -> None:
@@ -152,11 +202,7 @@ def _print_report(report: Report, out: Path | None) -> None:
         share = f"1/{layer.macs_before / layer.macs_after:.3g}" if layer.macs_after else "-"
         table.add_row(layer.name, steps, times, share)
     console.print(table)
-    stopped = " (stopped early)" if report.interrupted else ""
-    console.print(
-        f"candidates {report.candidates}{stopped}: structure refused {report.rejected_structure}, "
-        f"{_refused(report)}failed {report.failed}"
-    )
+    _print_search(console, report)
     if report.wrong:
         console.print(f"WRONG RESULTS {report.wrong}: code that differs from PyTorch was left out; please report it")
     if report.note:
@@ -183,6 +229,22 @@ def _print_report(report: Report, out: Path | None) -> None:
         console.print(f"channels padded to the vector width: {'; '.join(report.padded_channels)}", highlight=False)
     if out is not None:
         console.print(f"written to {out}: report.json schedule.mlir optimized.mlir model.pt", highlight=False)
+
+
+def _print_search(console: Console, report: Report) -> None:
+    """What was tried."""
+    stopped = " (stopped early)" if report.interrupted else ""
+    if report.joint is None:
+        console.print(
+            f"candidates {report.candidates}{stopped}: structure refused {report.rejected_structure}, "
+            f"{_refused(report)}failed {report.failed}"
+        )
+        return
+    console.print(joint_table(report.joint))
+    for line in joint_lines(report.joint):
+        console.print(line, highlight=False, markup=False)
+    if stopped:
+        console.print("stopped early")
 
 
 def _refused(report: Report) -> str:

@@ -111,12 +111,13 @@ def optimize(
 def optimize_points(
     model: nn.Module,
     example_inputs: tuple[torch.Tensor, ...],
-    data: str | Path | Batch,
+    data: str | Path | Batch | None,
     target_speedups: Sequence[float],
     *,
     seed: int = 0,
     threads: int = 1,
     settings: SearchSettings | None = None,
+    loss: Loss | str | None = None,
     progress: Progress = silent,
 ) -> Iterator[Result]:
     """Networks at several speed-ups, chosen from one table of variants: points of the front of latency and loss.
@@ -125,7 +126,7 @@ def optimize_points(
     twice. Ctrl-C ends the search at the point at hand, with the best network there so far; it is then the last one.
 
     Args:
-        model, example_inputs, seed, threads, progress: see `optimize`.
+        model, example_inputs, seed, threads, loss, progress: see `optimize`.
         data: images to repair and to judge with.
         target_speedups: each above 1.
         settings: how to search, without a target.
@@ -139,12 +140,9 @@ def optimize_points(
     chosen = settings or SearchSettings()
     if not target_speedups:
         raise ArgumentError("target_speedups", "expected at least one")
-    if chosen.target_speedup is not None or chosen.target_ms is not None:
-        raise ArgumentError("target_speedups", "expected no other target beside these")
-    for each in target_speedups:
-        dataclasses.replace(chosen, target_speedup=each).check()
+    chosen.check_with(target_speedups)
     first = dataclasses.replace(chosen, target_speedup=target_speedups[0])
-    request = Request(model, example_inputs, data, seed, threads, first, None, progress)
+    request = Request(model, example_inputs, data, seed, threads, first, loss, progress)
     return _joint_results(request, tuple(target_speedups))
 
 
@@ -154,6 +152,8 @@ def _joint_results(request: Request, speedups: Sequence[float | None]) -> Genera
     if settings.legality is None:
         request = dataclasses.replace(request, settings=dataclasses.replace(settings, legality=BY_REPAIR))
     with prepared(request) as job, points(job) as chooser:
+        for speedup in speedups:
+            chooser.limits(speedup)  # refuses what is out of reach before anything is judged
         for speedup in speedups:
             choice = chooser.at(speedup)
             report = report_choice(choice, chooser.table, chooser.trials.truth.levels, speedup)

@@ -50,7 +50,7 @@ class Points:
             ArgumentError: that is out of reach; says what is in reach.
         """
         settings = self.settings
-        limits = self._limits(speedup)
+        limits = self.limits(speedup)
         choice = choose_jointly(
             self.table,
             self.trials.truth,
@@ -67,8 +67,12 @@ class Points:
             warnings.warn(text, LoopmorphWarning, stacklevel=2)
         return replace(choice, interrupted=choice.interrupted or not self.table.complete)
 
-    def _limits(self, speedup: float | None) -> Limits:
-        """What the settings allow, if the table says that it is in reach."""
+    def limits(self, speedup: float | None) -> Limits:
+        """What a choice has to keep.
+
+        Raises:
+            ArgumentError: that is out of reach by the table; says what is in reach.
+        """
         original, settings = self.table.original.milliseconds, self.settings
         milliseconds = settings.target_ms if speedup is None else original / speedup
         others = Limits(parameters=settings.max_parameters, memory=settings.max_memory)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loopmorph.passes.errors import ArgumentError
@@ -95,6 +96,21 @@ class SearchSettings:
             check_seconds(self.tune)
         self._check_legality()
         self._check_joint()
+
+    def check_with(self, target_speedups: Sequence[float]) -> None:
+        """The same, for several speed-ups of which each is to be a result.
+
+        Raises:
+            ArgumentError: as `check`; one of them twice; another target beside them.
+        """
+        if not target_speedups:
+            self.check()
+        for position, each in enumerate(target_speedups):
+            if self.target_speedup is not None:
+                raise ArgumentError("target_speedup", "expected none in the settings, beside those that are results")
+            replace(self, target_speedup=each).check()
+            if each in target_speedups[:position]:
+                raise ArgumentError("target_speedup", f"{each:g} is given twice")
 
     def _check_legality(self) -> None:
         if self.legality is not None and self.legality not in LEGALITIES:
