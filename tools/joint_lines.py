@@ -55,8 +55,8 @@ def _bound(report: JointReport) -> str:
 def _cells(trial: TrialReport, original_ms: float) -> list[str]:
     measured = trial.milliseconds
     return [
-        f"{trial.predicted_ms:.2f}",
-        "-" if measured is None else f"{measured:.2f}",
+        f"{trial.predicted_ms:.4g}",
+        "-" if measured is None else f"{measured:.4g}",
         "-" if measured is None else f"{original_ms / measured:.2f}x",
         f"{trial.summed_loss:.3g}",
         "-" if trial.kl is None else f"{trial.kl:.3g}" + ("" if trial.whole else " (few images)"),

@@ -95,9 +95,8 @@ class AtLatency:
                     break
             selection = solve(self._problem())
         fast = [each for each in timed if self._is_fast(each)]
-        chosen = min(fast, key=_by_table, default=min(timed, key=_by_time, default=None))
-        if chosen is not None:
-            self.trials.judged(chosen, self._last)
+        for trial in fast or sorted(timed, key=_by_time)[:1]:
+            self.trials.judged(trial, self._last)
 
     def judge_baselines(self) -> None:
         """Judges and times each baseline like any other choice; one that the network does not admit whole, by what is
@@ -205,10 +204,6 @@ class AtLatency:
 
 def _order(trial: Trial) -> tuple[float, float]:
     return trial.kl, math.inf if trial.milliseconds is None else trial.milliseconds
-
-
-def _by_table(trial: Trial) -> float:
-    return trial.selection.loss
 
 
 def _by_time(trial: Trial) -> float:

@@ -20,7 +20,7 @@ from loopmorph.pipelines.search.variants.table import VariantTable
 
 # Layers differ by a factor of about e^0.5, joint losses of equal sums by a tenth: what is known before any measurement.
 _SPREAD, _NOISE = 0.5, 0.1
-_LEAST = 1e-12  # a smaller joint loss, or sum, has no logarithm that says something
+_LEAST = 1e-30  # a smaller joint loss, or sum, has no logarithm that says something
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from loopmorph.pipelines.search.joint.coefficients import Coefficients
 from loopmorph.pipelines.search.joint.knapsack import Problem, Selection, solve
 
 _NEW = 2  # variants that come in: one for the block that gives more, one for that which gives less
-_NEAR = 1e-3  # to the optimum of losses that are believed to within a factor
+_NEAR = 1e-2  # to the optimum of losses that are believed to within a factor
 _SPREAD = 0.2  # of the logarithms of the random factors of single variants
 
 
