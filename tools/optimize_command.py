@@ -78,6 +78,9 @@ _LISTED = 6
     help="Go on improving such a choice for so long; by default as long as it gets better. Without a target: the "
     "fastest network within --max-loss.",
 )
+@click.option(
+    "--variants", type=POSITIVE, show_default="48", help="Variants of each block or layer that such a choice tries."
+)
 @click.option("--max-parameters", type=POSITIVE, help="The most parameters of such a choice.")
 @click.option("--max-memory", type=POSITIVE, metavar="BYTES", help="The most bytes of activations of such a choice.")
 @click.option("--target", metavar="NAME", help="The processor to optimise for; see 'loopmorph target'.")
@@ -104,6 +107,7 @@ def optimize_command(
     target_speedups: tuple[float, ...],
     target_ms: float | None,
     seconds: float | None,
+    variants: int | None,
     max_parameters: int | None,
     max_memory: int | None,
     target: str | None,
@@ -133,6 +137,8 @@ def optimize_command(
         max_parameters=max_parameters,
         max_memory=max_memory,
     )
+    if variants is not None:
+        settings = dataclasses.replace(settings, variants=variants)
     settings.check_with(target_speedups)
     folders = _folders(out, target_speedups)
     loaded = resolve_model(model, seed=seed, trust=trust)

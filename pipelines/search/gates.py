@@ -24,6 +24,7 @@ from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.training.task import Classification, Task, count_classes, image_shape
 
 _ASKED = "it was asked for"
+_JOINT = "a choice over all layers is made by what repaired networks lose"
 _BLOCK_IMAGES = 192  # that single blocks are repaired on
 _NO_BETTER_THAN_CONSTANT = 1.0  # relative squared error of what has the means of the channels for its output
 
@@ -42,12 +43,12 @@ class Chosen:
 
 
 def check_logits_for(network: Network, settings: SearchSettings) -> None:
-    """Refuses "repair", where it was asked for, of a network whose predictions cannot be compared.
+    """Refuses "repair", where it is needed, of a network whose predictions cannot be compared.
 
     Raises:
         ArgumentError: it gives no logits.
     """
-    if settings.legality == BY_REPAIR and count_classes(network) is None:
+    if (settings.legality == BY_REPAIR or settings.is_joint) and count_classes(network) is None:
         reason = f"legality '{BY_REPAIR}' compares predictions: expected logits (N, classes) from it"
         other = f"for what is no classifier there is legality '{BY_FISHER}', with a loss (--loss module:function)"
         raise ArgumentError("model", f"{reason}; {other}")
@@ -70,6 +71,8 @@ def choose_gate(
     The KL of what passes ranks candidates. Fisher of the change refuses nothing: it is the KL to second order, good for
     small changes, but of large ones, which are to be refused, it tells too little by a factor of 10 to 100.
 
+    A joint choice has "repair" always.
+
     Args:
         network: as imported.
         task: the minibatch, which tells whether the network is trained, and what Fisher Potential is measured on.
@@ -84,10 +87,10 @@ def choose_gate(
         return Chosen(Gate(NOT_AT_ALL, _ASKED))
     if settings.legality == BY_FISHER:
         return _by_fisher(task, seed, settings, _ASKED)
-    if settings.legality == BY_REPAIR:
+    if settings.legality == BY_REPAIR or settings.is_joint:
         images = _images(network, task, data, seed, settings)
         _warn_untrained(network, task)
-        return _by_repair(network, images, settings, _ASKED)
+        return _by_repair(network, images, settings, _JOINT if settings.legality is None else _ASKED)
     against = _reason_against(network, task, data, settings)
     if against:
         return _by_fisher(task, seed, settings, against)

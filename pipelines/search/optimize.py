@@ -148,9 +148,6 @@ def optimize_points(
 
 def _joint_results(request: Request, speedups: Sequence[float | None]) -> Generator[Result, None, None]:
     """The result of a joint choice for each speed-up; of the settings' other limits for None."""
-    settings = request.settings
-    if settings.legality is None:
-        request = dataclasses.replace(request, settings=dataclasses.replace(settings, legality=BY_REPAIR))
     with prepared(request) as job, points(job) as chooser:
         for speedup in speedups:
             chooser.limits(speedup)  # refuses what is out of reach before anything is judged

@@ -100,7 +100,14 @@ def points(job: Job) -> Iterator[Points]:
     name = asked.settings.name or type(original.model).__name__
     task = make_task(original, asked.data, _TABLE_IMAGES, asked.seed, asked.function)
     table = build_table(
-        original, task, job.target, name=name, threads=asked.threads, seed=asked.seed, progress=asked.progress
+        original,
+        task,
+        job.target,
+        name=name,
+        threads=asked.threads,
+        seed=asked.seed,
+        limit=asked.settings.variants,
+        progress=asked.progress,
     )
     with closing(TrialFile(job.key)) as store:
         truth = JudgedTruth(job.judge, table.original.milliseconds, store)

@@ -14,6 +14,7 @@ from loopmorph.pipelines.legality.calibration import LIMIT, Calibration
 from loopmorph.pipelines.legality.gate import BY_REPAIR, LEGALITIES
 from loopmorph.pipelines.oracle.inherit import REPAIR, check_inheritance
 from loopmorph.pipelines.search.combiner import Combiner
+from loopmorph.pipelines.search.variants.proposals import LIMIT as LIMIT_OF_VARIANTS
 from loopmorph.pipelines.support.numbers import check_count
 from loopmorph.pipelines.tuning.tune import check_seconds
 
@@ -53,6 +54,7 @@ class SearchSettings:
         target_ms: the same, as milliseconds of one call.
         seconds: how long to go on improving the choice; None for as long as something improves. Without a target the
             result is the fastest network that is predicted to lose no more than `max_loss`.
+        variants: how many variants of each block, or of each layer outside of blocks, such a choice tries.
         max_parameters: numbers in all trainable tensors, of such a choice.
         max_memory: bytes of all activations of one call, of such a choice.
     """
@@ -73,6 +75,7 @@ class SearchSettings:
     target_speedup: float | None = None
     target_ms: float | None = None
     seconds: float | None = None
+    variants: int = LIMIT_OF_VARIANTS
     max_parameters: int | None = None
     max_memory: int | None = None
 
@@ -86,7 +89,9 @@ class SearchSettings:
         ArgumentError: a count below 1, another `inherit` or `legality`, no such target, a `max_loss` that is not
             positive; what is for another `legality`; a target or budget that is no positive number, two targets.
         """
-        counts = {name: getattr(self, name) for name in ("batch_size", "repeats", "repair_images", "held_out")}
+        counts = {
+            name: getattr(self, name) for name in ("batch_size", "repeats", "repair_images", "held_out", "variants")
+        }
         for name, count in counts.items():
             check_count(name, count)
         if self.inherit is not None:
