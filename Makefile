@@ -10,7 +10,7 @@ LIT_ARGS ?=
 
 # Tests run beside each other, in JOBS processes; one thread each keeps them from fighting for the cores.
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
-export OMP_NUM_THREADS ?= 1
+test lit: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -31,8 +31,8 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
-demo: $(STAMP) ## optimise ResNet-18 with 20 candidates; the results go to out/demo
-	$(BIN)/loopmorph optimize resnet18 --candidates 20 --seed 0 --threads 1 --out $(OUT)
+demo: $(STAMP) ## train a network on handwritten digits, optimise it, fine-tune it; the results go to out/demo
+	$(BIN)/loopmorph demo --out $(OUT)
 
 check: lint types lit test ## lint, types, lit and pytest
 

@@ -81,6 +81,8 @@ MIX = "mix"
 MIX_IN = "mix-in"
 EXPAND = "expand"
 
+COMPUTING = (MAIN, MIX, MIX_IN)  # the roles of nests that do a layer's work, the others help them
+
 
 def get_text(op: ir.Operation | ir.OpView, name: str, default: str = "") -> str:
     """The string attribute `name` of `op`, or `default` where it has none."""

@@ -25,7 +25,6 @@ from loopmorph.passes.nest import Nest, NestsByLayer, functions, nests
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.pipelines.support.structure import Structure, tensors_in
 
-_COMPUTING = (marks.MAIN, marks.MIX, marks.MIX_IN)
 _DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}
 ENTRY = "transform.named_sequence"  # what a schedule holds and a pipeline does not
 
@@ -121,7 +120,7 @@ class Network:
         """The layers that have a main nest, in program order."""
         found: dict[str, list[Nest]] = {}
         for nest in self.nests:
-            if nest.role in _COMPUTING:
+            if nest.role in marks.COMPUTING:
                 found.setdefault(nest.layer, []).append(nest)
         return tuple(_layer(name, group) for name, group in found.items() if any(n.role == marks.MAIN for n in group))
 

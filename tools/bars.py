@@ -22,22 +22,31 @@ if TYPE_CHECKING:
     from loopmorph.pipelines.support.progress import Progress as Tell
 
 
+class StageBars:
+    """A bar for each stage, with seconds a step and the time that is left; `tell` is what long work calls."""
+
+    def __init__(self) -> None:
+        self.bars = _bars(
+            TextColumn("{task.description}", justify="right"), TextColumn("{task.fields[rate]}"), transient=False
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def tell(self, stage: str, done: int, of: int) -> None:
+        """Takes a stage as far as it has come; the first call shows its bar."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self.bars.add_task(stage, total=of, rate="")
+        task = self._tasks[stage]
+        elapsed = self.bars.tasks[task].elapsed or 0.0
+        rate = f"{elapsed / done:.1f} s each" if done else ""
+        self.bars.update(task, completed=done, total=of, rate=rate)
+
+
 @contextmanager
 def stage_bars() -> Iterator[Tell]:
-    """A bar for each stage, which stays, with seconds a step and the time that is left."""
-    bars = _bars(TextColumn("{task.description:>8}"), TextColumn("{task.fields[rate]}"), transient=False)
-    tasks: dict[str, TaskID] = {}
-
-    def tell(stage: str, done: int, of: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=of, rate="")
-        task = tasks[stage]
-        elapsed = bars.tasks[task].elapsed or 0.0
-        rate = f"{elapsed / done:.1f} s each" if done else ""
-        bars.update(task, completed=done, total=of, rate=rate)
-
-    with _showing(bars):
-        yield tell
+    """A bar for each stage, which stays."""
+    stages = StageBars()
+    with _showing(stages.bars):
+        yield stages.tell
 
 
 @contextmanager

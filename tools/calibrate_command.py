@@ -11,12 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from loopmorph.tools.bars import stage_bars
-from loopmorph.tools.options import SEEDS, trust_option
+from loopmorph.tools.options import POSITIVE, SEEDS, trust_option
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.legality.calibration import Calibration
-
-POSITIVE = click.IntRange(min=1)
 
 
 @click.command("calibrate")

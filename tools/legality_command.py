@@ -16,14 +16,13 @@ from rich.table import Table
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.support.files import check_writable
 from loopmorph.tools.bars import stage_bars
-from loopmorph.tools.options import SEEDS, trust_option
+from loopmorph.tools.options import POSITIVE, SEEDS, trust_option
 from loopmorph.tools.written import write_results
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.legality.proxy import Score
     from loopmorph.pipelines.search.legality import LegalityResult, WholeFigures
 
-POSITIVE = click.IntRange(min=1)
 _FIRST = 24  # columns that a row's name gets at least
 _MOST_BYTES = 16 << 20  # of a schedule
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+POSITIVE = click.IntRange(min=1)
 SEEDS = click.IntRange(min=-(2**63), max=2**63 - 1)  # what random generators take
 
 trust_option = click.option(

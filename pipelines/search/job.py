@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from loopmorph.dialects.morph import schedule_text
+from loopmorph.passes.errors import LoopmorphWarning
 from loopmorph.passes.history import Step
 from loopmorph.passes.target.detect import native_target, resolve_target
 from loopmorph.passes.target.target import Target
@@ -24,7 +26,7 @@ from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.ingress.models import resolve_function
-from loopmorph.pipelines.legality.predicted_loss import Fitted, Judged
+from loopmorph.pipelines.legality.predicted_loss import Fitted
 from loopmorph.pipelines.legality.trained import is_trained
 from loopmorph.pipelines.measure.target import this_computer
 from loopmorph.pipelines.measure.worker import Worker
@@ -39,10 +41,12 @@ from loopmorph.pipelines.search.preconditions import check_modes, check_numbers
 from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
 from loopmorph.pipelines.search.report import Report
 from loopmorph.pipelines.search.settings import SearchSettings
+from loopmorph.pipelines.search.standing import Watch, unwatched
 from loopmorph.pipelines.search.summary import Asked, Found, summarise
 from loopmorph.pipelines.search.verdict import Verdict
 from loopmorph.pipelines.store.cache_file import measurement_key
 from loopmorph.pipelines.support.digests import digest_of
+from loopmorph.pipelines.support.interrupts import held_interrupts, until_interrupted
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.support.progress import Progress
 from loopmorph.pipelines.training.task import CROSS_ENTROPY, Loss, Task, load_inputs, loss_name, make_task
@@ -92,6 +96,7 @@ class Request:
     settings: SearchSettings
     loss: Loss | str | None
     progress: Progress
+    watch: Watch = unwatched
 
     def check(self) -> None:
         """Raises:
@@ -129,22 +134,44 @@ class Job:
     def result(
         self, steps: Sequence[Step], verdicts: Sequence[Verdict], interrupted: bool, joint: JointReport | None = None
     ) -> Result:
-        """The network after the steps: with its weights, tuned if that is wanted, checked, timed, reported."""
-        asked, tell, original = self.request, self.request.progress, self.original
+        """The network after the steps: with its weights, tuned if that is wanted, checked, timed, reported.
+
+        An interrupt ends one of these stages, and goes no further: the result is what there is by then.
+        """
+        with held_interrupts():
+            return self._result(steps, verdicts, interrupted, joint)
+
+    def _result(
+        self, steps: Sequence[Step], verdicts: Sequence[Verdict], interrupted: bool, joint: JointReport | None
+    ) -> Result:
+        asked, original = self.request, self.original
         settings = asked.settings
         fitted = self.judge.fitted(tuple(step for step in steps if step.kind == "neural"))
-        inherited = self._with_weights(original.after(steps), fitted)
+        made = original.after(steps)
+        inherited = Inherited(made, "slice", {})
+        with until_interrupted(_warn_of_weights) as fitting:
+            inherited = self._with_weights(made, fitted)
         program, baseline = inherited.program, original
         if settings.tune is not None:
-            program, baseline = _tuned((program, original), settings.tune, self.target, asked.threads, tell)
-        measured = self._measured(inherited.program, fitted)
+            with until_interrupted():
+                program, baseline = self._tuned((program, original), settings.tune)
+        measured = None if fitted is None else fitted.judged
+        if self.oracle.loss is not None and fitted is None:
+            with until_interrupted():
+                measured = self.oracle.loss.measure(original, inherited.program)
+        interrupted = interrupted or fitting.interrupted
         found = Found(original, baseline, program, inherited, verdicts, interrupted, measured, joint)
         name = settings.name or type(asked.model).__name__
         loss = CROSS_ENTROPY if asked.function is None else loss_name(asked.function)
         about = Asked(name, asked.threads, self.target, asked.seed, settings.note, loss)
-        report = summarise(found, about, self.task, self.oracle, self.judge, tell)
+        report = summarise(found, about, self.task, self.oracle, self.judge, asked.progress)
         report = dataclasses.replace(report, seconds_total=time.perf_counter() - self.started)
         return Result(program, report, self.target)
+
+    def _tuned(self, programs: tuple[Program, Program], seconds: float) -> tuple[Program, Program]:
+        with Worker(threads=self.request.threads, target=self.target) as worker, closing(ChoiceCache()) as choices:
+            first, second = (tune(program, seconds, worker, choices, self.request.progress) for program in programs)
+        return first, second
 
     def _with_weights(self, made: Program, fitted: Fitted | None) -> Inherited[Program]:
         """The result with the weights that were judged, or that the settings ask for."""
@@ -158,12 +185,6 @@ class Job:
         images = asked.settings.repair_images
         fitted_to = load_inputs(original, asked.data, images, asked.seed) if how == REPAIR else None
         return choose_inherited(original, made, how, self.task.inputs, asked.progress, fitted_to=fitted_to)
-
-    def _measured(self, program: Program, fitted: Fitted | None) -> Judged | None:
-        """What was measured of the result's weights, or is now, where repair is the gate."""
-        if self.oracle.loss is None:
-            return None
-        return self.oracle.loss.measure(self.original, program) if fitted is None else fitted.judged
 
 
 @contextmanager
@@ -200,9 +221,6 @@ def study_key(original: Program, inputs: Iterable[torch.Tensor], targets: Any, *
     return measurement_key(str(original.module), weights, json.dumps(about))
 
 
-def _tuned(
-    programs: tuple[Program, Program], seconds: float, target: Target, threads: int, tell: Progress
-) -> tuple[Program, Program]:
-    with Worker(threads=threads, target=target) as worker, closing(ChoiceCache()) as choices:
-        first, second = (tune(program, seconds, worker, choices, tell) for program in programs)
-    return first, second
+def _warn_of_weights() -> None:
+    text = "the weights of the result are being fitted; one more interrupt leaves them as they are inherited"
+    warnings.warn(text, LoopmorphWarning, stacklevel=2)

@@ -10,6 +10,7 @@ from loopmorph.passes.history import Step
 from loopmorph.pipelines.search.combiner import Judged, fastest, with_loops
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.search_space import Candidate
+from loopmorph.pipelines.support.interrupts import until_interrupted
 from loopmorph.pipelines.support.progress import Progress
 
 
@@ -43,17 +44,18 @@ class LargestLegal:
         free = sum(upgrade.candidate.neural is None for upgrade in ranked)  # their rate is infinite: they come first
         legal, illegal, number = free, len(ranked) + 1, 0
         trial = len(ranked)  # often all of them will do
-        while illegal - legal > 1:
-            tell("combine", number, ceiling)
-            steps = _neural(_chosen(ranked[:trial]), judge)
-            if not steps or judge.is_legal(steps):
-                legal = trial
-            else:
-                illegal = trial
-            trial, number = (legal + illegal) // 2, number + 1
-        tell("combine", ceiling, ceiling)
+        neural: tuple[Step, ...] = ()
+        with until_interrupted():
+            while illegal - legal > 1:
+                tell("combine", number, ceiling)
+                steps = _neural(_chosen(ranked[:trial]), judge)
+                if not steps or judge.is_legal(steps):
+                    legal, neural = trial, steps
+                else:
+                    illegal = trial
+                trial, number = (legal + illegal) // 2, number + 1
+            tell("combine", ceiling, ceiling)
         chosen = _chosen(ranked[:legal])
-        neural = _neural(chosen, judge)
         applied = [each for each in chosen if each.neural is None or each.neural in neural]
         return fastest(judge, neural, with_loops(neural, applied, judge))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -29,9 +29,10 @@ from loopmorph.pipelines.search.points import points
 from loopmorph.pipelines.search.report import NOT_MEASURED, Report
 from loopmorph.pipelines.search.search_space import draw_candidates
 from loopmorph.pipelines.search.settings import SearchSettings
+from loopmorph.pipelines.search.standing import Watch, standing_of, unwatched
 from loopmorph.pipelines.search.study import Study, StudyFile
 from loopmorph.pipelines.search.summary import counts, layer_reports
-from loopmorph.pipelines.support.interrupts import noted_interrupts
+from loopmorph.pipelines.support.interrupts import held_interrupts, noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.task import Loss
@@ -48,6 +49,7 @@ def optimize(
     settings: SearchSettings | None = None,
     loss: Loss | str | None = None,
     progress: Progress = silent,
+    watch: Watch = unwatched,
 ) -> Result:
     """Searches for a schedule of neural and loop transformations that makes a network faster and keeps it legal.
 
@@ -71,7 +73,8 @@ def optimize(
     With a target (`SearchSettings.target_speedup`, `target_ms`, or `seconds`) no candidates are drawn: all layers are
     chosen at once, see `SearchSettings` and `choose_jointly`.
 
-    Ctrl-C ends the drawing and goes on with what was found so far.
+    Ctrl-C ends the drawing and goes on with what was found so far; once more, it ends the stage that follows, and so
+    on: what is returned is the best network that is known by then. What was not measured is None in the report.
 
     Args:
         model: a float32 network with one image input, a classifier unless there is a `loss`; left as it is.
@@ -85,6 +88,7 @@ def optimize(
             and the targets (`Batch.labels`; None for synthetic images); a function, or its name as
             `package.module:function`. None for the cross-entropy of a classifier.
         progress: called with a stage's name, steps done and steps in all.
+        watch: called after each candidate with how the search stands.
 
     Raises:
         ArgumentError: a count below 1, a model that takes other than one image, is not in float32, or holds NaN; wrong
@@ -96,13 +100,17 @@ def optimize(
         WrongResult: the result, compiled, differs from PyTorch.
     """
     chosen = settings or SearchSettings()
-    request = Request(model, example_inputs, data, seed, threads, chosen, loss, progress)
+    request = Request(model, example_inputs, data, seed, threads, chosen, loss, progress, watch)
     if chosen.is_joint:
         with closing(_joint_results(request, (chosen.target_speedup,))) as results:
             return next(results)
     check_count("candidates", candidates)
-    with prepared(request) as job, closing(StudyFile(job.key)) as study:
-        tried, interrupted = search(job.original, job.judge, study, candidates, seed, progress)
+    with prepared(request) as job, closing(StudyFile(job.key)) as study, held_interrupts():
+
+        def show(tried: Sequence[Judged]) -> None:
+            watch(standing_of(job.oracle.gate, tried))
+
+        tried, interrupted = search(job.original, job.judge, study, candidates, seed, progress, show)
         combiner = chosen.combiner or _combiner(job.oracle.gate)
         steps = combiner.combine(tried, job.judge, progress)
         return job.result(steps, [entry.verdict for entry in tried], interrupted)
@@ -119,6 +127,7 @@ def optimize_points(
     settings: SearchSettings | None = None,
     loss: Loss | str | None = None,
     progress: Progress = silent,
+    watch: Watch = unwatched,
 ) -> Iterator[Result]:
     """Networks at several speed-ups, chosen from one table of variants: points of the front of latency and loss.
 
@@ -126,7 +135,7 @@ def optimize_points(
     twice. Ctrl-C ends the search at the point at hand, with the best network there so far; it is then the last one.
 
     Args:
-        model, example_inputs, seed, threads, loss, progress: see `optimize`.
+        model, example_inputs, seed, threads, loss, progress, watch: see `optimize`.
         data: images to repair and to judge with.
         target_speedups: each above 1.
         settings: how to search, without a target.
@@ -142,7 +151,7 @@ def optimize_points(
         raise ArgumentError("target_speedups", "expected at least one")
     chosen.check_with(target_speedups)
     first = dataclasses.replace(chosen, target_speedup=target_speedups[0])
-    request = Request(model, example_inputs, data, seed, threads, first, loss, progress)
+    request = Request(model, example_inputs, data, seed, threads, first, loss, progress, watch)
     return _joint_results(request, tuple(target_speedups))
 
 
@@ -154,13 +163,20 @@ def _joint_results(request: Request, speedups: Sequence[float | None]) -> Genera
         for speedup in speedups:
             choice = chooser.at(speedup)
             report = report_choice(choice, chooser.table, chooser.trials.truth.levels, speedup)
-            yield job.result(choice.steps, [], choice.interrupted, report)
-            if choice.interrupted:
+            result = job.result(choice.steps, [], choice.interrupted, report)
+            yield result
+            if result.report.interrupted:
                 return
 
 
 def search(
-    original: Program, judge: Judge, study: Study, count: int, seed: int, tell: Progress
+    original: Program,
+    judge: Judge,
+    study: Study,
+    count: int,
+    seed: int,
+    tell: Progress,
+    show: Callable[[Sequence[Judged]], None] = lambda _: None,
 ) -> tuple[list[Judged], bool]:
     """Draws and judges candidates; what the study knows already is not judged again.
 
@@ -171,6 +187,7 @@ def search(
         count: how many candidates to draw.
         seed: of the candidates.
         tell: called with "search", the number of candidates judged and of all.
+        show: called after each candidate with all that were tried.
 
     Returns:
         The candidates with what became of them, and whether a keyboard interrupt ended it early.
@@ -189,6 +206,7 @@ def search(
                     verdict = judge.judge(candidate)
                     study.put(str(candidate), verdict)
                 tried.append(Judged(candidate, verdict))
+                show(tried)
                 tell("search", done, count)
                 check()
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
+from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.search.job import Job
 from loopmorph.pipelines.search.joint.joint import JointChoice, choose_jointly
 from loopmorph.pipelines.search.joint.knapsack import MILLISECONDS, Limits, Problem, least
@@ -15,6 +16,7 @@ from loopmorph.pipelines.search.joint.trial_file import TrialFile
 from loopmorph.pipelines.search.joint.trials import Trials
 from loopmorph.pipelines.search.joint.truth import JudgedTruth
 from loopmorph.pipelines.search.settings import SearchSettings
+from loopmorph.pipelines.search.standing import Watch, standing_of_trials, unwatched
 from loopmorph.pipelines.search.variants.build import build_table
 from loopmorph.pipelines.search.variants.table import VariantTable
 from loopmorph.pipelines.support.progress import Progress
@@ -34,6 +36,7 @@ class Points:
         settings: limits and budget.
         seed: of what is drawn.
         progress: see `choose_jointly`.
+        gate, watch: is told, after each judgement, how the choice stands.
     """
 
     table: VariantTable
@@ -41,6 +44,8 @@ class Points:
     settings: SearchSettings
     seed: int
     progress: Progress
+    gate: Gate
+    watch: Watch = unwatched
 
     def at(self, speedup: float | None) -> JointChoice:
         """The network at so many times the original's speed; without one at the settings' milliseconds, or within
@@ -51,6 +56,12 @@ class Points:
         """
         settings = self.settings
         limits = self.limits(speedup)
+
+        def tell(stage: str, done: int, of: int) -> None:
+            levels = self.trials.truth.levels
+            self.watch(standing_of_trials(self.gate, self.trials.all, levels, limits.milliseconds))
+            self.progress(stage, done, of)
+
         choice = choose_jointly(
             self.table,
             self.trials.truth,
@@ -58,7 +69,7 @@ class Points:
             max_loss=settings.max_loss,
             seed=self.seed,
             seconds=settings.seconds if self.table.complete else _AT_ONCE,
-            progress=self.progress,
+            progress=tell,
             trials=self.trials,
         )
         if not choice.reached:
@@ -110,5 +121,6 @@ def points(job: Job) -> Iterator[Points]:
         progress=asked.progress,
     )
     with closing(TrialFile(job.key)) as store:
+        tellers = asked.progress, job.oracle.gate, asked.watch
         truth = JudgedTruth(job.judge, table.original.milliseconds, store)
-        yield Points(table, Trials(table, truth), asked.settings, asked.seed, asked.progress)
+        yield Points(table, Trials(table, truth), asked.settings, asked.seed, *tellers)

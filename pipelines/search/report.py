@@ -76,6 +76,29 @@ class RepairReport:
     calibration_fits: bool | None = None
 
 
+ORIGINAL, RESULT, TRIAL, BASELINE = "original", "result", "trial", "baseline"
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One network that was timed and judged, as a point of latency against loss.
+
+    Attributes:
+        name: what it is called.
+        ms: milliseconds of one call.
+        loss: points of accuracy that it is predicted to lose.
+        low, high: the ends of the interval for the loss; `high` may be infinite (null in JSON).
+        kind: `ORIGINAL`, `RESULT`, `TRIAL` or `BASELINE`.
+    """
+
+    name: str
+    ms: float
+    loss: float
+    low: float | None = None
+    high: float | None = None
+    kind: str = TRIAL
+
+
 @dataclass(frozen=True)
 class ScoreReport:
     """What one proxy said.
@@ -127,10 +150,11 @@ class Report:
         inherited_errors: each way that was tried -> that error.
         macs_before, macs_after, parameters_before, parameters_after: of the whole network.
         seconds_total: wall time.
-        interrupted: the search was stopped before it had drawn every candidate.
+        interrupted: the search was stopped before it had drawn every candidate, or what comes after that was cut short.
         layers: the layers that the schedule changes.
         details: every candidate drawn.
         padded_channels: the channels that the code pads to the vector width: "layer3.0.conv1 co 100 -> 112".
+        points: the networks that were timed as a whole and judged by repair, the original and the result among them.
     """
 
     model: str
@@ -165,6 +189,7 @@ class Report:
     legality: str = ""
     legality_reason: str = ""
     repair: RepairReport = RepairReport()
+    points: tuple[FrontPoint, ...] = ()
     joint: JointReport | None = None
 
     def to_json(self) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,14 +18,27 @@ from loopmorph.pipelines.legality.calibration import structure_fingerprint
 from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.legality.predicted_loss import Judged
 from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.measure.meter import PairTime
 from loopmorph.pipelines.oracle.inherit import Inherited, plain_steps
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.gates import Chosen
 from loopmorph.pipelines.search.joint.choice_report import JointReport
 from loopmorph.pipelines.search.judge import Judge, LayerTime
-from loopmorph.pipelines.search.report import NOT_MEASURED, LayerReport, RepairReport, Report, ScoreReport
+from loopmorph.pipelines.search.report import (
+    BASELINE,
+    NOT_MEASURED,
+    ORIGINAL,
+    RESULT,
+    TRIAL,
+    FrontPoint,
+    LayerReport,
+    RepairReport,
+    Report,
+    ScoreReport,
+)
 from loopmorph.pipelines.search.verdict import FAILED, STRUCTURE, WRONG, Verdict
+from loopmorph.pipelines.support.interrupts import until_interrupted
 from loopmorph.pipelines.support.progress import Progress
 from loopmorph.pipelines.training.task import CROSS_ENTROPY, Task
 
@@ -75,33 +88,43 @@ class Found:
     joint: JointReport | None = None
 
 
+@dataclass
+class _Measured:
+    """What was measured of the result until an interrupt, if there was one, ended it."""
+
+    error: float | None = None
+    times: PairTime | None = None
+    layers: Sequence[LayerTime] = ()
+    before: Score | None = None
+    after: Score | None = None
+    errors: dict[str, float] = field(default_factory=dict)
+    interrupted: bool = False
+
+
 def summarise(found: Found, asked: Asked, task: Task, oracle: Chosen, judge: Judge, tell: Progress) -> Report:
     """Compiles, checks and times the whole network; everything in one report, but for the time that it took in all.
+
+    An interrupt leaves out what is not measured by then, and goes no further.
 
     Raises:
         CompilationFailed: the network cannot be compiled, crashes or hangs.
         WrongResult: it differs from PyTorch.
     """
     original, program = found.original, found.program
-    tell("check", 0, 2)
-    error = judge.check_network(program.history)
-    times = judge.network_time(program.history, found.baseline.history)
-    tell("check", 1, 2)
-    layers = judge.layer_times(program.history)
-    before, after = judge.score(()), _score_of_result(found, oracle, judge)
-    tell("check", 2, 2)
-    errors = _inherited_errors(original, program, task.inputs)
+    measured = _measure(found, task, oracle, judge, tell)
+    times = measured.times
     outcomes = Counter(verdict.outcome for verdict in found.verdicts)
     return Report(
         model=asked.name,
         threads=asked.threads,
         seed=asked.seed,
         data=task.source,
-        baseline_ms=times.original * 1e3,
-        optimized_ms=times.rewritten * 1e3,
-        speedup=times.speedup,
-        **_legality(oracle.gate, before, after, outcomes[oracle.gate.name]),
+        baseline_ms=None if times is None else times.original * 1e3,
+        optimized_ms=None if times is None else times.rewritten * 1e3,
+        speedup=None if times is None else times.speedup,
+        **_legality(oracle.gate, measured, outcomes[oracle.gate.name]),
         repair=_repair_report(found, oracle),
+        points=_points(found, times),
         joint=found.joint,
         note=asked.note,
         loss=asked.loss,
@@ -109,16 +132,32 @@ def summarise(found: Found, asked: Asked, task: Task, oracle: Chosen, judge: Jud
         rejected_structure=outcomes[STRUCTURE],
         failed=outcomes[FAILED],
         wrong=outcomes[WRONG],
-        max_abs_error=error,
-        inherited_error=errors[""],
+        max_abs_error=measured.error,
+        inherited_error=measured.errors.get(""),
         **counts(original, program),
-        interrupted=found.interrupted,
-        layers=layer_reports(original, program, layers, errors, _residuals(found)),
+        interrupted=found.interrupted or measured.interrupted,
+        layers=layer_reports(original, program, measured.layers, measured.errors, _residuals(found)),
         details=tuple(found.verdicts),
         padded_channels=padding(program, asked.target),
         inherit=found.inherited.how,
         inherited_errors=dict(found.inherited.errors),
     )
+
+
+def _measure(found: Found, task: Task, oracle: Chosen, judge: Judge, tell: Progress) -> _Measured:
+    """All that is measured of the result, what matters most first."""
+    steps, measured = found.program.history, _Measured()
+    with until_interrupted() as stage:
+        tell("check", 0, 2)
+        measured.error = judge.check_network(steps)
+        measured.times = judge.network_time(steps, found.baseline.history)
+        tell("check", 1, 2)
+        measured.layers = judge.layer_times(steps)
+        measured.before, measured.after = judge.score(()), _score_of_result(found, oracle, judge)
+        tell("check", 2, 2)
+        measured.errors.update(_inherited_errors(found.original, found.program, task.inputs))
+    measured.interrupted = stage.interrupted
+    return measured
 
 
 def _score_of_result(found: Found, oracle: Chosen, judge: Judge) -> Score | None:
@@ -129,11 +168,13 @@ def _score_of_result(found: Found, oracle: Chosen, judge: Judge) -> Score | None
     return judge.score(plain_steps(step for step in found.program.history if step.kind == "neural"))
 
 
-def _legality(gate: Gate, before: Score | None, after: Score | None, rejected: int) -> dict[str, Any]:
+def _legality(gate: Gate, measured: _Measured, rejected: int) -> dict[str, Any]:
     """The fields of a report that say by what the network was judged, and how that came out."""
     about = {"legality": gate.name, "legality_reason": gate.reason}
+    before, after = measured.before, measured.after
     if gate.together is None or before is None or after is None:
-        return {**about, "scores": NOT_MEASURED, "legal": None, "doubt": f"legality '{gate.name}' judges nothing"}
+        doubt = "it was interrupted" if measured.interrupted else f"legality '{gate.name}' judges nothing"
+        return {**about, "scores": NOT_MEASURED, "legal": None, "doubt": doubt}
     score = ScoreReport(gate.together.proxy.title, before.value, after.value, before.error, rejected)
     legal = None if before.doubt else gate.together.admits(after, before)
     return {**about, "scores": {**NOT_MEASURED, gate.name: score}, "legal": legal, "doubt": before.doubt}
@@ -149,8 +190,8 @@ def _repair_report(found: Found, oracle: Chosen) -> RepairReport:
         kl=comparison.kl.value,
         kl_standard_error=comparison.kl.error,
         agreement=comparison.agreement,
-        accuracy_original=_points(comparison.accuracy_original),
-        accuracy_repaired=_points(comparison.accuracy),
+        accuracy_original=_per_cent(comparison.accuracy_original),
+        accuracy_repaired=_per_cent(comparison.accuracy),
         max_loss=oracle.gate.together.limit,
         predicted_loss=prediction.expected,
         predicted_loss_low=prediction.low,
@@ -161,8 +202,31 @@ def _repair_report(found: Found, oracle: Chosen) -> RepairReport:
     )
 
 
-def _points(share: float | None) -> float | None:
+def _per_cent(share: float | None) -> float | None:
     return None if share is None else 100 * share
+
+
+def _points(found: Found, times: PairTime | None) -> tuple[FrontPoint, ...]:
+    if found.measured is None or times is None:
+        return ()
+    predicted = found.measured.prediction
+    loss = predicted.expected, predicted.low, predicted.high
+    return (
+        FrontPoint("original", times.original * 1e3, 0.0, kind=ORIGINAL),
+        *([] if found.joint is None else trial_points(found.joint, times.original * 1e3)),
+        FrontPoint("result", times.rewritten * 1e3, *loss, kind=RESULT),
+    )
+
+
+def trial_points(joint: JointReport, original_ms: float) -> Iterator[FrontPoint]:
+    """The trials that were timed and judged whole, their times brought to one clock by the original's on both."""
+    baselines = {each.transforms: name for name, each in joint.baselines.items()}
+    for trial in joint.trials:
+        if trial.milliseconds is not None and trial.predicted_loss is not None and trial.whole:
+            name = baselines.get(trial.transforms, trial.origin)
+            loss = trial.predicted_loss, trial.predicted_loss_low, trial.predicted_loss_high
+            kind = BASELINE if trial.transforms in baselines else TRIAL
+            yield FrontPoint(name, trial.milliseconds * original_ms / joint.original_ms, *loss, kind=kind)
 
 
 def _residuals(found: Found) -> dict[str, float | None]:

@@ -1,7 +1,7 @@
 """The networks that the figures are quoted on, by name.
 
 CIFAR networks take 3x32x32 images and tell 10 classes apart; those whose name ends in `_i` have the ImageNet stem,
-take 3x224x224 and tell 1000 apart.
+take 3x224x224 and tell 1000 apart. `resnet8_digits` is for the 1x16x16 images of `pipelines/data/digits.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = ["VGG", "ZOO", "DenseNet", "MobileNet", "ResNeXt", "ResNet", "ZooEntry
 
 CIFAR_SHAPE = (3, 32, 32)
 IMAGENET_SHAPE = (3, 224, 224)
+DIGITS_SHAPE = (1, 16, 16)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def _imagenet(factory: Callable[..., nn.Module]) -> ZooEntry:
 
 _RESNET18 = partial(ResNet, (2, 2, 2, 2))
 _RESNET34 = partial(ResNet, (3, 4, 6, 3))
+_RESNET8 = partial(ResNet, (1, 1, 1), widths=(64, 128, 256), channels=1)
 _DENSENET161 = partial(DenseNet, (6, 12, 36, 24), 48)
 _DENSENET169 = partial(DenseNet, (6, 12, 32, 32), 32)
 _DENSENET201 = partial(DenseNet, (6, 12, 48, 32), 32)
@@ -59,6 +61,7 @@ ZOO: dict[str, ZooEntry] = {
     "densenet161": _cifar(_DENSENET161),
     "vgg11": _cifar(VGG),
     "mobilenet": _cifar(MobileNet),
+    "resnet8_digits": ZooEntry(partial(_RESNET8, classes=10), DIGITS_SHAPE, 10),
     "resnet18_i": _imagenet(_RESNET18),
     "resnet34_i": _imagenet(_RESNET34),
     "densenet161_i": _imagenet(_DENSENET161),

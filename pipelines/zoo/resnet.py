@@ -58,28 +58,38 @@ class ResNeXtBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Four stages of basic blocks with 64, 128, 256 and 512 channels.
+    """Stages of basic blocks, of which each after the first halves the image; by default four, with 64 to 512 channels.
 
     Args:
         blocks: number of blocks in each stage; (2, 2, 2, 2) is ResNet-18, (3, 4, 6, 3) is ResNet-34.
         classes: number of logits.
-        imagenet_stem: a strided 7x7 convolution and a max-pool in place of the 3x3 convolution for 32x32 images.
+        imagenet_stem: a strided 7x7 convolution and a max-pool in place of the 3x3 convolution for small images.
+        widths: channels of each stage.
+        channels: of the images.
     """
 
-    def __init__(self, blocks: Sequence[int], *, classes: int, imagenet_stem: bool = False) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        *,
+        classes: int,
+        imagenet_stem: bool = False,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        channels: int = 3,
+    ) -> None:
         super().__init__()
         if imagenet_stem:
-            self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+            self.conv1 = nn.Conv2d(channels, widths[0], 7, 2, padding=3, bias=False)
             self.pool: nn.Module = nn.MaxPool2d(3, 2, padding=1)
         else:
-            self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            self.conv1 = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
             self.pool = nn.Identity()
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = self._stage(64, 64, blocks[0], 1)
-        self.layer2 = self._stage(64, 128, blocks[1], 2)
-        self.layer3 = self._stage(128, 256, blocks[2], 2)
-        self.layer4 = self._stage(256, 512, blocks[3], 2)
-        self.linear = nn.Linear(512, classes)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        inputs = (widths[0], *widths)
+        self._stages = [f"layer{stage}" for stage in range(1, len(widths) + 1)]
+        for stage, name in enumerate(self._stages):
+            self.add_module(name, self._stage(inputs[stage], widths[stage], blocks[stage], 1 if stage == 0 else 2))
+        self.linear = nn.Linear(widths[-1], classes)
 
     @staticmethod
     def _stage(inputs: int, outputs: int, count: int, stride: int) -> nn.Sequential:
@@ -87,9 +97,10 @@ class ResNet(nn.Module):
         return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(count - 1)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) images -> (N, classes) logits."""
+        """(N, channels, H, W) images -> (N, classes) logits."""
         x = self.pool(F.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for name in self._stages:
+            x = self.get_submodule(name)(x)
         return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 

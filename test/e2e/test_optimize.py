@@ -107,20 +107,24 @@ def test_the_command_line_writes_files_that_load_back(
     out = tmp_path / "out"
     arguments = ["optimize", factory, "--data", str(data), "--candidates", "4", "--batch-size", "16", "--out", str(out)]
     assert main(arguments) == 0
-    assert sorted(p.name for p in out.iterdir()) == ["model.pt", "optimized.mlir", "report.json", "schedule.mlir"]
+    files = ["model.pt", "optimized.mlir", "report.html", "report.json", "schedule.mlir"]
+    assert sorted(p.name for p in out.iterdir()) == files
     report = json.loads((out / "report.json").read_text())
     assert report["data"].endswith("16 of 32 images")
     assert report["candidates"] == 4
     assert {"model", "speedup", "layers", "legal", "max_abs_error"} <= report.keys()
     assert "dense_resource" not in (out / "optimized.mlir").read_text()
     assert "Fisher Potential" in capsys.readouterr().out
+    assert "Data flow of the result" in (out / "report.html").read_text()
     model = lm.load_model(out / "model.pt", original=factory).eval()
     x = image()
     compiled = lm.compile(model, (x,))(x)
     assert (compiled - model(x)).abs().max() <= 1e-4 * compiled.abs().max()
 
 
-def test_an_interrupt_ends_the_search_with_what_was_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_an_interrupt_ends_the_search_with_what_was_found(tmp_path: Path, again: bool) -> None:
+    """The stages after the search are ended by further ones, and the files are written all the same."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "loopmorph.tools.cli", "optimize", "factories:residual", "--candidates", "100000"]
     cache = tmp_path / "cache"
@@ -139,6 +143,11 @@ def test_an_interrupt_ends_the_search_with_what_was_found(tmp_path: Path) -> Non
     while not _timed_something(cache / "timings.sqlite3") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
+    while again and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.7)
+        if (out / "report.json").exists():
+            break
+        process.send_signal(signal.SIGINT)
     try:
         output, errors = process.communicate(timeout=120)
     finally:
@@ -147,6 +156,11 @@ def test_an_interrupt_ends_the_search_with_what_was_found(tmp_path: Path) -> Non
     assert "stopped early" in output
     report = json.loads((out / "report.json").read_text())
     assert report["interrupted"] and report["candidates"] < 100000
+    assert (report["speedup"] is None) is again
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(UNIT))
+        assert lm.load_model(out / "model.pt", original="factories:residual").eval()(image()).isfinite().all()
+    assert lm.replay(Residual(), (image(),), (out / "schedule.mlir").read_text()).program.steps is not None
 
 
 def _timed_something(cache: Path) -> bool:

@@ -48,6 +48,9 @@ def test_the_result_is_repaired_and_its_predicted_loss_within_the_limit(result: 
     assert report.legal is True and repair.max_loss == 3.0
     assert repair.predicted_loss_low <= repair.predicted_loss <= repair.predicted_loss_high <= 3.0
     assert report.repair_optimized == repair.predicted_loss_high >= report.repair_original
+    original, best = report.points
+    assert (original.kind, original.ms, original.loss) == ("original", report.baseline_ms, 0.0)
+    assert (best.kind, best.ms, best.high) == ("result", report.optimized_ms, repair.predicted_loss_high)
     assert repair.calibration_fits is False and repair.calibration.startswith("resnet34 on CIFAR-10")
     assert report.fisher_original is None and report.rejected_fisher == 0
     counted = [verdict.outcome for verdict in report.details]

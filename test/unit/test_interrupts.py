@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from torch_mlir import ir
 
-from loopmorph.pipelines.support.interrupts import noted_interrupts
+from loopmorph.pipelines.support.interrupts import held_interrupts, noted_interrupts, until_interrupted
 
 pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
 
@@ -51,3 +51,51 @@ def test_a_handler_of_ones_own_stays() -> None:
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, mine)
+
+
+# ---- stages
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):  # the handler runs between two instructions
+        pass
+
+
+def test_an_interrupt_ends_its_stage_alone() -> None:
+    done = []
+    with until_interrupted() as first:
+        done.append("first")
+        interrupt()
+        done.append("never")
+    with until_interrupted() as second:
+        done.append("second")
+    assert done == ["first", "second"] and (first.interrupted, second.interrupted) == (True, False)
+
+
+def test_what_the_rest_depends_on_is_ended_by_the_second_interrupt() -> None:
+    told: list[str] = []
+    with until_interrupted(lambda: told.append("once more?")) as stage:
+        interrupt()
+        told.append("goes on")
+        interrupt()
+        told.append("never")
+    assert told == ["once more?", "goes on"] and stage.interrupted
+
+
+def test_between_stages_interrupts_are_passed_over() -> None:
+    with held_interrupts():
+        interrupt()
+        with until_interrupted() as stage:
+            interrupt()
+        interrupt()
+        with pytest.raises(KeyboardInterrupt), noted_interrupts():
+            interrupt()
+        interrupt()
+    assert stage.interrupted and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_errors_leave_a_stage() -> None:
+    with pytest.raises(ValueError, match="of its own"), held_interrupts(), until_interrupted():
+        raise ValueError("of its own")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

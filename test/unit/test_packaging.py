@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import loopmorph
+from loopmorph.pipelines.data.digits import DIGITS
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("dialects", "passes", "pipelines", "tools")
@@ -46,6 +47,12 @@ def test_every_calibration_is_installed(pyproject: dict[str, Any]) -> None:
     legality = ROOT / "pipelines" / "legality"
     installed = {file for pattern in patterns for file in legality.glob(pattern)}
     assert installed == set(legality.rglob("*.json")) and len(installed) == 1
+
+
+def test_the_digits_are_installed(pyproject: dict[str, Any]) -> None:
+    patterns = pyproject["tool"]["setuptools"]["package-data"]["loopmorph.pipelines.data"]
+    data = ROOT / "pipelines" / "data"
+    assert {file for pattern in patterns for file in data.glob(pattern)} == set(data.rglob("*.npz")) == {DIGITS}
 
 
 def test_every_room_is_mapped(pyproject: dict[str, Any]) -> None:

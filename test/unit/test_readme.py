@@ -79,8 +79,8 @@ def test_public_names_exist() -> None:
 
 
 def test_each_command_and_option_exists() -> None:
-    usage = re.findall(r"^    (loopmorph(?:-opt)? .*(?:MODEL|\[FILE\|-\]).*)$", README, re.MULTILINE)
-    assert len(usage) == 8
+    usage = re.findall(r"^    (loopmorph(?:-opt)? .*(?:MODEL|\[FILE\|-\]|demo).*)$", README, re.MULTILINE)
+    assert len(usage) == 9
     for line in usage:
         words = shlex.split(line.replace("[", " ").replace("]", " "))
         command = make_command(OptTool()) if words[0] == "loopmorph-opt" else cli.commands[words[1]]
@@ -96,6 +96,13 @@ def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
         torch._dynamo.register_backend(dynamo.loopmorph, name="loopmorph")
     exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
     assert "'conv1.weight': (8, 3, 3, 3)" in capsys.readouterr().out
+
+
+def test_the_transcript_is_of_the_demo_that_make_runs() -> None:
+    (recipe,) = re.findall(r"^demo:.*\n\t\$\(BIN\)/(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    (transcript,) = re.findall(r"```text\n\$ make demo\n(.*?)```", README, re.DOTALL)
+    assert transcript.startswith(f".venv/bin/{recipe.replace('$(OUT)', 'out/demo')}\n")
+    assert "accuracy on" in transcript and shlex.split(recipe)[1] in cli.commands
 
 
 def test_networks_that_it_names_are_in_the_zoo() -> None:

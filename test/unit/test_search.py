@@ -19,19 +19,27 @@ from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.measure.meter import PairTime
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import inherit
 from loopmorph.pipelines.program import Program
-from loopmorph.pipelines.search.combiner import Greedy
+from loopmorph.pipelines.search.combiner import Greedy, Judged, fastest
 from loopmorph.pipelines.search.gates import Chosen
 from loopmorph.pipelines.search.job import study_key
+from loopmorph.pipelines.search.joint.choice_report import JointReport, TrialReport
+from loopmorph.pipelines.search.joint.knapsack import Selection
+from loopmorph.pipelines.search.joint.trials import Trial
+from loopmorph.pipelines.search.joint.truth import JointLoss
 from loopmorph.pipelines.search.judge import MiscompiledWarning
+from loopmorph.pipelines.search.largest_legal import LargestLegal
 from loopmorph.pipelines.search.optimize import search
-from loopmorph.pipelines.search.report import Report, ScoreReport
+from loopmorph.pipelines.search.report import FrontPoint, Report, ScoreReport
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.settings import SearchSettings
+from loopmorph.pipelines.search.standing import Standing, standing_of, standing_of_trials
 from loopmorph.pipelines.search.study import StudyFile
-from loopmorph.pipelines.search.summary import Asked, Found, summarise
+from loopmorph.pipelines.search.summary import Asked, Found, summarise, trial_points
+from loopmorph.pipelines.search.variants.table import Cost
 from loopmorph.pipelines.search.verdict import Verdict
 from loopmorph.pipelines.support.progress import silent
 from loopmorph.pipelines.training.task import Classification
@@ -190,6 +198,115 @@ def test_the_whole_network_has_the_last_word(
 
 def test_without_anything_worthwhile_the_original_stays(program: Program) -> None:
     assert Greedy().combine([judged(GROUP, 10, 9.9)], judge(program), silent) == ()
+
+
+# ---- interrupts after the search
+
+
+@dataclasses.dataclass
+class Interrupting(FakeProxy):
+    """Scores so many networks, and is interrupted at the next."""
+
+    left: int = 0
+
+    def score(self, network: Network) -> Score:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return super().score(network)
+
+
+class Untimed(FakeMeter):
+    """Is interrupted as soon as a network is to be timed."""
+
+    def network(self, original: Network, rewritten: Network) -> PairTime:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("scored", "expected"), [(0, []), (2, [GROUP]), (3, [GROUP, SMALLER])])
+def test_an_interrupt_leaves_what_is_legal_together_so_far(program: Program, scored: int, expected: list[str]) -> None:
+    entries = [judged(GROUP, 10, 2), judged(SMALLER, 10, 5)]
+    steps = Greedy().combine(entries, judge(program, Interrupting(left=scored), Untimed()), silent)
+    assert [str(step) for step in steps] == expected
+
+
+@pytest.mark.parametrize(("scored", "expected"), [(0, []), (2, [GROUP, SMALLER])])
+def test_an_interrupt_ends_the_bisection(program: Program, scored: int, expected: list[str]) -> None:
+    entries = [judged(GROUP, 10, 2), judged(SMALLER, 10, 5)]
+    steps = LargestLegal().combine(entries, judge(program, Interrupting(left=scored), Untimed()), silent)
+    assert sorted(map(str, steps)) == sorted(expected)
+
+
+def test_a_program_that_was_timed_stands_before_one_that_was_not(program: Program) -> None:
+    class Once(FakeMeter):
+        def network(self, original: Network, rewritten: Network) -> PairTime:
+            if rewritten.steps != (SMALLER,):
+                raise KeyboardInterrupt
+            return PairTime(1.0, 0.5)
+
+    smaller, loops = parse_steps(SMALLER), parse_steps(LOOPS)
+    assert fastest(judge(program, meter=Once()), tuple(smaller), (*smaller, *loops)) == tuple(smaller)
+
+
+def test_a_report_has_what_was_measured_before_an_interrupt(program: Program) -> None:
+    made = program.apply(GROUP)
+    task = Classification(Batch(torch.randn(4, 3, 8, 8), torch.arange(4), 10, "random images"))
+    found = Found(program, program, made, inherit(program, made, "slice", task.inputs), [], False)
+    judging = judge(program, meter=Untimed())
+    report = summarise(found, Asked("net", 1, _native(), 0), task, Chosen(judging.gate), judging, silent)
+    assert report.interrupted and (report.max_abs_error, report.speedup, report.baseline_ms) == (0.0, None, None)
+    assert (report.legal, report.doubt) == (None, "it was interrupted")
+    assert [layer.transforms for layer in report.layers] == [(GROUP,)]
+
+
+def test_trials_are_points_by_the_clock_of_the_whole_network() -> None:
+    def trial(origin: str, ms: float | None, whole: bool = True) -> TrialReport:
+        return TrialReport(origin, (origin,), (), 0.0, 0.0, 0.1, whole, None, 1.0, 0.5, 2.0, ms)
+
+    trials = trial("switch", 2.0), trial("additive", 3.0), trial("untimed", None), trial("few images", 1.0, whole=False)
+    about = {"variants": 3, "original_ms": 4.0, "baselines": {"greedy": trials[1]}, "trials": trials}
+    joint = JointReport(2.0, 2.0, True, trials[0], "kl", 0.0, 0.0, 0.0, False, **about)  # type: ignore[arg-type]
+    assert list(trial_points(joint, 8.0)) == [
+        FrontPoint("switch", 4.0, 1.0, 0.5, 2.0, "trial"),
+        FrontPoint("greedy", 6.0, 1.0, 0.5, 2.0, "baseline"),
+    ]
+
+
+# ---- who looks on
+
+
+def test_how_a_search_stands() -> None:
+    gate = judge(network(Plain)).gate
+    assert standing_of(gate, []) == Standing("fake", {}, "nothing faster yet")
+    refused = Judged(candidate(GROUP), Verdict((GROUP,), "fake"))
+    tried = [judged(GROUP, 10, 2), judged(TAPS, 10, 1), judged(LOOPS, 9, 8), refused]
+    assert standing_of(gate, tried) == Standing("fake", {"accepted": 3, "fake": 1}, "10 ms saved in 2 layers")
+
+
+def test_how_a_joint_choice_stands() -> None:
+    gate = judge(network(Plain)).gate
+    nothing = Selection((), (), 0.0, Cost(), 0.0, 0.0)
+    few, losses = JointLoss(0.1, 1.0, 0.0, 2.0), (JointLoss(0.2, 1.0, 0.0, 2.0), JointLoss(0.3, 1.0, 0.0, 2.0))
+    trials = [
+        Trial("additive", nothing, (), losses=losses, milliseconds=2.0),
+        Trial("switch", nothing, (), losses=(few, few), milliseconds=9.0),
+        Trial("random", nothing, (), losses=(few,), milliseconds=1.0),
+        Trial("greedy", nothing, (), failure="it crashed"),
+        Trial("uniform", nothing, ()),
+    ]
+    outcomes = {"judged": 3, "failed": 1}
+    assert standing_of_trials(gate, trials, 2, 3.0) == Standing("fake", outcomes, "KL 0.3 nats at 2 ms")
+    assert standing_of_trials(gate, trials, 2, None).best == "KL 0.1 nats at 9 ms"
+    assert standing_of_trials(gate, trials, 2, 1.0).best == "none that keeps the limit yet"
+
+
+def test_who_looks_on_sees_every_candidate(program: Program, tmp_path: Path) -> None:
+    seen: list[int] = []
+    with closing(StudyFile("key", tmp_path)) as study:
+        search(
+            program, judge(program, drawn=[GROUP, LOOPS]), study, 2, 0, silent, lambda tried: seen.append(len(tried))
+        )
+    assert seen == [1, 2]
 
 
 # ---- the whole search

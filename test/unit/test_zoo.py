@@ -15,6 +15,7 @@ PARAMETERS = {
     "densenet161": 26_482_378,
     "vgg11": 9_240_970,
     "mobilenet": 3_217_226,
+    "resnet8_digits": 1_226_442,
     "resnet18_i": 11_689_512,
     "resnet34_i": 21_797_672,
     "densenet161_i": 28_681_000,
@@ -38,10 +39,11 @@ def test_parameter_counts_and_logits(name: str) -> None:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_shapes_follow_the_stem(name: str) -> None:
-    assert ZOO[name].input_shape == ((3, 224, 224) if name.endswith("_i") else (3, 32, 32))
+    shapes = {"i": (3, 224, 224), "digits": (1, 16, 16)}
+    assert ZOO[name].input_shape == shapes.get(name.rpartition("_")[2], (3, 32, 32))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnext29_2x64d", "vgg11", "mobilenet"])
+@pytest.mark.parametrize("name", ["resnet18", "resnext29_2x64d", "vgg11", "mobilenet", "resnet8_digits"])
 def test_real_forward(name: str) -> None:
     logits = ZOO[name].factory()(torch.randn(2, *ZOO[name].input_shape))
     assert logits.shape == (2, 10) and logits.isfinite().all()

@@ -27,12 +27,31 @@ _Member: TypeAlias = ir.Operation | AxisKey  # a loop, or an axis of a memref
 
 
 @dataclass(frozen=True)
+class TiedIterators:
+    """The iterators of one nest that run over a dimension; as text `conv1 co`, `conv1#init c`, `conv2 g x ci`.
+
+    Attributes:
+        layer: the nest's layer.
+        role: its role for that (see `loopmorph.passes.marks`).
+        iterators: their names, several where they make up the dimension together.
+    """
+
+    layer: str
+    role: str
+    iterators: tuple[str, ...]
+
+    def __str__(self) -> str:
+        where = self.layer if self.role == marks.MAIN else f"{self.layer}#{self.role}"
+        return f"{where} {' x '.join(self.iterators)}".strip()
+
+
+@dataclass(frozen=True)
 class DimensionClass:
     """One class of tied dimensions.
 
     Attributes:
         extents: the extents that its axes and nests give the dimension, ascending; several where it is flattened.
-        iterators: `layer iterators` of each nest, in program order (`conv1 co`, `conv1#init c`, `conv2 g x ci`).
+        members: the iterators that run over it, each once, in program order.
         parameters: `name[axis]` of each parameter.
         slices: (number of another class, begin, end): it is that range of the other.
         windows: `layer 'index'` of each access that moves along it and another iterator: a window, a constant index.
@@ -40,11 +59,16 @@ class DimensionClass:
     """
 
     extents: tuple[int, ...]
-    iterators: tuple[str, ...]
+    members: tuple[TiedIterators, ...]
     parameters: tuple[str, ...]
     slices: tuple[tuple[int, int, int], ...]
     windows: tuple[str, ...]
     pins: tuple[str, ...]
+
+    @property
+    def iterators(self) -> tuple[str, ...]:
+        """Its members as texts."""
+        return tuple(map(str, self.members))
 
 
 def dimension_classes(module: ir.Operation) -> list[DimensionClass]:
@@ -56,7 +80,7 @@ def dimension_classes(module: ir.Operation) -> list[DimensionClass]:
 @dataclass
 class _Group:
     extents: set[int] = field(default_factory=set)
-    iterators: dict[str, None] = field(default_factory=dict)
+    members: dict[TiedIterators, None] = field(default_factory=dict)
     parameters: dict[str, None] = field(default_factory=dict)
     slices: dict[tuple[_Member, int, int], None] = field(default_factory=dict)
     windows: dict[str, None] = field(default_factory=dict)
@@ -104,11 +128,10 @@ class _Classes:
         together: dict[_Member, list[int]] = {}
         for position in _moving(nest, range(len(nest.loops))):
             together.setdefault(self.sets.find(nest.loops[position].op.operation), []).append(position)
-        where = nest.layer if nest.role == marks.MAIN else f"{nest.layer}#{nest.role}"
         for key, positions in together.items():
             group = self._group(key)
             group.extents.add(span(nest, positions))
-            group.iterators[f"{where} {' x '.join(nest.loops[p].iterator for p in positions)}".strip()] = None
+            group.members[TiedIterators(nest.layer, nest.role, tuple(nest.loops[p].iterator for p in positions))] = None
             pins = [pin_of_nest(nest), *(pin_of_loop(nest, nest.loops[p]) for p in positions)]
             group.pins.update({pin: None for pin in pins if pin is not None})
 
@@ -137,7 +160,7 @@ class _Classes:
 
     def _finished(self, group: _Group, numbers: dict[_Member, int]) -> DimensionClass:
         slices = tuple((numbers[key], begin, end) for key, begin, end in group.slices)
-        names = (tuple(group.iterators), tuple(group.parameters))
+        names = (tuple(group.members), tuple(group.parameters))
         return DimensionClass(tuple(sorted(group.extents)), *names, slices, tuple(group.windows), tuple(group.pins))
 
 
