@@ -38,12 +38,14 @@ class Transformation(Pass, Generic[PlanT]):
         is_schedule: whether a layer whose nests it has rewritten is scheduled by hand, so that no other schedule is
             made for it. A choice of an algorithm, or a cut into parts that are scheduled each, is none.
         keeps_nests: whether it changes only what parameters hold, and no nest.
+        takes_away: whether it removes layers from the network, and does not only make others of them.
         may_find_nothing: whether a schedule that holds it goes on where the program does not admit it.
     """
 
     kind: ClassVar[Kind]
     is_schedule: ClassVar[bool] = True
     keeps_nests: ClassVar[bool] = False
+    takes_away: ClassVar[bool] = False
     may_find_nothing: ClassVar[bool] = False
 
     @classmethod

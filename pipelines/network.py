@@ -333,6 +333,16 @@ def called_module(layer: str) -> str:
     return re.sub(r"@\d+", "", layer)
 
 
+def owning_module(layer: str) -> str:
+    """The qualified name of the module whose own code, or a call of which, a layer is."""
+    return called_module(layer.partition("|")[0])
+
+
+def is_within(name: str, path: str) -> bool:
+    """Whether a module is another one or in it, at any depth, by their qualified names; all are in the network's."""
+    return not path or name == path or name.startswith(f"{path}.")
+
+
 def copy_module(module: ir.Module) -> ir.Module:
     """A copy in the same context, locations included."""
     with module.context, module.operation.location:

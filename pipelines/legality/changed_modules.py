@@ -7,7 +7,7 @@ import re
 
 from loopmorph.passes import marks
 from loopmorph.passes.nest import functions, nest_roots
-from loopmorph.pipelines.network import Network, called_module
+from loopmorph.pipelines.network import Network, owning_module
 
 # In the text of a function: a nest, from its first line to the brace below that; and a constant.
 _NEST = re.compile(r"^  (?:%\S+ = )?affine\.for .*?^  \}.*?$", re.MULTILINE | re.DOTALL)
@@ -24,7 +24,7 @@ def module_texts(network: Network) -> dict[str, str]:
     """
     found: dict[str, list[str]] = {}
     for layer, text in _nest_texts(network):
-        found.setdefault(_module_of(layer), []).append(text)
+        found.setdefault(owning_module(layer), []).append(text)
     for name, text in network.inherit_texts.items():
         given = network.repaired.get(name)
         values = "" if given is None else f" {id(given.value)}"
@@ -64,7 +64,3 @@ def _renamed(text: str, parameters: dict[str, str]) -> str:
         return known[value]
 
     return _VALUE.sub(name, text)
-
-
-def _module_of(layer: str) -> str:
-    return called_module(layer.partition("|")[0])

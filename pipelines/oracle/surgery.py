@@ -4,6 +4,7 @@ In a copy of the imported module the layers whose nests or parameters changed ar
 everything else stays the user's code. Convolutions and linear layers are raised from their nests and become
 `nn.Conv2d` and `nn.Linear`; one that is neither any more becomes a `NestModule`, which also holds what transformations
 have made of its parameters: pieces (`weight_part0`) and new ones (`mix`). BatchNorms get their new number of channels.
+What was dropped gives zeros (see `dropped.py`).
 Whether something changed is told by comparing what was raised with the module's own attributes.
 
 A layer that is not recognised, and that no recorded step other than a loop transformation names, keeps its own
@@ -34,6 +35,7 @@ from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, s
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
 from loopmorph.pipelines.network import Network, called_module
 from loopmorph.pipelines.oracle import surgery_layers as layers
+from loopmorph.pipelines.oracle.dropped import dropped_modules
 from loopmorph.pipelines.oracle.fast_paths import avoid_fast_paths
 from loopmorph.pipelines.oracle.module_tensors import is_torch_own, named_tensors, own_tensors
 from loopmorph.pipelines.oracle.nest_module import NestModule
@@ -169,8 +171,9 @@ class _Surgery:
     def rewritten(self, model: nn.Module, path: str = "") -> nn.Module:
         """A module with replacements for what it holds, itself included; `path` is its name in the network."""
         replacements: dict[int, nn.Module] = {}
+        dropped = dropped_modules(self.program)
         for name, module in list(model.named_modules(prefix=path)):
-            new = self.replacement(name, module)
+            new = dropped[name].train(module.training) if name in dropped else self.replacement(name, module)
             if new is not None:
                 replacements[id(module)] = new
         model = _substitute(model, replacements)

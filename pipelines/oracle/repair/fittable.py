@@ -14,6 +14,7 @@ from loopmorph.passes.raising.nest_batch import free_batch
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network, called_module
+from loopmorph.pipelines.oracle.dropped import DroppedModule
 from loopmorph.pipelines.oracle.module_tensors import own_tensors
 from loopmorph.pipelines.oracle.nest_executor import check_supported
 from loopmorph.pipelines.oracle.nest_module import NestModule
@@ -57,7 +58,7 @@ def fittable_layers(
     new, old = program.nests_by_layer, original.nests_by_layer
     modules = dict(model.named_modules())
     found: dict[str, FittableLayer] = {}
-    notes: dict[str, str] = {}
+    notes = {name: "it was dropped" for name, module in modules.items() if isinstance(module, DroppedModule)}
     for name in new:
         path = called_module(name)
         if path not in modules or name not in old:

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.dropped import DroppedModule
 from loopmorph.pipelines.oracle.repair.fittable import FittableLayer, fittable_layers, held_tensors
 from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings, LayerSamples, fit_layer
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
@@ -134,6 +135,12 @@ class RepairWork:
                 yield module.register_forward_pre_hook(self._layer_hook(name, lockstep))
             elif name in self.norms:
                 yield module.register_forward_pre_hook(self._norm_hook(name, lockstep))
+            elif isinstance(module, DroppedModule):
+                yield module.register_forward_pre_hook(self._deviate)
+
+    def _deviate(self, _module: nn.Module, _args: tuple[Any, ...]) -> None:
+        """What comes after a dropped module may read other values than in the original."""
+        self.deviates = True
 
     def _layer_hook(self, name: str, lockstep: Lockstep) -> Any:
         def fit(module: nn.Module, args: tuple[Any, ...]) -> None:

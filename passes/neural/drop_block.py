@@ -1,0 +1,148 @@
+"""`morph-drop-block`: the branch of a residual block goes away, and the block is its skip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch_mlir import ir
+from torch_mlir.dialects import affine, func
+
+from loopmorph.passes import marks
+from loopmorph.passes.address import find_nest, layer_nests
+from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.memory.dataflow import effects, outermost
+from loopmorph.passes.analysis.memory.memrefs import is_local
+from loopmorph.passes.analysis.residual_branch import ResidualBranch, find_branch
+from loopmorph.passes.building.arguments import arrange_arguments
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.nest import Nest, nests, view_nest
+from loopmorph.passes.transformation import Kind, Transformation
+
+
+@dataclass(frozen=True)
+class DropBlock(Transformation[ResidualBranch]):
+    """Drops the branch of the residual block that a layer belongs to; the sum gives its other operand.
+
+    Before, for `morph-drop-block{layer=b}` on x -> a -> b -> bn -> sum with x -> c:
+
+        %t = memref.alloc() : memref<16xf32>   %u = memref.alloc() : memref<16xf32>
+        affine.for %co = 0 to 16 { ... affine.load %wa[...] ... affine.store %0, %t[%co] } {morph.layer = "a"}
+        affine.for %co = 0 to 16 { ... affine.load %wb[...] ... affine.store %0, %u[%co] } {morph.layer = "b"}
+        %s = memref.alloc() : memref<16xf32>
+        affine.for %c = 0 to 16 {
+          %0 = affine.load %u[%c]  %1 = affine.load %x[%c]  %2 = arith.addf %0, %1  affine.store %2, %s[%c]
+        }
+        affine.for %co = 0 to 8 { ... affine.load %s[%ci] ... } {morph.layer = "c"}
+
+    After:
+
+        affine.for %co = 0 to 8 { ... affine.load %x[%ci] ... } {morph.layer = "c"}
+
+    The nests of all layers that nothing but the sum needs go, with the parameters that nothing else reads. What reads
+    the sum reads the skip from then on; where the sum is an output of the network, or does more than to add, its nest
+    stays, without the addition. A block is found from the accesses alone (see
+    `loopmorph.passes.analysis.residual_branch`): it is the innermost one, where several lie in each other; of
+    g(x) + f(x) the part goes that the layer is in.
+
+    Requires: a sum that takes in what is made of the layer's result as one operand alone; nothing else that reads
+    that, nor what lies between; another operand of the sum's shape, read at the sum's own places, which is an
+    activation that the branch reads as well, or is made of one.
+
+    Options:
+        layer: qualified name of a layer in the branch.
+    """
+
+    name: ClassVar[str] = "morph-drop-block"
+    kind: ClassVar[Kind] = "neural"
+    takes_away: ClassVar[bool] = True
+
+    layer: str
+
+    @classmethod
+    def space(cls, nest: Nest) -> Sequence[DropBlock]:
+        try:
+            branch = find_branch(nest)
+        except IllegalTransform:
+            return []
+        return [cls(nest.layer)] if last_contraction(branch) == nest.layer else []
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "#" in self.layer:
+            raise ArgumentError("layer", f"expected a layer, all nests of which go, got '{self.layer}'")
+
+    def analyze(self, module: ir.Operation) -> ResidualBranch:
+        mains = [nest for nest in layer_nests(module, self.layer) if nest.role == marks.MAIN]
+        return find_branch(mains[0] if mains else find_nest(module, self.layer))
+
+    def rewrite(self, plan: ResidualBranch) -> ir.Operation:
+        function = plan.ops[0].parent.opview
+        assert isinstance(function, func.FuncOp)
+        left = _without_addition(plan, function)
+        for op in reversed(plan.ops):
+            op.erase()
+        for memref in plan.memrefs:
+            _erase_memref(memref)
+        arguments = function.entry_block.arguments
+        read = [k for k, a in enumerate(arguments) if next(iter(a.uses), None) or marks.parameter_name(a) is None]
+        arrange_arguments(function, read)
+        return left
+
+
+def droppable_blocks(module: ir.Operation) -> tuple[tuple[DropBlock, ResidualBranch], ...]:
+    """The residual blocks whose branch holds a contraction and can go, each with its step, in program order."""
+    with module.context:
+        found = [(step, nest) for nest in nests(module) if nest.role == marks.MAIN for step in DropBlock.space(nest)]
+        return tuple((step, find_branch(nest)) for step, nest in found)
+
+
+def last_contraction(branch: ResidualBranch) -> str | None:
+    """The layer of the last contraction of a branch; None where it has none."""
+    roots = [op.opview for op in branch.ops if isinstance(op.opview, affine.AffineForOp)]
+    layers = [nest.layer for nest in map(view_nest, roots) if nest.role == marks.MAIN and macs(nest)]
+    return layers[-1] if layers else None
+
+
+def _without_addition(plan: ResidualBranch, function: func.FuncOp) -> ir.Operation:
+    """Lets the sum's nest do without the branch; returns it, or the first nest that reads the skip in its place."""
+    total = plan.sum
+    root, skip, result = total.nest.root.operation, total.skip.memref, total.result.memref
+    total.add.results[0].replace_all_uses_with(total.other)
+    _erase_unused(total.add)
+    body = [op.operation for op in function.entry_block.operations]
+    after = body[body.index(root) + 1 :]
+    if total.result.op.operands[0] != total.other or not _can_stand_for(skip, result, after):
+        return root
+    readers = {outermost(use.owner.operation) for use in result.uses}
+    root.erase()
+    result.replace_all_uses_with(skip)
+    result.owner.operation.erase()
+    return next(op for op in after if op in readers)
+
+
+def _can_stand_for(skip: ir.Value, result: ir.Value, after: Sequence[ir.Operation]) -> bool:
+    """Whether the skip can take the place of its copy: nobody else sees that, and what comes after changes neither."""
+    touched = [effects(op) for op in after]
+    changed = any(effect.writes & {skip, result} for effect in touched)
+    freed = any(op.name == "memref.dealloc" and op.operands[0] in (skip, result) for op in after)
+    read = any(result in effect.reads for effect in touched)
+    return is_local(result) and skip.type == result.type and read and not changed and not freed
+
+
+def _erase_unused(op: ir.Operation) -> None:
+    """Erases an operation, and what it alone has used in the nest's body."""
+    operands = [value.owner.operation for value in op.operands if not isinstance(value.owner, ir.Block)]
+    block = op.block
+    op.erase()
+    for operand in dict.fromkeys(operands):
+        unused = all(next(iter(result.uses), None) is None for result in operand.results)
+        if unused and operand.block == block:
+            _erase_unused(operand)
+
+
+def _erase_memref(memref: ir.Value) -> None:
+    for use in list(memref.uses):
+        use.owner.operation.erase()
+    memref.owner.operation.erase()
