@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.memory.dataflow import Effects, effects, outermost
+from loopmorph.passes.analysis.memory.body_effects import BodyEffects
 from loopmorph.passes.analysis.memory.memref_uses import describe
 from loopmorph.passes.analysis.memory.memrefs import is_local
 from loopmorph.passes.analysis.residual_sum import ResidualSum, find_sum, keeps_places
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest, view_nest
-
-_SILENT = ("memref.alloc", "memref.dealloc")
 
 
 @dataclass(frozen=True)
@@ -43,31 +41,28 @@ class ResidualBranch:
     layers: tuple[str, ...]
 
 
-def find_branch(nest: Nest) -> ResidualBranch:
+def find_branch(nest: Nest, body: BodyEffects | None = None) -> ResidualBranch:
     """The branch of the innermost residual block that a nest belongs to.
 
     That is the first sum, in program order, one operand of which is computed with the nest's result, for nothing else,
     from activations that the other operand is computed from, too, or is.
 
+    Args:
+        nest: the nest.
+        body: what is known of the function that it is in; it is looked at anew where this is not given.
+
     Raises:
         IllegalTransform: there is none; tells what the first sum is that would do but for one property, and for which.
     """
-    return _Search(nest).find()
+    return _Search(nest, body or BodyEffects(nest.root.operation.block)).find()
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Search:
     nest: Nest
-    position: dict[ir.Operation, int] = field(init=False)
-    _effects: dict[ir.Operation, Effects] = field(default_factory=dict)
-    _uses: dict[ir.Value, tuple[list[ir.Operation], list[ir.Operation]]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        block = self.nest.root.operation.parent.regions[0].blocks[0]
-        self.position = {op.operation: k for k, op in enumerate(block.operations)}
+    body: BodyEffects
 
     def find(self) -> ResidualBranch:
-        reason = "it is in no branch of a residual block: no sum reads what is made of its result as one operand alone"
         first: str | None = None
         for total in self._sums():
             refused = self._unfit(total)
@@ -77,6 +72,7 @@ class _Search:
             if refused is None:
                 return self._branch(total, ops)
             first = first or refused
+        reason = "it is in no branch of a residual block: no sum reads what is made of its result as one operand alone"
         raise IllegalTransform(self.nest.label, first or reason)
 
     # -- forward: the sums that the nest's result goes into
@@ -84,10 +80,10 @@ class _Search:
     def _sums(self) -> Iterable[ResidualSum]:
         """The sums one operand of which depends on the nest and the other does not, in program order."""
         root = self.nest.root.operation
-        reached = set(self._of(root).writes)
-        pending = [self.position[op] for memref in reached for op in self._readers(memref)]
+        reached = set(self.body.effects(root).writes)
+        pending = [self.body.position[op] for memref in reached for op in self.body.readers(memref)]
         heapq.heapify(pending)
-        ops, seen = list(self.position), {self.position[root]}
+        ops, seen = list(self.body.position), {self.body.position[root]}
         while pending:
             number = heapq.heappop(pending)
             if number in seen:
@@ -97,17 +93,17 @@ class _Search:
             total = self._sum(op, reached)
             if total is not None:
                 yield total
-            for memref in self._of(op).writes - reached:
+            for memref in self.body.effects(op).writes - reached:
                 reached.add(memref)
-                for reader in self._readers(memref):
-                    heapq.heappush(pending, self.position[reader])
+                for reader in self.body.readers(memref):
+                    heapq.heappush(pending, self.body.position[reader])
 
     def _sum(self, op: ir.Operation, reached: set[ir.Value]) -> ResidualSum | None:
         if not isinstance(op.opview, affine.AffineForOp):
             return None
-        mine = [memref for memref in self._of(op).reads if memref in reached]
+        mine = [memref for memref in self.body.effects(op).reads if memref in reached]
         total = find_sum(view_nest(op.opview), mine[0]) if len(mine) == 1 else None
-        return total if total is not None and self._depends_on_inputs(total.skip.memref) else None
+        return total if total is not None and self.body.depends_on_inputs(total.skip.memref) else None
 
     # -- backward: what is computed for the sum alone
 
@@ -115,23 +111,23 @@ class _Search:
         """The operations whose results only the sum needs, as its branch; in program order."""
         end = total.nest.root.operation
         found: set[ir.Operation] = set()
-        pending = [-self.position[op] for op in self._writers(total.branch)]
+        pending = [-self.body.position[op] for op in self.body.writers(total.branch)]
         heapq.heapify(pending)
-        ops, seen = list(self.position), set[int]()
+        ops, seen = list(self.body.position), set[int]()
         while pending:  # from the last to the first, so that who reads something is known before who writes it
             number = -heapq.heappop(pending)
             if number in seen:
                 continue
             seen.add(number)
             op = ops[number]
-            own = self._of(op)
+            own = self.body.effects(op)
             if any(self._outside(memref, op, found, total.branch, end) for memref in own.writes) or self._is_used(op):
                 continue
             found.add(op)
             for memref in own.reads | own.writes:
-                for writer in self._writers(memref):
-                    heapq.heappush(pending, -self.position[writer])
-        return sorted(found, key=lambda op: self.position[op])
+                for writer in self.body.writers(memref):
+                    heapq.heappush(pending, -self.body.position[writer])
+        return sorted(found, key=lambda op: self.body.position[op])
 
     def _outside(
         self, memref: ir.Value, op: ir.Operation, found: set[ir.Operation], branch: ir.Value, end: ir.Operation
@@ -139,7 +135,7 @@ class _Search:
         """Who else reads a memref than operations that are found; where it is no local one, its writer."""
         if not is_local(memref):
             return [op]
-        readers = [reader for reader in self._readers(memref) if reader != op and reader not in found]
+        readers = [reader for reader in self.body.readers(memref) if reader != op and reader not in found]
         return [reader for reader in readers if memref != branch or reader != end]
 
     def _is_used(self, op: ir.Operation) -> bool:
@@ -160,13 +156,13 @@ class _Search:
         if root in ops:
             return None
         end = total.nest.root.operation
-        reached, kept = set(self._of(root).writes), [root]
-        for op in list(self.position)[self.position[root] + 1 : self.position[end]]:
-            if self._of(op).reads & reached and op not in ops:
+        reached, kept = set(self.body.effects(root).writes), [root]
+        for op in list(self.body.position)[self.body.position[root] + 1 : self.body.position[end]]:
+            if self.body.effects(op).reads & reached and op not in ops:
                 kept.append(op)
-                reached |= self._of(op).writes
+                reached |= self.body.effects(op).writes
         for op in reversed(kept):
-            for memref in self._of(op).writes:
+            for memref in self.body.effects(op).writes:
                 for reader in self._outside(memref, op, {*ops, *kept}, total.branch, end):
                     what = "its result" if op == root else f"the result of {describe(op)}, which reads it,"
                     own = "is the network's own" if reader == op else f"is also read by {describe(reader)}"
@@ -174,56 +170,18 @@ class _Search:
         return f"the sum {describe(end)} is not all that it is computed for"
 
     def _apart(self, total: ResidualSum, ops: list[ir.Operation]) -> str | None:
-        written = {memref for op in ops for memref in self._of(op).writes}
-        given = {memref for op in ops for memref in self._of(op).reads if memref not in written}
-        if any(self._depends_on_inputs(m) for m in given & self._sources(total.skip.memref)):
+        written = {memref for op in ops for memref in self.body.effects(op).writes}
+        given = {memref for op in ops for memref in self.body.effects(op).reads if memref not in written}
+        if any(self.body.depends_on_inputs(m) for m in given & self.body.sources(total.skip.memref)):
             return None
         where = describe(total.nest.root.operation)
         return f"the other operand of the sum {where} is not made of what goes into the branch, so that it is no skip"
 
-    def _sources(self, memref: ir.Value) -> set[ir.Value]:
-        """The memrefs that one is computed from, itself among them."""
-        found: set[ir.Value] = set()
-        pending = [memref]
-        while pending:
-            each = pending.pop()
-            if each not in found:
-                found.add(each)
-                pending += [read for op in self._writers(each) for read in self._of(op).reads]
-        return found
-
-    def _depends_on_inputs(self, memref: ir.Value) -> bool:
-        """Whether it is an argument that is no parameter, or computed from one."""
-        arguments = [m for m in self._sources(memref) if isinstance(m.owner, ir.Block)]
-        return any(marks.PARAM not in marks.memref_marks(m) for m in arguments)
-
-    # -- the program
-
-    def _of(self, op: ir.Operation) -> Effects:
-        if op not in self._effects:
-            self._effects[op] = effects(op)
-        return self._effects[op]
-
-    def _readers(self, memref: ir.Value) -> list[ir.Operation]:
-        return self._users(memref)[0]
-
-    def _writers(self, memref: ir.Value) -> list[ir.Operation]:
-        return self._users(memref)[1]
-
-    def _users(self, memref: ir.Value) -> tuple[list[ir.Operation], list[ir.Operation]]:
-        """The operations of the body that read, and that write, a memref."""
-        if memref not in self._uses:
-            ops = {outermost(use.owner.operation) for use in memref.uses if use.owner.name not in _SILENT}
-            ops = {op for op in ops if op in self.position}
-            reads = [op for op in ops if memref in self._of(op).reads]
-            self._uses[memref] = reads, [op for op in ops if memref in self._of(op).writes]
-        return self._uses[memref]
-
     def _branch(self, total: ResidualSum, ops: list[ir.Operation]) -> ResidualBranch:
         gone = set(ops)
-        stays = {_layer(op) for op in self.position if op not in gone}
+        stays = {_layer(op) for op in self.body.position if op not in gone}
         layers = dict.fromkeys(_layer(op) for op in ops if _layer(op) not in stays)
-        memrefs = dict.fromkeys(memref for op in ops for memref in self._of(op).writes)
+        memrefs = dict.fromkeys(memref for op in ops for memref in self.body.effects(op).writes)
         return ResidualBranch(total, tuple(ops), tuple(memrefs), tuple(layers))
 
 

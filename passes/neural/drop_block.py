@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,12 +13,13 @@ from torch_mlir.dialects import affine, func
 from loopmorph.passes import marks
 from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.memory.body_effects import BodyEffects
 from loopmorph.passes.analysis.memory.dataflow import effects, outermost
 from loopmorph.passes.analysis.memory.memrefs import is_local
 from loopmorph.passes.analysis.residual_branch import ResidualBranch, find_branch
 from loopmorph.passes.building.arguments import arrange_arguments
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Nest, nests, view_nest
+from loopmorph.passes.nest import Nest, functions, nests, view_nest
 from loopmorph.passes.transformation import Kind, Transformation
 
 
@@ -92,10 +94,19 @@ class DropBlock(Transformation[ResidualBranch]):
 
 
 def droppable_blocks(module: ir.Operation) -> tuple[tuple[DropBlock, ResidualBranch], ...]:
-    """The residual blocks whose branch holds a contraction and can go, each with its step, in program order."""
+    """The residual blocks whose branch holds a contraction and can go, in program order.
+
+    Returns:
+        The step that drops each, on the last contraction in it, and its branch as long as the module stays as it is.
+    """
+    found: dict[ir.Operation, tuple[DropBlock, ResidualBranch]] = {}
     with module.context:
-        found = [(step, nest) for nest in nests(module) if nest.role == marks.MAIN for step in DropBlock.space(nest)]
-        return tuple((step, find_branch(nest)) for step, nest in found)
+        bodies = {function.operation: BodyEffects(function.entry_block) for function in functions(module)}
+        for nest in [n for n in nests(module) if n.role == marks.MAIN and macs(n)]:
+            with contextlib.suppress(IllegalTransform):
+                branch = find_branch(nest, bodies[nest.root.operation.parent.operation])
+                found[branch.ops[-1]] = DropBlock(nest.layer), branch
+    return tuple(found.values())
 
 
 def last_contraction(branch: ResidualBranch) -> str | None:
