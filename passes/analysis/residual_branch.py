@@ -165,8 +165,9 @@ class _Search:
             for memref in self.body.effects(op).writes:
                 for reader in self._outside(memref, op, {*ops, *kept}, total.branch, end):
                     what = "its result" if op == root else f"the result of {describe(op)}, which reads it,"
-                    own = "is the network's own" if reader == op else f"is also read by {describe(reader)}"
-                    return f"{what} {own}, not by the sum {describe(end)} alone"
+                    if reader == op:
+                        return f"{what} is an output of the network"
+                    return f"{what} is also read by {describe(reader)}, not by the sum {describe(end)} alone"
         return f"the sum {describe(end)} is not all that it is computed for"
 
     def _apart(self, total: ResidualSum, ops: list[ir.Operation]) -> str | None:

@@ -28,7 +28,7 @@ class MiscompiledWarning(LoopmorphWarning):
 
 @dataclass(frozen=True)
 class LayerTime:
-    """Milliseconds (see `PairTime`) of one layer before and after a rewrite, measured in turns."""
+    """Milliseconds (see `PairTime`) of one layer before and after a rewrite, measured in turns; 0 once it is dropped."""
 
     name: str
     ms_before: float
@@ -191,18 +191,26 @@ class LocalJudge:
         return self.meter.network(self._after(baseline), self._after(steps))
 
     def changed_layers(self, network: Network) -> list[str]:
-        """The contraction layers whose nests differ from the original's."""
-        names = candidate_layers(self.original)
-        return [name for name in names if self.original.layer_text(name) != network.layer_text(name)]
+        """The contraction layers whose nests differ from the original's, or are gone."""
+        there = network.nests_by_layer
+        return [
+            name
+            for name in candidate_layers(self.original)
+            if name not in there or self.original.layer_text(name) != network.layer_text(name)
+        ]
 
     def layer_times(self, steps: Sequence[Step]) -> list[LayerTime]:
         network = self._after(steps)
         work = [{layer.name: layer.macs for layer in each.layers} for each in (self.original, network)]
         times = []
         for name in self.changed_layers(network):
+            macs = [each.get(name, 0) for each in work]
+            if name not in network.nests_by_layer:
+                seconds = self.meter.layer(self.original, self.original, name)
+                times.append(LayerTime(name, seconds.original * 1e3, 0.0, *macs))
+                continue
             self._check(network, name)
             seconds = self.meter.layer(self.original, network, name)
-            macs = [each.get(name, 0) for each in work]
             times.append(LayerTime(name, seconds.original * 1e3, seconds.rewritten * 1e3, *macs))
         return times
 
