@@ -30,8 +30,8 @@ class ResidualBranch:
 
     Attributes:
         sum: where it ends.
-        ops: the operations of the function's body that nothing but the sum needs, in program order.
-        memrefs: what they write; local all of them.
+        ops: the nests that nothing but the sum needs, in program order.
+        memrefs: those, local all of them, that nothing but these and the sum touches.
         layers: the layers that these operations are all of, in program order.
     """
 
@@ -121,7 +121,8 @@ class _Search:
             seen.add(number)
             op = ops[number]
             own = self.body.effects(op)
-            if any(self._outside(memref, op, found, total.branch, end) for memref in own.writes) or self._is_used(op):
+            needed = any(self._outside(memref, op, found, total.branch, end) for memref in own.writes)
+            if needed or not isinstance(op.opview, affine.AffineForOp) or self._is_used(op):
                 continue
             found.add(op)
             for memref in own.reads | own.writes:
@@ -132,11 +133,11 @@ class _Search:
     def _outside(
         self, memref: ir.Value, op: ir.Operation, found: set[ir.Operation], branch: ir.Value, end: ir.Operation
     ) -> list[ir.Operation]:
-        """Who else reads a memref than operations that are found; where it is no local one, its writer."""
+        """Who else reads what an operation writes than those that are found; where that is not local, it itself."""
         if not is_local(memref):
             return [op]
-        readers = [reader for reader in self.body.readers(memref) if reader != op and reader not in found]
-        return [reader for reader in readers if memref != branch or reader != end]
+        later = [each for each in self.body.readers(memref) if self.body.position[each] > self.body.position[op]]
+        return [reader for reader in later if reader not in found and (memref != branch or reader != end)]
 
     def _is_used(self, op: ir.Operation) -> bool:
         return any(next(iter(result.uses), None) is not None for result in op.results)
@@ -182,7 +183,9 @@ class _Search:
         gone = set(ops)
         stays = {_layer(op) for op in self.body.position if op not in gone}
         layers = dict.fromkeys(_layer(op) for op in ops if _layer(op) not in stays)
-        memrefs = dict.fromkeys(memref for op in ops for memref in self.body.effects(op).writes)
+        written = dict.fromkeys(memref for op in ops for memref in self.body.effects(op).writes)
+        own = {*gone, total.nest.root.operation}
+        memrefs = [m for m in written if own.issuperset([*self.body.readers(m), *self.body.writers(m)])]
         return ResidualBranch(total, tuple(ops), tuple(memrefs), tuple(layers))
 
 

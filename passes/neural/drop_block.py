@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch_mlir import ir
-from torch_mlir.dialects import affine, func
+from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
 from loopmorph.passes.address import find_nest, layer_nests
@@ -111,8 +111,8 @@ def droppable_blocks(module: ir.Operation) -> tuple[tuple[DropBlock, ResidualBra
 
 def last_contraction(branch: ResidualBranch) -> str | None:
     """The layer of the last contraction of a branch; None where it has none."""
-    roots = [op.opview for op in branch.ops if isinstance(op.opview, affine.AffineForOp)]
-    layers = [nest.layer for nest in map(view_nest, roots) if nest.role == marks.MAIN and macs(nest)]
+    branch_nests = [view_nest(op.opview) for op in branch.ops]
+    layers = [nest.layer for nest in branch_nests if nest.role == marks.MAIN and macs(nest)]
     return layers[-1] if layers else None
 
 

@@ -6,8 +6,8 @@ factor, a ReLU), zeros have to come out of that as zeros; it is tried.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,12 +16,14 @@ from torch.utils.hooks import RemovableHandle
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.memory.body_effects import BodyEffects
 from loopmorph.passes.analysis.memory.dataflow import effects
 from loopmorph.passes.analysis.residual_branch import ResidualBranch
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import view_nest
 from loopmorph.passes.raising.nest_extract import extract
-from loopmorph.pipelines.network import Network, copy_module, is_within, owning_module
+from loopmorph.pipelines.network import Network, called_module, copy_module, is_within, owning_module
+from loopmorph.pipelines.oracle.module_tensors import own_tensors
 from loopmorph.pipelines.oracle.nest_executor import check_supported, execute
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
 from loopmorph.pipelines.support.hooks import hooked
@@ -76,14 +78,52 @@ def dropped_modules(program: Network) -> dict[str, DroppedModule]:
     module = copy_module(program.origin)
     gone: set[str] = set()
     found: dict[str, _Output] = {}
+    sums = _Sums(program)
     for step in steps:
         with module.context:
             branch = step.analyze(module.operation)
-        gone.update(branch.layers)
-        found = _outermost(layers, gone, outputs)
-        _check_zeros(program, branch, found)
+            gone.update(branch.layers)
+            found = _outermost(layers, gone, outputs)
+            sums.add(branch, _check_zeros(program, branch, found))
         step.apply(module.operation)
-    return {path: DroppedModule(output.shape, output.rows) for path, output in found.items()}
+    return {path: DroppedModule(sums.shape(path, output.shape), output.rows) for path, output in found.items()}
+
+
+@dataclass
+class _Sums:
+    """The shapes that the sums have by now, which other transformations may have made smaller.
+
+    Attributes:
+        program: the rewritten network.
+        skips: the layer of a sum that was dropped -> the layer that its skip is the result of.
+        shapes: the layer of a sum -> the shape of its result in the original.
+        ends: a module -> the layer of the sum that its output goes into.
+    """
+
+    program: Network
+    skips: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ends: dict[str, str] = field(default_factory=dict)
+
+    def add(self, branch: ResidualBranch, last: Iterable[str]) -> None:
+        """Notes a sum, and the modules whose outputs go into it, through no other module."""
+        total = branch.sum
+        layer = total.nest.layer
+        writers = BodyEffects(total.nest.root.operation.block).writers(total.skip.memref)
+        self.skips[layer] = _layer(writers[-1]) if writers else ""
+        self.shapes[layer] = tuple(ir.MemRefType(total.result.memref.type).shape)
+        self.ends.update({path: layer for path in last})
+
+    def shape(self, path: str, before: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a module's output, which has to go with the skip's, by now."""
+        layer = self.ends.get(path, "")
+        if self.shapes.get(layer) != before:
+            return before
+        while layer in self.skips and layer not in self.program.nests_by_layer:
+            layer = self.skips[layer]
+        nests = self.program.nests_by_layer.get(layer, [])
+        stores = [store for nest in nests for store in nest.stores]
+        return tuple(ir.MemRefType(stores[-1].memref.type).shape) if stores else before
 
 
 def _outermost(layers: list[str], gone: set[str], outputs: Mapping[str, _Output]) -> dict[str, _Output]:
@@ -120,14 +160,43 @@ def _noting(calls: list[_Output | None]) -> Any:
     return note
 
 
-def _check_zeros(program: Network, branch: ResidualBranch, replaced: Mapping[str, _Output]) -> None:
-    """Raises:
-    IllegalTransform: where the modules give zeros, what reaches the sum are no zeros.
+def _check_zeros(program: Network, branch: ResidualBranch, replaced: Collection[str]) -> list[str]:
+    """The modules, of those that give zeros, whose outputs reach the sum through the model's own code alone.
+
+    Raises:
+        IllegalTransform: this code makes other than zeros of zeros.
     """
-    ops, zeros = _own_code(branch, replaced)
-    if not ops:
-        return
-    layer = marks.get_text(ops[-1], marks.LAYER)
+    makers = {
+        memref: path
+        for op in branch.ops
+        for path in replaced
+        if is_within(owning_module(_layer(op)), path)
+        for memref in effects(op).writes
+    }
+    wanted, ops = {branch.sum.branch}, list[ir.Operation]()
+    for op in reversed(branch.ops):
+        effect = effects(op)
+        if effect.writes & (wanted - makers.keys()):
+            ops.insert(0, op)
+            wanted |= effect.reads
+    last = [makers[memref] for memref in wanted if memref in makers]
+    if ops:
+        _require_no_module(program, ops)
+        _require_zeros(program, branch, ops, makers.keys())
+    return last
+
+
+def _require_no_module(program: Network, ops: Iterable[ir.Operation]) -> None:
+    modules = {name for name, module in program.model.named_modules() if name and own_tensors(module)}
+    for name in [called_module(_layer(op)) for op in ops]:
+        if name in modules:
+            reason = "it is called by what stays, too, or gives something else than one tensor"
+            raise IllegalTransform(f"module '{name}'", f"{reason}, so that it cannot give zeros for what is dropped")
+
+
+def _require_zeros(
+    program: Network, branch: ResidualBranch, ops: Sequence[ir.Operation], zeros: Collection[ir.Value]
+) -> None:
     found = extract([view_nest(op.opview) for op in ops])
     check_supported(found.recipe)
     generator = torch.Generator().manual_seed(0)
@@ -138,21 +207,9 @@ def _check_zeros(program: Network, branch: ResidualBranch, replaced: Mapping[str
     results = execute(found.recipe, given)
     if any(bool((results[k] != 0).any()) for k, memref in enumerate(found.memrefs) if memref == branch.sum.branch):
         reason = "the model's own code computes it from what is dropped, and makes other than zeros of zeros"
-        raise IllegalTransform(f"layer '{layer}'", f"{reason}; computed by a module it could be dropped as well")
+        where = f"layer '{_layer(ops[-1])}'"
+        raise IllegalTransform(where, f"{reason}; computed by a module it could be dropped as well")
 
 
-def _own_code(branch: ResidualBranch, replaced: Mapping[str, _Output]) -> tuple[list[ir.Operation], set[ir.Value]]:
-    """What the model's own code computes between the replaced modules and the sum, and what these give."""
-    by_module = [op for op in branch.ops if any(is_within(_module(op), path) for path in replaced)]
-    zeros = {memref for op in by_module for memref in effects(op).writes}
-    wanted, found = {branch.sum.branch} - zeros, list[ir.Operation]()
-    for op in reversed(branch.ops):
-        effect = effects(op)
-        if effect.writes & wanted:
-            found.append(op)
-            wanted |= effect.reads - zeros
-    return found[::-1], zeros
-
-
-def _module(op: ir.Operation) -> str:
-    return owning_module(marks.get_text(op, marks.LAYER))
+def _layer(op: ir.Operation) -> str:
+    return marks.get_text(op, marks.LAYER)
