@@ -11,14 +11,18 @@ from torch import nn
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.pipelines.program import Program, import_model
 
-LAYERS = ("a", "b")  # the layers that examples are applied to; the first that admits one shows it
+LAYERS = ("a", "b", "c")  # the layers that examples are applied to; the first that admits one shows it
 
 
 class Example(nn.Module):
-    """`a` keeps the channels, `b` doubles them; both are 3x3 convolutions. (N, 3, 8, 8) to (N, 10)."""
+    """`a` keeps the channels, `b` doubles them, `c` is added to its input; all are 3x3 convolutions.
+
+    (N, 3, 8, 8) to (N, 10).
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.c = nn.Conv2d(3, 3, 3, padding=1)
         self.stem = nn.Conv2d(3, 32, 3, padding=1)
         self.a = nn.Conv2d(32, 32, 3, padding=1)
         self.norm = nn.BatchNorm2d(32)
@@ -27,6 +31,7 @@ class Example(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Applies the network."""
+        x = x + self.c(x)
         x = torch.relu(self.norm(self.a(torch.relu(self.stem(x)))))
         return self.head(torch.relu(self.b(x)).mean((2, 3)))
 
@@ -86,7 +91,7 @@ def effect(program: Program, text: Callable[[str], str]) -> Effect:
 
 
 def _of_layer(program: Program, layer: str) -> Work:
-    work = next(each.macs for each in program.layers if each.name == layer)
+    work = next((each.macs for each in program.layers if each.name == layer), 0)  # it may have been dropped
     own = [tensor for name, tensor in program.parameters.items() if name.startswith(f"{layer}.")]
     return Work(work, sum(tensor.numel() for tensor in own))
 

@@ -171,7 +171,8 @@ def _counts(label: str, found: Effect) -> tuple[str, ...]:
 
 def _change(before: Work, after: Work) -> Iterator[str]:
     for old, new in ((before.macs, after.macs), (before.parameters, after.parameters)):
-        yield f"{old:,}" if old == new else f"{old:,} -> {new:,} (/ {old / new:.2f})"
+        share = f" (/ {old / new:.2f})" if new else ""
+        yield f"{old:,}" if old == new else f"{old:,} -> {new:,}{share}"
 
 
 def _table(headings: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> Iterator[str]:
