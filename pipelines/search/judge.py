@@ -28,7 +28,7 @@ class MiscompiledWarning(LoopmorphWarning):
 
 @dataclass(frozen=True)
 class LayerTime:
-    """Milliseconds (see `PairTime`) of one layer before and after a rewrite, measured in turns; 0 once it is dropped."""
+    """Milliseconds (see `PairTime`) of one layer before and after a rewrite, in turns; 0 once it is dropped."""
 
     name: str
     ms_before: float
