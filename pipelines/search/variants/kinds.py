@@ -67,7 +67,9 @@ def of_passes(unit: Unit) -> list[list[Proposal]]:
     for layer in unit.contractions:
         nest = unit.ground.mains[layer]
         for cls in _neural():
-            steps = [(step, unit.ground.reach(step)) for step in cls.space(nest)]
+            with nest.root.operation.context:
+                offered = cls.space(nest)
+            steps = [(step, unit.ground.reach(step)) for step in offered]
             inside = [(step, reach) for step, reach in steps if reach and unit.layers.issuperset(reach)]
             found.append([Proposal(_name(cls), (step,), reach) for step, reach in inside])
     return found
