@@ -89,11 +89,8 @@ class SearchSettings:
         ArgumentError: a count below 1, another `inherit` or `legality`, no such target, a `max_loss` that is not
             positive; what is for another `legality`; a target or budget that is no positive number, two targets.
         """
-        counts = {
-            name: getattr(self, name) for name in ("batch_size", "repeats", "repair_images", "held_out", "variants")
-        }
-        for name, count in counts.items():
-            check_count(name, count)
+        for name in ("batch_size", "repeats", "repair_images", "held_out", "variants"):
+            check_count(name, getattr(self, name))
         if self.inherit is not None:
             check_inheritance(self.inherit)
         resolve_target(self.target)
