@@ -71,7 +71,7 @@ def bench_command(
 
     check_arguments(counts, names, rounds)
     if plot is not None:
-        from loopmorph.pipelines.bench.roofline import require_matplotlib
+        from loopmorph.pipelines.support.plotting import require_matplotlib
 
         require_matplotlib()
     with one_bar() as tell:

@@ -15,6 +15,7 @@ from loopmorph.tools.bench_command import bench_command
 from loopmorph.tools.calibrate_command import calibrate_command
 from loopmorph.tools.catalogue_command import catalogue_command
 from loopmorph.tools.demo_command import demo_command
+from loopmorph.tools.graph_command import graph_command
 from loopmorph.tools.import_command import import_command
 from loopmorph.tools.legality_bench_command import legality_bench_command
 from loopmorph.tools.legality_command import legality_command
@@ -35,6 +36,7 @@ def cli() -> None:
 
 for command in (
     import_command,
+    graph_command,
     optimize_command,
     demo_command,
     variants_command,

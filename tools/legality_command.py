@@ -73,7 +73,7 @@ def legality_command(
     check_writable("json", json_path)
     check_writable("plot", plot)
     if plot is not None:
-        from loopmorph.pipelines.bench.roofline import require_matplotlib
+        from loopmorph.pipelines.support.plotting import require_matplotlib
 
         require_matplotlib()
         if schedule is None:

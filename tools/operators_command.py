@@ -66,7 +66,7 @@ def operators_command(
     chosen = parse_operators(schedules) if schedules is not None else list(operators().values())
     names = [name for name in re.split(r"\s*,\s*", (layers or "").strip()) if name]
     if plot is not None:
-        from loopmorph.pipelines.bench.roofline import require_matplotlib
+        from loopmorph.pipelines.support.plotting import require_matplotlib
 
         require_matplotlib()
     with one_bar() as tell:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.bench.roofline import require_matplotlib
 from loopmorph.pipelines.legality.calibration import Calibration, Prediction
+from loopmorph.pipelines.support.plotting import require_matplotlib
 
 _INCHES = (7.0, 5.0)
 _DPI = 130

@@ -8,7 +8,7 @@ from typing import Any
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.bench.operators_result import LayerOperators, OperatorsResult, PaperRow
-from loopmorph.pipelines.bench.roofline import require_matplotlib
+from loopmorph.pipelines.support.plotting import require_matplotlib
 
 _DPI = 130
 _HEIGHT = 4.6  # inches of a panel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import math
 from collections.abc import Sequence
@@ -11,21 +10,12 @@ from typing import Any
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.bench.result import BenchResult, EqualLayers, ThreadResult
 from loopmorph.pipelines.measure.peak import Peak
+from loopmorph.pipelines.support.plotting import require_matplotlib
 
 _INCHES = (9.0, 6.0)  # of one panel
 _DPI = 130
 _STEPS = (0, -1, 1, -2, 2, -3, 3)  # of a label, up or down
 _ROOF, _POINT = "#333333", "#1f6fb4"
-
-
-def require_matplotlib() -> None:
-    """Makes sure that a picture can be drawn.
-
-    Raises:
-        ArgumentError: matplotlib is not installed.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ArgumentError("plot", "a picture needs matplotlib: pip install 'loopmorph[plot]'")
 
 
 def roofline(result: BenchResult) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from loopmorph.passes.analysis.layer_graph import LayerGraph, layer_graph
 from loopmorph.passes.lowering.to_llvm import layout_passes
+from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.network import Network, copy_module
 
@@ -13,16 +16,24 @@ def network_graph(network: Network, target: Target | None = None) -> LayerGraph:
 
     Args:
         network: the network, which stays as it is.
-        target: where given, the graph is that of the code for this processor: element-wise layers are fused into those
-            whose results they take, tensors have blocked layouts and padded channels. Without, it is that of the
-            program: each layer by itself.
+        target: where given, the graph has the layers, tensors and bytes of the code for this processor: what comes
+            right after a contraction is fused into it, tensors have blocked layouts and padded channels. Extents,
+            multiply-accumulates and dimensions are those of the program all the same. Without, each layer of the
+            program is a node, and each of its tensors an edge.
 
     Raises:
         IllegalTransform: a pass towards the code refuses the program.
     """
+    graph = layer_graph(network.module.operation)
     if target is None:
-        return layer_graph(network.module.operation)
+        return graph
     module = copy_module(network.module)
-    for step in layout_passes(target):
+    for step in (*layout_passes(target), DefaultSchedule(target=str(target))):
         step.run(module.operation)
-    return layer_graph(module.operation)
+    code = layer_graph(module.operation)
+    known = {node.name: node for node in graph.nodes}
+    nodes = [
+        replace(node, extents=known[node.name].extents, macs=known[node.name].macs) if node.name in known else node
+        for node in code.nodes
+    ]
+    return LayerGraph(tuple(nodes), code.edges, graph.dimensions)

@@ -80,7 +80,7 @@ def test_public_names_exist() -> None:
 
 def test_each_command_and_option_exists() -> None:
     usage = re.findall(r"^    (loopmorph(?:-opt)? .*(?:MODEL|\[FILE\|-\]|demo).*)$", README, re.MULTILINE)
-    assert len(usage) == 9
+    assert len(usage) == 10
     for line in usage:
         words = shlex.split(line.replace("[", " ").replace("]", " "))
         command = make_command(OptTool()) if words[0] == "loopmorph-opt" else cli.commands[words[1]]
