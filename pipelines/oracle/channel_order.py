@@ -8,29 +8,25 @@ A dimension may be that of several layers: inside a residual block of what one c
 reads, along the blocks of what all of them add to. Its order is chosen for all of them at once, one dimension after the
 other: exactly, as an assignment with capacities, where all layers only write it; else by exchanges of channels between
 groups, proposed by what each channel adds to each group and judged by the error, on the principal features of each
-channel's taps where all taps are too many. The sum that comes out is never greater than before.
+channel's taps where all taps are too many. They begin where assignments of one dimension after the other end which make
+the energy great that stays within groups (see `channel_search`). The sum that comes out is never greater than before.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.oracle.grouped_error import Moments, principal_moments
+from loopmorph.pipelines.oracle.channel_search import Cut, Grouping, descend, starts
+from loopmorph.pipelines.oracle.grouped_error import Moments, diagonal_blocks, principal_moments
 from loopmorph.pipelines.support.progress import Progress, silent
 
 FEATURES = 512  # of all channels of a layer together, on which exchanges are judged
-SWEEPS = 8  # over all dimensions, at most
 _ASYMMETRY = 1e-5  # of the greatest moment: float32 sums in another order differ by less
-_MOST_STARTS = 32
-_STARTED_CHANNELS = 256  # of all starts together
-_LEAST_GAIN = 1e-3  # of the error, for another sweep
-_SINGLE_TRIALS = 48  # exchanges of one pair that may fail before a dimension is given up; fewer where channels are many
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,202 +93,35 @@ def _ordered(
     layers: Sequence[GroupedLayer], extents: Mapping[str, int], fixed: Collection[str], tell: Progress
 ) -> ChannelOrders:
     exact = [Moments.of(layer.gram, _float64(layer.weight)) for layer in layers]
-    blocks = {n: math.lcm(*(layer.groups for layer in layers if n in (layer.inputs, layer.outputs))) for n in extents}
-    start = {name: np.arange(extent) * blocks[name] // extent for name, extent in extents.items()}
-    judged = _Grouping(layers, exact, blocks)
-    before = judged.errors(start)
-    search = _Grouping(layers, [_judged_moments(m, layer) for m, layer in zip(exact, layers, strict=True)], blocks)
-    free = [name for name, extent in extents.items() if name not in fixed and blocks[name] > 1]
-    found = [_descend(search, begin, free, tell) for begin in _starts(start, free)]
+    cuts = [Cut(layer.groups, layer.inputs, layer.outputs, layer.importance) for layer in layers]
+    blocks = {n: math.lcm(*(cut.groups for cut in cuts if n in (cut.inputs, cut.outputs))) for n in extents}
+    present = {name: np.arange(extent) * blocks[name] // extent for name, extent in extents.items()}
+    judged = Grouping(cuts, exact, blocks)
+    before = judged.errors(present)
+    search = Grouping(cuts, [_judged_moments(m, layer) for m, layer in zip(exact, layers, strict=True)], blocks)
+    free = [name for name in extents if name not in fixed and blocks[name] > 1]
+    free.sort(key=lambda name: sum(name in (cut.inputs, cut.outputs) for cut in cuts))
+    energies = [_energy(layer, moments) for layer, moments in zip(layers, exact, strict=True)]
+    found = [descend(search, begin, free, tell) for begin in starts(search, energies, present, free)]
     labels = min(found, key=lambda each: search.total(search.errors(each)))
     for name in free:
         if judged.only_written(name):
             labels = judged.assigned(labels, name)
     after = judged.errors(labels)
     if judged.total(after) >= judged.total(before):
-        labels, after = start, before
+        labels, after = present, before
     orders = {name: tuple(np.argsort(label, kind="stable").tolist()) for name, label in labels.items()}
     return ChannelOrders(orders, tuple(before), tuple(after))
 
 
-_Labels = dict[str, np.ndarray]  # of each dimension the block that each channel is in
-
-
-@dataclass(eq=False)
-class _Grouping:
-    """The layers, and what groups of their channels explain.
-
-    A dimension is cut into as many blocks as the finest of its layers needs; a layer with fewer groups takes several
-    blocks together.
+def _energy(layer: GroupedLayer, moments: Moments) -> np.ndarray:
+    """The share of each channel in the mean square of each output, as if channels had nothing in common: (outputs,
+    channels) float64, 1 together but for what they have in common.
     """
-
-    layers: Sequence[GroupedLayer]
-    moments: Sequence[Moments]
-    blocks: Mapping[str, int]
-    known: dict[tuple[int, bytes], np.ndarray] = field(default_factory=dict)
-
-    def errors(self, labels: _Labels) -> list[float]:
-        """The relative error of each layer."""
-        return [self._error(k, labels) for k in range(len(self.layers))]
-
-    def total(self, errors: Sequence[float]) -> float:
-        return sum(layer.importance * error for layer, error in zip(self.layers, errors, strict=True))
-
-    def error_along(self, labels: _Labels, name: str) -> float:
-        """The weighted errors of the layers that have a dimension."""
-        return sum(self.layers[k].importance * self._error(k, labels) for k in self._with(name))
-
-    def only_written(self, name: str) -> bool:
-        return all(layer.inputs != name for layer in self.layers)
-
-    def written_with(self, name: str) -> list[str]:
-        """The dimensions that layers write which read a given one, and no others."""
-        outputs = dict.fromkeys(layer.outputs for layer in self.layers if layer.inputs == name)
-        return [o for o in outputs if all(layer.inputs == name for layer in self.layers if layer.outputs == o)]
-
-    def assigned(self, labels: _Labels, name: str) -> _Labels:
-        """The best blocks for the channels of a dimension that the layers only write."""
-        capacity = len(labels[name]) // self.blocks[name]
-        values = np.repeat(self.values(labels, name), capacity, axis=1)
-        _, columns = linear_sum_assignment(values, maximize=True)
-        return {**labels, name: columns // capacity}
-
-    def values(self, labels: _Labels, name: str) -> np.ndarray:
-        """What each channel of a dimension adds to the weighted explained shares in each block: (channels, blocks)."""
-        found = np.zeros((len(labels[name]), self.blocks[name]))
-        for k in self._with(name):
-            layer, moments = self.layers[k], self.moments[k]
-            share = layer.importance / moments.power if moments.power > 0 else 0.0
-            per_block = self.blocks[name] // layer.groups
-            for group, (channels, outputs) in enumerate(self._groups(k, labels)):
-                span = slice(group * per_block, (group + 1) * per_block)
-                if layer.outputs == name:
-                    found[:, span] += share * self._explained(k, channels)[:, None]
-                if layer.inputs == name:
-                    found[:, span] += share * moments.marginals(channels, outputs)[:, None]
-        return found
-
-    def _with(self, name: str) -> list[int]:
-        return [k for k, layer in enumerate(self.layers) if name in (layer.inputs, layer.outputs) and layer.groups > 1]
-
-    def _error(self, k: int, labels: _Labels) -> float:
-        power = self.moments[k].power
-        if power <= 0:
-            return 0.0
-        found = sum(float(self._explained(k, channels)[outputs].sum()) for channels, outputs in self._groups(k, labels))
-        return max(0.0, 1 - found / power)
-
-    def _groups(self, k: int, labels: _Labels) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Input channels and output channels of each group of a layer."""
-        layer = self.layers[k]
-        sides = [labels[name] * layer.groups // self.blocks[name] for name in (layer.inputs, layer.outputs)]
-        return [(np.flatnonzero(sides[0] == g), np.flatnonzero(sides[1] == g)) for g in range(layer.groups)]
-
-    def _explained(self, k: int, channels: np.ndarray) -> np.ndarray:
-        key = (k, channels.tobytes())
-        if key not in self.known:
-            self.known[key] = self.moments[k].explained(channels)
-        return self.known[key]
-
-
-def _starts(present: _Labels, free: Sequence[str]) -> list[_Labels]:
-    """The present order and some random ones: the fewer channels there are, the more the end depends on the start."""
-    generator = np.random.default_rng(0)
-    count = min(
-        _MOST_STARTS, _STARTED_CHANNELS // max((len(present[name]) for name in free), default=_STARTED_CHANNELS)
-    )
-    shuffled = [{name: generator.permutation(present[name]) for name in free} for _ in range(count - 1)]
-    return [present, *({**present, **each} for each in shuffled)]
-
-
-@dataclass(frozen=True)
-class _Side:
-    """A dimension whose channels are exchanged, and the free ones that its layers alone write: they follow at once."""
-
-    name: str
-    followers: tuple[str, ...]
-
-
-def _descend(grouping: _Grouping, start: _Labels, free: Sequence[str], tell: Progress) -> _Labels:
-    """Sweeps over the free dimensions until the error stays."""
-    written = [name for name in free if grouping.only_written(name)]
-    labels, error = dict(start), grouping.total(grouping.errors(start))
-    for sweep in range(SWEEPS):
-        for k, name in enumerate(free):
-            tell(f"order of channels, sweep {sweep + 1}", k, len(free))
-            if name in written:
-                labels = grouping.assigned(labels, name)
-            else:
-                followers = tuple(other for other in grouping.written_with(name) if other in written)
-                labels = _exchanged(grouping, labels, _Side(name, followers))
-        last, error = error, grouping.total(grouping.errors(labels))
-        if last - error <= _LEAST_GAIN * last:
-            break
-    return labels
-
-
-def _exchanged(grouping: _Grouping, labels: _Labels, side: _Side) -> _Labels:
-    """The labels after exchanges of channels of a dimension, many at once as long as that helps."""
-    size = len(labels[side.name])
-    error = grouping.error_along(labels, side.name)
-    batch, trials = size, max(4, _SINGLE_TRIALS * 64 // max(64, size))
-    while True:
-        pairs = _exchanges(grouping.values(labels, side.name), labels[side.name])
-        better = False
-        while batch > 1 and not better:
-            chosen = _disjoint(pairs, batch)
-            better, labels, error = _tried(grouping, labels, side, chosen, error)
-            batch = min(2 * batch, size) if better else min(len(chosen), batch) // 2
-        for pair in () if better else pairs[:trials]:
-            better, labels, error = _tried(grouping, labels, side, pair[None], error)
-            if better:
-                batch = 2
-                break
-        if not better:
-            return labels
-
-
-_Trial = tuple[bool, _Labels, float]
-
-
-def _tried(grouping: _Grouping, labels: _Labels, side: _Side, pairs: np.ndarray, error: float) -> _Trial:
-    """Exchanges pairs of channels; whether that was better, and what holds now."""
-    own = labels[side.name].copy()
-    own[pairs] = own[pairs[:, ::-1]]
-    trial = {**labels, side.name: own}
-    for other in side.followers:
-        trial = grouping.assigned(trial, other)
-    found = grouping.error_along(trial, side.name)
-    return (True, trial, found) if len(pairs) and found < error * (1 - 1e-9) else (False, labels, error)
-
-
-def _exchanges(values: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """The pairs of channels of different blocks whose exchange promises most, the best first: int, (pairs, 2)."""
-    found, gains = [], []
-    blocks = values.shape[1]
-    moved = values - values[np.arange(len(label)), label][:, None]
-    members = [np.flatnonzero(label == block) for block in range(blocks)]
-    for p in range(blocks):
-        for q in range(p + 1, blocks):
-            gain = np.add.outer(moved[members[p], q], moved[members[q], p])
-            best = np.argsort(-gain, axis=None, kind="stable")[: len(label)]
-            rows, columns = np.unravel_index(best, gain.shape)
-            found.append(np.stack([members[p][rows], members[q][columns]], axis=1))
-            gains.append(gain[rows, columns])
-    return np.concatenate(found)[np.argsort(-np.concatenate(gains), kind="stable")]
-
-
-def _disjoint(pairs: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` pairs that have no channel in common with one before."""
-    used: set[int] = set()
-    chosen = []
-    for a, b in pairs.tolist():
-        if a not in used and b not in used:
-            used.update((a, b))
-            chosen.append((a, b))
-            if len(chosen) == count:
-                break
-    return np.array(chosen, dtype=np.int64).reshape(-1, 2)
+    blocks = _float64(layer.weight).reshape(*layer.weight.shape[:2], -1)
+    own = _float64(diagonal_blocks(moments.gram, moments.taps))
+    found = np.einsum("oct,oct->oc", np.einsum("ocs,cst->oct", blocks, own, optimize=True), blocks)
+    return found / moments.power if moments.power > 0 else found
 
 
 def _judged_moments(exact: Moments, layer: GroupedLayer) -> Moments:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+import torch
 
 RIDGE = 1e-4  # of G's mean diagonal, added where an inverse is taken
 
@@ -40,45 +40,69 @@ class Moments:
     def of(cls, gram: np.ndarray, weight: np.ndarray) -> Moments:
         """From G, symmetric, and a weight of shape (outputs, channels, ...taps)."""
         flat = weight.reshape(len(weight), -1)
-        cross = flat @ gram
+        cross = _float64(flat.astype(gram.dtype) @ gram)
         return cls(gram, cross, float(np.sum(cross * flat)), len(gram) // weight.shape[1], _ridge(gram))
 
-    def explained(self, channels: np.ndarray) -> np.ndarray:
-        """What of the mean square of each output these channels explain: float64, (outputs,)."""
-        rows = self._rows(channels)
-        lower, _ = cho_factor(self._block(rows), lower=True, overwrite_a=True, check_finite=False)
-        half = solve_triangular(lower, self.cross[:, rows].T, lower=True, overwrite_b=True, check_finite=False)
-        return np.einsum("io,io->o", half, half)
-
-    def marginals(self, channels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        """What a group explains more with each channel than without it, given its other channels.
+    def explained(self, groups: np.ndarray) -> np.ndarray:
+        """What of the mean square of each output each group of channels explains.
 
         Args:
-            channels: what the group reads. Of each of these it is what is lost when it goes, of any other channel what
-                is won when it comes.
-            outputs: what the group computes.
+            groups: int64, (groups, channels of each).
 
         Returns:
-            float64, (channels of the layer,).
+            float64, (groups, outputs).
+
+        Raises:
+            numpy.linalg.LinAlgError: the Gram matrix is not positive semi-definite.
         """
-        rows, taps = self._rows(channels), self.taps
-        factor = cho_factor(self._block(rows), overwrite_a=True, check_finite=False)
-        inverse = cho_solve(factor, np.eye(len(rows)), overwrite_b=True, check_finite=False)
-        cross, between = self.cross[outputs], self.gram[rows]
-        fitted = cross[:, rows] @ inverse
-        left = diagonal_blocks(self.gram, taps) - _block_products(between, inverse @ between, taps)
-        left[:, np.arange(taps), np.arange(taps)] += self.ridge
-        found = traces(cross - fitted @ between, np.linalg.inv(left))
-        found[channels] = traces(fitted, np.linalg.inv(diagonal_blocks(inverse, taps)))
+        every = np.broadcast_to(np.arange(len(self.cross)), (len(groups), len(self.cross)))
+        return self.explained_of(groups, every)
+
+    def explained_of(self, groups: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """As `explained`, of some outputs for each group: int64 (groups, n) give float64 (groups, n)."""
+        rows = self._rows(groups)
+        wanted = torch.from_numpy(self.cross[outputs[:, :, None], rows[:, None, :]])
+        half = torch.linalg.solve_triangular(self._factors(rows), wanted.transpose(1, 2), upper=False)
+        return _array(half.square().sum(1))
+
+    def marginals(self, groups: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """What each group explains more with each channel than without it, given its other channels.
+
+        Args:
+            groups: int64, (groups, channels of each): what they read. Of each of these it is what is lost when it goes,
+                of any other channel what is won when it comes.
+            outputs: int64, (groups, outputs of each): what they compute.
+
+        Returns:
+            float64, (groups, channels of the layer).
+
+        Raises:
+            numpy.linalg.LinAlgError: the Gram matrix is not positive semi-definite.
+        """
+        rows, taps = self._rows(groups), self.taps
+        inverse = torch.cholesky_inverse(self._factors(rows))
+        between = torch.from_numpy(self.gram[rows]).double()
+        fitted = torch.from_numpy(self.cross[outputs[:, :, None], rows[:, None, :]]) @ inverse
+        missed = torch.from_numpy(self.cross[outputs]) - fitted @ between
+        left = torch.from_numpy(diagonal_blocks(self.gram, taps)).double() - _block_products(
+            between, inverse @ between, taps
+        )
+        left.diagonal(dim1=2, dim2=3).add_(self.ridge)
+        found = _array(_traces(missed, torch.linalg.inv(left)))
+        parts = torch.linalg.inv(_diagonal_blocks(inverse, taps))
+        np.put_along_axis(found, groups, _array(_traces(fitted, parts)), axis=1)
         return found
 
-    def _rows(self, channels: np.ndarray) -> np.ndarray:
-        return (channels[:, None] * self.taps + np.arange(self.taps)).ravel()
+    def _rows(self, groups: np.ndarray) -> np.ndarray:
+        return (groups[:, :, None] * self.taps + np.arange(self.taps)).reshape(len(groups), -1)
 
-    def _block(self, rows: np.ndarray) -> np.ndarray:
-        block = self.gram[np.ix_(rows, rows)].astype(np.float64)
-        block[np.diag_indices_from(block)] += self.ridge
-        return block
+    def _factors(self, rows: np.ndarray) -> torch.Tensor:
+        blocks = torch.from_numpy(self.gram[rows[:, :, None], rows[:, None, :]]).double()
+        blocks.diagonal(dim1=1, dim2=2).add_(self.ridge)
+        factors, failed = torch.linalg.cholesky_ex(blocks)
+        if bool(failed.any()):
+            raise np.linalg.LinAlgError("the Gram matrix is not positive semi-definite")
+        return factors
 
 
 def principal_moments(exact: Moments, weight: np.ndarray, kept: int) -> Moments:
@@ -122,10 +146,30 @@ def diagonal_blocks(matrix: np.ndarray, size: int) -> np.ndarray:
     return matrix.reshape(count, size, count, size)[np.arange(count), :, np.arange(count)].copy()
 
 
-def _block_products(left: np.ndarray, right: np.ndarray, size: int) -> np.ndarray:
-    """(n, size, size): the blocks on the diagonal of left^T right."""
-    a, b = (matrix.reshape(len(matrix), -1, size).transpose(1, 0, 2) for matrix in (left, right))
-    return a.transpose(0, 2, 1) @ b
+def _diagonal_blocks(matrices: torch.Tensor, size: int) -> torch.Tensor:
+    """(batch, n, size, size): the blocks on the diagonals."""
+    count = matrices.shape[1] // size
+    return matrices.unflatten(2, (count, size)).unflatten(1, (count, size)).diagonal(dim1=1, dim2=3).movedim(3, 1)
+
+
+def _block_products(left: torch.Tensor, right: torch.Tensor, size: int) -> torch.Tensor:
+    """(batch, n, size, size): the blocks on the diagonals of left^T right."""
+    a, b = (matrix.unflatten(2, (-1, size)).transpose(1, 2) for matrix in (left, right))
+    return a.transpose(2, 3) @ b
+
+
+def _traces(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """(batch, n): for each block c of columns the trace of R_c M_c R_c^T, with M of shape (batch, n, size, size)."""
+    blocks = rows.unflatten(2, (weights.shape[1], -1)).transpose(1, 2)
+    return ((blocks @ weights) * blocks).sum((2, 3))
+
+
+def _float64(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    return np.asarray(values.numpy())
 
 
 def traces(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:

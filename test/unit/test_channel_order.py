@@ -113,15 +113,28 @@ def test_errors_are_those_of_the_definition() -> None:
 def test_marginals_are_differences_of_what_is_explained() -> None:
     layer = random_layer(1, outputs=4, channels=6, taps=2)
     moments = Moments.of(layer.gram, layer.weight)
-    channels, outputs = np.array([0, 2, 5]), np.array([1, 3])
-    whole = moments.explained(channels)[outputs].sum()
+    groups, outputs = np.array([[0, 2, 5], [1, 3, 4]]), np.array([[1, 3], [0, 2]])
+
+    def explained(g: int, channels: Sequence[int]) -> float:
+        return float(moments.explained(np.sort(channels)[None])[0, outputs[g]].sum())
+
     expected = [
-        whole - moments.explained(channels[channels != c])[outputs].sum()
-        if c in channels
-        else moments.explained(np.sort([*channels, c]))[outputs].sum() - whole
-        for c in range(6)
+        [
+            explained(g, groups[g]) - explained(g, groups[g][groups[g] != c])
+            if c in groups[g]
+            else explained(g, [*groups[g], c]) - explained(g, groups[g])
+            for c in range(6)
+        ]
+        for g in range(2)
     ]
-    np.testing.assert_allclose(moments.marginals(channels, outputs), expected, rtol=1e-8)
+    np.testing.assert_allclose(moments.marginals(groups, outputs), expected, rtol=1e-8)
+
+
+def test_some_outputs_are_explained_as_all_are() -> None:
+    moments = Moments.of(GOOD.gram, GOOD.weight)
+    groups, outputs = np.array([[0, 2, 5], [1, 3, 4]]), np.array([[1, 3], [0, 5]])
+    every = np.take_along_axis(moments.explained(groups), outputs, axis=1)
+    np.testing.assert_allclose(moments.explained_of(groups, outputs), every, rtol=1e-12)
 
 
 # ---- structure
@@ -143,7 +156,7 @@ def test_features_in_the_place_of_taps_find_it_too(monkeypatch: pytest.MonkeyPat
 def test_features_explain_at_most_what_taps_do() -> None:
     layer = random_layer(2, taps=5)
     exact = Moments.of(layer.gram, layer.weight)
-    channels = np.array([1, 3, 4])
+    channels = np.array([[1, 3, 4]])
     before = np.zeros(6)
     for kept in range(1, 5):
         explained = principal_moments(exact, layer.weight, kept).explained(channels)
