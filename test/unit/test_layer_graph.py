@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from agreement import Of
 from click.testing import CliRunner
 from hypothesis import given, settings
