@@ -7,7 +7,8 @@ from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.affine_expr import linear_form
 from loopmorph.passes.analysis.structure import require_perfect
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import nests
+from loopmorph.passes.nest import NestsByLayer, nests
+from loopmorph.pipelines.network import copy_module
 
 PROGRAM = """
 func.func @main(%x: memref<8x8xf32>, %y: memref<8xf32>) {
@@ -45,6 +46,23 @@ def test_find_nest_takes_the_main_one(module):
     assert nest.is_perfect and nest.is_rectangular
     assert [n.role for n in layer_nests(module, "body.conv1")] == ["init", "main"]
     assert len(nests(module)) == 3
+
+
+def test_nests_by_layer_are_those_of_all(module):
+    found = NestsByLayer(module)
+    assert list(found) == ["body.conv1", "body.conv2"] and len(found) == 2
+    assert [nest.root for group in found.values() for nest in group] == [nest.root for nest in nests(module)]
+    assert found["body.conv1"] is found["body.conv1"] and found.get("body.conv3") is None
+
+
+def test_a_copy_has_all_that_the_module_has():
+    with ir.Context():
+        module = ir.Module.parse(f"module attributes {{morph.schedule = ['a']}} {{{PROGRAM}}}".replace("'", '"'))
+        text = module.operation.get_asm(enable_debug_info=True)
+        copied = copy_module(module)
+        assert copied.operation.get_asm(enable_debug_info=True) == text and "loc(" in text
+        next(iter(copied.body.operations)).attributes["sym_name"] = ir.StringAttr.get("other")
+        assert module.operation.get_asm(enable_debug_info=True) == text
 
 
 def test_accesses_are_over_the_nests_loops(module):
