@@ -103,6 +103,7 @@ def render_page(report: Report, schedule: str, measured: Measured | str) -> str:
         summary=_summary(report),
         facts_of_search=_facts_of_search(report),
         front=draw_front(shown) if shown else "",
+        points=shown,
         level="" if level is None else f"{level:.0%}",
         facts_of_legality=_facts_of_legality(report),
         **_layer_pictures(report),

@@ -212,6 +212,20 @@ def test_a_page_says_what_the_report_says() -> None:
         assert told in text, told
 
 
+def test_networks_stand_in_a_table_beside_the_picture() -> None:
+    points = (
+        FrontPoint("original", 2.0, 0.0, kind="original"),
+        FrontPoint("greedy", 1.0, 0.5, -0.1, math.inf, "baseline"),
+    )
+    page = render_page(report(points=points), "", "no compiler")
+    rows = re.findall(r"<tr><td>(original|greedy)</td>(.*?)</tr>", page, re.DOTALL)
+    cells = [[name, *re.findall(r">([^<>]*)</td>", rest)] for name, rest in rows]
+    assert cells == [
+        ["original", "", "2", "0.00", "-", "-"],
+        ["greedy", "baseline", "1", "0.50", "-0.10", "inf"],
+    ]
+
+
 def test_without_a_prediction_the_page_says_why_there_is_no_front() -> None:
     fisher = report(repair=RepairReport(), legality="fisher", legality_reason="no images are given")
     assert "No loss of accuracy was predicted: no images are given." in render_page(fisher, "", "no compiler")
