@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import types
 import typing
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,8 +55,7 @@ class Pass(ABC):
     @classmethod
     def option_types(cls) -> dict[str, type]:
         """Field name -> `int`, `str`, `bool`, `tuple[int, ...]` or `tuple[str, ...]` (`| None` stripped)."""
-        hints = typing.get_type_hints(cls)
-        return {f.name: _strip_none(hints[f.name]) for f in dataclasses.fields(cls)}
+        return dict(_option_types(cls))
 
     @classmethod
     def required_options(cls) -> tuple[str, ...]:
@@ -79,6 +80,12 @@ class Pass(ABC):
             wanted = {int: "an integer", str: "a name", bool: "true or false"}[kind]
         if not good:
             raise ArgumentError(name, f"expected {wanted}, got {value!r} (in {self.name})")
+
+
+@functools.cache
+def _option_types(cls: type[Pass]) -> Mapping[str, type]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: _strip_none(hints[f.name]) for f in dataclasses.fields(cls)}
 
 
 def _strip_none(hint: Any) -> Any:

@@ -73,7 +73,7 @@ def test_units_are_blocks_and_the_layers_outside_of_them(stage: Program) -> None
         "linear": ("linear",),
     }
     assert units["one"].signature == units["two"].signature != units["stem"].signature
-    assert units["one"].layers > {"one.a", "one.b"} and not any("two" in name for name in units["one"].layers)
+    assert units["one"].layers.keys() > {"one.a", "one.b"} and not any("two" in name for name in units["one"].layers)
 
 
 def test_a_dense_block_is_a_unit(dense: Program) -> None:

@@ -199,7 +199,8 @@ class _Work:
 
     def _look(self, check: Callable[[], None]) -> None:
         """What the first variant of each pattern changes; and asks for its times."""
-        firsts = list({each.pattern: each for each in reversed(self.proposals)}.values())[::-1]
+        patterns = {each.pattern: each for each in reversed(self.proposals)}
+        firsts = sorted(patterns.values(), key=lambda each: each.rank)
         self.progress("look", 0, len(firsts))
         for group in _groups(firsts, _PATTERNS_TOGETHER):
             for each, structure in zip(group, self._structures(group), strict=True):

@@ -155,15 +155,14 @@ class Unit:
     contractions: tuple[str, ...]
 
     @cached_property
-    def layers(self) -> frozenset[str]:
-        """All its layers."""
-        return frozenset(name for name in self.ground.layers if _is_in(name, self.path))
+    def layers(self) -> dict[str, None]:
+        """All its layers, in program order."""
+        return {name: None for name in self.ground.layers if _is_in(name, self.path)}
 
     @cached_property
     def signature(self) -> str:
         """Equal for units whose layers compute the same."""
-        found = [name for name in self.ground.layers if name in self.layers]
-        parts = [(self.relative(n).partition("|")[0], nameless(self.ground.layers[n], n)) for n in found]
+        parts = [(self.relative(n).partition("|")[0], nameless(self.ground.layers[n], n)) for n in self.layers]
         return hash_of(*itertools.chain(*parts))  # operations of a module's own code are numbered through the network
 
     def relative(self, layer: str) -> str:
@@ -173,7 +172,7 @@ class Unit:
     @property
     def ties(self) -> list[Ties]:
         """The dimensions that stay within it."""
-        return [each for each in self.ground.ties if self.layers.issuperset(each.layers)]
+        return [each for each in self.ground.ties if self.layers.keys() >= set(each.layers)]
 
 
 def _blocks(network: Network) -> list[str]:

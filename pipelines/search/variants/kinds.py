@@ -5,13 +5,17 @@ A new kind is a function and its row in `UNIT_KINDS` or `NETWORK_KINDS`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from torch_mlir import ir
 
 from loopmorph.dialects.morph import schedule_steps
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.roles import channels, is_batch, is_grid, loops_of
 from loopmorph.passes.history import Step, pipeline_text
+from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER
 from loopmorph.passes.nest import Nest, divisors
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.passes.neural.group import Group
@@ -70,7 +74,7 @@ def of_passes(unit: Unit) -> list[list[Proposal]]:
             with nest.root.operation.context:
                 offered = cls.space(nest)
             steps = [(step, unit.ground.reach(step)) for step in offered]
-            inside = [(step, reach) for step, reach in steps if reach and unit.layers.issuperset(reach)]
+            inside = [(step, reach) for step, reach in steps if reach and unit.layers.keys() >= reach]
             found.append([Proposal(_name(cls), (step,), reach) for step, reach in inside])
     return found
 
@@ -79,7 +83,7 @@ def of_schedules(unit: Unit) -> list[list[Proposal]]:
     """The schedules that come with loopmorph, on each contraction; those with their defaults first."""
     found = []
     for layer in unit.contractions:
-        filled = [(s.name, _filled(unit.ground, s, layer, f)) for f in (1, _TWICE) for s in schedules().values()]
+        filled = [(s.name, _filled(s, layer, f)) for f in (1, _TWICE) for s in schedules().values()]
         options = [Proposal(name, steps, frozenset([layer])) for name, steps in filled if steps]
         found += [options[turn::_TURNS] for turn in range(_TURNS)]
     return found
@@ -153,7 +157,7 @@ def stage_width(ground: Ground) -> list[Proposal]:
     for ties in ground.ties:
         if frozenset(ties.layers) in inside:
             continue
-        touched = [u for u in units if u.layers.intersection(ties.layers)]
+        touched = [u for u in units if u.layers.keys() & set(ties.layers)]
         within = [step for u in touched for t in u.ties for step in _narrowings(t, STAGE_NARROWINGS)]
         for step in _narrowings(ties, STAGE_NARROWINGS):
             found.append(Proposal("width", (step,), frozenset(ties.layers)))
@@ -223,14 +227,20 @@ def _coarse(nest: Nest) -> tuple[Bottleneck, ...]:
     return tuple(Bottleneck(nest.layer, loop.iterator, 2) for loop in grid) if len(grid) == 2 and even else ()
 
 
-def _filled(ground: Ground, schedule: Schedule, layer: str, factor: int) -> tuple[Step, ...]:
+def _filled(schedule: Schedule, layer: str, factor: int) -> tuple[Step, ...]:
     """The steps of a schedule whose integers are `factor` times their defaults; none where some have no default."""
+    return tuple(step.on(layer) for step in _steps(schedule, factor))
+
+
+@functools.cache
+def _steps(schedule: Schedule, factor: int) -> tuple[Step, ...]:
+    """The same of any layer."""
     values: dict[str, int | str] = {}
     for parameter in schedule.parameters:
         if parameter.kind == "name":
-            values[parameter.name] = layer
+            values[parameter.name] = ANY_LAYER
         elif isinstance(parameter.default, int):
             values[parameter.name] = parameter.default * factor
         else:
             return ()
-    return schedule_steps(fill(schedule, values), ground.network.module.context)
+    return schedule_steps(fill(schedule, values), ir.Context())

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice, zip_longest
 
+from loopmorph.passes.history import Step
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.search.variants.ground import Ground, Unit
@@ -30,7 +31,9 @@ def propose(network: Network, target: Target, limit: int = LIMIT) -> tuple[Propo
         limit: how many of each block or layer, at least 1.
     """
     ground = Ground(network, target)
-    found = [each for unit in ground.units for each in _of_unit(unit, limit)]
+    firsts = {unit.signature: unit for unit in reversed(ground.units)}
+    chosen = {signature: _of_unit(unit, limit) for signature, unit in firsts.items()}
+    found = [_moved(e, firsts[u.signature], u) for u in ground.units for e in chosen[u.signature]]
     for kind in NETWORK_KINDS:
         found += [replace(each, pattern=_pattern("", each), rank=limit) for each in kind(ground)]
     return tuple(sorted(_distinct(found), key=lambda each: each.rank))
@@ -40,11 +43,15 @@ def _of_unit(unit: Unit, limit: int) -> list[Proposal]:
     turns = [_vectors_first(options, unit.ground) for kind in UNIT_KINDS for options in kind(unit)]
     rounds = (each for turn in zip_longest(*turns) for each in turn if each is not None)
     admitted = (each for each in _distinct(rounds) if unit.ground.admits(each.steps, each.reach))
-    chosen = islice(admitted, limit)
-    return [
-        replace(each, unit=unit.path, pattern=_pattern(unit.signature, _relative(each, unit)), rank=rank)
-        for rank, each in enumerate(chosen)
-    ]
+    chosen = enumerate(islice(admitted, limit))
+    return [replace(e, unit=unit.path, pattern=_pattern(unit.signature, e), rank=rank) for rank, e in chosen]
+
+
+def _moved(proposal: Proposal, first: Unit, unit: Unit) -> Proposal:
+    """What was proposed for a unit, for another one that is equal to it."""
+    names = dict(zip(first.layers, unit.layers, strict=True))
+    steps = tuple(step if step.address is None else step.on(names[step.address.layer]) for step in proposal.steps)
+    return replace(proposal, steps=steps, reach=frozenset(names[layer] for layer in proposal.reach), unit=unit.path)
 
 
 def _vectors_first(options: Sequence[Proposal], ground: Ground) -> list[Proposal]:
@@ -53,15 +60,10 @@ def _vectors_first(options: Sequence[Proposal], ground: Ground) -> list[Proposal
 
 def _distinct(proposals: Iterable[Proposal]) -> list[Proposal]:
     """Each sequence of steps once, as the first kind that makes it calls it."""
-    return list({each.steps: each for each in reversed(list(proposals))}.values())[::-1]
-
-
-def _relative(proposal: Proposal, unit: Unit) -> Proposal:
-    """The same with the names that layers have within the unit."""
-    steps = tuple(
-        step if step.address is None else step.on(unit.relative(step.address.layer)) for step in proposal.steps
-    )
-    return replace(proposal, steps=steps)
+    found: dict[tuple[Step, ...], Proposal] = {}
+    for each in proposals:
+        found.setdefault(each.steps, each)
+    return list(found.values())
 
 
 def _pattern(signature: str, proposal: Proposal) -> str:
