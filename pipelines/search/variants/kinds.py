@@ -80,11 +80,15 @@ def of_passes(unit: Unit) -> list[list[Proposal]]:
 
 
 def of_schedules(unit: Unit) -> list[list[Proposal]]:
-    """The schedules that come with loopmorph, on each contraction; those with their defaults first."""
+    """The schedules that come with loopmorph, on each contraction that admits them.
+
+    Those with their defaults come first, and of these the ones of few steps.
+    """
     found = []
     for layer in unit.contractions:
-        filled = [(s.name, _filled(s, layer, f)) for f in (1, _TWICE) for s in schedules().values()]
-        options = [Proposal(name, steps, frozenset([layer])) for name, steps in filled if steps]
+        reach = frozenset([layer])
+        filled = [(s.name, _filled(s, layer, f)) for f in (1, _TWICE) for s in _shortest_first()]
+        options = [Proposal(name, each, reach) for name, each in filled if each and unit.ground.admits(each, reach)]
         found += [options[turn::_TURNS] for turn in range(_TURNS)]
     return found
 
@@ -230,6 +234,10 @@ def _coarse(nest: Nest) -> tuple[Bottleneck, ...]:
 def _filled(schedule: Schedule, layer: str, factor: int) -> tuple[Step, ...]:
     """The steps of a schedule whose integers are `factor` times their defaults; none where some have no default."""
     return tuple(step.on(layer) for step in _steps(schedule, factor))
+
+
+def _shortest_first() -> list[Schedule]:
+    return sorted(schedules().values(), key=lambda schedule: len(_steps(schedule, 1)))
 
 
 @functools.cache
