@@ -25,6 +25,7 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.history import parse_steps
 from loopmorph.passes.neural.drop_block import DropBlock, droppable_blocks
 from loopmorph.passes.target.target import parse_target
+from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
 from loopmorph.pipelines.oracle.dropped import DroppedModule
 from loopmorph.pipelines.oracle.inherit import inherit
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
@@ -316,6 +317,12 @@ def test_layers_that_are_gone_take_no_time(residual: Program) -> None:
     assert not {"block1.conv1", "block1.conv2"}.intersection(checker.checked)
     verdict = judging.judge(Candidate("block1.conv2", step, ()))
     assert verdict.saved is not None and verdict.saved >= 2e3
+
+
+def test_only_its_own_block_is_changed(residual: Program) -> None:
+    """By what block signals are told which blocks to measure: what others read in its place changes none of them."""
+    before, after = (module_texts(each) for each in (residual, residual.apply(FIRST)))
+    assert {name.partition(".")[0] for name in changed_modules(before, after)} == {"block1"}
 
 
 def test_weights_do_not_matter_to_the_code(residual: Program) -> None:
