@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from patterns import patterns
+from search_fakes import FakeChecker, judge
 from trained_networks import pattern_batch, trained_residual
 
-from loopmorph.passes.errors import ArgumentError, DataError
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, DataError
 from loopmorph.passes.history import parse_steps
 from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.data.batches import Batch
@@ -30,13 +31,13 @@ from loopmorph.pipelines.search.variants.harm import FISHER_DROP, choose_harm
 from loopmorph.pipelines.search.variants.kept import VariantFile
 from loopmorph.pipelines.search.variants.kinds import Proposal
 from loopmorph.pipelines.search.variants.table import VariantTable, read_table, write_table
-from loopmorph.pipelines.search.variants.timing import LayerClock, Timed
+from loopmorph.pipelines.search.variants.timing import LayerClock, Timed, Timer
 from loopmorph.pipelines.search.variants.together import Structure, apply_together
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.task import Classification, Task
 from loopmorph.tools.cli import main
 
-LIMIT = 3
+LIMIT = 2
 BATCH = pattern_batch(64)
 GROUP = "morph-group{layer=block1.conv1 iters=co,ci factor=2}"
 SPATIAL = "morph-bottleneck{layer=block2.conv2 iter=oh factor=2}"
@@ -149,6 +150,24 @@ def test_only_what_takes_less_time_is_worth_it() -> None:
     assert timed(a=0.5, b=1.2).is_worth
     assert not timed(a=0.99).is_worth and not Timed(refused="no").is_worth
     assert Timed.from_json(json.loads(json.dumps(timed(a=0.5).as_json()))) == timed(a=0.5)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_what_cannot_be_compiled_costs_one_variant_and_is_tried_again_another_time(
+    program: Program, background: bool
+) -> None:
+    kept: list[Timed] = []
+    failing = judge(program, checker=FakeChecker({"block1.conv1": CompilationFailed("worker was killed by SIGSEGV")}))
+    clock = LayerClock({name: name for name in footprints(program)}, roof=1.0)
+    structure = Structure(("any",), {"block1.conv1": (2, 1)})
+    with Timer(lambda: failing, clock, background) as timer:
+        broken = timer.variant(proposal(GROUP), structure, kept.append).result()
+        other = timer.variant(proposal(SPATIAL), structure, kept.append).result()
+        refused = timer.variant(proposal(WIDTH.replace("conv1", "linear")), structure, kept.append).result()
+        assert timer.original(lambda _: None).result() == 1000.0
+    assert broken.refused == "worker was killed by SIGSEGV" and not broken.final
+    assert [each.name for each in other.layers] == ["block2.conv2"]
+    assert "tied to the network's output" in refused.refused and kept == [other, refused]
 
 
 # --- the table

@@ -121,12 +121,13 @@ class Timer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.cancel()
-
-    def cancel(self) -> None:
-        """Begins nothing more; waits for what is being measured."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def cancel(self) -> None:
+        """Begins nothing more."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def original(self, keep: Callable[[float], None]) -> Future[float]:
         """The milliseconds to come of the original network.
@@ -166,7 +167,7 @@ class Timer:
 
     def _time(self, proposal: Proposal, structure: Structure) -> Timed:
         if self._clock.cannot_win(structure):
-            return Timed(refused="its arithmetic alone would take as long as what it replaces", final=False)
+            return Timed(refused="its arithmetic alone would take as long as what it replaces")
         try:
             timed = Timed(tuple(self._judge().layer_times(proposal.steps)))
         except (IllegalTransform, ArgumentError) as refusal:
