@@ -102,6 +102,7 @@ def test_every_kind_is_there(every: tuple[Proposal, ...]) -> None:
     expected = {
         "morph-group{layer=one.a iters=co,ci factor=4}": "group",
         "morph-depthwise{layer=one.b}": "depthwise",
+        "morph-drop-block{layer=one.b}": "drop-block",
         "morph-bottleneck{layer=one.a iter=co factor=8}": "bottleneck",
         "morph-bottleneck{layer=one.a iter=ci factor=2}": "input-bottleneck",
         "morph-bottleneck{layer=one.a iter=co factor=2},morph-group{layer=one.a iters=co,ci factor=4},"

@@ -132,6 +132,10 @@ def test_a_variant_changes_time_by_the_ratio_of_its_pair_on_what_the_layer_usual
         clock.learn(Timed((LayerTime("a", milliseconds, 1.0, 1, 1),)))
     assert clock.original("b") == 3.0 and clock.original("c") is None
     assert clock.change(timed(a=0.5, c=0.25)) == pytest.approx(-1.5 - 1.5)  # c was never timed but here
+    gone = Timed((LayerTime("b", 4.0, 0.0, 10, 0),))
+    assert clock.change(gone) == -3.0
+    clock.learn(gone)
+    assert clock.original("a") == 3.5
 
 
 def test_what_cannot_win_even_at_the_roof_is_known() -> None:

@@ -18,6 +18,7 @@ from loopmorph.passes.history import Step, pipeline_text
 from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER
 from loopmorph.passes.nest import Nest, divisors
 from loopmorph.passes.neural.bottleneck import Bottleneck
+from loopmorph.passes.neural.drop_block import DropBlock
 from loopmorph.passes.neural.group import Group
 from loopmorph.passes.neural.mix import Mix
 from loopmorph.passes.registry import all_passes
@@ -153,6 +154,16 @@ def two_steps(unit: Unit) -> list[list[Proposal]]:
     return found
 
 
+def dropped(unit: Unit) -> list[list[Proposal]]:
+    """The block without its branch: nothing but its skip."""
+    steps: list[DropBlock] = []
+    for layer in unit.contractions:
+        nest = unit.ground.mains[layer]
+        with nest.root.operation.context:
+            steps += DropBlock.space(nest)
+    return [[Proposal("drop-block", (step,), frozenset(unit.layers)) for step in steps]]
+
+
 def stage_width(ground: Ground) -> list[Proposal]:
     """A dimension that runs through skips and concatenations, narrower everywhere at once; and the blocks' insides."""
     units = ground.units
@@ -173,6 +184,7 @@ def stage_width(ground: Ground) -> list[Proposal]:
 
 UNIT_KINDS: tuple[UnitKind, ...] = (
     narrowed,
+    dropped,
     of_passes,
     narrowed_and_grouped,
     low_rank,

@@ -78,7 +78,7 @@ class LayerClock:
         for each in timed.layers:
             self._before[self.texts[each.name]].append(each.ms_before)
             for macs, ms in ((each.macs_before, each.ms_before), (each.macs_after, each.ms_after)):
-                self.roof = max(self.roof, macs / ms)
+                self.roof = max(self.roof, macs / ms if ms else 0.0)  # a layer that is gone takes no time
 
     def original(self, layer: str) -> float | None:
         """The median milliseconds of a layer of the original, and of those equal to it; None where none was timed."""
