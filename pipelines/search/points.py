@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -93,9 +94,10 @@ class Points:
             raise ArgumentError(f"max_{error.argument}", error.message) from None
         if milliseconds is not None and milliseconds < fastest:
             if speedup is None:
-                reason = f"{milliseconds:g} ms is out of reach: the least that the variants reach is {fastest:.4g} ms"
+                reason = f"{milliseconds:g} ms is out of reach: the least that the variants reach is {fastest:.6g} ms"
                 raise ArgumentError("target_ms", reason)
-            reason = f"{speedup:g} is out of reach: the most that the variants reach is {original / fastest:.3g}"
+            most = math.floor(100 * original / fastest) / 100
+            reason = f"{speedup:g} is out of reach: the most that the variants reach is {most:g}"
             raise ArgumentError("target_speedup", reason)
         return replace(others, milliseconds=milliseconds)
 

@@ -19,13 +19,13 @@ from factories import heads, heads_loss
 from networks import Residual, image
 from PIL import Image
 from search_fakes import candidate, judge
-from trained_networks import pattern_batch, trained_residual
+from trained_networks import ABOUT, calibration, pattern_batch, trained_residual
 
 from loopmorph.passes.errors import ArgumentError, DataError, LoopmorphWarning
 from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.data.held_out import TooFewImages, load_in_two, split_in_two
-from loopmorph.pipelines.legality.calibration import Calibration, CalibrationNetwork, Provenance
+from loopmorph.pipelines.legality.calibration import Calibration, CalibrationNetwork
 from loopmorph.pipelines.legality.calibration_file import save_calibration, shipped_calibration
 from loopmorph.pipelines.legality.predicted_loss import greatest_kl
 from loopmorph.pipelines.legality.proxy import Score
@@ -37,14 +37,6 @@ from loopmorph.pipelines.training.task import make_task
 GROUP = "morph-group{layer=block2.conv2 iters=co,ci factor=2}"
 DEPTHWISE = "morph-depthwise{layer=block1.conv1}"
 SAME = {"compression": 1.0}
-ABOUT = Provenance("net", "no such network", "patterns", 8, "made up")
-
-
-def calibration(count: int = 12, accuracy: float = 90.0) -> Calibration:
-    """Networks that lose ten points for each nat, exactly."""
-    kls = [0.02 * (k + 1) for k in range(count)]
-    networks = tuple(CalibrationNetwork(f"{kl:g}", {"kl": kl}, accuracy - 10 * kl) for kl in kls)
-    return Calibration(ABOUT, accuracy, networks)
 
 
 @pytest.fixture(scope="module")

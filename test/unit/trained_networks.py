@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.legality.calibration import Calibration, CalibrationNetwork, Provenance
 
+ABOUT = Provenance("net", "no such network", "patterns", 8, "made up")
 _STEPS = 40
 
 
@@ -32,3 +34,10 @@ def trained_residual(width: int = 8) -> nn.Module:
         functional.cross_entropy(model(batch.images), batch.labels).backward()
         optimizer.step()
     return model.eval()
+
+
+def calibration(count: int = 12, accuracy: float = 90.0) -> Calibration:
+    """Networks that lose ten points for each nat, exactly."""
+    kls = [0.02 * (k + 1) for k in range(count)]
+    networks = tuple(CalibrationNetwork(f"{kl:g}", {"kl": kl}, accuracy - 10 * kl) for kl in kls)
+    return Calibration(ABOUT, accuracy, networks)
