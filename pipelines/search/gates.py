@@ -36,10 +36,12 @@ class Chosen:
     Attributes:
         gate: what candidates and networks have to pass.
         loss: what predicts the loss of repaired networks, where that is the gate.
+        fitted_to: the images that it fits weights to; with labels, where they tell classes.
     """
 
     gate: Gate
     loss: PredictedLoss | None = None
+    fitted_to: Batch | None = None
 
 
 def check_logits_for(network: Network, settings: SearchSettings) -> None:
@@ -126,7 +128,7 @@ def _by_repair(network: Network, images: tuple[Batch, Batch], settings: SearchSe
         Criterion(BlockHarm(RESIDUAL, blocks), _NO_BETTER_THAN_CONSTANT),
         Criterion(BlockHarm(KL_BLOCK, blocks), greatest_kl(calibration, settings.max_loss)),
     )
-    return Chosen(Gate(BY_REPAIR, reason, alone, Criterion(loss, settings.max_loss)), loss)
+    return Chosen(Gate(BY_REPAIR, reason, alone, Criterion(loss, settings.max_loss)), loss, fitted_to)
 
 
 def _calibration(network: Network, settings: SearchSettings) -> Calibration:
@@ -139,7 +141,7 @@ def _calibration(network: Network, settings: SearchSettings) -> Calibration:
 def _images(
     network: Network, task: Task, data: str | Path | Batch | None, seed: int, settings: SearchSettings
 ) -> tuple[Batch, Batch]:
-    """Those that weights are fitted to, and those that the result is judged on, with labels where they tell classes."""
+    """Those that weights are fitted to, and those that the result is judged on; with labels where they tell classes."""
     count, held_out = settings.repair_images, settings.held_out
     if data is None:
         reason = f"legality '{BY_REPAIR}' fits weights to images and judges the result on others"
@@ -150,7 +152,8 @@ def _images(
         fitted_to, judged_on = load_in_two(data, count=count, held_out=held_out, shape=image_shape(network), seed=seed)
     if isinstance(task, Classification):
         return fitted_to, judged_on
-    return fitted_to, Batch(judged_on.images, None, 0, judged_on.source)
+    first, second = (Batch(each.images, None, 0, each.source) for each in (fitted_to, judged_on))
+    return first, second
 
 
 def _warn_untrained(network: Network, task: Task) -> None:

@@ -9,7 +9,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
-from loopmorph.pipelines.legality.gate import Gate
+from loopmorph.pipelines.data.held_out import part_of
+from loopmorph.pipelines.legality.gate import BY_REPAIR, Gate
 from loopmorph.pipelines.search.job import Job
 from loopmorph.pipelines.search.joint.joint import JointChoice, choose_jointly
 from loopmorph.pipelines.search.joint.knapsack import MILLISECONDS, Limits, Problem, least
@@ -21,7 +22,7 @@ from loopmorph.pipelines.search.standing import Watch, standing_of_trials, unwat
 from loopmorph.pipelines.search.variants.build import build_table
 from loopmorph.pipelines.search.variants.table import VariantTable
 from loopmorph.pipelines.support.progress import Progress
-from loopmorph.pipelines.training.task import make_task
+from loopmorph.pipelines.training.task import Classification
 
 _TABLE_IMAGES = 256  # half of them to repair variants on, half to measure them
 _AT_ONCE = 1e-3  # seconds: nothing but the additive choice and the baselines
@@ -111,7 +112,10 @@ def points(job: Job) -> Iterator[Points]:
     """
     asked, original = job.request, job.original
     name = asked.settings.name or type(original.model).__name__
-    task = make_task(original, asked.data, _TABLE_IMAGES, asked.seed, asked.function)
+    images = job.oracle.fitted_to
+    if images is None:
+        raise ArgumentError("legality", f"a joint choice is judged by '{BY_REPAIR}', got '{job.oracle.gate.name}'")
+    task = Classification(part_of(images, 0, min(_TABLE_IMAGES, len(images.images))))
     table = build_table(
         original,
         task,
