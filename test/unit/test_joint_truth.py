@@ -74,7 +74,9 @@ def test_what_was_judged_is_kept_and_not_judged_again(program: Program, tmp_path
 def points(**settings: object) -> Points:
     made = blocks_table(2, 6, seed=0)
     asked = SearchSettings(**settings)  # type: ignore[arg-type]
-    return Points(made, Trials(made, GivenTruth(made, interacting(made, 0), slower=1.01)), asked, 0, silent)
+    return Points(
+        made, Trials(made, GivenTruth(made, interacting(made, 0), slower=1.01)), asked, 0, silent, Gate("repair")
+    )
 
 
 @pytest.mark.parametrize(
