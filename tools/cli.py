@@ -21,6 +21,7 @@ from loopmorph.tools.legality_bench_command import legality_bench_command
 from loopmorph.tools.legality_command import legality_command
 from loopmorph.tools.operators_command import operators_command
 from loopmorph.tools.optimize_command import optimize_command
+from loopmorph.tools.study_command import study_command
 from loopmorph.tools.target_command import target_command
 from loopmorph.tools.variants_command import variants_command
 
@@ -40,6 +41,7 @@ for command in (
     optimize_command,
     demo_command,
     variants_command,
+    study_command,
     calibrate_command,
     bench_command,
     operators_command,

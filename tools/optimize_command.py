@@ -77,6 +77,12 @@ if TYPE_CHECKING:
 @click.option("--max-parameters", type=POSITIVE, help="The most parameters of such a choice.")
 @click.option("--max-memory", type=POSITIVE, metavar="BYTES", help="The most bytes of activations of such a choice.")
 @click.option("--target", metavar="NAME", help="The processor to optimise for; see 'loopmorph target'.")
+@click.option(
+    "--study", type=click.Path(path_type=Path), help="Keep what is tried in an Optuna study: FILE.log or FILE.db."
+)
+@click.option("--study-name", metavar="NAME", help="A further study in that file; MODEL's name by default.")
+@click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Processes that judge candidates.")
+@click.option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers judge them: tcp://host:8786.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report, schedule, IR and weights.")
 @click.option(
     "--loss", metavar="MODULE:FUNCTION", help="The loss, of outputs and targets, where MODEL is no classifier."
@@ -104,6 +110,10 @@ def optimize_command(
     max_parameters: int | None,
     max_memory: int | None,
     target: str | None,
+    study: Path | None,
+    study_name: str | None,
+    jobs: int,
+    cluster: str | None,
     out: Path | None,
     loss: str | None,
     trust: bool,
@@ -132,6 +142,10 @@ def optimize_command(
         seconds=seconds,
         max_parameters=max_parameters,
         max_memory=max_memory,
+        study=study,
+        study_name=study_name,
+        jobs=jobs,
+        cluster=cluster,
     )
     if variants is not None:
         settings = dataclasses.replace(settings, variants=variants)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from loopmorph.dialects.morph import schedule_text
 from loopmorph.passes.errors import LoopmorphWarning
@@ -34,18 +31,20 @@ from loopmorph.pipelines.oracle.inherit import LEAST_ERROR, REPAIR, Inherited
 from loopmorph.pipelines.oracle.inherit import inherit as choose_inherited
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.gates import Chosen, check_logits_for, choose_gate
+from loopmorph.pipelines.search.identity import Identity, identify
 from loopmorph.pipelines.search.joint.choice_report import JointReport
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
+from loopmorph.pipelines.search.open_study import keep_result, open_study
 from loopmorph.pipelines.search.preconditions import check_modes, check_numbers
 from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
 from loopmorph.pipelines.search.report import Report
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.standing import Watch, unwatched
+from loopmorph.pipelines.search.study import Study
 from loopmorph.pipelines.search.summary import Asked, Found, summarise
 from loopmorph.pipelines.search.verdict import Verdict
-from loopmorph.pipelines.store.cache_file import measurement_key
-from loopmorph.pipelines.support.digests import digest_of
+from loopmorph.pipelines.search.workers.open_workers import check_cluster
 from loopmorph.pipelines.support.interrupts import held_interrupts, until_interrupted
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.support.progress import Progress
@@ -100,17 +99,24 @@ class Request:
 
     def check(self) -> None:
         """Raises:
-        ArgumentError: wrong settings, a count or seed out of range, a model that cannot be compared.
+        ArgumentError: wrong settings, a count or seed out of range, a model that cannot be compared, no such cluster.
+        DataError: the study's file is something else, or damaged.
         """
         self.settings.check()
         check_seed(self.seed)
         check_threads(self.threads)
         check_numbers(self.model, self.example_inputs)
+        check_cluster(self.settings.cluster)
 
     @cached_property
     def function(self) -> Loss | None:
         """The loss as a function."""
         return resolve_function("loss", self.loss) if isinstance(self.loss, str) else self.loss
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return self.settings.name or type(self.model).__name__
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,8 @@ class Job:
     """A request with all that a search works with.
 
     Attributes:
-        key: all that verdicts depend on.
+        setup: what further judges are set up with.
+        study: keeps what is tried.
         started: when it began, in the seconds of `time.perf_counter`.
     """
 
@@ -128,7 +135,8 @@ class Job:
     oracle: Chosen
     judge: Judge
     target: Target
-    key: str
+    setup: JudgeSetup
+    study: Study
     started: float
 
     def result(
@@ -161,10 +169,10 @@ class Job:
                 measured = self.oracle.loss.measure(original, inherited.program)
         interrupted = interrupted or fitting.interrupted
         found = Found(original, baseline, program, inherited, verdicts, interrupted, measured, joint)
-        name = settings.name or type(asked.model).__name__
         loss = CROSS_ENTROPY if asked.function is None else loss_name(asked.function)
-        about = Asked(name, asked.threads, self.target, asked.seed, settings.note, loss)
+        about = Asked(asked.name, asked.threads, self.target, asked.seed, settings.note, loss)
         report = summarise(found, about, self.task, self.oracle, self.judge, asked.progress)
+        keep_result(self.study, report, program.steps)
         report = dataclasses.replace(report, seconds_total=time.perf_counter() - self.started)
         return Result(program, report, self.target)
 
@@ -208,17 +216,27 @@ def prepared(request: Request) -> Iterator[Job]:
         oracle = choose_gate(original, task, request.data, request.seed, settings)
         about = target, request.threads, request.seed, torch.get_num_threads(), oracle.loss
         setup = JudgeSetup(request.model, request.example_inputs, oracle.gate, *about)
-        texts = str(target), str(request.threads), str(request.seed)
-        key = study_key(original, task.inputs, task.targets, oracle.gate.describe(), *texts)
-        with ready(remote, setup) as judge:
+        with (
+            ready(remote, setup) as judge,
+            closing(_opened_study(request, original, task, oracle, judge, target)) as study,
+        ):
             tell("import", 1, 1)
-            yield Job(request, original, task, oracle, judge, target, key, started)
+            yield Job(request, original, task, oracle, judge, target, setup, study, started)
 
 
-def study_key(original: Program, inputs: Iterable[torch.Tensor], targets: Any, *about: object) -> str:
-    """What identifies a study: all that the verdicts on a network's candidates depend on."""
-    weights = digest_of((*original.imported.values(), *inputs, *filter(torch.is_tensor, tree_leaves(targets))))
-    return measurement_key(str(original.module), weights, json.dumps(about))
+def _opened_study(
+    request: Request, original: Program, task: Task, oracle: Chosen, judge: Judge, target: Target
+) -> Study:
+    """The study of a search, where it ended.
+
+    Raises:
+        ArgumentError, DataError: see `open_study`.
+    """
+    settings, gate = request.settings, oracle.gate
+    more = {"legality": gate.describe(), "target": str(target), "threads": request.threads, "seed": request.seed}
+    about = identify(original, task.inputs, task.targets, source=task.source, **more)
+    identity = Identity(settings.study_name or request.name, about, named=settings.study_name is not None)
+    return open_study(None if settings.study is None else Path(settings.study), identity, original, gate, judge)
 
 
 def _warn_of_weights() -> None:

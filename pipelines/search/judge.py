@@ -17,7 +17,7 @@ from loopmorph.pipelines.measure.check import Checker
 from loopmorph.pipelines.measure.meter import Meter, PairTime
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.search.search_space import Candidate, Drawer, candidate_layers
-from loopmorph.pipelines.search.verdict import ACCEPTED, FAILED, STRUCTURE, WRONG, Verdict
+from loopmorph.pipelines.search.verdict import ACCEPTED, FAILED, STRUCTURE, WRONG, Verdict, refused
 
 _REMEMBERED = 8  # rewritten networks
 
@@ -44,11 +44,27 @@ class Judge(Drawer, Protocol):
         """Takes one candidate through the gates, in order of their cost; whatever goes wrong costs it alone."""
         ...
 
+    def admit(self, candidate: Candidate) -> Verdict:
+        """The first part of that: what needs no compiled code. "accepted", without times, leaves the rest to do."""
+        ...
+
+    def measure(self, candidate: Candidate, admitted: Verdict) -> Verdict:
+        """The other part: the numeric check and the times of a candidate that was admitted."""
+        ...
+
     def score(self, steps: Sequence[Step]) -> Score | None:
         """The score of the network after some steps by which assembled networks are judged; None where none are.
 
         Raises:
             IllegalTransform: the network does not admit a step, or its own code cannot run with the new shapes.
+            CompilationFailed: the process that judges crashed.
+        """
+        ...
+
+    def score_of_original(self) -> Score | None:
+        """The score of the original by which candidates are ranked; None where none are scored.
+
+        Raises:
             CompilationFailed: the process that judges crashed.
         """
         ...
@@ -135,16 +151,28 @@ class LocalJudge:
         return self.drawer.draw(layer, generator)
 
     def judge(self, candidate: Candidate) -> Verdict:
+        admitted = self.admit(candidate)
+        return self.measure(candidate, admitted) if admitted.outcome == ACCEPTED else admitted
+
+    def admit(self, candidate: Candidate) -> Verdict:
         texts = tuple(map(str, candidate.steps))
         if candidate.refusal is not None:
-            outcome = STRUCTURE if isinstance(candidate.refusal, IllegalTransform) else FAILED
-            return Verdict(texts, outcome, str(candidate.refusal))
+            return refused(texts, candidate.refusal)
         score: float | None = None
         try:
             if candidate.neural is not None:
                 score, refusal = self._alone(candidate.neural)
                 if refusal:
                     return Verdict(texts, self.gate.name, refusal, score)
+        except IllegalTransform as refusal:
+            return Verdict(texts, STRUCTURE, str(refusal), score)
+        except (CompilationFailed, ArgumentError) as error:
+            return Verdict(texts, FAILED, str(error), score)
+        return Verdict(texts, ACCEPTED, "", score)
+
+    def measure(self, candidate: Candidate, admitted: Verdict) -> Verdict:
+        texts, score = admitted.transforms, admitted.score
+        try:
             times = self.layer_times(candidate.steps)
         except IllegalTransform as refusal:
             return Verdict(texts, STRUCTURE, str(refusal), score)
@@ -158,6 +186,9 @@ class LocalJudge:
 
     def score(self, steps: Sequence[Step]) -> Score | None:
         return None if self.gate.together is None else self._score(self.gate.together, steps)
+
+    def score_of_original(self) -> Score | None:
+        return self._score(self.gate.alone[-1], ()) if self.gate.alone else None
 
     def is_legal(self, steps: Sequence[Step]) -> bool:
         criterion = self.gate.together

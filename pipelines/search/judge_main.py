@@ -1,8 +1,8 @@
-"""The process in which candidates are rewritten and judged (see `remote_judge.py`).
+"""The process in which candidates are rewritten and judged (see `judge_process.py`).
 
 Started as `python -m loopmorph.pipelines.search.judge_main`. The first request is a pickled `JudgeSetup`; each later
-one is the name of a method of `Judge` with its arguments. What loopmorph raises on purpose becomes the reply; anything
-else ends the process, which costs the candidate.
+one is the name of a method of `Judge` with its arguments, or "reply" with a job. What loopmorph raises on purpose
+becomes the reply; anything else ends the process, which costs the candidate.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.judge_setup import local_judge
+from loopmorph.pipelines.search.workers.performing import reply
 from loopmorph.pipelines.support.serving import Tell, serve
 
 
@@ -37,6 +38,8 @@ class _Handler:
             self._judge = self._stack.enter_context(local_judge(pickle.loads(*arguments)))
             return None
         assert self._judge is not None
+        if name == "reply":
+            return reply(self._judge, *arguments)
         if name == "draw":
             layer, state = arguments
             generator = random.Random()

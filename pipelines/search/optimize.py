@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -30,8 +31,11 @@ from loopmorph.pipelines.search.report import NOT_MEASURED, Report
 from loopmorph.pipelines.search.search_space import draw_candidates
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.standing import Watch, standing_of, unwatched
-from loopmorph.pipelines.search.study import Study, StudyFile
+from loopmorph.pipelines.search.study import Study
 from loopmorph.pipelines.search.summary import counts, layer_reports
+from loopmorph.pipelines.search.workers.judging import Judging
+from loopmorph.pipelines.search.workers.open_workers import workers
+from loopmorph.pipelines.search.workers.transport import InTurn, Transport
 from loopmorph.pipelines.support.interrupts import held_interrupts, noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -56,9 +60,10 @@ def optimize(
     Each of `candidates` random candidates is a layer, at most one neural transformation of it and up to two loop
     transformations. It has to pass, in turn: the structural rules; the gate; a numeric check of every compiled layer
     that it changes; and it has to be faster there. The fastest that go together make the schedule. The same seed gives
-    the same candidates; measured times and verdicts are kept in a cache, so that a second run chooses as the first did,
-    and one that was stopped goes on where it ended. Candidates are rewritten and judged in a process of their own, so
-    that a crash costs one.
+    the same candidates; measured times and verdicts are kept in a cache, or in the study's file
+    (`SearchSettings.study`), so that a second run chooses as the first did, and one that was stopped goes on where it
+    ended. Candidates are rewritten and judged in a process of their own, or in several (`SearchSettings.jobs`,
+    `cluster`), so that a crash costs one.
 
     The gate (`SearchSettings.legality`) of a trained network with images is "repair": a candidate is refused where its
     block alone, repaired, does so much harm that the calibration would say of any network with it that it will lose
@@ -95,7 +100,7 @@ def optimize(
             data, a loss that fails, wrong settings.
         IllegalTransform: the model has a layer that runs in train mode alone.
         ImportRefused: the model cannot be imported.
-        DataError: the data cannot be read.
+        DataError: the data cannot be read; the study's file is damaged, something else, or of another search.
         CompilationFailed: the original network cannot be compiled.
         WrongResult: the result, compiled, differs from PyTorch.
     """
@@ -105,12 +110,15 @@ def optimize(
         with closing(_joint_results(request, (chosen.target_speedup,))) as results:
             return next(results)
     check_count("candidates", candidates)
-    with prepared(request) as job, closing(StudyFile(job.key)) as study, held_interrupts():
+    with prepared(request) as job, held_interrupts():
 
         def show(tried: Sequence[Judged]) -> None:
             watch(standing_of(job.oracle.gate, tried))
 
-        tried, interrupted = search(job.original, job.judge, study, candidates, seed, progress, show)
+        order = None if chosen.study is None else random.Random()  # several searches may share a file
+        with workers(job.judge, job.setup, chosen.jobs, chosen.cluster) as transport:
+            about = candidates, seed, progress, show, transport, order
+            tried, interrupted = search(job.original, job.judge, job.study, *about)
         combiner = chosen.combiner or _combiner(job.oracle.gate)
         steps = combiner.combine(tried, job.judge, progress)
         return job.result(steps, [entry.verdict for entry in tried], interrupted)
@@ -157,7 +165,8 @@ def optimize_points(
 
 def _joint_results(request: Request, speedups: Sequence[float | None]) -> Generator[Result, None, None]:
     """The result of a joint choice for each speed-up; of the settings' other limits for None."""
-    with prepared(request) as job, points(job) as chooser:
+    with prepared(request) as job:
+        chooser = points(job)
         for speedup in speedups:
             chooser.limits(speedup)  # refuses what is out of reach before anything is judged
         for speedup in speedups:
@@ -177,6 +186,8 @@ def search(
     seed: int,
     tell: Progress,
     show: Callable[[Sequence[Judged]], None] = lambda _: None,
+    transport: Transport | None = None,
+    order: random.Random | None = None,
 ) -> tuple[list[Judged], bool]:
     """Draws and judges candidates; what the study knows already is not judged again.
 
@@ -188,6 +199,8 @@ def search(
         seed: of the candidates.
         tell: called with "search", the number of candidates judged and of all.
         show: called after each candidate with all that were tried.
+        transport: has them judged; None for one after the other, by `judge`.
+        order: see `Judging`.
 
     Returns:
         The candidates with what became of them, and whether a keyboard interrupt ended it early.
@@ -195,23 +208,22 @@ def search(
     Raises:
         LoopmorphError: the original network cannot be scored.
     """
-    tried: list[Judged] = []
+    drawn = islice(draw_candidates(original, seed, judge), count)
+    judging = Judging(drawn, study, transport or InTurn(judge), order)
     try:
         with noted_interrupts() as check:
             tell("search", 0, count)
             _tell_doubt(judge.score(()))
-            for done, candidate in enumerate(islice(draw_candidates(original, seed, judge), count), start=1):
-                verdict = study.get(str(candidate))
-                if verdict is None:
-                    verdict = judge.judge(candidate)
-                    study.put(str(candidate), verdict)
-                tried.append(Judged(candidate, verdict))
-                show(tried)
+
+            def after_each(done: int) -> None:
+                show(judging.in_order)
                 tell("search", done, count)
                 check()
+
+            judging.run(after_each)
     except KeyboardInterrupt:
-        return tried, True
-    return tried, False
+        return judging.in_order, True
+    return judging.in_order, False
 
 
 def _tell_doubt(original: Score | None) -> None:

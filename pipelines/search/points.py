@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
@@ -14,11 +12,11 @@ from loopmorph.pipelines.legality.gate import BY_REPAIR, Gate
 from loopmorph.pipelines.search.job import Job
 from loopmorph.pipelines.search.joint.joint import JointChoice, choose_jointly
 from loopmorph.pipelines.search.joint.knapsack import MILLISECONDS, Limits, Problem, least
-from loopmorph.pipelines.search.joint.trial_file import TrialFile
 from loopmorph.pipelines.search.joint.trials import Trials
 from loopmorph.pipelines.search.joint.truth import JudgedTruth
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.standing import Watch, standing_of_trials, unwatched
+from loopmorph.pipelines.search.study_store import StudyStore
 from loopmorph.pipelines.search.variants.build import build_table
 from loopmorph.pipelines.search.variants.table import VariantTable
 from loopmorph.pipelines.support.progress import Progress
@@ -103,15 +101,13 @@ class Points:
         return replace(others, milliseconds=milliseconds)
 
 
-@contextmanager
-def points(job: Job) -> Iterator[Points]:
+def points(job: Job) -> Points:
     """Measures the table of variants of a job's network, which is judged by repair.
 
     Raises:
         ArgumentError, CompilationFailed, KeyboardInterrupt: see `build_table`.
     """
     asked, original = job.request, job.original
-    name = asked.settings.name or type(original.model).__name__
     images = job.oracle.fitted_to
     if images is None:
         raise ArgumentError("legality", f"a joint choice is judged by '{BY_REPAIR}', got '{job.oracle.gate.name}'")
@@ -120,13 +116,11 @@ def points(job: Job) -> Iterator[Points]:
         original,
         task,
         job.target,
-        name=name,
+        name=asked.name,
         threads=asked.threads,
         seed=asked.seed,
         limit=asked.settings.variants,
         progress=asked.progress,
     )
-    with closing(TrialFile(job.key)) as store:
-        tellers = asked.progress, job.oracle.gate, asked.watch
-        truth = JudgedTruth(job.judge, table.original.milliseconds, store)
-        yield Points(table, Trials(table, truth), asked.settings, asked.seed, *tellers)
+    truth = JudgedTruth(job.judge, table.original.milliseconds, StudyStore(job.study))
+    return Points(table, Trials(table, truth), asked.settings, asked.seed, asked.progress, job.oracle.gate, asked.watch)

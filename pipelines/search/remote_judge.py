@@ -7,25 +7,23 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import cloudpickle
 
-from loopmorph.passes.errors import CompilationFailed, LoopmorphError, LoopmorphWarning
+from loopmorph.passes.diagnostics import one_line
+from loopmorph.passes.errors import CompilationFailed, LoopmorphWarning
 from loopmorph.passes.history import Step
 from loopmorph.pipelines.legality.predicted_loss import Fitted, Judged
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.meter import PairTime
 from loopmorph.pipelines.search.judge import Judge, LayerTime
+from loopmorph.pipelines.search.judge_process import JudgeProcess
 from loopmorph.pipelines.search.judge_setup import JudgeSetup, local_judge
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.verdict import FAILED, Verdict
-from loopmorph.pipelines.support.service import Service, ServiceEnded, ServiceTimedOut
+from loopmorph.pipelines.support.service import ServiceEnded, ServiceTimedOut
 
-_MAIN = "loopmorph.pipelines.search.judge_main"
-_LIMIT = 1800.0  # seconds of wall time for one request; the largest networks take minutes to score
-
-
+_LONGEST = 200  # characters of a reason
 _UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, RuntimeError, ValueError)
 
 
@@ -44,8 +42,7 @@ class RemoteJudge:
     """
 
     def __init__(self) -> None:
-        self._service: Service | None = Service(_MAIN, whole_path=True)
-        self._content = b""
+        self._process = JudgeProcess()
 
     def __enter__(self) -> RemoteJudge:
         return self
@@ -60,21 +57,19 @@ class RemoteJudge:
             NotPossible: the network cannot be sent there, or the process ends over it.
             LoopmorphError: the network cannot be imported there.
         """
+        content = packed(setup)
         try:
-            self._content = cloudpickle.dumps(setup)
-            self._exchange("set_up", self._content)
-        except (ServiceEnded, ServiceTimedOut, *_UNPICKLABLE) as error:
-            raise NotPossible(" ".join(str(error).split())[:200]) from error
+            self._process.set_up(content)
+        except (ServiceEnded, ServiceTimedOut) as error:
+            raise NotPossible(one_line(str(error))[:_LONGEST]) from error
 
     def close(self) -> None:
         """Ends the process."""
-        service, self._service = self._service, None
-        if service is not None:
-            service.stop()
+        self._process.close()
 
     def draw(self, layer: str, generator: random.Random) -> Candidate:
         try:
-            candidate, state = self._ask("draw", layer, generator.getstate())
+            candidate, state = self._process.ask("draw", layer, generator.getstate())
         except CompilationFailed as error:
             warnings.warn(f"no candidate for layer '{layer}' could be drawn: {error}", LoopmorphWarning, stacklevel=2)
             generator.random()  # another one next time
@@ -83,68 +78,61 @@ class RemoteJudge:
         return candidate
 
     def judge(self, candidate: Candidate) -> Verdict:
-        try:
-            return self._ask("judge", candidate)
-        except CompilationFailed as error:
-            return Verdict(tuple(map(str, candidate.steps)), FAILED, str(error))
+        return self._verdict(candidate, "judge")
+
+    def admit(self, candidate: Candidate) -> Verdict:
+        return self._verdict(candidate, "admit")
+
+    def measure(self, candidate: Candidate, admitted: Verdict) -> Verdict:
+        return self._verdict(candidate, "measure", admitted)
 
     def score(self, steps: Sequence[Step]) -> Score | None:
-        return self._ask("score", tuple(steps))
+        return self._process.ask("score", tuple(steps))
+
+    def score_of_original(self) -> Score | None:
+        return self._process.ask("score_of_original")
 
     def is_legal(self, steps: Sequence[Step]) -> bool:
-        return self._ask("is_legal", tuple(steps))
+        return self._process.ask("is_legal", tuple(steps))
 
     def fitted(self, steps: Sequence[Step]) -> Fitted | None:
         try:
-            return self._ask("fitted", tuple(steps))
+            return self._process.ask("fitted", tuple(steps))
         except CompilationFailed:  # what the process kept is lost with it
             return None
 
     def is_applicable(self, steps: Sequence[Step]) -> bool:
-        return self._ask("is_applicable", tuple(steps))
+        return self._process.ask("is_applicable", tuple(steps))
 
     def compare(self, steps: Sequence[Step], share: float = 1.0) -> Judged:
-        return self._ask("compare", tuple(steps), share)
+        return self._process.ask("compare", tuple(steps), share)
 
     def network_time(self, steps: Sequence[Step], baseline: Sequence[Step] = ()) -> PairTime:
-        return self._ask("network_time", tuple(steps), tuple(baseline))
+        return self._process.ask("network_time", tuple(steps), tuple(baseline))
 
     def layer_times(self, steps: Sequence[Step]) -> list[LayerTime]:
-        return self._ask("layer_times", tuple(steps))
+        return self._process.ask("layer_times", tuple(steps))
 
     def check_network(self, steps: Sequence[Step]) -> float:
-        return self._ask("check_network", tuple(steps))
+        return self._process.ask("check_network", tuple(steps))
 
-    def _ask(self, *request: Any) -> Any:
-        """The reply to a request.
-
-        Raises:
-            LoopmorphError: what the judge raised.
-            CompilationFailed: the process ended, or did not reply in time.
-        """
+    def _verdict(self, candidate: Candidate, name: str, *more: Verdict) -> Verdict:
         try:
-            if self._service is None:
-                self._service = Service(_MAIN, whole_path=True)
-                self._exchange("set_up", self._content)
-            return self._exchange(*request)
-        except ServiceTimedOut:
-            self.close()
-            raise CompilationFailed(f"the process that judges was killed after {_LIMIT:g} s") from None
-        except ServiceEnded as error:
-            self.close()
-            raise CompilationFailed(f"the process that judges {error}") from error
-        except LoopmorphError:
-            raise
-        except BaseException:  # an interrupted exchange would leave half a message in the pipe
-            self.close()
-            raise
+            return self._process.ask(name, candidate, *more)
+        except CompilationFailed as error:
+            return Verdict(tuple(map(str, candidate.steps)), FAILED, str(error))
 
-    def _exchange(self, *request: Any) -> Any:
-        assert self._service is not None
-        reply = self._service.ask(request, _LIMIT, _warn)
-        if isinstance(reply, LoopmorphError):
-            raise reply
-        return reply
+
+def packed(setup: JudgeSetup) -> bytes:
+    """A set-up as it is sent to other processes, which run what it holds.
+
+    Raises:
+        NotPossible: the network cannot be sent.
+    """
+    try:
+        return cloudpickle.dumps(setup)
+    except _UNPICKLABLE as error:
+        raise NotPossible(one_line(str(error))[:_LONGEST]) from error
 
 
 @contextmanager
@@ -160,8 +148,3 @@ def ready(remote: RemoteJudge, setup: JudgeSetup) -> Iterator[Judge]:
             yield local
     else:
         yield remote
-
-
-def _warn(told: tuple[type[Warning], str]) -> None:
-    category, text = told
-    warnings.warn(text, category, stacklevel=2)

@@ -57,6 +57,12 @@ class SearchSettings:
         variants: how many variants of each block, or of each layer outside of blocks, such a choice tries.
         max_parameters: numbers in all trainable tensors, of such a choice.
         max_memory: bytes of all activations of one call, of such a choice.
+        study: a file that keeps what was tried (see `OptunaStudy`), a journal (.log) or SQLite (.db); None for the
+            user's cache.
+        study_name: what the study is called there, for a further one in a file; by default as `name`.
+        jobs: how many processes judge candidates at a time.
+        cluster: the address of a Dask scheduler whose workers judge them, as `tcp://host:8786` (see
+            `workers/dask_pool.py`, also for whom that has to trust); None for this computer.
     """
 
     batch_size: int = 64
@@ -78,6 +84,10 @@ class SearchSettings:
     variants: int = LIMIT_OF_VARIANTS
     max_parameters: int | None = None
     max_memory: int | None = None
+    study: str | Path | None = None
+    study_name: str | None = None
+    jobs: int = 1
+    cluster: str | None = None
 
     @property
     def is_joint(self) -> bool:
@@ -87,9 +97,11 @@ class SearchSettings:
     def check(self) -> None:
         """Raises:
         ArgumentError: a count below 1, another `inherit` or `legality`, no such target, a `max_loss` that is not
-            positive; what is for another `legality`; a target or budget that is no positive number, two targets.
+            positive; what is for another `legality`; a target or budget that is no positive number, two targets; a
+            study that cannot be written; workers where there is nothing for them to do.
+        DataError: the study's file is something else, or damaged.
         """
-        for name in ("batch_size", "repeats", "repair_images", "held_out", "variants"):
+        for name in ("batch_size", "repeats", "repair_images", "held_out", "variants", "jobs"):
             check_count(name, getattr(self, name))
         if self.inherit is not None:
             check_inheritance(self.inherit)
@@ -98,12 +110,15 @@ class SearchSettings:
             check_seconds(self.tune)
         self._check_legality()
         self._check_joint()
+        self._check_study()
+        self._check_workers()
 
     def check_with(self, target_speedups: Sequence[float]) -> None:
         """The same, for several speed-ups of which each is to be a result.
 
         Raises:
             ArgumentError: as `check`; one of them twice; another target beside them.
+            DataError: as `check`.
         """
         if not target_speedups:
             self.check()
@@ -147,6 +162,23 @@ class SearchSettings:
             raise ArgumentError("legality", reason)
         if self.is_joint and self.combiner is not None:
             raise ArgumentError("combiner", "it combines candidates, and a joint choice draws none")
+
+    def _check_study(self) -> None:
+        if self.study is not None:
+            from loopmorph.pipelines.store.optuna_storage import check_storage_path  # Optuna takes long to load
+
+            check_storage_path(Path(self.study))
+        elif self.study_name is not None:
+            raise ArgumentError("study_name", "names a study of a file, and no file is given (--study FILE)")
+        if self.study_name is not None and not self.study_name.strip():
+            raise ArgumentError("study_name", f"expected a name, got {self.study_name!r}")
+
+    def _check_workers(self) -> None:
+        if self.cluster is not None and self.jobs != 1:
+            raise ArgumentError("jobs", f"a cluster has as many workers as it has; expected 1 there, got {self.jobs}")
+        for name, given in (("jobs", self.jobs != 1), ("cluster", self.cluster is not None)):
+            if given and self.is_joint:
+                raise ArgumentError(name, "its workers judge candidates, and a joint choice draws none")
 
 
 def _is_positive(value: object, above: float = 0.0) -> bool:

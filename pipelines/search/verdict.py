@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from loopmorph.passes.errors import IllegalTransform, LoopmorphError
 
 ACCEPTED, STRUCTURE, FAILED, WRONG = "accepted", "structure", "failed", "wrong"
 WORTHWHILE = 0.98  # a candidate has to take less than this share of the original's time
@@ -38,15 +37,8 @@ class Verdict:
             return None
         return self.ms_before - self.ms_after if self.ms_after < WORTHWHILE * self.ms_before else None
 
-    def as_json(self) -> dict[str, Any]:
-        """The verdict as JSON can hold it; `from_json` reads it."""
-        return dataclasses.asdict(self)
 
-    @staticmethod
-    def from_json(content: Mapping[str, Any]) -> Verdict:
-        """What `as_json` gave.
-
-        Raises:
-            KeyError, TypeError: it is something else.
-        """
-        return Verdict(**{**content, "transforms": tuple(content["transforms"])})
+def refused(transforms: tuple[str, ...], refusal: LoopmorphError) -> Verdict:
+    """The verdict on what could not be drawn: the structure forbids it, or a pass has offered what it refuses."""
+    outcome = STRUCTURE if isinstance(refusal, IllegalTransform) else FAILED
+    return Verdict(transforms, outcome, str(refusal))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -71,6 +72,27 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def create_file(path: Path, make: Callable[[Path], Any]) -> None:
+    """Makes a file under another name, and puts it in its place once it is whole; one that is there already stays.
+
+    Args:
+        path: the file.
+        make: makes the content of the file that it is given, which is empty and has the same suffix.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    try:
+        make(Path(name))
+        os.chmod(name, 0o666 & ~_umask())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)
 
 
 def _umask() -> int:

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from loopmorph.passes.errors import LoopmorphWarning
-from loopmorph.pipelines.search.study import StudyFile
-from loopmorph.pipelines.search.verdict import Verdict
+from loopmorph.pipelines.search.study import Record, StudyFile
 from loopmorph.pipelines.store import cache_file
 from loopmorph.pipelines.store.code_cache import CodeCache, Entry
 
-VERDICT = Verdict(("morph-x",), "accepted")
+A, B = (Record("candidate", (f"morph-{name}",), "accepted") for name in "ab")
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +38,7 @@ def locked(*paths: Path) -> Iterator[None]:
 
 def test_locked_files_are_told_once_and_done_without(tmp_path: Path) -> None:
     with closing(StudyFile("key", tmp_path)) as study, closing(CodeCache(tmp_path)) as code:
-        study.put("a", VERDICT)
+        study.put(A)
         code.put("a", Entry({}, b"code"))
     with (
         locked(tmp_path / "studies.sqlite3", tmp_path / "code.sqlite3"),
@@ -47,19 +46,19 @@ def test_locked_files_are_told_once_and_done_without(tmp_path: Path) -> None:
     ):
         for _ in range(3):
             with closing(StudyFile("key", tmp_path)) as study, closing(CodeCache(tmp_path)) as code:
-                assert study.get("a") is None and code.get("a") is None
-                study.put("b", VERDICT)
+                assert study.get(A.steps) is None and code.get("a") is None
+                study.put(B)
     assert len(told) == 1
     with warnings.catch_warnings(), closing(StudyFile("key", tmp_path)) as study:
         warnings.simplefilter("error")
-        assert study.get("a") == VERDICT and study.get("b") is None  # it is used again once it is free
+        assert study.get(A.steps) == A and study.get(B.steps) is None  # it is used again once it is free
 
 
 def test_a_file_that_is_locked_later_is_done_without(tmp_path: Path) -> None:
     with closing(StudyFile("key", tmp_path)) as study:
-        study.put("a", VERDICT)
+        study.put(A)
         with locked(study.path), pytest.warns(LoopmorphWarning, match="is locked by another program"):
-            study.put("b", VERDICT)
-        assert study.get("a") is None  # not asked again
+            study.put(B)
+        assert study.get(A.steps) is None  # not asked again
     with closing(StudyFile("key", tmp_path)) as study:
-        assert study.get("a") == VERDICT and study.get("b") is None
+        assert study.get(A.steps) == A and study.get(B.steps) is None

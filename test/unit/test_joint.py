@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -21,7 +19,6 @@ from loopmorph.pipelines.search.joint.coefficients import Observation, fit_coeff
 from loopmorph.pipelines.search.joint.joint import JointChoice, choose_jointly
 from loopmorph.pipelines.search.joint.knapsack import Limits, Problem, is_within, least, selection_of
 from loopmorph.pipelines.search.joint.switches import offspring
-from loopmorph.pipelines.search.joint.trial_file import TrialFile
 from loopmorph.pipelines.search.joint.trials import Trials
 from loopmorph.pipelines.search.variants.table import Variant
 
@@ -325,16 +322,6 @@ def test_switches_never_make_it_worse(seed: int) -> None:
 
 
 # ---- what is kept
-
-
-def test_measurements_are_kept_and_others_are_not_believed(tmp_path: Path) -> None:
-    with closing(TrialFile("key", tmp_path)) as store:
-        store.put("time x", {"share": 0.5})
-        store.execute("INSERT INTO trials VALUES ('key', 'bad', '[1')")
-        store.execute("INSERT INTO trials VALUES ('key', 'list', '[1]')")
-    with closing(TrialFile("key", tmp_path)) as store, closing(TrialFile("other", tmp_path)) as other:
-        assert store.get("time x") == {"share": 0.5}
-        assert store.get("bad") is None and store.get("list") is None and other.get("time x") is None
 
 
 def test_trials_of_one_latency_serve_the_next() -> None:

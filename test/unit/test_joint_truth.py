@@ -22,11 +22,12 @@ from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.joint.choice_report import report_choice
 from loopmorph.pipelines.search.joint.joint import choose_jointly
 from loopmorph.pipelines.search.joint.knapsack import Limits
-from loopmorph.pipelines.search.joint.trial_file import TrialFile
 from loopmorph.pipelines.search.joint.trials import Trials
 from loopmorph.pipelines.search.joint.truth import JudgedTruth
 from loopmorph.pipelines.search.points import Points
 from loopmorph.pipelines.search.settings import SearchSettings
+from loopmorph.pipelines.search.study import StudyFile
+from loopmorph.pipelines.search.study_store import StudyStore
 from loopmorph.pipelines.support.progress import silent
 from loopmorph.tools.joint_lines import joint_lines, joint_table
 
@@ -47,8 +48,8 @@ def test_what_was_judged_is_kept_and_not_judged_again(program: Program, tmp_path
     loss = PredictedLoss((images.images[:80],), held_out, calibration(), "cpu")
     judging = replace(judge(program, meter=FakeMeter(networks={(GROUP,): 0.8}), gate=Gate("none")), loss=loss)
     steps = parse_steps(GROUP)
-    with closing(TrialFile("key", tmp_path)) as store:
-        truth = JudgedTruth(judging, 5.0, store)
+    with closing(StudyFile("key", tmp_path)) as study:
+        truth = JudgedTruth(judging, 5.0, StudyStore(study))
         few, every = truth.loss(steps, 0), truth.loss(steps, 1)
         assert truth.milliseconds(steps) == pytest.approx(4.0)  # of the table's 5 ms the measured share
     whole = loss.measure(program, loss.repaired(program, program.after(steps)).program)
@@ -57,7 +58,8 @@ def test_what_was_judged_is_kept_and_not_judged_again(program: Program, tmp_path
     assert every.kl == pytest.approx(whole.comparison.kl.value) and every.kl != few.kl
     assert (every.expected, every.high) == (whole.prediction.expected, whole.prediction.high)
     assert every.accuracy == whole.comparison.accuracy and 0 <= every.kl < 1
-    with closing(TrialFile("key", tmp_path)) as store:
+    with closing(StudyFile("key", tmp_path)) as study:
+        store = StudyStore(study)
         again = JudgedTruth(judge(program, gate=Gate("none")), 5.0, store)  # a judge that cannot compare
         assert (again.loss(steps, 0), again.loss(steps, 1)) == (few, every)
         assert again.milliseconds(steps) == pytest.approx(4.0) and again.is_applicable(steps)

@@ -25,7 +25,7 @@ from loopmorph.pipelines.oracle.inherit import inherit
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.combiner import Greedy, Judged, fastest
 from loopmorph.pipelines.search.gates import Chosen
-from loopmorph.pipelines.search.job import study_key
+from loopmorph.pipelines.search.identity import Identity, identify
 from loopmorph.pipelines.search.joint.choice_report import JointReport, TrialReport
 from loopmorph.pipelines.search.joint.knapsack import Selection
 from loopmorph.pipelines.search.joint.trials import Trial
@@ -37,7 +37,7 @@ from loopmorph.pipelines.search.report import FrontPoint, Report, ScoreReport
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.standing import Standing, standing_of, standing_of_trials
-from loopmorph.pipelines.search.study import StudyFile
+from loopmorph.pipelines.search.study import Record, StudyFile
 from loopmorph.pipelines.search.summary import Asked, Found, summarise, trial_points
 from loopmorph.pipelines.search.variants.table import Cost
 from loopmorph.pipelines.search.verdict import Verdict
@@ -326,18 +326,19 @@ def test_a_study_goes_on_where_it_ended(program: Program, tmp_path: Path) -> Non
     again, later = StudyFile("key", tmp_path), FakeProxy({(TAPS,): 0.5})
     assert tried(program, again, later, [GROUP, SMALLER, TAPS]) == ["fake", "accepted", "fake"]
     assert later.asked == [(TAPS,), ()] or later.asked == [(), (TAPS,)]
-    assert StudyFile("another key", tmp_path).get(GROUP) is None
+    assert StudyFile("another key", tmp_path).get([GROUP]) is None
     again.close()
 
 
 def test_what_failed_is_tried_again(program: Program, tmp_path: Path) -> None:
     study = StudyFile("key", tmp_path)
-    study.put(GROUP, Verdict((GROUP,), "failed", "worker killed by SIGKILL"))
-    study.put(SMALLER, Verdict((SMALLER,), "structure", "tied"))
-    assert study.get(GROUP) is None
-    assert study.get(SMALLER) == Verdict((SMALLER,), "structure", "tied")
-    study.execute("UPDATE verdicts SET verdict = 'nonsense'")
-    assert study.get(SMALLER) is None
+    study.put(Record.of(Verdict((GROUP,), "failed", "worker killed by SIGKILL")))
+    refused = study.put(Record.of(Verdict((SMALLER,), "structure", "tied")))
+    assert study.get([GROUP]) is None
+    assert study.get([SMALLER]) == refused and refused.verdict == Verdict((SMALLER,), "structure", "tied")
+    assert study.get([SMALLER], "network") is None
+    study.execute("UPDATE records SET record = 'nonsense'")
+    assert study.get([SMALLER]) is None
     study.close()
 
 
@@ -354,19 +355,25 @@ def test_an_interrupt_keeps_what_was_found(program: Program, tmp_path: Path) -> 
 
 
 def test_a_study_is_known_by_all_that_it_depends_on(program: Program) -> None:
-    images, labels = torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
-    key = study_key(program, (images,), labels, "fisher", 1)
-    assert study_key(program, (images,), labels, "fisher", 1) == key
+    def about(program: Program, shift: float = 0, label: int = 0, threads: int = 1) -> dict[str, str]:
+        images, labels = torch.full((2, 3, 8, 8), shift), torch.full((2,), label)
+        return identify(program, (images,), labels, source="zeros", legality="fisher", threads=threads)
+
+    first = about(program)
+    assert about(program) == first and first["data"].startswith("zeros ") and first["threads"] == "1"
     changed = dict(program.imported)
     changed["conv1.weight"] = changed["conv1.weight"] + 1
-    others = [
-        study_key(dataclasses.replace(program, imported=changed), (images,), labels, "fisher", 1),
-        study_key(program, (images + 1,), labels, "fisher", 1),
-        study_key(program, (images,), labels + 1, "fisher", 1),
-        study_key(program, (images,), labels, "fisher", 2),
-        study_key(program.apply(GROUP), (images,), labels, "fisher", 1),
-    ]
-    assert len({key, *others}) == 6
+    others = {
+        "weights": about(dataclasses.replace(program, imported=changed)),
+        "data": about(program, shift=1.0),
+        "threads": about(program, threads=2),
+        "network": about(program.apply(GROUP)),
+    }
+    for name, other in others.items():
+        assert [each for each in first if other[each] != first[each]] == [name]
+    assert about(program, label=1)["data"] != first["data"]
+    assert len({Identity("a", each).key for each in (first, *others.values())}) == 5
+    assert Identity("a", first).key == Identity("b", first).key
 
 
 # ---- the report

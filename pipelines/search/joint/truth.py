@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from loopmorph.passes.history import Step, pipeline_text
-from loopmorph.pipelines.search.joint.trial_file import Forgetful, TrialStore
+from loopmorph.pipelines.search.joint.trial_store import Forgetful, TrialStore
 from loopmorph.pipelines.search.judge import Judge
 
 SHARES = (0.25, 1.0)  # of the images, of each level

@@ -1,0 +1,406 @@
+"""A study in a file of Optuna's: what is kept, what survives a kill, who may share it, and which files are refused."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages.journal import JournalFileSymlinkLock
+
+from loopmorph.passes.errors import ArgumentError, DataError
+from loopmorph.pipelines.search.identity import Identity
+from loopmorph.pipelines.search.optuna_study import OptunaStudy, read_studies
+from loopmorph.pipelines.search.settings import SearchSettings
+from loopmorph.pipelines.search.study import CANDIDATE, NETWORK, Record, ranked
+from loopmorph.pipelines.search.study_store import StudyStore
+from loopmorph.pipelines.search.study_trials import Objective, Space
+from loopmorph.pipelines.store.optuna_storage import open_storage, quiet_optuna
+from loopmorph.tools.cli import main
+
+GROUP = "morph-group{layer=conv2 iters=co,ci factor=2}"
+LOOPS = "morph-split{layer=conv1 iter=ow factor=4}"
+UNCHANGED = 0.5
+IDENTITY = Identity("net", {"network": "ab" * 40, "data": "digits", "seed": "0"})
+FILES = pytest.mark.parametrize("name", ["study.log", "study.db"])
+
+
+def split(factor: int, outcome: str = "accepted") -> Record:
+    """A record of a candidate with loop steps alone."""
+    return Record(CANDIDATE, (f"morph-split{{layer=conv1 iter=ow factor={factor}}}",), outcome, "", times(2.0, 1.0))
+
+
+def times(before: float, after: float) -> dict[str, float]:
+    return {"ms_before": before, "ms_after": after}
+
+
+def opened(path: Path, identity: Identity = IDENTITY) -> OptunaStudy:
+    scored = (Objective("ms"), Objective("score", True, lambda: UNCHANGED))
+    networks = (Objective("ms"), Objective("score", True))
+    return OptunaStudy(path, identity, Space(("conv1", "conv2")), {CANDIDATE: scored, NETWORK: networks})
+
+
+GROUPED = Record(CANDIDATE, (GROUP, LOOPS), "accepted", "", {"score": 0.7, **times(3.0, 1.5)})
+REFUSED = Record(CANDIDATE, (GROUP,), "fisher", "Fisher Potential 0.1 < 0.5", {"score": float("inf")})
+FAILED = Record(CANDIDATE, (LOOPS,), "failed", "worker killed by SIGSEGV")
+WHOLE = Record(NETWORK, (GROUP,), "accepted", "", {"score": 0.6, "kl": 0.25, **times(10.0, 4.0)})
+
+
+@FILES
+def test_everything_is_kept_and_optuna_reads_it(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with closing(opened(path)) as study:
+        assert [study.put(each) for each in (GROUPED, REFUSED, FAILED, WHOLE)] == [GROUPED, REFUSED, FAILED, WHOLE]
+    with closing(opened(path)) as again:
+        assert again.get((GROUP, LOOPS)) == GROUPED and again.get((GROUP,)) == REFUSED
+        assert again.get((GROUP,), NETWORK) == WHOLE
+        assert again.get((LOOPS,)) is None  # what failed is tried again
+        better = again.put(split(4))
+        assert again.get(better.steps) == better and better.steps == FAILED.steps
+    (stored,) = read_studies(path)
+    assert stored.identity.about == IDENTITY.about and stored.identity.name == "net"
+    assert list(stored.records) == [GROUPED, REFUSED, better, WHOLE]
+    candidates = optuna_study(path, CANDIDATE)
+    assert [trial.state.name for trial in candidates.trials] == ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"]
+    first, last = candidates.trials[0], candidates.trials[-1]
+    assert first.params == {"layer": "conv2", "transforms": "group", "loop_steps": 1}
+    assert first.values == [-1.5, 0.7] and first.user_attrs["steps"] == [GROUP, LOOPS]
+    assert last.values == [-1.0, UNCHANGED] and last.params["transforms"] == "none"
+    assert candidates.metric_names == ["ms", "score"]
+    (network,) = optuna_study(path, NETWORK).trials
+    assert network.values == [4.0, 0.6] and network.params == {"layers": 1, "steps": 1}
+
+
+def optuna_study(path: Path, kind: str) -> optuna.Study:
+    with quiet_optuna():
+        return optuna.load_study(study_name=IDENTITY.optuna_name(kind), storage=open_storage(path))
+
+
+def test_an_accepted_record_needs_its_values(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "a.log")) as study:
+        with pytest.raises(ArgumentError, match="'record': a candidate that is accepted needs the number 'ms'"):
+            study.put(Record(CANDIDATE, (GROUP,), "accepted", "", {"score": 1.0}))
+        with pytest.raises(ArgumentError, match="'record': a network that is accepted needs the number 'score'"):
+            study.put(Record(NETWORK, (GROUP,), "accepted", "", times(2.0, 1.0)))
+        assert study.get((GROUP,)) is None
+
+
+@FILES
+def test_what_else_is_measured_of_networks_is_kept(name: str, tmp_path: Path) -> None:
+    path, both = tmp_path / name, f"{GROUP},{LOOPS}"
+    lost = {"kl": 0.25, "low": float("-inf"), "accuracy": None}
+    with closing(opened(path)) as study:
+        store = StudyStore(study)
+        assert store.get(f"loss 0.25 {both}") is None and not has_study(path)
+        store.put(f"loss 0.25 {both}", lost)
+        store.put("loss 0.25 ", {"kl": float("inf")})
+        store.put(f"time {both}", {"share": 0.5})
+    with closing(opened(path)) as study:
+        store = StudyStore(study)
+        assert store.get(f"loss 0.25 {both}") == {"kl": 0.25, "low": float("-inf")}
+        assert store.get("loss 0.25 ") == {"kl": float("inf")} and store.get("time ") is None
+        assert store.get(f"time {both}") == {"share": 0.5} and store.get(f"loss 1 {both}") is None
+    losses = optuna_study(path, "loss 0.25")
+    assert losses.metric_names == ["kl"] and [trial.value for trial in losses.trials] == [0.25, float("inf")]
+    assert [record.kind for record in read_studies(path)[0].records] == ["loss 0.25", "loss 0.25", "time"]
+
+
+def has_study(path: Path) -> bool:
+    """Whether a file has a study in it."""
+    with quiet_optuna():
+        return bool(optuna.get_all_study_names(open_storage(path)))
+
+
+# ---- kills, and several searches at once
+
+
+def write_many(path: Path, numbers: range, told: Connection) -> None:
+    """Puts records, and tells the number of each when it is kept."""
+    with closing(opened(path)) as study:
+        for number in numbers:
+            study.put(split(number))
+            told.send(number)
+
+
+def started(path: Path, numbers: range) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+    told, telling = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=write_many, args=(path, numbers, telling))
+    process.start()
+    telling.close()
+    return process, told
+
+
+def all_of(told: Connection) -> Iterator[int]:
+    try:
+        while True:
+            yield told.recv()
+    except EOFError:
+        return
+
+
+@FILES
+def test_a_kill_loses_at_most_the_trial_in_flight(name: str, tmp_path: Path) -> None:
+    path, generator, begin = tmp_path / name, random.Random(3), 1
+    for _ in range(3):
+        process, told = started(path, range(begin, 1000))
+        kept = [told.recv() for _ in range(generator.randrange(1, 5))]
+        told.poll(generator.random() * 0.003)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kept += all_of(told)
+        found = [record.steps for study in read_studies(path) for record in study.records]
+        assert found[: kept[-1]] == [split(number).steps for number in range(1, kept[-1] + 1)]
+        assert len(found) <= kept[-1] + 1
+        begin = kept[-1] + 1
+    with closing(opened(path)) as study:
+        assert study.get(split(1).steps) == split(1)
+
+
+def test_half_a_line_of_a_killed_process_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    with closing(opened(path)) as study:
+        study.put(split(2))
+        with path.open("ab") as file:
+            file.write(b'{"op_code":4,"worker_id":"' + b"7" * 200_000)
+        study.put(split(3))  # another search goes on
+    with path.open("ab") as file:
+        file.write(b'{"op_co')
+    with closing(opened(path)) as study:
+        assert study.get(split(2).steps) == split(2) and study.get(split(3).steps) == split(3)
+        study.put(split(4))
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_what_other_programs_lock_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    lock = JournalFileSymlinkLock(str(path))
+    with closing(opened(path)) as study:
+        assert lock.acquire()
+        process, told = started(path, range(2, 3))
+        assert not told.poll(0.2)
+        lock.release()
+        assert list(all_of(told)) == [2]
+        process.join()
+        assert study.get(split(2).steps) == split(2)
+    assert [each.name for each in tmp_path.iterdir()] == ["study.log"]
+
+
+@FILES
+def test_two_searches_share_a_study_and_agree(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    both = [started(path, range(1, 8)), started(path, range(1, 12))]  # both begin the file
+    assert [len(list(all_of(told))) for _, told in both] == [7, 11]
+    for process, _ in both:
+        process.join()
+        assert process.exitcode == 0
+    (stored,) = read_studies(path)
+    assert sorted(record.steps for record in stored.records) == sorted(split(number).steps for number in range(1, 12))
+
+
+@FILES
+def test_of_two_records_of_the_same_the_first_counts(name: str, tmp_path: Path) -> None:
+    with closing(opened(tmp_path / name)) as first, closing(opened(tmp_path / name)) as second:
+        mine = Record(CANDIDATE, (LOOPS,), "accepted", "", times(2.0, 1.0))
+        theirs = Record(CANDIDATE, (LOOPS,), "accepted", "", times(2.0, 1.1))
+        assert first.put(mine) == mine
+        assert second.put(theirs) == mine and second.get((LOOPS,)) == mine
+
+
+# ---- files that are refused
+
+
+@FILES
+def test_a_study_of_another_search_is_refused_by_what_differs(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with closing(opened(path)) as study:
+        study.put(split(2))
+    other = Identity("other", {**IDENTITY.about, "seed": "1", "network": "cd" * 40})
+    message = r"study 'net' is of another search, differing in network, seed \('0', not '1'\); name another study"
+    with pytest.raises(DataError, match=message):
+        opened(path, other)
+    with pytest.raises(DataError, match="differing in network, seed"):
+        opened(path, Identity("net", other.about, named=True))
+    with closing(opened(path, Identity("other", other.about, named=True))) as further:
+        assert further.get(split(2).steps) is None
+        further.put(split(3))
+    assert [study.identity.name for study in read_studies(path)] == ["net", "other"]
+    with closing(opened(path, other)), closing(opened(path)) as study:
+        assert study.get(split(2).steps) == split(2)
+
+
+def test_a_users_own_studies_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.log"
+    with quiet_optuna():
+        mine = optuna.create_study(storage=open_storage(path), study_name="mine")
+        mine.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    with pytest.raises(DataError, match=r"mine\.log: holds no study of loopmorph"):
+        read_studies(path)
+    with closing(opened(path)) as study:
+        study.put(split(2))
+    assert len(mine.trials) == 2 and len(read_studies(path)) == 1
+
+
+def database(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+BAD_FILES = {
+    "notes.log": (b"dear diary\nwithout an end", "line 1 is no entry of a journal of Optuna"),
+    "torn.log": (b"dear diary", "line 1 is no entry of a journal of Optuna"),
+    "list.journal": (b"[1, 2]\n", "line 1 is no entry of a journal of Optuna"),
+    "deep.log": (b"[" * 100_000 + b"\n", "line 1 is no entry of a journal of Optuna"),
+    "binary.log": (b"\xff\x00\n", "line 1 is no entry of a journal of Optuna"),
+    "odd.log": (b'{"op_code": 77, "worker_id": 1}\n', r"Optuna cannot read it"),
+    "empty.log": (b'{"op_code": 0}\n', r"Optuna cannot read it \(KeyError"),
+    "text.db": (b"a long text that is no database at all, whatever its name says", "is no SQLite file"),
+    "cut.db": (b"SQLite format 3\0" + b"\x10" * 40, "is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_files_of_something_else_are_refused_and_stay(name: str, tmp_path: Path) -> None:
+    content, message = BAD_FILES[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    for attempt in (lambda: opened(path), lambda: read_studies(path)):
+        with pytest.raises(DataError, match=message) as caught:
+            attempt()
+        assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    assert path.read_bytes() == content and [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_databases_of_something_else_are_refused_and_stay(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    database(other, "CREATE TABLE bookmarks (url TEXT)")
+    mine = tmp_path / "mine.db"
+    with closing(opened(mine)) as study:
+        study.put(split(2))
+    shutil.copy(mine, tmp_path / "trap.db")
+    database(tmp_path / "trap.db", "CREATE TRIGGER t AFTER INSERT ON trials BEGIN DELETE FROM trials; END")
+    page = bytearray(mine.read_bytes())
+    page[len(page) // 2 : len(page) // 2 + 5000] = b"\xa5" * 5000
+    (tmp_path / "rot.db").write_bytes(page)
+    expected = {
+        "other.db": "is a database of something else than studies of Optuna",
+        "trap.db": "refused, it holds trigger 't'",
+        "rot.db": "is damaged",
+    }
+    for name, message in expected.items():
+        content = (tmp_path / name).read_bytes()
+        with pytest.raises(DataError, match=message):
+            opened(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == content
+
+
+def test_damaged_records_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    with closing(opened(path)) as study:
+        study.put(split(2))
+    text = path.read_text()
+    path.write_text(text.replace('"steps":["morph', '"steps":[["morph').replace('factor=2}"]', 'factor=2}"]]'))
+    with pytest.raises(DataError, match="trial 0 is damaged"):
+        read_studies(path)
+    with closing(opened(path)) as study, pytest.raises(DataError, match="trial 0 is damaged"):
+        study.get(split(2).steps)
+    path.write_text(text.replace('"about":{', '"about":[{').replace('"seed":"0"}', '"seed":"0"}]'))
+    with pytest.raises(DataError, match="what a study says of itself is damaged"):
+        read_studies(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("study.txt", r"'study': expected a name that ends in \.log, \.journal \(a journal\) or \.db, .*study\.txt'"),
+        ("what?.db", "'study': expected a name without question marks"),
+        ("none/study.log", "'study': cannot write .*: there is no folder"),
+    ],
+)
+def test_names_that_cannot_be_studies(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        SearchSettings(study=tmp_path / name).check()
+
+
+def test_other_settings_of_a_study(tmp_path: Path) -> None:
+    (tmp_path / "folder.log").mkdir()
+    with pytest.raises(DataError, match=r"folder\.log: is no file"):
+        SearchSettings(study=tmp_path / "folder.log").check()
+    with pytest.raises(ArgumentError, match="'study_name': names a study of a file, and no file is given"):
+        SearchSettings(study_name="a").check()
+    with pytest.raises(ArgumentError, match="'study_name': expected a name, got ' '"):
+        SearchSettings(study=tmp_path / "a.log", study_name=" ").check()
+    SearchSettings(study=tmp_path / "a.log", study_name="a").check()
+    assert not (tmp_path / "a.log").exists()
+
+
+# ---- the commands
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "study.log"
+    with closing(opened(path)) as study:
+        for record in (GROUPED, REFUSED, WHOLE):
+            study.put(record)
+    return path
+
+
+def test_the_best_come_first() -> None:
+    slow = Record(NETWORK, (LOOPS,), "accepted", "", times(10.0, 9.0))
+    assert ranked([REFUSED, GROUPED, slow, WHOLE, FAILED]) == [WHOLE, slow, GROUPED, REFUSED, FAILED]
+
+
+def test_show_lists_the_trials(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "show", str(file), "--limit", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "study 'net': 3 trials: accepted 2, fisher 1" in shown and "data digits, seed 0" in shown
+    assert shown.index("network") < shown.index("candidate") and "10.000 -> 4.000" in shown
+    assert "fisher" not in shown.split("transformations")[1] and "1 more: --limit N" in shown
+
+
+def test_best_prints_a_schedule(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "best", str(file)]) == 0
+    printed = capsys.readouterr()
+    assert '"morph.group"(%module) {layer = "conv2"' in printed.out and "split" not in printed.out
+    assert "network: score 0.6, kl 0.25, ms_before 10, ms_after 4" in printed.err
+    assert main(["study", "best", str(file), "-o", str(tmp_path / "s.mlir")]) == 0
+    assert (tmp_path / "s.mlir").read_text().strip() == printed.out.strip()
+
+
+def test_export_writes_csv_and_json_lines(file: Path, tmp_path: Path) -> None:
+    for name in ("all.csv", "all.jsonl"):
+        assert main(["study", "export", str(file), "-o", str(tmp_path / name)]) == 0
+    lines = (tmp_path / "all.csv").read_text().splitlines()
+    assert lines[0] == "study,kind,steps,outcome,reason,score,ms_before,ms_after,kl" and len(lines) == 4
+    assert lines[3] == f'net,network,"{GROUP}",accepted,,0.6,10.0,4.0,0.25'
+    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert [Record.from_json(row) for row in rows] == [GROUPED, REFUSED, WHOLE]
+
+
+def test_what_the_commands_refuse(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(opened(file, Identity("second", {"seed": "1"}, named=True))) as study:
+        study.put(REFUSED)
+    attempts = {
+        "best " + str(file): "argument 'study_name': expected one of 'net', 'second', the studies of",
+        f"best {file} --study-name second": "study.log: no trial was accepted so far",
+        f"show {file} --study-name third": "has no study 'third'; expected 'net', 'second'",
+        f"show {tmp_path / 'none.log'}": "none.log: there is no such file",
+        f"export {file} -o {tmp_path / 'all.txt'}": "'out': expected a name that ends in .csv, .jsonl, .json",
+        f"export {file} -o {tmp_path / 'no' / 'all.csv'}": "'out': cannot write",
+    }
+    for words, message in attempts.items():
+        assert main(["study", *words.split()]) == 1
+        told = capsys.readouterr().err
+        assert message in told and told.count("\n") == 1

@@ -1,0 +1,360 @@
+"""Many workers: whatever becomes of them, a search finds what it finds with one, and a study what it finds at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from networks import Plain
+from search_fakes import FakeChecker, FakeMeter, FakeProxy, candidate, judge
+from transformed import network
+
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning
+from loopmorph.passes.target.detect import native_target
+from loopmorph.pipelines.legality.gate import Gate
+from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.search.identity import Identity
+from loopmorph.pipelines.search.judge import LocalJudge
+from loopmorph.pipelines.search.judge_setup import JudgeSetup
+from loopmorph.pipelines.search.optuna_study import OptunaStudy, read_studies
+from loopmorph.pipelines.search.remote_judge import packed
+from loopmorph.pipelines.search.search_space import Candidate
+from loopmorph.pipelines.search.settings import SearchSettings
+from loopmorph.pipelines.search.study import CANDIDATE, Study, StudyFile
+from loopmorph.pipelines.search.study_trials import Objective, Space
+from loopmorph.pipelines.search.verdict import Verdict
+from loopmorph.pipelines.search.workers import dask_pool
+from loopmorph.pipelines.search.workers.job import Job, Nonsense, parse_reply
+from loopmorph.pipelines.search.workers.judging import Judging
+from loopmorph.pipelines.search.workers.open_workers import check_cluster, workers
+from loopmorph.pipelines.search.workers.performing import perform, reply
+from loopmorph.pipelines.search.workers.pool import Done, LocalPlace, Lost, LostWorkerWarning, Pool
+from loopmorph.pipelines.search.workers.transport import InTurn, Transport
+
+GROUP = "morph-group{layer=conv2 iters=co,ci factor=2}"
+SMALLER = "morph-bottleneck{layer=conv1 iter=co factor=2}"
+TAPS = "morph-bottleneck{layer=conv2 iter=kh factor=3}"
+LOOPS = "morph-split{layer=conv1 iter=ow factor=4}"
+BOTH = f"{SMALLER},{LOOPS}"
+TIED = "morph-bottleneck{layer=linear iter=co factor=2}"
+DRAWN = (GROUP, LOOPS, TIED, SMALLER, TAPS, BOTH)
+OUTCOMES = ["fake", "accepted", "structure", "accepted", "failed", "accepted"]
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return network(Plain)
+
+
+@pytest.fixture(scope="module")
+def judging(program: Program) -> LocalJudge:
+    """Refuses GROUP, fails over TAPS; the times of all others are known."""
+    checker = FakeChecker()
+    meter = FakeMeter({"conv1": 0.25, "conv2": 0.5})
+    found = judge(program, FakeProxy({(GROUP,): 0.5}), meter, checker)
+
+    def fail_over_taps(steps: Sequence[object]) -> list[object]:
+        if TAPS in map(str, steps):
+            raise CompilationFailed("worker killed by SIGSEGV")
+        return LocalJudge.layer_times(found, steps)
+
+    found.layer_times = fail_over_taps
+    return found
+
+
+def candidates() -> list[Candidate]:
+    untied = Candidate("conv2", None, candidate("morph-split{layer=conv2 iter=oh factor=2}").loops)
+    return [*map(candidate, DRAWN), Candidate("conv2", None, untied.loops, IllegalTransform("layer 'conv2'", "tied"))]
+
+
+Found = list[tuple[str, Verdict]]
+
+
+def judged(transport: Transport, study: Study, order: random.Random | None = None) -> Found:
+    found = Judging(iter(candidates()), study, transport, order)
+    found.run(lambda _: None)
+    return told(found)
+
+
+def told(found: Judging) -> Found:
+    return [(str(entry.candidate), entry.verdict) for entry in found.in_order]
+
+
+@dataclass(eq=False)
+class Nothing:
+    """A study that keeps nothing."""
+
+    def get(self, steps: Sequence[str], kind: str = CANDIDATE) -> None:
+        return None
+
+    def put(self, record: object) -> object:
+        return record
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def expected(judging: LocalJudge) -> Found:
+    found = judged(InTurn(judging), Nothing())
+    assert [verdict.outcome for _, verdict in found] == [*OUTCOMES, "structure"]
+    assert [text for text, _ in found[:-1]] == list(DRAWN)
+    return found
+
+
+# ---- workers that do not do what they should
+
+
+@dataclass(eq=False)
+class Worker:
+    """A place in this process, which does its jobs, dies over them, hangs, or sends something else than replies."""
+
+    judge: LocalJudge
+    fate: str
+    name: str = "the worker x"
+    done: list[Job] = field(default_factory=list)
+    closed: bool = False
+
+    @property
+    def may_time(self) -> bool:
+        return self.fate != "foreign"
+
+    def begin(self, job: Job, done: Done) -> None:
+        self.done.append(job)
+        text = reply(self.judge, job.as_json())
+        other = reply(self.judge, Job(job.steps[:1] if len(job.steps) > 1 else (LOOPS, LOOPS), timed=False).as_json())
+        if self.fate == "dies":
+            done(Lost("killed by SIGKILL"))
+        elif self.fate != "hangs":
+            done(
+                {
+                    "lies": text.replace('"outcome": "', '"outcome": "accepted", "was": "'),
+                    "babbles": "{",
+                    "mixes up": other,
+                }.get(self.fate, text)
+            )
+
+    def lost(self) -> str:
+        return "no reply within 1 s" if self.fate == "hangs" else ""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("fates", "lost"),
+    [
+        (["good"], 0),
+        (["good", "good", "good"], 0),
+        (["foreign", "good"], 0),
+        (["dies", "good"], 1),
+        (["hangs", "good", "hangs"], 2),
+        (["lies", "good"], 1),
+        (["mixes up", "babbles", "foreign", "good"], 2),
+    ],
+)
+def test_any_workers_find_what_one_finds(
+    judging: LocalJudge, expected: Found, fates: list[str], lost: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    places = [Worker(judging, fate, f"the worker {number}") for number, fate in enumerate(fates)]
+    with closing(Pool(places)) as pool:
+        assert judged(pool, Nothing()) == expected
+        assert [place.fate for place in pool.places] == [fate for fate in fates if fate in ("good", "foreign")]
+    assert [each.category for each in recwarn] == [LostWorkerWarning] * lost
+    assert all(place.closed for place in places)
+    assert not any(job.timed for place in places if not place.may_time for job in place.done)
+    if "foreign" in fates:
+        assert any(job.admitted for place in places for job in place.done)  # what the other has begun was gone on with
+
+
+def test_a_job_that_three_workers_are_lost_over_has_failed(judging: LocalJudge) -> None:
+    with closing(Pool([*(Worker(judging, "dies") for _ in range(3)), Worker(judging, "good")])) as pool:
+        assert pool.submit(Job((GROUP,)))
+        with pytest.warns(LostWorkerWarning, match="gone on without the worker x: killed by SIGKILL"):
+            _, record = pool.collect()
+    assert (record.outcome, record.reason) == ("failed", "3 workers were lost over it")
+
+
+def test_without_workers_there_is_an_error(judging: LocalJudge) -> None:
+    pool = Pool([Worker(judging, "dies")])
+    assert pool.submit(Job((GROUP,))) and not pool.submit(Job((LOOPS,)))
+    with pytest.raises(CompilationFailed, match="no worker is left"), pytest.warns(LostWorkerWarning):
+        pool.collect()
+
+
+def replied(job: Job, judging: LocalJudge, change: Callable[[dict[str, object]], object]) -> str:
+    content = json.loads(reply(judging, job.as_json()))
+    change(content["record"])
+    return json.dumps(content)
+
+
+def numbers(**values: float) -> Callable[[dict[str, object]], object]:
+    return lambda record: record["numbers"].update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (numbers(ms_after=-1.0), r"times of \[1000.0, -1.0\] ms"),
+        (numbers(ms_after=float("inf")), r"times of \[1000.0, inf\] ms"),
+        (numbers(ms_before=float("nan")), r"times of \[nan"),
+        (numbers(score=float("nan")), "numbers that are not finite"),
+        (numbers(price=1.0), "something else"),
+        (lambda record: record["numbers"].clear(), r"times of \[None, None\] ms"),
+        (lambda record: record.update(outcome="fake"), "times that were not asked for"),
+        (lambda record: record.update(kind="network"), "something else"),
+        (lambda record: record.update(steps=[GROUP]), "something else"),
+        (lambda record: record.update(steps="x"), "a text is expected"),
+        (lambda record: record.update(reason=7), "a text is expected"),
+        (lambda record: record.pop("outcome"), "KeyError"),
+    ],
+)
+def test_replies_that_cannot_be(
+    judging: LocalJudge, change: Callable[[dict[str, object]], object], message: str
+) -> None:
+    job = Job((LOOPS,))
+    assert parse_reply(job, reply(judging, job.as_json())) == perform(judging, job)
+    with pytest.raises(Nonsense, match=message):
+        parse_reply(job, replied(job, judging, change))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, 7, None, " " * (2 << 20)])
+def test_texts_that_are_no_replies(text: object) -> None:
+    with pytest.raises(Nonsense):
+        parse_reply(Job((LOOPS,)), text)
+
+
+def test_jobs_and_warnings_travel_as_json(judging: LocalJudge) -> None:
+    admitted = perform(judging, Job((SMALLER,), timed=False))
+    for job in (Job((GROUP, LOOPS)), Job((SMALLER,), admitted), Job((LOOPS,), timed=False)):
+        assert Job.from_json(job.as_json()) == job
+    text = json.dumps({**json.loads(reply(judging, Job((LOOPS,)).as_json())), "warnings": ["conv1 is odd"]})
+    with pytest.warns(LoopmorphWarning, match="conv1 is odd"):
+        parse_reply(Job((LOOPS,)), text)
+
+
+# ---- one study, stopped and shared
+
+
+def opened(path: Path) -> OptunaStudy:
+    scored = (Objective("ms"), Objective("score", True, lambda: 1.0))
+    return OptunaStudy(path, Identity("net", {"seed": "0"}), Space(("conv1", "conv2")), {CANDIDATE: scored})
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_what_was_stopped_ends_as_if_it_had_not_been(
+    judging: LocalJudge, expected: Found, stop: int, tmp_path: Path
+) -> None:
+    path, order = tmp_path / "study.log", random.Random(stop)
+    with closing(opened(path)) as study:
+        begun = Judging(iter(candidates()), study, InTurn(judging), order)
+
+        def interrupt(done: int) -> None:
+            if done == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            begun.run(interrupt)
+        assert len(told(begun)) == stop and set(told(begun)) <= set(expected)
+    with closing(opened(path)) as study, closing(opened(path)) as other:
+        assert judged(InTurn(judging), study, random.Random(7)) == expected
+        assert judged(InTurn(judging), other) == expected
+
+
+def test_two_searches_on_one_study_find_the_same(program: Program, tmp_path: Path) -> None:
+    path, inner = tmp_path / "study.log", []
+
+    def own(seconds: float) -> InTurn:
+        """Every search measures other times."""
+        return InTurn(judge(program, FakeProxy({(GROUP,): 0.5}), FakeMeter({"conv1": seconds, "conv2": 0.5})))
+
+    def begin_another(done: int) -> None:
+        if done == 3:
+            with closing(opened(path)) as other:
+                inner.extend(judged(own(0.375), other, random.Random(1)))
+
+    with closing(opened(path)) as study:
+        outer = Judging(iter(candidates()), study, own(0.25), random.Random(0))
+        outer.run(begin_another)
+    assert len(inner) == len(DRAWN) + 1 and told(outer) == inner
+    times = {verdict.ms_after for _, verdict in inner if verdict.outcome == "accepted"}
+    assert {250.0, 375.0} & times and len(read_studies(path)[0].records) == len(inner)
+
+
+# ---- real processes
+
+
+@pytest.fixture
+def setup(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JudgeSetup:
+    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path / "cache"))
+    gate = Gate("none", "it was asked for")
+    return JudgeSetup(program.model, program.example_inputs, gate, native_target(), 1, 0, 1)
+
+
+REAL = [SMALLER, LOOPS, GROUP, TIED]
+
+
+def real(transport: Transport, study: Study, after_each: Callable[[int], None]) -> list[str]:
+    found = Judging(iter([candidate(text) for text in REAL]), study, transport)
+    found.run(after_each)
+    return [entry.verdict.outcome for entry in found.in_order]
+
+
+def test_processes_of_this_computer_judge(program: Program, setup: JudgeSetup) -> None:
+    with closing(Pool([LocalPlace(packed(setup), f"worker {number}") for number in (1, 2)])) as pool:
+        assert real(pool, Nothing(), lambda _: None) == ["accepted", "accepted", "accepted", "structure"]
+        assert len(pool.places) == 2
+
+
+def test_a_cluster_judges_and_one_of_its_workers_is_killed(
+    setup: JudgeSetup, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    study = StudyFile("key", tmp_path)
+    options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+    with (
+        distributed.LocalCluster(n_workers=2, silence_logs=50, **options) as cluster,
+        workers(judge=None, setup=setup, cluster=cluster.scheduler_address) as pool,
+        closing(study),
+    ):
+        (first, second), killed = pool.places, []
+        assert first.may_time and second.may_time
+
+        def kill(done: int) -> None:
+            if done == 1:
+                busy = next(place for place in pool.places if place in pool._busy)
+                (pid,) = pool.client.run(os.getpid, workers=[busy.address]).values()
+                os.kill(pid, signal.SIGKILL)
+                killed.append(busy)
+
+        assert real(pool, study, kill) == ["accepted", "accepted", "accepted", "structure"]
+        assert killed and killed[0] not in pool.places
+    (warning,) = [str(each.message) for each in recwarn if each.category is LostWorkerWarning]
+    assert f"gone on without {killed[0].name}" in warning
+
+
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(dask_pool, "_CONNECT", 0.3)
+    for address in ("tcp://127.0.0.1:1", "nonsense://x", "tcp://"):
+        with pytest.raises(ArgumentError, match=f"'cluster': no Dask scheduler answers at '{address}'"):
+            check_cluster(address)
+    with pytest.raises(ArgumentError, match="'jobs': a cluster has as many workers as it has; expected 1 there, got 2"):
+        SearchSettings(cluster="tcp://127.0.0.1:1", jobs=2).check()
+    with pytest.raises(ArgumentError, match="'jobs': expected an integer of at least 1, got 0"):
+        SearchSettings(jobs=0).check()
+
+
+def test_too_many_jobs_are_told(setup: JudgeSetup) -> None:
+    count = (os.cpu_count() or 1) + 1
+    with (
+        pytest.warns(LoopmorphWarning, match=f"{count} jobs of 1 threads on .* cores disturb each other's times"),
+        workers(judge=None, setup=setup, jobs=count) as pool,
+    ):
+        assert len(pool.places) == count
