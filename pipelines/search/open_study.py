@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from loopmorph.pipelines.legality.gate import Criterion, Gate
+from loopmorph.pipelines.legality.gate import NOT_AT_ALL, Criterion, Gate
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.search.identity import Identity
 from loopmorph.pipelines.search.judge import Judge
@@ -55,7 +55,8 @@ def keep_result(study: Study, report: Report, steps: tuple[str, ...]) -> None:
         steps: the transformations that made it.
     """
     score = report.scores.get(report.legality)
-    if report.optimized_ms is None or (report.interrupted and report.legal is None):
+    judged = report.legal is not None or not report.interrupted or report.legality == NOT_AT_ALL
+    if report.optimized_ms is None or not judged:
         return
     repair = report.repair
     numbers = {

@@ -13,7 +13,9 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,10 @@ import torch
 from networks import Residual, image, randomized
 
 import loopmorph as lm
+from loopmorph.dialects.morph import schedule_text
 from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.search.optuna_study import read_studies
+from loopmorph.pipelines.search.study import NETWORK
 from loopmorph.tools.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +111,8 @@ def test_the_command_line_writes_files_that_load_back(
     np.savez(data, images=rng.integers(0, 256, (32, 8, 8, 3), dtype=np.uint8), labels=np.arange(32) % 10)
     out = tmp_path / "out"
     arguments = ["optimize", factory, "--data", str(data), "--candidates", "4", "--batch-size", "16", "--out", str(out)]
-    assert main(arguments) == 0
+    study = tmp_path / "study.db"
+    assert main([*arguments, "--jobs", "2", "--study", str(study)]) == 0
     files = ["model.pt", "optimized.mlir", "report.html", "report.json", "schedule.mlir"]
     assert sorted(p.name for p in out.iterdir()) == files
     report = json.loads((out / "report.json").read_text())
@@ -120,6 +126,21 @@ def test_the_command_line_writes_files_that_load_back(
     x = image()
     compiled = lm.compile(model, (x,))(x)
     assert (compiled - model(x)).abs().max() <= 1e-4 * compiled.abs().max()
+    _check_study(study, report, capsys)
+    assert main([*arguments, "--study", str(study), "--seed", "1"]) == 1
+    assert "is of another search, differing in " in capsys.readouterr().err
+
+
+def _check_study(study: Path, report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Its candidates are those of the report, and what it takes for the best is the network of the report."""
+    (found,) = read_studies(study)
+    *candidates, network = found.records
+    verdicts = [{**asdict(each.verdict), "transforms": [*each.steps]} for each in candidates]
+    assert sorted(verdicts, key=str) == sorted(report["details"], key=str)
+    assert (network.kind, network.accepted) == (NETWORK, True)
+    assert network.numbers["ms_after"] == report["optimized_ms"]
+    assert main(["study", "best", str(study)]) == 0
+    assert capsys.readouterr().out.strip() == schedule_text(network.steps).strip()
 
 
 @pytest.mark.parametrize("again", [False, True])

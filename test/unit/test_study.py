@@ -11,6 +11,7 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from optuna.storages.journal import JournalFileSymlinkLock
 
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.search.identity import Identity
+from loopmorph.pipelines.search.open_study import keep_result
 from loopmorph.pipelines.search.optuna_study import OptunaStudy, read_studies
+from loopmorph.pipelines.search.report import NOT_MEASURED, Report, ScoreReport
 from loopmorph.pipelines.search.settings import SearchSettings
-from loopmorph.pipelines.search.study import CANDIDATE, NETWORK, Record, ranked
+from loopmorph.pipelines.search.study import CANDIDATE, NETWORK, Record, StudyFile, ranked
 from loopmorph.pipelines.search.study_store import StudyStore
 from loopmorph.pipelines.search.study_trials import Objective, Space
 from loopmorph.pipelines.store.optuna_storage import open_storage, quiet_optuna
@@ -113,6 +116,37 @@ def test_what_else_is_measured_of_networks_is_kept(name: str, tmp_path: Path) ->
     losses = optuna_study(path, "loss 0.25")
     assert losses.metric_names == ["kl"] and [trial.value for trial in losses.trials] == [0.25, float("inf")]
     assert [record.kind for record in read_studies(path)[0].records] == ["loss 0.25", "loss 0.25", "time"]
+
+
+def test_the_cache_keeps_what_else_is_measured(tmp_path: Path) -> None:
+    def stored(key: str) -> StudyStore:
+        return StudyStore(StudyFile(key, tmp_path))
+
+    stored("key").put(f"time {GROUP}", {"share": 0.5})
+    assert stored("key").get(f"time {GROUP}") == {"share": 0.5}
+    assert stored("other").get(f"time {GROUP}") is None and stored("key").get(f"loss 1 {GROUP}") is None
+    with closing(StudyFile("key", tmp_path)) as study:
+        for nonsense in ("[1", "[1]", '{"kind": 1}'):
+            study.execute(f"UPDATE records SET record = '{nonsense}'")
+            assert StudyStore(study).get(f"time {GROUP}") is None
+
+
+def test_a_result_is_kept_unless_an_interrupt_has_left_it_unmeasured(tmp_path: Path) -> None:
+    scores = {"fisher": ScoreReport("Fisher Potential", 1.0, 2.0)}
+    measured = {"baseline_ms": 2.0, "optimized_ms": 1.0, "macs_before": 8, "macs_after": 4}
+    counted = {"parameters_before": 6, "parameters_after": 3, "layers": ()}
+    whole = Report("net", "digits", legality="fisher", legal=True, scores=scores, **measured, **counted)
+    untimed = replace(whole, baseline_ms=None, optimized_ms=None, interrupted=True)
+    unjudged = replace(whole, scores=NOT_MEASURED, legal=None, interrupted=True)
+    with closing(opened(tmp_path / "study.log")) as study:
+        for report in (untimed, unjudged):
+            keep_result(study, report, (GROUP,))
+            assert study.get((GROUP,), NETWORK) is None
+        keep_result(study, replace(whole, legal=False), (LOOPS,))
+        keep_result(study, replace(whole, interrupted=True), (GROUP,))  # no more candidates were drawn
+        numbers = {**times(2.0, 1.0), "score": 2.0, "macs": 4.0, "parameters": 3.0}
+        assert study.get((GROUP,), NETWORK) == Record(NETWORK, (GROUP,), "accepted", "", numbers)
+        assert study.get((LOOPS,), NETWORK) == Record(NETWORK, (LOOPS,), "fisher", "", numbers)
 
 
 def has_study(path: Path) -> bool:
@@ -392,6 +426,7 @@ def test_export_writes_csv_and_json_lines(file: Path, tmp_path: Path) -> None:
 def test_what_the_commands_refuse(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with closing(opened(file, Identity("second", {"seed": "1"}, named=True))) as study:
         study.put(REFUSED)
+        StudyStore(study).put(f"loss 1 {GROUP}", {"kl": 0.25})  # of a network that may be neither fast nor legal
     attempts = {
         "best " + str(file): "argument 'study_name': expected one of 'net', 'second', the studies of",
         f"best {file} --study-name second": "study.log: no trial was accepted so far",

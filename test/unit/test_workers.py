@@ -24,10 +24,9 @@ from loopmorph.pipelines.search.identity import Identity
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.optuna_study import OptunaStudy, read_studies
-from loopmorph.pipelines.search.remote_judge import packed
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.settings import SearchSettings
-from loopmorph.pipelines.search.study import CANDIDATE, Study, StudyFile
+from loopmorph.pipelines.search.study import CANDIDATE, Record, Study
 from loopmorph.pipelines.search.study_trials import Objective, Space
 from loopmorph.pipelines.search.verdict import Verdict
 from loopmorph.pipelines.search.workers import dask_pool
@@ -35,7 +34,7 @@ from loopmorph.pipelines.search.workers.job import Job, Nonsense, parse_reply
 from loopmorph.pipelines.search.workers.judging import Judging
 from loopmorph.pipelines.search.workers.open_workers import check_cluster, workers
 from loopmorph.pipelines.search.workers.performing import perform, reply
-from loopmorph.pipelines.search.workers.pool import Done, LocalPlace, Lost, LostWorkerWarning, Pool
+from loopmorph.pipelines.search.workers.pool import Done, Lost, LostWorkerWarning, Pool
 from loopmorph.pipelines.search.workers.transport import InTurn, Transport
 
 GROUP = "morph-group{layer=conv2 iters=co,ci factor=2}"
@@ -297,46 +296,48 @@ def setup(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return JudgeSetup(program.model, program.example_inputs, gate, native_target(), 1, 0, 1)
 
 
-REAL = [SMALLER, LOOPS, GROUP, TIED]
+@dataclass
+class Killing:
+    """A pool of which the worker that gets the second job is killed while it has it."""
+
+    pool: dask_pool.DaskPool
+    killed: list[dask_pool.DaskPlace] = field(default_factory=list)
+
+    def submit(self, job: Job) -> bool:
+        before = set(self.pool._busy)
+        begun = self.pool.submit(job)
+        if begun and before and not self.killed:
+            (place,) = set(self.pool._busy) - before
+            (pid,) = self.pool.client.run(os.getpid, workers=[place.address]).values()
+            os.kill(pid, signal.SIGKILL)
+            self.killed.append(place)
+        return begun
+
+    def collect(self) -> tuple[Job, Record]:
+        return self.pool.collect()
+
+    def close(self) -> None:
+        self.pool.close()
 
 
-def real(transport: Transport, study: Study, after_each: Callable[[int], None]) -> list[str]:
-    found = Judging(iter([candidate(text) for text in REAL]), study, transport)
-    found.run(after_each)
-    return [entry.verdict.outcome for entry in found.in_order]
-
-
-def test_processes_of_this_computer_judge(program: Program, setup: JudgeSetup) -> None:
-    with closing(Pool([LocalPlace(packed(setup), f"worker {number}") for number in (1, 2)])) as pool:
-        assert real(pool, Nothing(), lambda _: None) == ["accepted", "accepted", "accepted", "structure"]
-        assert len(pool.places) == 2
-
-
-def test_a_cluster_judges_and_one_of_its_workers_is_killed(
-    setup: JudgeSetup, tmp_path: Path, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_a_cluster_judges_and_one_of_its_workers_is_killed(setup: JudgeSetup, recwarn: pytest.WarningsRecorder) -> None:
     distributed = pytest.importorskip("distributed")
-    study = StudyFile("key", tmp_path)
     options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
     with (
         distributed.LocalCluster(n_workers=2, silence_logs=50, **options) as cluster,
         workers(judge=None, setup=setup, cluster=cluster.scheduler_address) as pool,
-        closing(study),
     ):
-        (first, second), killed = pool.places, []
-        assert first.may_time and second.may_time
-
-        def kill(done: int) -> None:
-            if done == 1:
-                busy = next(place for place in pool.places if place in pool._busy)
-                (pid,) = pool.client.run(os.getpid, workers=[busy.address]).values()
-                os.kill(pid, signal.SIGKILL)
-                killed.append(busy)
-
-        assert real(pool, study, kill) == ["accepted", "accepted", "accepted", "structure"]
-        assert killed and killed[0] not in pool.places
+        assert [place.may_time for place in pool.places] == [True, True]
+        for nanny in cluster.workers.values():
+            nanny.close_gracefully()  # no worker in the place of one that is killed
+        transport = Killing(pool)
+        found = Judging(iter([candidate(LOOPS), candidate(TIED)]), Nothing(), transport)
+        found.run(lambda _: None)
+        assert [verdict.outcome for _, verdict in told(found)] == ["accepted", "structure"]
+        (killed,) = transport.killed
+        assert [place.address for place in pool.places] == [each for each in pool.addresses if each != killed.address]
     (warning,) = [str(each.message) for each in recwarn if each.category is LostWorkerWarning]
-    assert f"gone on without {killed[0].name}" in warning
+    assert f"gone on without {killed.name}" in warning
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,6 +350,9 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         SearchSettings(cluster="tcp://127.0.0.1:1", jobs=2).check()
     with pytest.raises(ArgumentError, match="'jobs': expected an integer of at least 1, got 0"):
         SearchSettings(jobs=0).check()
+    for name, given in (("jobs", {"jobs": 2}), ("cluster", {"cluster": "tcp://127.0.0.1:1"})):
+        with pytest.raises(ArgumentError, match=f"'{name}': its workers judge candidates, and a joint choice draws"):
+            SearchSettings(target_speedup=2.0, **given).check()
 
 
 def test_too_many_jobs_are_told(setup: JudgeSetup) -> None:
