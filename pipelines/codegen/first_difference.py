@@ -18,6 +18,7 @@ from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.ingress.importer import core_operations
 from loopmorph.pipelines.network import Network, copy_module
 from loopmorph.pipelines.support.agreement import Agreement
+from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.probes import Probe
 
 
@@ -94,12 +95,8 @@ def _results(program: Network, reference: nn.Module, probe: Probe) -> dict[str, 
 
         return hook
 
-    handles = [module.register_forward_hook(note(name)) for name, module in reference.named_modules() if name]
-    try:
+    with hooked(module.register_forward_hook(note(name)) for name, module in reference.named_modules() if name):
         reference(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 

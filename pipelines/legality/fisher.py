@@ -31,6 +31,7 @@ from loopmorph.pipelines.legality.initialisation import (
 )
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device, seeded
+from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.training.task import Loss, checked_loss
 
@@ -249,13 +250,9 @@ def _measure(model: nn.Module, images: torch.Tensor, labels: Any, names: Sequenc
     """One forward and backward pass: probe -> score, for the probes that ran."""
     totals: dict[str, torch.Tensor] = {}
     modules = dict(model.named_modules())
-    hooks = [modules[name].register_forward_hook(_probe(name, totals)) for name in names]
-    try:
+    with hooked(modules[name].register_forward_hook(_probe(name, totals)) for name in names):
         outputs = run_model(model, images.detach().requires_grad_(True).clone())
         checked_loss(loss, outputs, labels).backward()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {name: totals[name].item() for name in names if name in totals}
 
 

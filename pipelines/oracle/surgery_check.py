@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.hooks import RemovableHandle
 from torch_mlir import ir
 
 from loopmorph.passes import marks
@@ -18,6 +19,7 @@ from loopmorph.passes.history import layer_of
 from loopmorph.passes.nest import functions
 from loopmorph.pipelines.network import Network, called_module
 from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.inference import switch_to_inference
 
 _CHECKED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, _NormBase, NestModule)
@@ -33,7 +35,7 @@ def check_runs(program: Network, model: nn.Module) -> None:
     sizes = _layer_sizes(program)
     path: list[str] = []
     wrong: list[str] = []
-    with eval_mode(model), torch.no_grad(), _watched(model, path, wrong, sizes):
+    with eval_mode(model), torch.no_grad(), hooked(_watching(model, path, wrong, sizes)):
         try:
             outputs = model(*program.example_inputs, **program.example_kwargs)
         except Exception as error:  # the user's own forward: whatever it raises is about the new shapes
@@ -95,10 +97,10 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-@contextmanager
-def _watched(model: nn.Module, path: list[str], wrong: list[str], sizes: dict[str, set[int]]) -> Iterator[None]:
+def _watching(
+    model: nn.Module, path: list[str], wrong: list[str], sizes: dict[str, set[int]]
+) -> Iterator[RemovableHandle]:
     """Keeps `path` at the modules that are running, and notes layers whose output has an unexpected size."""
-    handles = []
     for name, module in model.named_modules():
 
         def enter(module: nn.Module, args: Any, name: str = name) -> None:
@@ -113,9 +115,5 @@ def _watched(model: nn.Module, path: list[str], wrong: list[str], sizes: dict[st
                     f"{' or '.join(map(str, sorted(sizes[name])))} elements in the rewritten program"
                 )
 
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        yield module.register_forward_pre_hook(enter)
+        yield module.register_forward_hook(leave)

@@ -7,12 +7,13 @@ was raised to PyTorch's own operation is put back behind the view by comparing i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Nest
@@ -21,6 +22,7 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
 from loopmorph.pipelines.oracle.surgery_layers import padding_of
+from loopmorph.pipelines.support.hooks import hooked
 
 Pair = tuple[int, int]
 
@@ -81,8 +83,13 @@ def require_no_view(program: Network, layers: Mapping[str, Sequence[Nest]]) -> N
     """
     if not layers:
         return
+    model = program.model
+    with eval_mode(model), torch.no_grad(), hooked(_comparing(program, layers)):
+        model(*program.example_inputs, **program.example_kwargs)
+
+
+def _comparing(program: Network, layers: Mapping[str, Sequence[Nest]]) -> Iterator[RemovableHandle]:
     modules = dict(program.model.named_modules(remove_duplicate=False))
-    handles = []
     for path, nests in layers.items():
         twin = NestModule(nests, program.imported)
         twin.keeps_leading_axes = isinstance(modules[path], nn.Linear)
@@ -100,13 +107,7 @@ def require_no_view(program: Network, layers: Mapping[str, Sequence[Nest]]) -> N
                 reason = "its nests read their input through a view (a slice, a shuffle) that the model's own code"
                 raise IllegalTransform(f"layer '{path}'", f"{reason} computes, so that no module can take its place")
 
-        handles.append(modules[path].register_forward_hook(compare, with_kwargs=True))
-    try:
-        with eval_mode(program.model), torch.no_grad():
-            program.model(*program.example_inputs, **program.example_kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
+        yield modules[path].register_forward_hook(compare, with_kwargs=True)
 
 
 def _computes(twin: NestModule, given: torch.Tensor, output: torch.Tensor) -> bool:

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
+from torch.utils.hooks import RemovableHandle
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.pipelines.ingress.exported_block import ExportedBlock
 from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.inference import switch_to_inference, switch_to_training
 from loopmorph.pipelines.training.task import Task
 
@@ -71,7 +73,8 @@ def _layers_run(model: nn.Module, inputs: Sequence[torch.Tensor], *, training: b
     """The modules with parameters of their own that run, in the order in which they do."""
     twin = copy.deepcopy(model)
     (switch_to_training if training else switch_to_inference)(twin)
-    with _grad_mode(twin), _noting_calls(twin) as found:
+    found: dict[str, None] = {}
+    with _grad_mode(twin), hooked(_noting_calls(twin, found)):
         try:
             twin(*inputs)
         except Exception as error:  # the user's own forward may raise anything
@@ -93,19 +96,11 @@ def _grad_mode(model: nn.Module) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _noting_calls(model: nn.Module) -> Iterator[dict[str, None]]:
-    found: dict[str, None] = {}
-    handles = []
+def _noting_calls(model: nn.Module, found: dict[str, None]) -> Iterator[RemovableHandle]:
     for name, module in model.named_modules():
         if next(module.parameters(recurse=False), None) is not None:
 
             def note(_module: nn.Module, _args: object, name: str = name) -> None:
                 found[name] = None
 
-            handles.append(module.register_forward_pre_hook(note))
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+            yield module.register_forward_pre_hook(note)
