@@ -20,7 +20,6 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch_mlir import ir
@@ -33,14 +32,15 @@ from loopmorph.passes.nest import Nest, NestsByLayer
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, summands
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
-from loopmorph.pipelines.network import Network, called_module
+from loopmorph.pipelines.network import Network, called_module, is_within
 from loopmorph.pipelines.oracle import surgery_layers as layers
 from loopmorph.pipelines.oracle.dropped import dropped_modules
 from loopmorph.pipelines.oracle.fast_paths import avoid_fast_paths
-from loopmorph.pipelines.oracle.module_tensors import is_torch_own, named_tensors, own_tensors
+from loopmorph.pipelines.oracle.module_tensors import is_torch_own, named_tensors
 from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.oracle.surgery_check import check_runs, fused_layers
 from loopmorph.pipelines.oracle.surgery_own_code import check_own_code
+from loopmorph.pipelines.oracle.surgery_tensors import SurgeryTensors
 from loopmorph.pipelines.oracle.surgery_views import behind_view, require_no_view
 
 _REPLACED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -62,7 +62,7 @@ def to_module(program: Network) -> nn.Module:
     surgery = _Surgery(program, copy.deepcopy(program.model), behind_views=True)
     own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
     model = surgery.rewritten(surgery.model)
-    surgery.check_all_taken()
+    surgery.tensors.check_held(surgery.taken)
     require_no_view(program, surgery.as_nests)
     check_runs(program, model)
     check_own_code(program, model, own_code)
@@ -87,7 +87,7 @@ def raise_layer(program: Network, layer: str) -> nn.Module:
     path = called_module(layer)
     modules = dict(program.model.named_modules())
     if path in modules and path:
-        twin = surgery.copied(modules[path])
+        twin = surgery.tensors.copied(modules[path])
         new = surgery.replacement(path, twin)
         return twin if new is None else new
     return surgery.nest_module([layer], path.partition("|")[0])
@@ -112,9 +112,9 @@ def raise_block(program: Network, path: str) -> nn.Module:
     if not path or program.module is program.origin:
         return to_module(program).get_submodule(path)
     surgery = _Surgery(program, program.model, behind_views=True)
-    if any(f"{called_module(name)}.".startswith(f"{path}.") for name in surgery.in_own_code()):
+    if any(is_within(called_module(name), path) for name in surgery.in_own_code()):
         return to_module(program).get_submodule(path)  # which compares what its code computes
-    block = surgery.rewritten(surgery.copied(modules[path]), path)
+    block = surgery.rewritten(surgery.tensors.copied(modules[path]), path)
     require_no_view(program, surgery.as_nests)
     return block
 
@@ -128,11 +128,8 @@ class _Surgery:
         model: the model whose modules are to be replaced.
         behind_views: whether the modules are called by the model's own code, which may hand them views.
         by_layer: the nests of each layer.
-        values: the program's value of each parameter.
-        sources: the imported parameter that each comes from.
-        names: the qualified name of each of the model's tensors, by its identity.
+        tensors: the model's, and the program's values for them.
         renested: the layers of which a network-changing step names the nests that it changes.
-        fresh: the new parameters.
         taken: the names of the parameters that a `NestModule` holds.
         as_nests: path of each module that became a `NestModule` -> its nests as imported.
     """
@@ -141,32 +138,16 @@ class _Surgery:
     model: nn.Module
     behind_views: bool = False
     by_layer: Mapping[str, list[Nest]] = field(init=False)
-    values: Mapping[str, torch.Tensor] = field(init=False)
-    sources: Mapping[str, str | None] = field(init=False)
-    names: dict[int, str] = field(init=False)
+    tensors: SurgeryTensors = field(init=False)
     renested: frozenset[str] = field(init=False)
-    fresh: dict[str, nn.Parameter] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     as_nests: dict[str, list[Nest]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sources = self.program.sources
-        whole = {name: self.program.imported[name] for name in filter(self._is_whole, self._cut())}
-        self.values = {**self.program.parameters, **whole}
         self.by_layer = self.program.nests_by_layer
-        # Tied parameters have one name in the program; the tensor tells which.
-        known = {*self.values, *self.sources.values()}
-        self.names = {id(t): name for name, t in named_tensors(self.model) if name in known}
+        self.tensors = SurgeryTensors(self.program, self.model)
         neural = [step for step in self.program.history if step.kind == "neural" and not step.keeps_nests]
         self.renested = frozenset(filter(None, map(layer_of, neural)))
-
-    def copied(self, module: nn.Module) -> nn.Module:
-        """A copy of one module of the model, whose tensors are known by their names as well."""
-        twin = copy.deepcopy(module)
-        for (_, old), (_, new) in zip(named_tensors(module), named_tensors(twin), strict=True):
-            if id(old) in self.names:
-                self.names[id(new)] = self.names[id(old)]
-        return twin
 
     def rewritten(self, model: nn.Module, path: str = "") -> nn.Module:
         """A module with replacements for what it holds, itself included; `path` is its name in the network."""
@@ -185,15 +166,15 @@ class _Surgery:
         new: nn.Module | None = None
         if type(module) in _REPLACED:
             new = self._contraction(path, module)  # type: ignore[arg-type]
-        elif self._changed(module) and isinstance(module, _NormBase) and is_torch_own(module):
-            new = self._norm(path, module)
-        elif self._changed(module) and is_torch_own(module):
-            names = ", ".join(f"'{n}'" for n in self._changed(module))
+        elif self.tensors.changed(module) and isinstance(module, _NormBase) and is_torch_own(module):
+            new = self.tensors.norm(path, module)
+        elif self.tensors.changed(module) and is_torch_own(module):
+            names = ", ".join(f"'{n}'" for n in self.tensors.changed(module))
             raise IllegalTransform(
                 f"layer '{path}'", f"a {type(module).__name__} cannot take the new shape of its {names}"
             )
         if new is None:
-            self._adopt_values(module)
+            self.tensors.adopt(module)
             return None
         new.train(module.training)
         return new
@@ -203,27 +184,9 @@ class _Surgery:
         if len(names) != 1:
             raise IllegalTransform(f"layer '{path}'", f"it is used {len(names)} times and no longer a known operation")
         parameters = {n for n, t in named_tensors(self.model) if isinstance(t, nn.Parameter)}
-        trainable = frozenset(n for n, source in self.sources.items() if source is None or source in parameters)
+        trainable = frozenset(n for n, source in self.tensors.sources.items() if source is None or source in parameters)
         self.taken |= self._parameters_of(names)
-        return NestModule(self.by_layer[names[0]], self.values, path, trainable)
-
-    def check_all_taken(self) -> None:
-        """Raises:
-        IllegalTransform: a new parameter, or a constant in another order, that no module holds.
-        """
-        for name, source in self.sources.items():
-            if source is None and name not in self.taken:
-                layer = name.rpartition(".")[0]
-                reason = (
-                    f"'{name}' has no place in PyTorch: only convolutions and nn.Linear can be extended by a parameter"
-                )
-                raise IllegalTransform(f"layer '{layer}'", reason)
-        held = {*self.taken, *self.names.values()}
-        for name in [n for n, source in self.sources.items() if n == source and n not in held]:
-            value, imported = self.values[name], self.program.imported[name]
-            if value is not imported and value.shape == imported.shape and not torch.equal(value, imported):
-                reason = "the model's own code makes it, and cannot be told that its elements have another order now"
-                raise IllegalTransform(f"constant '{name}'", reason)
+        return NestModule(self.by_layer[names[0]], self.tensors.values, path, trainable)
 
     def in_own_code(self) -> list[str]:
         """The layers that were rewritten, but are computed by code that no replacement of a module changes."""
@@ -248,9 +211,9 @@ class _Surgery:
         if layers.is_same(module, first):
             return None
         if isinstance(module, nn.Conv2d) and isinstance(first, Convolution):
-            return self._with_values(layers.build_convolution(module, first), module, first.weight, first.bias)
+            return self.tensors.with_values(layers.build_convolution(module, first), module, first.weight, first.bias)
         if isinstance(module, nn.Linear) and isinstance(first, Linear):
-            return self._with_values(layers.build_linear(module, first), module, first.weight, first.bias)
+            return self.tensors.with_values(layers.build_linear(module, first), module, first.weight, first.bias)
         return None
 
     def _raise(self, name: str, module: layers.AnyConv | nn.Linear) -> Convolution | Linear | None:
@@ -268,8 +231,8 @@ class _Surgery:
         return [] if origin is None else NestsByLayer(origin.operation).get(name, [])
 
     def _unrecognised(self, path: str, module: layers.AnyConv | nn.Linear, names: list[str]) -> nn.Module | None:
-        own = self._names_of(module)
-        sources = {p: self.sources[p] for p in self._parameters_of(names)}
+        own = self.tensors.names_of(module)
+        sources = {p: self.tensors.sources[p] for p in self._parameters_of(names)}
         if self.renested.intersection(names) or any(p != source for p, source in sources.items()):
             foreign = sorted(p for p, source in sources.items() if source not in {None, *own})
             if foreign:
@@ -279,29 +242,29 @@ class _Surgery:
             self.as_nests[path] = self._as_imported(names[0])
             nests = self.nest_module(names, path)
             return self._plain_convolution(module, nests) or self._in_place_of(nests, module)
-        if not self._changed(module):
+        if not self.tensors.changed(module):
             return None
-        weight = self.names[id(module.weight)]
-        bias = None if module.bias is None else self.names[id(module.bias)]
-        shape = self.values[weight].shape
+        weight, bias = self.tensors.weight_and_bias(module)
+        shape = self.tensors.values[weight].shape
         if isinstance(module, nn.Linear):
-            return self._with_values(layers.reshaped_linear(module, shape), module, weight, bias)
-        return self._with_values(layers.reshaped_convolution(module, shape), module, weight, bias)
+            return self.tensors.with_values(layers.reshaped_linear(module, shape), module, weight, bias)
+        return self.tensors.with_values(layers.reshaped_convolution(module, shape), module, weight, bias)
 
     def _plain_convolution(self, module: layers.AnyConv | nn.Linear, nests: NestModule) -> nn.Module | None:
         """A convolution over one or three axes of other channels or groups, if that is what the nests are."""
-        weight = self.names.get(id(module.weight), "")
-        if not isinstance(module, nn.Conv1d | nn.Conv3d) or weight not in self.values:
+        weight = self.tensors.names.get(id(module.weight), "")
+        if not isinstance(module, nn.Conv1d | nn.Conv3d) or weight not in self.tensors.values:
             return None
-        bias = None if module.bias is None else self.names[id(module.bias)]
+        bias = None if module.bias is None else self.tensors.names[id(module.bias)]
         new = layers.plain_convolution(module, nests, weight, bias)
-        return None if new is None else self._with_values(new, module, weight, bias)
+        return None if new is None else self.tensors.with_values(new, module, weight, bias)
 
     def _in_place_of(self, new: NestModule, old: layers.AnyConv | nn.Linear) -> NestModule:
         """The new module with what the old one is known for: what is trained, and whether it is a convolution."""
-        trained = {self.names[id(t)]: t.requires_grad for t in old.parameters(recurse=False) if id(t) in self.names}
+        known = self.tensors.names
+        trained = {known[id(t)]: t.requires_grad for t in old.parameters(recurse=False) if id(t) in known}
         for local, name in new.parameter_names.items():
-            tensor, source = getattr(new, local), self.sources[name]
+            tensor, source = getattr(new, local), self.tensors.sources[name]
             if isinstance(tensor, nn.Parameter) and source is not None:
                 tensor.requires_grad_(trained.get(source, True))
         new.is_convolution = isinstance(old, _ANY_CONVOLUTION)
@@ -339,82 +302,12 @@ class _Surgery:
         """The layers that are calls of this module; the network itself, if it is one, is found by its parameters."""
         if path:
             return [name for name in self.by_layer if called_module(name) == path]
-        own = self._names_of(module)
+        own = self.tensors.names_of(module)
         return [name for name in self.by_layer if self._parameters_of([name]) & own]
 
     def _parameters_of(self, names: list[str]) -> set[str]:
         accesses = [a for name in names for nest in self.by_layer[name] for a in nest.accesses]
         return {p for a in accesses if (p := marks.parameter_name(a.memref)) is not None}
-
-    def _names_of(self, module: nn.Module) -> set[str]:
-        return {self.names[id(t)] for _, t in own_tensors(module) if id(t) in self.names}
-
-    # -- values
-
-    def _norm(self, path: str, module: _NormBase) -> nn.Module:
-        own = {name: self.names[id(t)] for name, t in own_tensors(module) if id(t) in self.names}
-        sizes = {self.values[name].shape for name in own.values()}
-        if len(sizes) != 1:
-            raise IllegalTransform(f"layer '{path}'", f"its parameters and statistics differ in shape: {sorted(sizes)}")
-        new = layers.reshaped_norm(module, next(iter(sizes))[0])
-        for name, tensor in own_tensors(module):
-            if name not in own:
-                new.register_buffer(name, tensor.detach().clone())
-            elif isinstance(tensor, nn.Parameter):
-                new.register_parameter(name, self._parameter(own[name], tensor))
-            else:
-                new.register_buffer(name, self.values[own[name]].to(tensor).clone())
-        return new
-
-    def _with_values(self, new: nn.Module, old: layers.AnyConv | nn.Linear, weight: str, bias: str | None) -> nn.Module:
-        new.register_parameter("weight", self._parameter(weight, old.weight))
-        new.register_parameter(
-            "bias", None if bias is None else self._parameter(bias, old.weight if old.bias is None else old.bias)
-        )
-        return new
-
-    def _parameter(self, name: str, old: torch.Tensor) -> nn.Parameter:
-        """The one new parameter of this name, so that what was tied stays tied."""
-        if name not in self.fresh:
-            self.fresh[name] = nn.Parameter(self.values[name].to(old).clone(), requires_grad=old.requires_grad)
-        return self.fresh[name]
-
-    def _adopt_values(self, module: nn.Module) -> None:
-        """The program's values for a module that stays; a user's own parameters may change their shape."""
-        for name, tensor in list(own_tensors(module)):
-            source = self.names.get(id(tensor))
-            if source is None:
-                continue
-            if source not in self.values:
-                reason = "it was cut into pieces that differ now; only convolutions and nn.Linear can take such"
-                raise IllegalTransform(f"parameter '{source}'", reason)
-            value = self.values[source]
-            if value.shape == tensor.shape and source not in self.fresh:
-                with torch.no_grad():
-                    tensor.copy_(value)
-            elif isinstance(tensor, nn.Parameter):
-                module.register_parameter(name, self._parameter(source, tensor))
-            else:
-                setattr(module, name, value.to(tensor).clone())
-
-    def _changed(self, module: nn.Module) -> list[str]:
-        """The module's own parameters and buffers whose shape the program changed."""
-        own = [(name, t, self.names.get(id(t))) for name, t in own_tensors(module)]
-        return [
-            name
-            for name, t, source in own
-            if source is not None and (source not in self.values or self.values[source].shape != t.shape)
-        ]
-
-    def _cut(self) -> set[str]:
-        """The imported parameters of which there are pieces."""
-        return {source for name, source in self.sources.items() if source is not None and source != name}
-
-    def _is_whole(self, source: str) -> bool:
-        """Whether the pieces of a parameter are still all of it, each element once, so that they can be joined."""
-        pieces = [self.program.origins[name].flatten() for name, s in self.sources.items() if s == source != name]
-        positions = torch.cat(pieces)
-        return len(positions) == len(positions.unique()) == self.program.imported[source].numel()
 
 
 def _substitute(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.Module:
