@@ -98,14 +98,14 @@ def load_batch(
     """
     _check_arguments(count, shape, classes)
     check_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
     if path is None:
+        generator = torch.Generator().manual_seed(seed)
         images = torch.randn((count, *shape), generator=generator)
         labels = torch.randint(classes, (count,), generator=generator)
         return Batch(images, labels, classes, "synthetic: no --data was given")
     pool = open_pool(Path(path))
     check_labels(pool, classes)
-    return _drawn(pool, count, shape, generator, classes)
+    return _drawn(pool, count, shape, seed, classes)
 
 
 def load_targets(path: str | Path | None, *, count: int, shape: tuple[int, int, int], seed: int = 0) -> Batch:
@@ -119,11 +119,10 @@ def load_targets(path: str | Path | None, *, count: int, shape: tuple[int, int, 
     """
     _check_arguments(count, shape, 1)
     check_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
     if path is None:
-        images = torch.randn((count, *shape), generator=generator)
+        images = torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed))
         return Batch(images, None, 0, "synthetic images without targets: no --data was given")
-    return _drawn(open_pool(Path(path), any_labels=True), count, shape, generator, 0)
+    return _drawn(open_pool(Path(path), any_labels=True), count, shape, seed, 0)
 
 
 def load_images(path: str | Path | None, *, count: int, shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:
@@ -137,15 +136,19 @@ def load_images(path: str | Path | None, *, count: int, shape: tuple[int, int, i
     _check_arguments(count, shape, 1)
     check_seed(seed)
     pool = open_pool(Path(path), any_labels=True)
-    held = min(count, len(pool.labels))
-    return _drawn(pool, held, shape, torch.Generator().manual_seed(seed), 0).images
+    return read_batch(pool, shuffled(pool, seed)[:count], shape).images
 
 
-def _drawn(pool: Pool, count: int, shape: tuple[int, int, int], generator: torch.Generator, classes: int) -> Batch:
+def _drawn(pool: Pool, count: int, shape: tuple[int, int, int], seed: int, classes: int) -> Batch:
     total = len(pool.labels)
     if count > total:
         raise DataError(f"{pool.where}: holds {total} images, fewer than the {count} asked for")
-    return read_batch(pool, torch.randperm(total, generator=generator)[:count].tolist(), shape, classes)
+    return read_batch(pool, shuffled(pool, seed)[:count], shape, classes)
+
+
+def shuffled(pool: Pool, seed: int) -> list[int]:
+    """The indices of a pool's images in an order that is a function of their number and of `seed` alone."""
+    return torch.randperm(len(pool.labels), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 def read_batch(pool: Pool, chosen: Sequence[int], shape: tuple[int, int, int], classes: int = 0) -> Batch:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from loopmorph.passes.errors import DataError
-from loopmorph.pipelines.data.batches import Batch, check_shape, open_pool, open_test_pool, read_batch
+from loopmorph.pipelines.data.batches import Batch, check_shape, open_pool, open_test_pool, read_batch, shuffled
 from loopmorph.pipelines.support.numbers import check_seed
 
 LEAST = 64  # images held out: of fewer a mean says little
@@ -38,7 +38,7 @@ def load_in_two(
     check_shape(shape, 1)
     check_seed(seed)
     pool = open_pool(Path(path), any_labels=True)
-    order = _order(len(pool.labels), seed)
+    order = shuffled(pool, seed)
     test = open_test_pool(pool)
     if test is None:
         kept = count_held_out(len(order), held_out, str(pool.where))
@@ -46,7 +46,7 @@ def load_in_two(
         return read_batch(pool, first, shape), read_batch(pool, order[len(first) : len(first) + kept], shape)
     if len(test.labels) < LEAST:
         raise TooFewImages(f"{test.where}: holds {len(test.labels)} images to test with; at least {LEAST} are needed")
-    return read_batch(pool, order[:count], shape), read_batch(test, _order(len(test.labels), seed)[:held_out], shape)
+    return read_batch(pool, order[:count], shape), read_batch(test, shuffled(test, seed)[:held_out], shape)
 
 
 def split_in_two(batch: Batch, count: int, held_out: int) -> tuple[Batch, Batch]:
@@ -71,10 +71,6 @@ def count_held_out(total: int, wanted: int, where: str) -> int:
         what = f"holds {total} images; to repair with some and to judge on others, at least {2 * LEAST} are needed"
         raise TooFewImages(f"{where}: {what}")
     return min(wanted, max(LEAST, total // _PART))
-
-
-def _order(total: int, seed: int) -> list[int]:
-    return torch.randperm(total, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 def part_of(batch: Batch, begin: int, end: int) -> Batch:

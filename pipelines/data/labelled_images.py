@@ -13,7 +13,15 @@ import numpy.typing as npt
 import torch
 
 from loopmorph.passes.errors import DataError
-from loopmorph.pipelines.data.batches import Pool, check_labels, check_shape, fit_image, open_pool, open_test_pool
+from loopmorph.pipelines.data.batches import (
+    Pool,
+    check_labels,
+    check_shape,
+    fit_image,
+    open_pool,
+    open_test_pool,
+    shuffled,
+)
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
 
@@ -118,7 +126,7 @@ def _parts(own: Pool, seed: int) -> tuple[tuple[Pool, Pool], tuple[Indices, Indi
     count = len(own.labels)
     if test is not None:
         return (own, test), (np.arange(count), np.arange(len(test.labels)))
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy()
+    order = np.array(shuffled(own, seed))
     if count < HELD_OUT:
         raise DataError(f"{own.where}: holds {count} images, too few to hold one in {HELD_OUT} out for a test")
     held = count // HELD_OUT
