@@ -245,7 +245,12 @@ class NestsByLayer(Mapping[str, list[Nest]]):
 
 def nest_roots(module: ir.Operation) -> list[affine.AffineForOp]:
     """The outermost loops of all nests, in program order; cheaper than viewing them."""
-    return [op for f in functions(module) for op in f.entry_block.operations if isinstance(op, affine.AffineForOp)]
+    return [root for function in functions(module) for root in function_roots(function)]
+
+
+def function_roots(function: func.FuncOp) -> list[affine.AffineForOp]:
+    """The outermost loops of one function's nests, in program order."""
+    return [op for op in function.entry_block.operations if isinstance(op, affine.AffineForOp)]
 
 
 def view_nest(root: affine.AffineForOp, memref: ir.Value | None = None) -> Nest:

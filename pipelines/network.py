@@ -22,6 +22,7 @@ from loopmorph.passes.history import Step, history, pipeline_text
 from loopmorph.passes.lowering.anonymous_layer import anonymous_text
 from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.nest import Nest, NestsByLayer, functions, nests
+from loopmorph.passes.nest_text import layer_texts
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.pipelines.support.structure import Structure, tensors_in
 
@@ -82,7 +83,6 @@ class Network:
     structure: Structure | None = None
     repaired: Mapping[str, Repaired] = field(default_factory=dict)
     _layer_modules: dict[str, ir.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _layer_texts: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _closed_layers: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -129,6 +129,11 @@ class Network:
         """Multiply-accumulate operations of all layers, for the whole example batch."""
         return sum(layer.macs for layer in self.layers)
 
+    @cached_property
+    def layer_texts(self) -> Mapping[str, str]:
+        """Layer -> the text of its nests: equal in two networks where these compute the same."""
+        return layer_texts(self.module.operation)
+
     def layer_module(self, name: str) -> ir.Module:
         """One layer as a module of its own that computes what the layer computes (see `extract_layer`).
 
@@ -138,12 +143,6 @@ class Network:
         if name not in self._layer_modules:
             self._layer_modules[name] = extract_layer(self.module.operation, name)
         return self._layer_modules[name]
-
-    def layer_text(self, name: str) -> str:
-        """The text of `layer_module`; layers whose texts are equal compute the same."""
-        if name not in self._layer_texts:
-            self._layer_texts[name] = str(self.layer_module(name))
-        return self._layer_texts[name]
 
     def closed_layer(self, name: str) -> str:
         """One layer as it is in this network, without names: a module to be timed (see `anonymous_text`).
@@ -341,6 +340,16 @@ def owning_module(layer: str) -> str:
 def is_within(name: str, path: str) -> bool:
     """Whether a module is another one or in it, at any depth, by their qualified names; all are in the network's."""
     return not path or name == path or name.startswith(f"{path}.")
+
+
+def is_inside(name: str, path: str) -> bool:
+    """Whether a module is in another one, at any depth, and not that one itself."""
+    return name != path and is_within(name, path)
+
+
+def outermost(paths: Sequence[str]) -> list[str]:
+    """The modules that are in none of the others."""
+    return [path for path in paths if not any(is_inside(path, other) for other in paths)]
 
 
 def copy_module(module: ir.Module) -> ir.Module:

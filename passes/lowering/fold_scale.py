@@ -15,7 +15,7 @@ from loopmorph.passes.base import Pass
 from loopmorph.passes.lowering.contraction import Weight, channel_of_element, stays_within, weights
 from loopmorph.passes.lowering.fold_parameters import Fold, fold_parameters
 from loopmorph.passes.lowering.linear_term import Linear, Number, leaves, linear_in
-from loopmorph.passes.nest import Access, Nest, functions, view_nest
+from loopmorph.passes.nest import Access, Nest, function_roots, functions, view_nest
 
 _UNBOUNDED = 2**31
 
@@ -61,8 +61,7 @@ def _fold_function(function: func.FuncOp) -> None:
         return
     anchor = _hoist(work, function)
     own = set(work.ops)
-    roots = [op for op in function.entry_block.operations if isinstance(op, affine.AffineForOp)]
-    for root in roots:
+    for root in function_roots(function):
         if root.operation not in own:
             step = _analyze(view_nest(root), work.memrefs)
             if step is not None:

@@ -10,7 +10,7 @@ from torch_mlir.dialects import affine, func
 
 from loopmorph.passes import marks
 from loopmorph.passes.base import Pass
-from loopmorph.passes.nest import functions
+from loopmorph.passes.nest import function_roots, functions
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OutlineNests(Pass):
         with module.context:
             for function in functions(module):
                 kernels: dict[str, str] = {}
-                for root in [op for op in function.entry_block.operations if isinstance(op, affine.AffineForOp)]:
+                for root in function_roots(function):
                     if not len(root.operation.results):
                         _outline(root, function, kernels)
 

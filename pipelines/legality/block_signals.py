@@ -26,13 +26,13 @@ from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.legality.blocks import outer_blocks
 from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
-from loopmorph.pipelines.legality.fisher import find_blocks
 from loopmorph.pipelines.legality.joint_kl import kl_of_images
 from loopmorph.pipelines.legality.proxy import Score, mean_score
 from loopmorph.pipelines.legality.recording import CHUNK, add_gradients, record, run_from
 from loopmorph.pipelines.legality.trained import is_trained
-from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.network import Network, is_inside, is_within
 from loopmorph.pipelines.oracle.repair.block import repair_block
 from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
@@ -118,10 +118,10 @@ class BlockSignals:
         self._model = switch_to_inference(copy.deepcopy(original.model)).requires_grad_(False).to(self._place)
         measured = tuple(x.to(self._place) for x in self._task.inputs)
         self._texts = module_texts(original)
-        self._blocks = _outermost(find_blocks(self._model, measured[0]))
-        names = [n for n, _ in self._model.named_modules() if not any(_is_within(n, b) for b in self._blocks)]
+        self._blocks = outer_blocks(self._model, measured[0])
+        names = [n for n, _ in self._model.named_modules() if not any(is_inside(n, b) for b in self._blocks)]
         self._seen = record(self._model, measured, names)
-        holding = [n for n in names if any(_is_within(layer, n) or layer == n for layer in self._texts)]
+        holding = [n for n in names if any(is_within(layer, n) for layer in self._texts)]
         self._fitted = record(self._model, tuple(x.to(self._place) for x in fitted_to), holding)
         self._usable = {n for n in holding if n in self._seen.modules and self._seen.modules[n].replayable}
         self.missing: dict[str, str] = self._what_is_missing()
@@ -166,15 +166,15 @@ class BlockSignals:
         keys: list[tuple[str, ...]] = []
         while pending:
             path = pending.pop(0)
-            if any(path == other or _is_within(path, other) for other in found):
+            if any(is_within(path, other) for other in found):
                 continue
-            inside = [f"{name}\n{text}" for name, text in texts.items() if name == path or _is_within(name, path)]
+            inside = [f"{name}\n{text}" for name, text in texts.items() if is_within(name, path)]
             keys.append((path, *inside))
             change = self._known_change(program, keys[-1], signals)
             if change is None:
                 pending.insert(0, self._usable_around(path.rpartition(".")[0]))  # others may be within it
             else:
-                found = {other: each for other, each in found.items() if not _is_within(other, path)}
+                found = {other: each for other, each in found.items() if not is_inside(other, path)}
                 found[path] = change
         self._outputs = {key: self._outputs[key] for key in keys if key in self._outputs}
         order = [name for name, _ in self._model.named_modules()]
@@ -194,7 +194,7 @@ class BlockSignals:
 
     def _block_of(self, name: str) -> str:
         """The block that a module belongs to: the one around it, or itself."""
-        return self._usable_around(next((b for b in self._blocks if name == b or _is_within(name, b)), name))
+        return self._usable_around(next((b for b in self._blocks if is_within(name, b)), name))
 
     def _usable_around(self, path: str) -> str:
         """The innermost module that can be measured alone, of this one and those around it."""
@@ -322,15 +322,6 @@ def split_task(task: Task) -> tuple[Task, tuple[torch.Tensor, ...]]:
     labels = tree_map_only(torch.Tensor, lambda x: x[half:], task.targets)
     batch = Batch(task.batch.images[half:], labels, task.batch.classes, task.source)
     return Classification(batch) if isinstance(task, Classification) else UserTask(batch, task.function), fitted_to
-
-
-def _outermost(blocks: Sequence[str]) -> list[str]:
-    return [b for b in blocks if not any(_is_within(b, other) for other in blocks)]
-
-
-def _is_within(name: str, path: str) -> bool:
-    """Whether a module is another one's, at any depth; all are the network's."""
-    return name != path and (not path or name.startswith(f"{path}."))
 
 
 def _described(output: Any) -> str:

@@ -6,7 +6,6 @@ not drop below the original network's.
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -16,10 +15,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.legality.blocks import find_blocks, is_convolution
 from loopmorph.pipelines.legality.initialisation import (
     check_images,
     check_logits,
@@ -175,72 +174,15 @@ def _choose_probes(model: nn.Module, images: torch.Tensor, probes: str | Sequenc
     if probes == "layers":
         return [name for name, module in model.named_modules() if _is_layer(module)]
     names = find_blocks(model, images) if probes == "blocks" else []
-    names = names or [name for name, module in model.named_modules() if _is_convolution(module)]
+    names = names or [name for name, module in model.named_modules() if is_convolution(module)]
     if not names:
         raise ArgumentError("probes", "the model has neither blocks nor convolutions; name the modules to probe")
     return names
 
 
-def _is_convolution(module: nn.Module) -> bool:
-    """`is_convolution` marks a module that stands for a convolution, as those of a rewritten network do."""
-    return isinstance(module, nn.Conv2d) or getattr(module, "is_convolution", False) is True
-
-
 def _is_layer(module: nn.Module) -> bool:
     """Whether it is a convolution or a linear layer, or stands for one in a rewritten network."""
-    return isinstance(module, nn.Linear | NestModule) or _is_convolution(module)
-
-
-class _JoinWatch(TorchDispatchMode):
-    """Calls `on_join` wherever two activations are added or concatenated.
-
-    Only the network's input requires a gradient while this watches, so a tensor that does is an activation, and the
-    parameter of a bias addition is none.
-    """
-
-    _JOINS = frozenset({torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor, torch.ops.aten.cat.default})
-
-    def __init__(self, on_join: Callable[[], None]) -> None:
-        super().__init__()
-        self._on_join = on_join
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in self._JOINS:
-            operands = args[0] if isinstance(args[0], list | tuple) else args
-            if sum(isinstance(x, torch.Tensor) and x.ndim == 4 and x.requires_grad for x in operands) > 1:
-                self._on_join()
-        return func(*args, **(kwargs or {}))
-
-
-def find_blocks(model: nn.Module, images: torch.Tensor) -> list[str]:
-    """The innermost modules in which activations join, in the order of the model's modules.
-
-    A join in the root's own forward makes no block. Neither does one within a convolution: a rewritten convolution
-    may concatenate slices of its output, and has to leave the probes of the network as they were.
-    """
-    model = copy.deepcopy(model)  # a forward pass in train mode changes BatchNorm's running statistics
-    running: list[str] = []
-    found: set[str] = set()
-    convolutions = {name for name, module in model.named_modules() if _is_convolution(module)}
-
-    def on_join() -> None:
-        if running and running[-1] and convolutions.isdisjoint(running):
-            found.add(running[-1])
-
-    def hook(name: str, module: nn.Module) -> None:
-        module.register_forward_pre_hook(lambda *_: running.append(name))
-        module.register_forward_hook(lambda *_: _discard(running.pop()))
-
-    for name, module in model.named_modules():
-        hook(name, module)
-    with _JoinWatch(on_join):
-        # Two images show the structure as well as all of them; the copy of the leaf admits in-place operations.
-        run_model(model, images[:2].requires_grad_(True).clone())
-    return [name for name, _ in model.named_modules() if name in found]
-
-
-def _discard(_value: object) -> None:
-    """A forward hook that returns a value would replace the module's output."""
+    return isinstance(module, nn.Linear | NestModule) or is_convolution(module)
 
 
 # --- one measurement ---

@@ -74,7 +74,7 @@ def check_layer(program: Network, name: str, worker: Worker, *, seed: int = 0, l
     with torch.no_grad():
         expected = module(*(_as_taken(module, x) for x in inputs))
     values = {key: program.parameters[key].numpy(force=True) for key in parameters}
-    reply = worker.run(RunJob(program.layer_text(name), values, [x.numpy() for x in inputs]), limit=limit)
+    reply = worker.run(RunJob(str(layer), values, [x.numpy() for x in inputs]), limit=limit)
     return require_close(torch.from_numpy(reply.outputs[0]), expected, f"layer '{name}'")
 
 

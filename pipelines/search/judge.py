@@ -223,12 +223,8 @@ class LocalJudge:
 
     def changed_layers(self, network: Network) -> list[str]:
         """The contraction layers whose nests differ from the original's, or are gone."""
-        there = network.nests_by_layer
-        return [
-            name
-            for name in candidate_layers(self.original)
-            if name not in there or self.original.layer_text(name) != network.layer_text(name)
-        ]
+        before, after = self.original.layer_texts, network.layer_texts
+        return [name for name in candidate_layers(self.original) if before[name] != after.get(name)]
 
     def layer_times(self, steps: Sequence[Step]) -> list[LayerTime]:
         network = self._after(steps)

@@ -25,7 +25,7 @@ from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
-from loopmorph.pipelines.search.variants.footprint import Footprint, footprints, nameless
+from loopmorph.pipelines.search.variants.footprint import Footprint, footprints
 from loopmorph.pipelines.search.variants.harm import Harm, choose_harm
 from loopmorph.pipelines.search.variants.kept import VariantFile
 from loopmorph.pipelines.search.variants.kinds import Proposal
@@ -102,7 +102,7 @@ def build_table(
         judge = cache(lambda: _judge(stack, setup))
         file = stack.enter_context(closing(VariantFile()))
         stack.enter_context(_torch_threads(spare))
-        clock = LayerClock({n: nameless(each, n) for n, each in before.items()}, _roof(threads))
+        clock = LayerClock({name: each.text for name, each in before.items()}, _roof(threads))
         timer = stack.enter_context(Timer(judge, clock, background=spare > 0))
         keys = _Keys.of(original, task, harm, target, threads)
         work = _Work(original, before, proposals, harm, file, keys, timer, clock, progress)

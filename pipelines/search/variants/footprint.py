@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,10 +11,8 @@ from torch_mlir import ir
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.nest import Nest, functions
-from loopmorph.passes.nest_text import nests_text
+from loopmorph.passes.nest_text import layer_texts
 from loopmorph.pipelines.network import Network
-
-_NODE = re.compile(rf'{re.escape(marks.NODE)} = "(?:[^"\\]|\\.)*"')
 
 
 @dataclass(frozen=True)
@@ -23,8 +20,7 @@ class Footprint:
     """One layer.
 
     Attributes:
-        text: its nests, without the names of nodes; layers of which these are equal but for their own names compute
-            the same.
+        text: its nests without names; layers of which these are equal compute the same.
         macs: multiply-accumulates of one call.
         parameters: numbers in the trainable tensors that it is the first to read.
         memory: bytes of the activations that it is the first to write, as the nests store them; what the compiler
@@ -43,11 +39,12 @@ def footprints(network: Network) -> dict[str, Footprint]:
     read: dict[ir.Value, str] = {}
     written: dict[ir.Value, str] = {}
     found: dict[str, Footprint] = {}
+    texts = layer_texts(network.module.operation, anonymous=True)
     for layer, nests in network.nests_by_layer.items():
         parameters = [value for value in _first(read, layer, nests, "load") if value in trainable]
         activations = [value for value in _first(written, layer, nests, "store") if _is_activation(value)]
         found[layer] = Footprint(
-            text=_NODE.sub("", nests_text(nests)),
+            text=texts[layer],
             macs=sum(map(macs, nests)),
             parameters=sum(trainable[value] for value in parameters),
             memory=sum(map(_bytes, activations)),
@@ -88,11 +85,6 @@ def _bytes(value: ir.Value) -> int:
 
 def _width(element: ir.Type) -> int:
     return element.width if isinstance(element, ir.IntegerType | ir.FloatType) else 64
-
-
-def nameless(footprint: Footprint, layer: str) -> str:
-    """The text of a layer without its own name: equal for layers that compute the same."""
-    return footprint.text.replace(f'"{layer}"', '""')
 
 
 def changed_layers(before: Mapping[str, Footprint], after: Mapping[str, Footprint]) -> list[str]:

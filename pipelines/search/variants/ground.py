@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +21,11 @@ from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER, anonymous_text
 from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.nest import Nest, nests
 from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.legality.fisher import find_blocks
+from loopmorph.pipelines.legality.blocks import outer_blocks
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.search.search_space import candidate_layers
-from loopmorph.pipelines.search.variants.footprint import Footprint, footprints, nameless
+from loopmorph.pipelines.search.variants.footprint import Footprint, footprints
 from loopmorph.pipelines.store.cache_file import hash_of
-from loopmorph.pipelines.support.inference import switch_to_inference
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Ground:
     @cached_property
     def units(self) -> tuple[Unit, ...]:
         """The outermost residual or dense blocks that hold contractions, and each contraction outside of them."""
-        paths = _outermost(_blocks(self.network))
+        paths = outer_blocks(self.network.model, self.network.example_tensors[0])
         found: dict[str, list[str]] = defaultdict(list)
         for layer in self.mains:
             found[next((path for path in paths if _is_in(layer, path)), layer)].append(layer)
@@ -122,7 +120,7 @@ class Ground:
 
     def _alone(self, layer: str) -> str:
         if layer not in self._texts:
-            text = nameless(self.layers[layer], layer)
+            text = self.layers[layer].text
             if text not in self._extracted:
                 self._extracted[text] = anonymous_text(extract_layer(self.network.module.operation, layer))
             self._texts[layer] = self._extracted[text]
@@ -162,7 +160,7 @@ class Unit:
     @cached_property
     def signature(self) -> str:
         """Equal for units whose layers compute the same."""
-        parts = [(self.relative(n).partition("|")[0], nameless(self.ground.layers[n], n)) for n in self.layers]
+        parts = [(self.relative(n).partition("|")[0], self.ground.layers[n].text) for n in self.layers]
         return hash_of(*itertools.chain(*parts))  # operations of a module's own code are numbered through the network
 
     def relative(self, layer: str) -> str:
@@ -173,15 +171,6 @@ class Unit:
     def ties(self) -> list[Ties]:
         """The dimensions that stay within it."""
         return [each for each in self.ground.ties if self.layers.keys() >= set(each.layers)]
-
-
-def _blocks(network: Network) -> list[str]:
-    model = switch_to_inference(copy.deepcopy(network.model)).requires_grad_(False)
-    return find_blocks(model, network.example_tensors[0])
-
-
-def _outermost(paths: Sequence[str]) -> list[str]:
-    return [path for path in paths if not any(_is_in(path, other) for other in paths if other != path)]
 
 
 def _is_in(layer: str, path: str) -> bool:
