@@ -47,18 +47,6 @@ def all_passes() -> Mapping[str, type[Pass]]:
     return MappingProxyType(merge([*_own_passes(), *_plug_in_passes()]))
 
 
-def find_pass(name: str) -> type[Pass]:
-    """The pass called `name`.
-
-    Raises:
-        ArgumentError: there is none; the message suggests the closest name.
-    """
-    passes = all_passes()
-    if name not in passes:
-        raise ArgumentError("name", f"unknown pass '{name}'{did_you_mean(name, passes)}")
-    return passes[name]
-
-
 def merge(offers: Iterable[tuple[str, type[Pass]]]) -> dict[str, type[Pass]]:
     """Collects (provider, pass) pairs by the name of the pass, in alphabetical order.
 

@@ -43,11 +43,6 @@ class Interface:
         names = (str(a.key) for a in (*self.prepare, *self.run) if a.role == "param")
         return tuple(dict.fromkeys(names))
 
-    @property
-    def scratch_bytes(self) -> int:
-        """Bytes of working memory that `@run` takes."""
-        return sum(a.nbytes for a in self.run if a.role == "scratch")
-
     def as_json(self) -> dict[str, Any]:
         """The interface as JSON can hold it; `from_json` reads it."""
         return dataclasses.asdict(self)

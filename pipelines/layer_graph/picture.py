@@ -20,8 +20,6 @@ from loopmorph.pipelines.layer_graph.labels import (
 )
 from loopmorph.pipelines.support.plotting import require_matplotlib
 
-FORMATS = ("png", "svg", "pdf")
-
 _ROW, _WIDTH = 0.24, 11.0  # inches of a layer, and of the picture
 _COLUMNS = 170  # characters that fit into the width
 _MOST_PIXELS = 60_000  # along one side: what PNG writers take
@@ -37,7 +35,7 @@ def graph_picture(graph: LayerGraph, title: str, format_: str) -> bytes:
     Args:
         graph: the graph.
         title: what it is of.
-        format_: one of `FORMATS`.
+        format_: "svg", "png" or "pdf".
 
     Raises:
         ArgumentError: matplotlib is not installed.

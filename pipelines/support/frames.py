@@ -6,6 +6,7 @@ import pickle
 import struct
 from typing import IO, Any
 
+TELL, REPLY = "tell", "reply"  # what a process sends: (kind, content)
 _LENGTH = struct.Struct("<Q")
 
 

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import loopmorph
-from loopmorph.pipelines.support.frames import read_frame, write_frame
+from loopmorph.pipelines.support.frames import REPLY, read_frame, write_frame
 
-TELL, REPLY = "tell", "reply"
 _LAST_WORDS = 200  # characters
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from loopmorph.pipelines.support.frames import read_frame, write_frame
+from loopmorph.pipelines.support.frames import REPLY, TELL, read_frame, write_frame
 
 Tell = Callable[[Any], None]
 _LOOK = 1000  # milliseconds between two looks at who the parent is
@@ -33,12 +33,12 @@ def serve(handle: Callable[[Any, Tell], Any]) -> None:
     os.dup2(2, 1)
 
     def tell(content: Any) -> None:
-        write_frame(stream, ("tell", content))
+        write_frame(stream, (TELL, content))
 
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             reply = handle(read_frame(sys.stdin.buffer), tell)
-            write_frame(stream, ("reply", reply))
+            write_frame(stream, (REPLY, reply))
 
 
 def _end_with_parent() -> None:
