@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from patterns import patterns
 from search_fakes import FakeChecker, judge
+from torch import nn
 from trained_networks import pattern_batch, trained_residual
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, DataError
@@ -84,6 +86,14 @@ def test_footprints_add_up_to_the_network(program: Program) -> None:
     assert layers["conv1"].parameters == 3 * 8 * 9 and layers["bn1"].parameters == 16
     assert layers["bn1"].memory == 4 * (8 * 64 + 2 * 8)  # its map, and the scale and shift that it prepares
     assert sum(each.memory for each in layers.values()) > 4 * 8 * 64
+
+
+def test_layers_that_differ_in_names_alone_have_one_text(program: Program) -> None:
+    layers = footprints(program)
+    assert layers["block1.conv1"].text == layers["block1.conv2"].text != layers["block2.conv1"].text
+    bounds = nn.Sequential(nn.Hardtanh(0, 1), nn.Hardtanh(0, 1), nn.Hardtanh(0, 2))
+    first, second, wider = footprints(import_model(bounds.eval(), (torch.zeros(1, 4),))).values()
+    assert first.text == second.text != wider.text
 
 
 def test_variants_that_do_not_meet_are_told_apart(program: Program) -> None:
