@@ -11,6 +11,8 @@ import pytest
 from patterns import patterns
 
 import loopmorph as lm
+from loopmorph.pipelines.search.optuna_study import read_studies
+from loopmorph.pipelines.search.study import NETWORK
 from loopmorph.tools.cli import main
 
 UNIT = Path(__file__).resolve().parents[1] / "unit"
@@ -26,6 +28,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Any:
     arguments = ["optimize", "factories:trained", "--data", str(folder / "patterns.npz"), "--variants", "2"]
     arguments += ["--seconds", "0.001", "--held-out", "70", "--repair-images", "96", "--out", str(folder / "out")]
     arguments += [text for each in SPEEDUPS for text in ("--target-speedup", each)]
+    arguments += ["--study", str(folder / "study.log")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOPMORPH_CACHE", str(folder / "cache"))
         patch.syspath_prepend(str(UNIT))
@@ -47,6 +50,18 @@ def test_each_result_keeps_its_speed_up_and_is_no_worse_than_the_baselines(told:
     assert {"greedy", "random 1"} < set(joint["baselines"])
     for each in joint["baselines"].values():
         assert each["whole"] and (each["kl"] >= chosen["kl"] or each["milliseconds"] > limit)
+
+
+def test_the_study_has_what_was_measured_of_whole_networks(told: Path) -> None:
+    (study,) = read_studies(told.parent / "study.log")
+    of_kind = {kind: [each for each in study.records if each.kind == kind] for kind in (NETWORK, "loss 1", "time")}
+    for speedup in SPEEDUPS:
+        report = json.loads((told / f"{speedup}x" / "report.json").read_text())
+        chosen = tuple(report["joint"]["chosen"]["transforms"])
+        (loss,) = [each.numbers for each in of_kind["loss 1"] if each.steps == chosen]
+        assert loss["kl"] == report["joint"]["chosen"]["kl"]
+        assert any(each.steps == chosen and each.numbers["share"] < 1 for each in of_kind["time"])
+        assert report["optimized_ms"] in [each.numbers["ms_after"] for each in of_kind[NETWORK]]
 
 
 def test_a_result_is_loaded_again(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
