@@ -13,8 +13,8 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.affine import import_network
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import inherit
-from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings
 from loopmorph.pipelines.oracle.repair.repair import repair
+from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
 from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.support.progress import Progress, silent
 

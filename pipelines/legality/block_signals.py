@@ -34,8 +34,8 @@ from loopmorph.pipelines.legality.recording import CHUNK, add_gradients, record,
 from loopmorph.pipelines.legality.trained import is_trained
 from loopmorph.pipelines.network import Network, is_inside, is_within
 from loopmorph.pipelines.oracle.repair.block import repair_block
-from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
+from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
 from loopmorph.pipelines.support.devices import resolve_device
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.training.task import Classification, Task, UserTask

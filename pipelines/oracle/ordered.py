@@ -30,6 +30,7 @@ from loopmorph.pipelines.oracle.read_moments import ReadMoments, read_moments
 from loopmorph.pipelines.support.progress import Progress, silent
 
 NetworkT = TypeVar("NetworkT", bound=Network)
+_ROWS = 4  # for each unknown: groups have a part of a dense layer's unknowns each, so that this is many of theirs
 _Axis = tuple[str, int]  # a parameter's name, and the number of its axis
 
 
@@ -83,7 +84,7 @@ def with_channel_orders(
     by_source = {current.sources[layer.parameter]: layer for layer in plan.layers}
     layers = list[GroupedLayer]()
     known = list[_Grouped]()
-    for moments in read_moments(original, wanted, inputs, tell):
+    for moments in read_moments(original, wanted, inputs, tell, _ROWS):
         layer = by_source[moments.parameter]
         grouped = _grouped_layer(current, layer, moments)
         if grouped is not None:

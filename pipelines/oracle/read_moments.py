@@ -19,16 +19,16 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.repair.fittable import held_tensors, layer_recipe
-from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings, LayerSamples, term_equations
 from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
 from loopmorph.pipelines.oracle.repair.surroundings import Surroundings, scale_of, surroundings
+from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, LayerSamples, term_equations
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
 
 MOST_UNKNOWNS = 6144  # of one block: a Gram matrix of 300 MB
-_ROWS = FitSettings(rows=16)  # a choice needs fewer than a fit
+ROWS = 16  # for each unknown; a choice needs fewer than a fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,11 @@ class _Reader:
 
 
 def read_moments(
-    network: Network, parameters: Collection[str], inputs: Sequence[torch.Tensor], tell: Progress = silent
+    network: Network,
+    parameters: Collection[str],
+    inputs: Sequence[torch.Tensor],
+    tell: Progress = silent,
+    rows: int = ROWS,
 ) -> Iterator[ReadMoments]:
     """The moments of the layers that have some parameters, in the order in which they run; none is kept.
 
@@ -77,6 +81,7 @@ def read_moments(
         parameters: the names of weights.
         inputs: its inputs, of any batch; all images are run at once.
         tell: told of each layer.
+        rows: how many are used for each unknown at most, drawn at random where there are more.
 
     Raises:
         ArgumentError: the network fails on the inputs.
@@ -94,7 +99,7 @@ def read_moments(
             if call is None:
                 return
             norm, samples = around[name].norm, LayerSamples(call.inputs, call.output)
-            found = _moments(readers[name], modules[name], name, samples, norm is not None)
+            found = _moments(readers[name], modules[name], name, samples, FitSettings(rows=rows), norm is not None)
             if found is not None:
                 yield found if norm is None else _scaled(found, scale_of(modules[norm], call.output))
     tell("moments of what layers read", len(around), len(around))
@@ -129,12 +134,12 @@ def _readers(network: Network, modules: Mapping[str, nn.Module]) -> dict[str, _R
 
 
 def _moments(
-    reader: _Reader, module: nn.Module, name: str, samples: LayerSamples, has_norm: bool
+    reader: _Reader, module: nn.Module, name: str, samples: LayerSamples, settings: FitSettings, has_norm: bool
 ) -> ReadMoments | None:
     values = held_tensors(name, module)
     parameter = reader.parameter
     with torch.no_grad():
-        found = term_equations(reader.recipe, reader.term, values, samples, _ROWS)
+        found = term_equations(reader.recipe, reader.term, values, samples, settings)
     if found is None or not found[1].rows:
         return None
     positions, equations = found

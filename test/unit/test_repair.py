@@ -15,8 +15,8 @@ from torch import nn
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
-from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings
 from loopmorph.pipelines.oracle.repair.repair import repair
+from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
 from loopmorph.pipelines.schedules.loader import load_schedule
 
 EXACT = FitSettings(ridges=(1e-12,), rows=None)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair, RepairWork
+from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
 from loopmorph.pipelines.oracle.surgery import raise_block
 from loopmorph.pipelines.support.inference import switch_to_inference
 

@@ -25,9 +25,10 @@ from loopmorph.pipelines.oracle.repair.surroundings import Surroundings
 
 @dataclass
 class FittableLayer:
-    """A layer that can be fitted: its nests, and which of the original's channels they compute."""
+    """A layer that can be fitted: its nests, those of the original, and which of its channels they compute."""
 
     recipe: Recipe
+    before: Recipe
     chosen: Mapping[str, Selection]
     changed: bool
     around: Surroundings = field(default_factory=Surroundings)
@@ -78,7 +79,7 @@ def fittable_layers(
             notes[path] = "it runs more than once"
             found.pop(path, None)
         else:
-            found[path] = FittableLayer(recipe, selections(program, recipe, before), _differs(recipe, before))
+            found[path] = FittableLayer(recipe, before, selections(program, recipe, before), _differs(recipe, before))
     return found, notes
 
 

@@ -57,6 +57,11 @@ def linear_terms(recipe: Recipe) -> list[LinearTerm]:
     return [t for t in found if not t.is_bias] + [t for t in found if t.is_bias]
 
 
+def name_of(recipe: Recipe, term: LinearTerm) -> str:
+    """The name of a term's parameter."""
+    return recipe.buffers[term.weight.buffer].name
+
+
 def later_statements(recipe: Recipe, term: LinearTerm) -> list[int]:
     """The statements after a term's own whose result depends on what that writes, in program order."""
     reached, found = {recipe.statements[term.number].target.buffer}, []

@@ -52,6 +52,10 @@ class Equations(Protocol):
 
     def fitted(self, held_out: Self, start: torch.Tensor, ridges: Sequence[float], intercept: bool) -> Solution: ...
 
+    def covariance(self, weight: torch.Tensor, intercept: bool) -> torch.Tensor: ...
+
+    def mean_target(self) -> torch.Tensor: ...
+
 
 @dataclass
 class NormalEquations:
@@ -161,6 +165,18 @@ class NormalEquations:
         left = self.y_squared - 2 * (weight * self.cross).sum(1) + (weight * (self.gram @ weight)).sum(1)
         return max(float(left.sum()), 0.0) / total if total > 0 else 0.0
 
+    def covariance(self, weight: torch.Tensor, intercept: bool) -> torch.Tensor:
+        """The second moments of what some weights give, summed over the rows: (blocks, outputs, outputs) float64.
+
+        Where a constant may be added (`intercept`) they are about the mean.
+        """
+        gram = (self.about_mean() if intercept else self).gram
+        return weight.transpose(1, 2) @ gram @ weight
+
+    def mean_target(self) -> torch.Tensor:
+        """The mean over the rows of the targets: (blocks, outputs) float64."""
+        return self.y / max(self.rows, 1)
+
     def about_mean(self) -> NormalEquations:
         """The same with the rows' means taken away."""
         rows = max(self.rows, 1)
@@ -204,6 +220,11 @@ def choose_ridge(ridges: Sequence[float], error_with: Callable[[float], float]) 
 
 def solved(gram: torch.Tensor, right: torch.Tensor, ridge: float) -> torch.Tensor:
     """`(gram + ridge * mean diagonal) x = right` for each block; 0 for a block whose matrix is 0."""
+    return solver(gram, ridge)(right)
+
+
+def solver(gram: torch.Tensor, ridge: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What solves `(gram + ridge * mean diagonal) x = right` for any right side; 0 for a block whose matrix is 0."""
     mean = gram.diagonal(dim1=1, dim2=2).mean(1)
     alive = mean > 0
     shift = torch.where(alive, mean, torch.ones_like(mean))[:, None]
@@ -211,9 +232,9 @@ def solved(gram: torch.Tensor, right: torch.Tensor, ridge: float) -> torch.Tenso
         amount = max(ridge, 1e-12) * 100.0**attempt
         factor, info = torch.linalg.cholesky_ex(_with_diagonal(gram, amount * shift))
         if not bool(info.any()):
-            return torch.cholesky_solve(right, factor) * alive[:, None, None]
-    solved: torch.Tensor = torch.linalg.lstsq(_with_diagonal(gram, shift), right).solution
-    return solved * alive[:, None, None]
+            return lambda right: torch.cholesky_solve(right, factor) * alive[:, None, None]
+    whole = _with_diagonal(gram, shift)
+    return lambda right: torch.linalg.lstsq(whole, right).solution * alive[:, None, None]
 
 
 def _with_diagonal(gram: torch.Tensor, amount: torch.Tensor) -> torch.Tensor:

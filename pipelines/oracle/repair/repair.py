@@ -24,8 +24,8 @@ from torch_mlir import ir
 from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair, RepairWork
+from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
 from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.support.devices import resolve_device
 from loopmorph.pipelines.support.inference import switch_to_inference

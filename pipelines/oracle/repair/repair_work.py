@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +16,12 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.dropped import DroppedModule
 from loopmorph.pipelines.oracle.repair.fittable import FittableLayer, fittable_layers, held_tensors
-from loopmorph.pipelines.oracle.repair.layer_fit import FitSettings, LayerSamples, fit_layer
+from loopmorph.pipelines.oracle.repair.layer_fit import fit_layer
+from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
-from loopmorph.pipelines.oracle.repair.surroundings import Place, held, scale_of, surroundings
+from loopmorph.pipelines.oracle.repair.low_rank import term_positions
+from loopmorph.pipelines.oracle.repair.surroundings import Place, held, offset_of, scale_of, surroundings
+from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, LayerSamples
 from loopmorph.pipelines.support.devices import exact_arithmetic
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.hooks import hooked
@@ -60,6 +64,8 @@ class RepairWork:
         notes: module name -> why a layer cannot be.
         norms: the names of the BatchNorms that have running statistics.
         deviates: whether what runs now may read other values than the original reads there.
+        constants: BatchNorm's name -> what is to be added to each channel of its input; where there are such, its
+            statistics follow from them.
         given, received: the activations that layers' outputs are added to, in the original and in the rewritten one.
     """
 
@@ -74,6 +80,7 @@ class RepairWork:
     deviates: bool = False
     values: dict[str, torch.Tensor] = field(default_factory=dict)
     done: list[LayerRepair] = field(default_factory=list)
+    constants: dict[str, torch.Tensor] = field(default_factory=dict)
     given: dict[Place, torch.Tensor] = field(default_factory=dict)
     received: dict[Place, torch.Tensor] = field(default_factory=dict)
 
@@ -150,7 +157,8 @@ class RepairWork:
             if call is None or not self.deviates:
                 return
             inputs = tuple(x for x in args if isinstance(x, torch.Tensor))
-            self._fit(name, module, layer, LayerSamples(inputs, call.output + self._lack(layer, call.output)))
+            target = call.output + self._lack(layer, call.output)
+            self._fit(name, module, layer, LayerSamples(inputs, target, self._bounds(layer, target)))
             self.tell("repair", len(self.done), len(self.layers))
 
         return fit
@@ -175,6 +183,30 @@ class RepairWork:
         usable = scale.abs() > _LEAST_SCALE * scale.abs().median()
         return torch.where(usable, lack / torch.where(usable, scale, 1.0), 0.0)
 
+    def _bounds(self, layer: FittableLayer, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Outside of which the layer's output is cut off, given what it is added to, in the original's channels."""
+        around = layer.around
+        if around.passed is None or not self.settings.refinements:
+            return None
+        added: torch.Tensor | float = 0.0
+        if around.other is not None:
+            if around.other not in self.received:
+                return None
+            there, channels = self.received[around.other], self._channels(layer, target.shape[1]).to(target.device)
+            if there.shape != target[:, channels].shape:
+                return None
+            added = torch.zeros_like(target)
+            added[:, channels] = there
+        ends = [torch.full_like(target, end) - added for end in around.passed]
+        if around.norm is not None:
+            norm = self.source.get_submodule(around.norm)
+            scale, offset = scale_of(norm, target), offset_of(norm, target)
+            usable = scale.abs() > _LEAST_SCALE * scale.abs().median()
+            ends = [(end - offset) / torch.where(usable, scale, 1.0) for end in ends]
+            ends = [torch.minimum(*ends), torch.maximum(*ends)]
+            ends = [torch.where(usable, end, far) for end, far in zip(ends, (-math.inf, math.inf), strict=True)]
+        return ends[0], ends[1]
+
     def _channels(self, layer: FittableLayer, count: int) -> torch.Tensor:
         """Which of the original's channels the layer's output has, in its order."""
         every = torch.arange(count)
@@ -186,11 +218,14 @@ class RepairWork:
 
     def _fit(self, name: str, module: nn.Module, layer: FittableLayer, samples: LayerSamples) -> None:
         tensors = held_tensors(name, module)
-        fitted = fit_layer(layer.recipe, tensors, samples, layer.chosen, layer.around.norm is not None, self.settings)
+        centred, origins = layer.around.norm is not None, self._origins(name, layer)
+        fitted = fit_layer(layer.recipe, tensors, samples, layer.chosen, centred, self.settings, origins)
         for term in fitted:
             with torch.no_grad():
                 tensors[term.parameter].copy_(term.value)
             self.values[term.parameter] = term.value
+        if fitted and fitted[-1].constants is not None and layer.around.norm is not None:
+            self.constants[layer.around.norm] = fitted[-1].constants
         weights = [term for term in fitted if term.solution.weight.shape[1] > 1]
         if not weights:
             self.done.append(LayerRepair(name, note="its nests have no part that could be fitted"))
@@ -215,6 +250,17 @@ class RepairWork:
             )
         )
 
+    def _origins(self, name: str, layer: FittableLayer) -> list[torch.Tensor]:
+        """The original's dense weights, (unknowns, outputs) each."""
+        held = held_tensors(name, self.source.get_submodule(name))
+        found = []
+        for term in linear_terms(layer.before):
+            weight = held.get(layer.before.buffers[term.weight.buffer].name)
+            if weight is not None and not term.blocks and not term.is_bias:
+                places = term_positions(layer.before, term)
+                found.append(weight.reshape(-1)[places.to(weight.device)])
+        return found
+
     def _norm_hook(self, name: str, lockstep: Lockstep) -> Any:
         def measure(module: nn.Module, args: tuple[Any, ...]) -> None:
             call = lockstep.until(name)
@@ -231,6 +277,9 @@ class RepairWork:
         names = {kind: f"{name}.{kind}" if name else kind for kind in ("running_mean", "running_var")}
         if not all(each in self.program.parameters for each in names.values()):
             return {}
+        if name in self.constants:
+            mean = self.program.parameters[names["running_mean"]].to(now)
+            return {"running_mean": mean - self.constants[name].to(now)}
         mean, variance = (self.program.parameters[each].to(now) for each in names.values())
         (var_now, mean_now), (var_then, mean_then) = (_moments(x) for x in (now, then))
         mean_then = self.program.inherit_from(names["running_mean"], mean_then.cpu()).to(now)

@@ -69,6 +69,17 @@ class RowEquations:
         errors = _share(products.left, y), _share(products.left - products.gram @ step, y)
         return Solution(weight, constant, *errors, ridge, int(dead.sum()), both.rows < u.shape[2])
 
+    def covariance(self, weight: torch.Tensor, intercept: bool) -> torch.Tensor:
+        """The second moments of what some weights give; see `NormalEquations.covariance`."""
+        given = torch.cat([(u @ weight.to(u)).double() for u in self.u], 1)
+        if intercept:
+            given -= given.mean(1, keepdim=True)
+        return given.transpose(1, 2) @ given
+
+    def mean_target(self) -> torch.Tensor:
+        """The mean over the rows of the targets; see `NormalEquations.mean_target`."""
+        return torch.cat(self.y, 1).mean(1)
+
 
 @dataclass(frozen=True)
 class _Products:

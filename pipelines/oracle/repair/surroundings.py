@@ -1,12 +1,14 @@
-"""What happens to a layer's output in the original network: a BatchNorm, a sum with another activation.
+"""What happens to a layer's output in the original network: a BatchNorm, a sum with another activation, a rectifier.
 
 A BatchNorm takes away any constant, so a layer before one is fitted up to a constant. Where the output is then added to
 an activation that is there already (a residual connection), the layer can make up for what that one lacks by now: it is
-fitted to the sum, as in He et al. (ICCV 2017), section 3.2. Both are told by watching the model's own code run.
+fitted to the sum, as in He et al. (ICCV 2017), section 3.2. What a rectifier then cuts off need
+not be right. All this is told by watching the model's own code run.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +23,8 @@ from torch.utils.hooks import RemovableHandle
 from loopmorph.pipelines.support.hooks import hooked
 
 _SUMS = frozenset({torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor})
+_RELU = frozenset({torch.ops.aten.relu.default, torch.ops.aten.relu_.default})
+_HARDTANH = frozenset({torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default})
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,13 @@ class Surroundings:
         norm: the BatchNorm with running statistics that it is given to; None for none.
         other: where the activation is met that it, or what `norm` makes of it, is added to; None for none. It is there
             before the layer runs.
+        passed: what a rectifier lets through that is all that reads the output, what `norm` makes of it, or the sum;
+            None where no rectifier does, or something else reads it too.
     """
 
     norm: str | None = None
     other: Place | None = None
+    passed: tuple[float, float] | None = None
 
 
 def surroundings(model: nn.Module, names: Container[str], inputs: Sequence[torch.Tensor]) -> dict[str, Surroundings]:
@@ -55,9 +62,22 @@ def surroundings(model: nn.Module, names: Container[str], inputs: Sequence[torch
         inputs: its positional inputs, of any batch.
     """
     watch = _Watch(names)
-    with torch.no_grad(), _hooked(model, watch), _SumWatch(watch):
+    with torch.no_grad(), _hooked(model, watch), _OperationWatch(watch):
         model(*inputs)
     return watch.found
+
+
+def offset_of(norm: nn.Module, like: torch.Tensor) -> torch.Tensor:
+    """What a BatchNorm adds to each channel after scaling it, in eval mode, to be broadcast against its input.
+
+    Raises:
+        TypeError: a module without running statistics.
+    """
+    scale = scale_of(norm, like)
+    if not isinstance(norm, _NormBase) or norm.running_mean is None:
+        raise TypeError(f"a {type(norm).__name__} has no running statistics")
+    offset = -scale * norm.running_mean.reshape(scale.shape)
+    return offset if norm.bias is None else offset + norm.bias.reshape(scale.shape)
 
 
 def scale_of(norm: nn.Module, like: torch.Tensor) -> torch.Tensor:
@@ -97,6 +117,8 @@ class _Watch:
         makers: tensor -> the layer that made it, perhaps through a BatchNorm.
         places: tensor -> where it was met first.
         clock: how many calls there were; `ran` and `met` say when.
+        ends: tensor -> the layer whose output it is, or what its norm or its sum made of that.
+        used: those of them that an operation has read.
     """
 
     names: Container[str]
@@ -106,6 +128,8 @@ class _Watch:
     met: dict[int, int] = field(default_factory=dict)
     ran: dict[str, int] = field(default_factory=dict)
     clock: int = 0
+    ends: dict[int, str] = field(default_factory=dict)
+    used: set[int] = field(default_factory=set)
     alive: list[Any] = field(default_factory=list)
 
     def see(self, name: str, side: Literal["in", "out"], values: Sequence[Any]) -> None:
@@ -118,26 +142,58 @@ class _Watch:
                 self.places[id(value)] = Place(name, side, position)
                 self.met[id(value)] = self.clock
 
-    def sum(self, a: Any, b: Any) -> None:
+    def end(self, value: torch.Tensor, maker: str) -> None:
+        """Takes note of what a layer's output has become."""
+        self.alive.append(value)
+        self.ends[id(value)] = maker
+        self.used.discard(id(value))
+
+    def operation(self, func: Any, args: Sequence[Any], result: Any) -> None:
+        """Takes note of an operation on tensors, in place or not."""
+        for value in args:
+            maker = self.ends.get(id(value)) if isinstance(value, torch.Tensor) else None
+            if maker is not None and maker in self.found:
+                again = id(value) in self.used
+                self.used.add(id(value))
+                passed = None if again else _passed(func, args)
+                self.found[maker] = replace(self.found[maker], passed=passed)
+        if any(value is result for value in args):
+            self.ends.pop(id(result), None)
+        if func in _SUMS and all(isinstance(x, torch.Tensor) for x in args[:2]):
+            self._sum(args[0], args[1], result)
+
+    def _sum(self, a: torch.Tensor, b: torch.Tensor, result: torch.Tensor) -> None:
         for one, other in ((a, b), (b, a)):
             maker = self.makers.get(id(one))
             if maker is None or id(other) not in self.places or one.shape != other.shape:
                 continue
             if self.met[id(other)] < self.ran[maker]:
                 self.found[maker] = replace(self.found[maker], other=self.places[id(other)])
+                self.end(result, maker)
 
 
-class _SumWatch(TorchDispatchMode):
-    """Tells of every sum of two tensors."""
+def _passed(func: Any, args: Sequence[Any]) -> tuple[float, float] | None:
+    """What a rectifier lets through; None for any other operation."""
+    if func in _RELU:
+        return 0.0, math.inf
+    if func in _HARDTANH:
+        ends = [-1.0, 1.0]
+        ends[: len(args) - 1] = args[1:3]
+        return ends[0], ends[1]
+    return None
+
+
+class _OperationWatch(TorchDispatchMode):
+    """Tells of every operation on tensors."""
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
         self._watch = watch
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _SUMS and not kwargs and all(isinstance(x, torch.Tensor) for x in args[:2]):
-            self._watch.sum(args[0], args[1])
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        self._watch.operation(func, args if not kwargs else (*args, *kwargs.values()), result)
+        return result
 
 
 @contextmanager
@@ -153,10 +209,12 @@ def _hooked(model: nn.Module, watch: _Watch) -> Iterator[None]:
             if name in watch.names:
                 watch.makers[id(values[0])] = name
                 watch.found[name] = Surroundings()
+                watch.end(values[0], name)
             else:
                 maker = next((k for k, s in watch.found.items() if s.norm == name), "")
                 if maker:
                     watch.makers[id(values[0])] = maker
+                    watch.end(values[0], maker)
 
     with hooked(_watching(model, see)):
         yield
