@@ -92,7 +92,8 @@ def products(program: Program) -> list[str]:
         (LOW_RANK, ["0.weight"]),
         (f"morph-mix{{layer=0 iter=ci}},{LOW_RANK}", ["0.weight"]),
         ("morph-mix{layer=0 iter=co}", []),  # of full rank
-        ("morph-mix{layer=0 iter=co},morph-depthwise{layer=0}", []),  # not dense
+        ("morph-mix{layer=0 iter=co},morph-depthwise{layer=0}", ["0.weight"]),
+        ("morph-mix{layer=0 iter=co},morph-group{layer=0 iters=co,ci factor=2}", []),  # of several problems
         ("morph-mix{layer=0 iter=ci},morph-bottleneck{layer=0#mix-in iter=co factor=2}", []),  # read at nine points
         ("morph-bottleneck{layer=0 iter=ci factor=2}", []),
     ],

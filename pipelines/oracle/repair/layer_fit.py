@@ -6,8 +6,8 @@ and W_0 the inherited values. Blocks (groups, bands, slices) are solved one by o
 
 Where nests stand between the parameter and the output: if they copy (a coarse grid read back), the fit is to the mean
 of the elements that one element stands for; if they contract again (a mix), the first one is fitted to the channels
-that it was made from, and the next one to the output; but if the two are a product of low rank, the best such product
-is taken (see `low_rank`), and the next one fitted once more.
+that it was made from, and the next one to the output; but if the two are a product of low rank, or a separable one, the
+best such product is taken (see `low_rank` and `separable`), and the next one fitted once more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ import torch
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms, name_of
 from loopmorph.pipelines.oracle.repair.low_rank import PRODUCT, Product, factors, laid_into, product_of
+from loopmorph.pipelines.oracle.repair.separable import separable_factors
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, FittedTerm, LayerSamples, Selections, TermFit
+
+_RANK = 1e-6  # singular values of a mix, relative to its largest, below which they count as 0
 
 
 def fit_layer(
@@ -82,11 +85,15 @@ def _fit_product(
     if found is None:
         return []
     own_bias = product.bias is not None and not constants[0]
-    far = found.rows * torch.outer(found.mean, found.mean) if own_bias else 0.0
-    first, second = factors(found.solution.weight[0], found.covariance + far, product.rank)
+    weight = found.solution.weight[0]
+    if product.is_separable:
+        first, second = separable_factors(weight, found.moments, product.rank)
+    else:
+        far = found.rows * torch.outer(found.mean, found.mean) if own_bias else 0.0
+        first, second = factors(weight, weight.T @ found.moments @ weight + far, product.rank)
     parts = [(product.first, first), (product.second, second)]
     if own_bias and product.bias is not None:
-        parts.append((product.bias, found.solution.intercept @ second.T))
+        parts.append((product.bias, found.solution.intercept @ torch.linalg.pinv(second, rtol=_RANK)))
     return [
         FittedTerm(
             name_of(product.whole, term),

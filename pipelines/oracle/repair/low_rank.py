@@ -7,7 +7,8 @@ for the multivariate linear model", J. Multivariate Analysis 1975). Of convoluti
 "Accelerating Very Deep Convolutional Networks for Classification and Detection" (TPAMI 2016), section 2.1.
 
 Such pairs are read off access maps: a dense term whose target is read by one later term alone, at the same point, and
-summed over there along the axis that the first term's outputs index.
+summed over there along the axis that the first term's outputs index. If the first term is depthwise, that axis is of
+its blocks instead; what is fitted to the pair then, `separable` tells.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from loopmorph.passes.raising.nest_recipe import (
 )
 from loopmorph.pipelines.oracle.nest_executor import form_values
 from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms
+from loopmorph.pipelines.oracle.repair.separable import LARGEST
 
 ItemT = TypeVar("ItemT")
 
@@ -61,13 +63,20 @@ class Product:
     rank: int
 
     @property
+    def is_separable(self) -> bool:
+        """Whether the first term is depthwise."""
+        return bool(self.first.blocks)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the dense weight."""
         return self.recipe.buffers[self.term.weight.buffer].shape
 
 
 def product_of(recipe: Recipe, first: LinearTerm) -> Product | None:
-    """The product that a term makes with the one that reads it; None where it is no such pair, or of full rank."""
+    """The product that a term makes with the one that reads it; None where it is no such pair, or holds every dense
+    weight.
+    """
     between = recipe.statements[first.number].target.buffer
     seconds = [t for t in linear_terms(recipe) if any(_reads(source, between) for source in t.sources)]
     if len(seconds) != 1 or not _is_private(recipe, first, seconds[0]):
@@ -80,14 +89,15 @@ def product_of(recipe: Recipe, first: LinearTerm) -> Product | None:
     if renamed is None:
         return None
     writer, reader = recipe.statements[first.number], recipe.statements[second.number]
-    outer, inner = {n: writer.extent_of[n] for n in first.samples}, {n: writer.extent_of[n] for n in first.unknowns}
+    rank = writer.extent_of[_channel(first)]
+    unknowns = (*first.blocks, *first.unknowns)
+    outer, inner = {n: writer.extent_of[n] for n in first.samples}, {n: writer.extent_of[n] for n in unknowns}
     outputs = {n: reader.extent_of[n] for n in second.outputs}
     extents = {**outer, **outputs, **inner}
-    rank = writer.extent_of[first.outputs[0]]
-    shape = tuple(extents[n] for n in (*second.outputs, *first.unknowns))
-    if rank >= _size(tuple(outputs.values())):
+    shape = tuple(extents[n] for n in (*second.outputs, *unknowns))
+    if _size(tuple(inner.values())) > LARGEST if first.blocks else rank >= _size(tuple(outputs.values())):
         return None
-    weight = Load(len(recipe.buffers), tuple(forms.loop(n) for n in (*second.outputs, *first.unknowns)))
+    weight = Load(len(recipe.buffers), tuple(forms.loop(n) for n in (*second.outputs, *unknowns)))
     points = {theirs: forms.loop(mine) for theirs, mine in renamed.items()}
     target = Load(
         reader.target.buffer, tuple(forms.substitute(form, points, reader.extent_of) for form in reader.target.index)
@@ -122,20 +132,20 @@ def factors(weight: torch.Tensor, covariance: torch.Tensor, rank: int) -> tuple[
 
 
 def laid_into(recipe: Recipe, term: LinearTerm, weight: torch.Tensor) -> torch.Tensor:
-    """A dense term's parameter with the values of (unknowns, outputs)."""
+    """A term's parameter with values in the order block, unknown, output."""
     shape = recipe.buffers[term.weight.buffer].shape
     found = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-    found.view(-1)[term_positions(recipe, term).to(weight.device)] = weight
+    found.view(-1)[term_positions(recipe, term).to(weight.device).reshape(-1)] = weight.reshape(-1)
     return found
 
 
 def term_positions(recipe: Recipe, term: LinearTerm) -> torch.Tensor:
-    """Where the elements (unknown, output) of a dense term lie in its parameter: (unknowns, outputs) int64."""
+    """Where a term's elements (block, unknown, output) lie in its parameter: (blocks * unknowns, outputs) int64."""
     ordered = tuple(sorted(term.weight_loops))
     found = form_values(term.weight.address(recipe.buffers), ordered, recipe.statements[term.number].extent_of)
     extents = recipe.statements[term.number].extent_of
     laid = found.permute([ordered.index(n) for n in term.weight_loops])
-    return laid.reshape(_size([extents[n] for n in term.unknowns]), -1)
+    return laid.reshape(_size([extents[n] for n in (*term.blocks, *term.unknowns)]), -1)
 
 
 def _is_private(recipe: Recipe, first: LinearTerm, second: LinearTerm) -> bool:
@@ -152,7 +162,7 @@ def _is_private(recipe: Recipe, first: LinearTerm, second: LinearTerm) -> bool:
         and not recipe.statements[t.number].guards
         for t in (first, second)
     )
-    dense = not (first.blocks or first.summed or second.blocks or second.summed)
+    dense = not (first.summed or second.blocks or second.summed) and len(first.blocks) + len(first.outputs) == 1
     return alone and dense and recipe.buffers[between].kind == "temporary" and first.number < second.number
 
 
@@ -160,19 +170,25 @@ def _same_points(recipe: Recipe, first: LinearTerm, second: LinearTerm) -> dict[
     """The second term's sample loops by the first one's, where it reads what that gives at the same point."""
     writer, reader = recipe.statements[first.number], recipe.statements[second.number]
     source = second.sources[0]
-    if len(second.sources) != 1 or not isinstance(source, Load) or len(first.outputs) != 1:
+    if len(second.sources) != 1 or not isinstance(source, Load):
         return None
     renamed: dict[int, int] = {}
     for mine, theirs in zip(writer.target.index, source.index, strict=True):
         a, b = _single(mine), _single(theirs)
         if a is None or b is None or writer.extent_of[a] != reader.extent_of[b]:
             return None
-        if (a in first.outputs) != (b in second.unknowns):
+        if (a == _channel(first)) != (b in second.unknowns):
             return None
-        if a not in first.outputs:
+        if a != _channel(first):
             renamed[b] = a
     complete = set(renamed) == set(second.samples) and set(renamed.values()) == set(first.samples)
     return renamed if complete and len(second.unknowns) == 1 else None
+
+
+def _channel(first: LinearTerm) -> int:
+    """The loop of what is between, of a term that has one output loop or, depthwise, one loop of blocks."""
+    (loop,) = (*first.blocks, *first.outputs)
+    return loop
 
 
 def _single(form: Form) -> int | None:

@@ -52,7 +52,7 @@ class Equations(Protocol):
 
     def fitted(self, held_out: Self, start: torch.Tensor, ridges: Sequence[float], intercept: bool) -> Solution: ...
 
-    def covariance(self, weight: torch.Tensor, intercept: bool) -> torch.Tensor: ...
+    def moments(self, intercept: bool) -> torch.Tensor: ...
 
     def mean_target(self) -> torch.Tensor: ...
 
@@ -165,13 +165,11 @@ class NormalEquations:
         left = self.y_squared - 2 * (weight * self.cross).sum(1) + (weight * (self.gram @ weight)).sum(1)
         return max(float(left.sum()), 0.0) / total if total > 0 else 0.0
 
-    def covariance(self, weight: torch.Tensor, intercept: bool) -> torch.Tensor:
-        """The second moments of what some weights give, summed over the rows: (blocks, outputs, outputs) float64.
-
-        Where a constant may be added (`intercept`) they are about the mean.
+    def moments(self, intercept: bool) -> torch.Tensor:
+        """The second moments of u, summed over the rows, (blocks, unknowns, unknowns) float64; with a constant added to
+        each output they are those about the mean.
         """
-        gram = (self.about_mean() if intercept else self).gram
-        return weight.transpose(1, 2) @ gram @ weight
+        return (self.about_mean() if intercept else self).gram
 
     def mean_target(self) -> torch.Tensor:
         """The mean over the rows of the targets: (blocks, outputs) float64."""

@@ -69,12 +69,14 @@ class RowEquations:
         errors = _share(products.left, y), _share(products.left - products.gram @ step, y)
         return Solution(weight, constant, *errors, ridge, int(dead.sum()), both.rows < u.shape[2])
 
-    def covariance(self, weight: torch.Tensor, intercept: bool) -> torch.Tensor:
-        """The second moments of what some weights give; see `NormalEquations.covariance`."""
-        given = torch.cat([(u @ weight.to(u)).double() for u in self.u], 1)
+    def moments(self, intercept: bool) -> torch.Tensor:
+        """The second moments of u; see `NormalEquations.moments`."""
+        u = torch.cat(self.u, 1)
         if intercept:
-            given -= given.mean(1, keepdim=True)
-        return given.transpose(1, 2) @ given
+            u = u - u.mean(1, keepdim=True, dtype=torch.float64).to(u)
+        gram = torch.zeros(u.shape[0], u.shape[2], u.shape[2], dtype=torch.float64, device=u.device)
+        add_gram(gram, u)
+        return gram
 
     def mean_target(self) -> torch.Tensor:
         """The mean over the rows of the targets; see `NormalEquations.mean_target`."""

@@ -87,14 +87,14 @@ class DenseFit:
 
     Attributes:
         solution: what least squares found.
-        covariance: (outputs, outputs) float64, the second moments of what it gives, summed over rows; about the mean
-            where there is an intercept.
+        moments: (unknowns, unknowns) float64, the second moments of what is read, summed over rows; about the mean if
+            there is an intercept.
         mean: (outputs,) float64, of the targets.
         rows, dropped: how many rows there were, and how many were left out.
     """
 
     solution: Solution
-    covariance: torch.Tensor
+    moments: torch.Tensor
     mean: torch.Tensor
     rows: int
     dropped: int
@@ -181,8 +181,7 @@ class TermFit:
             if solution.before < 1:
                 break
         both = fitted.joined(held_out)
-        covariance = both.covariance(solution.weight, intercept)[0]
-        return DenseFit(solution, covariance, both.mean_target()[0], both.rows, both.dropped)
+        return DenseFit(solution, both.moments(intercept)[0], both.mean_target()[0], both.rows, both.dropped)
 
     def equations(
         self,
