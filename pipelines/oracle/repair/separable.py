@@ -23,7 +23,7 @@ def separable_factors(weight: torch.Tensor, gram: torch.Tensor, channels: int) -
 
     Args:
         weight: (channels * taps, outputs) float64, W^T.
-        gram: (channels * taps, channels * taps) float64, the second moments of what is read.
+        gram: (channels * taps, channels * taps) float64, the second moments of what is read, with any ridge.
         channels: how many are read.
 
     Returns:

@@ -87,8 +87,8 @@ class DenseFit:
 
     Attributes:
         solution: what least squares found.
-        moments: (unknowns, unknowns) float64, the second moments of what is read, summed over rows; about the mean if
-            there is an intercept.
+        moments: (unknowns, unknowns) float64, the second moments of what is read, summed over rows, about the mean if
+            there is an intercept, and the ridge: the metric in which other weights are worse than the solution.
         mean: (outputs,) float64, of the targets.
         rows, dropped: how many rows there were, and how many were left out.
     """
@@ -181,7 +181,9 @@ class TermFit:
             if solution.before < 1:
                 break
         both = fitted.joined(held_out)
-        return DenseFit(solution, both.moments(intercept)[0], both.mean_target()[0], both.rows, both.dropped)
+        moments = both.moments(intercept)[0]
+        moments.diagonal().add_(solution.ridge * moments.diagonal().mean())
+        return DenseFit(solution, moments, both.mean_target()[0], both.rows, both.dropped)
 
     def equations(
         self,
