@@ -88,7 +88,7 @@ class DenseFit:
     Attributes:
         solution: what least squares found.
         moments: (unknowns, unknowns) float64, the second moments of what is read, summed over rows, about the mean if
-            there is an intercept, and the ridge: the metric in which other weights are worse than the solution.
+            there is an intercept, with the least ridge: that of the dense fit is for what a product does not have.
         mean: (outputs,) float64, of the targets.
         rows, dropped: how many rows there were, and how many were left out.
     """
@@ -182,7 +182,7 @@ class TermFit:
                 break
         both = fitted.joined(held_out)
         moments = both.moments(intercept)[0]
-        moments.diagonal().add_(solution.ridge * moments.diagonal().mean())
+        moments.diagonal().add_(min(self.settings.ridges) * moments.diagonal().mean())
         return DenseFit(solution, moments, both.mean_target()[0], both.rows, both.dropped)
 
     def equations(
