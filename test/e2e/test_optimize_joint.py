@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,26 +18,25 @@ UNIT = Path(__file__).resolve().parents[1] / "unit"
 SPEEDUPS = ("1.04", "1.1")
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the command says, and the folder that it writes to; two speed-ups of a small trained network."""
-    folder = tmp_path_factory.mktemp("joint")
+def test_two_speed_ups_from_the_command_to_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command, since it takes long: each result keeps its speed-up, the study has its trials, and it loads."""
     found = patterns(240, 2)
-    np.savez(folder / "patterns.npz", images=found.images.permute(0, 2, 3, 1).numpy(), labels=found.labels.numpy())
-    arguments = ["optimize", "factories:trained", "--data", str(folder / "patterns.npz"), "--variants", "2"]
-    arguments += ["--seconds", "0.001", "--held-out", "70", "--repair-images", "96", "--out", str(folder / "out")]
+    np.savez(tmp_path / "patterns.npz", images=found.images.permute(0, 2, 3, 1).numpy(), labels=found.labels.numpy())
+    arguments = ["optimize", "factories:trained", "--data", str(tmp_path / "patterns.npz"), "--variants", "2"]
+    arguments += ["--seconds", "0.001", "--held-out", "70", "--repair-images", "96", "--out", str(tmp_path / "out")]
     arguments += [text for each in SPEEDUPS for text in ("--target-speedup", each)]
-    arguments += ["--study", str(folder / "study.log")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOOPMORPH_CACHE", str(folder / "cache"))
-        patch.syspath_prepend(str(UNIT))
-        patch.chdir(UNIT)
-        assert main(arguments) == 0
-    return folder / "out"
+    arguments += ["--study", str(tmp_path / "study.log")]
+    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(UNIT))
+    monkeypatch.chdir(UNIT)
+    assert main(arguments) == 0
+    for speedup in SPEEDUPS:
+        _keeps_its_speed_up_and_is_no_worse_than_the_baselines(tmp_path / "out", speedup)
+    _the_study_has_what_was_measured(tmp_path)
+    _is_loaded_again(tmp_path / "out" / f"{SPEEDUPS[0]}x")
 
 
-@pytest.mark.parametrize("speedup", SPEEDUPS)
-def test_each_result_keeps_its_speed_up_and_is_no_worse_than_the_baselines(told: Path, speedup: str) -> None:
+def _keeps_its_speed_up_and_is_no_worse_than_the_baselines(told: Path, speedup: str) -> None:
     report = json.loads((told / f"{speedup}x" / "report.json").read_text())
     joint = report["joint"]
     chosen, limit = joint["chosen"], joint["limit_ms"]
@@ -52,11 +50,11 @@ def test_each_result_keeps_its_speed_up_and_is_no_worse_than_the_baselines(told:
         assert each["whole"] and (each["kl"] >= chosen["kl"] or each["milliseconds"] > limit)
 
 
-def test_the_study_has_what_was_measured_of_whole_networks(told: Path) -> None:
-    (study,) = read_studies(told.parent / "study.log")
+def _the_study_has_what_was_measured(folder: Path) -> None:
+    (study,) = read_studies(folder / "study.log")
     of_kind = {kind: [each for each in study.records if each.kind == kind] for kind in (NETWORK, "loss 1", "time")}
     for speedup in SPEEDUPS:
-        report = json.loads((told / f"{speedup}x" / "report.json").read_text())
+        report = json.loads((folder / "out" / f"{speedup}x" / "report.json").read_text())
         chosen = tuple(report["joint"]["chosen"]["transforms"])
         (loss,) = [each.numbers for each in of_kind["loss 1"] if each.steps == chosen]
         assert loss["kl"] == report["joint"]["chosen"]["kl"]
@@ -64,9 +62,7 @@ def test_the_study_has_what_was_measured_of_whole_networks(told: Path) -> None:
         assert report["optimized_ms"] in [each.numbers["ms_after"] for each in of_kind[NETWORK]]
 
 
-def test_a_result_is_loaded_again(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(UNIT))
-    folder = told / f"{SPEEDUPS[0]}x"
+def _is_loaded_again(folder: Path) -> None:
     schedule = (folder / "schedule.mlir").read_text()
     transforms = json.loads((folder / "report.json").read_text())["joint"]["chosen"]["transforms"]
     assert schedule.count('morph.kind = "neural"') == len(transforms) > 0
