@@ -16,6 +16,7 @@ from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.check import Checker
 from loopmorph.pipelines.measure.meter import Meter, PairTime
 from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.inherit import plain_steps
 from loopmorph.pipelines.search.search_space import Candidate, Drawer, candidate_layers
 from loopmorph.pipelines.search.verdict import ACCEPTED, FAILED, STRUCTURE, WRONG, Verdict, refused
 
@@ -219,7 +220,8 @@ class LocalJudge:
         return loss.measure(self.original, loss.repaired(self.original, network).program)
 
     def network_time(self, steps: Sequence[Step], baseline: Sequence[Step] = ()) -> PairTime:
-        return self.meter.network(self._after(baseline), self._after(steps))
+        # Which of the old weights are kept changes no code: what was timed before they were chosen is not timed again.
+        return self.meter.network(self._after(plain_steps(baseline)), self._after(plain_steps(steps)))
 
     def changed_layers(self, network: Network) -> list[str]:
         """The contraction layers whose nests differ from the original's, or are gone."""

@@ -43,8 +43,7 @@ def _keeps_its_speed_up_and_is_no_worse_than_the_baselines(told: Path, speedup: 
     assert report["legality"] == "repair" and report["legality_reason"].startswith("a choice over all layers")
     assert joint["reached"] and joint["additive_gap"] == 0 and joint["target_speedup"] == float(speedup)
     assert limit == pytest.approx(joint["original_ms"] / float(speedup)) and chosen["milliseconds"] <= limit
-    # One pair of times as a rule; another where it was lost and measured once more.
-    assert report["speedup"] == pytest.approx(joint["original_ms"] / chosen["milliseconds"], rel=0.3)
+    assert report["speedup"] == pytest.approx(joint["original_ms"] / chosen["milliseconds"])  # one pair of times
     assert report["kl"] == pytest.approx(chosen["kl"], rel=1e-3)
     assert {"greedy", "random 1"} < set(joint["baselines"])
     for each in joint["baselines"].values():

@@ -13,11 +13,13 @@ from transformed import network
 
 from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.legality.proxy import FisherPotential
 from loopmorph.pipelines.measure.check import WorkerChecker
 from loopmorph.pipelines.measure.meter import WorkerMeter
 from loopmorph.pipelines.measure.timing_cache import TimingCache
 from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.search_space import RandomDrawer
 from loopmorph.pipelines.training.task import Classification
@@ -36,6 +38,12 @@ def worker() -> Iterator[Worker]:
         yield worker
 
 
+def judge_of(program: Program, worker: Worker, folder: Path) -> LocalJudge:
+    task = Classification(Batch(torch.randn(8, 3, 8, 8), torch.arange(8) % 10, 10, "random"))
+    meter, checker = WorkerMeter(worker, TimingCache(folder)), WorkerChecker(worker)
+    return LocalJudge(program, Gate.of(FisherPotential(task)), meter, checker, RandomDrawer(program, worker.target))
+
+
 @pytest.mark.parametrize(
     ("model", "step", "changed"),
     [
@@ -47,10 +55,15 @@ def worker() -> Iterator[Worker]:
 def test_each_changed_layer_is_checked_and_timed(
     worker: Worker, model: type[nn.Module], step: str, changed: list[str], tmp_path: Path
 ) -> None:
-    program = network(model)
-    task = Classification(Batch(torch.randn(8, 3, 8, 8), torch.arange(8) % 10, 10, "random"))
-    meter, checker = WorkerMeter(worker, TimingCache(tmp_path)), WorkerChecker(worker)
-    judge = LocalJudge(program, FisherPotential(task), meter, checker, RandomDrawer(program, worker.target))
-    times = judge.layer_times(parse_steps(step))
+    times = judge_of(network(model), worker, tmp_path).layer_times(parse_steps(step))
     assert [time.name for time in times] == changed
     assert all(time.ms_before > 0 and time.ms_after > 0 and time.macs_after < time.macs_before for time in times)
+
+
+def test_which_weights_are_kept_is_nothing_to_time_again(worker: Worker, tmp_path: Path) -> None:
+    judge = judge_of(network(Plain), worker, tmp_path)
+    plain = "morph-bottleneck{layer=conv1 iter=co factor=2}"
+    kept = "morph-bottleneck{layer=conv1 iter=co factor=2 keep=1,2,5,7}"
+    first, second = (judge.network_time(parse_steps(text)) for text in (plain, kept))
+    assert not first.cached and second.cached
+    assert (second.original, second.rewritten) == (first.original, first.rewritten)
