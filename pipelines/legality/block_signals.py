@@ -36,7 +36,7 @@ from loopmorph.pipelines.network import Network, is_inside, is_within
 from loopmorph.pipelines.oracle.repair.block import repair_block
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
-from loopmorph.pipelines.support.devices import resolve_device
+from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.training.task import Classification, Task, UserTask
 
@@ -217,7 +217,7 @@ class BlockSignals:
                 raise
             return None
         seen = self._seen.modules[path]
-        with torch.no_grad():
+        with torch.no_grad(), exact_arithmetic():
             after = [repaired.module(*chunk) for chunk in seen.inputs]
         if any(now.shape != then.shape for now, then in zip(after, seen.outputs, strict=True)):
             return None

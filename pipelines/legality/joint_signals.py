@@ -18,7 +18,7 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.repair.repair import Repair, repair
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.oracle.surgery import to_module
-from loopmorph.pipelines.support.devices import resolve_device
+from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.task import Classification, Task
@@ -126,7 +126,7 @@ class JointSignals:
         """The logits of a network, which is changed, on the held-out images; on the CPU."""
         twin = switch_to_inference(model).to(self._place)
         found = []
-        with torch.no_grad():
+        with torch.no_grad(), exact_arithmetic():
             for chunk in in_chunks(self._task.inputs):
                 logits = run_model(twin, *(x.to(self._place) for x in chunk))
                 check_logits(logits, len(chunk[0]))

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from loopmorph.pipelines.legality.initialisation import run_model
+from loopmorph.pipelines.support.devices import exact_arithmetic
 from loopmorph.pipelines.support.hooks import hooked
 
 CHUNK = 32  # images
@@ -71,7 +72,7 @@ def record(model: nn.Module, inputs: Sequence[torch.Tensor], names: Collection[s
     """
     found: dict[str, ModuleRecord] = {}
     outputs, chunks = [], in_chunks(inputs)
-    with torch.no_grad():
+    with torch.no_grad(), exact_arithmetic():
         for number, chunk in enumerate(chunks):
             with hooked(_watching(model, names, _Watch(found, number))):
                 outputs.append(run_model(model, *chunk))
@@ -188,7 +189,7 @@ def run_from(model: nn.Module, recording: Recording, number: int, path: str, out
     begin = recording.modules[path].started
     earlier = {n: each for n, each in recording.modules.items() if each.replayable and each.ended < begin}
     given = {name: each.outputs[number] for name, each in earlier.items()}
-    with _giving(model, {**given, path: output}), torch.no_grad():
+    with _giving(model, {**given, path: output}), torch.no_grad(), exact_arithmetic():
         return run_model(model, *recording.inputs[number])
 
 
