@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
 from loopmorph.pipelines.data.held_out import part_of
@@ -86,11 +87,7 @@ class Points:
         """
         original, settings = self.table.original.milliseconds, self.settings
         milliseconds = settings.target_ms if speedup is None else original / speedup
-        others = Limits(parameters=settings.max_parameters, memory=settings.max_memory)
-        try:
-            fastest = least(Problem(self.table, others), MILLISECONDS).cost.milliseconds
-        except ArgumentError as error:
-            raise ArgumentError(f"max_{error.argument}", error.message) from None
+        fastest = self._fastest
         if milliseconds is not None and milliseconds < fastest:
             if speedup is None:
                 reason = f"{milliseconds:g} ms is out of reach: the least that the variants reach is {fastest:.6g} ms"
@@ -98,7 +95,20 @@ class Points:
             most = math.floor(100 * original / fastest) / 100
             reason = f"{speedup:g} is out of reach: the most that the variants reach is {most:g}"
             raise ArgumentError("target_speedup", reason)
-        return replace(others, milliseconds=milliseconds)
+        return replace(self._others, milliseconds=milliseconds)
+
+    @property
+    def _others(self) -> Limits:
+        """The limits besides milliseconds."""
+        return Limits(parameters=self.settings.max_parameters, memory=self.settings.max_memory)
+
+    @cached_property
+    def _fastest(self) -> float:
+        """The least milliseconds within them."""
+        try:
+            return least(Problem(self.table, self._others), MILLISECONDS).cost.milliseconds
+        except ArgumentError as error:
+            raise ArgumentError(f"max_{error.argument}", error.message) from None
 
 
 def points(job: Job) -> Points:

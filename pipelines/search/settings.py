@@ -125,7 +125,11 @@ class SearchSettings:
         for position, each in enumerate(target_speedups):
             if self.target_speedup is not None:
                 raise ArgumentError("target_speedup", "expected none in the settings, beside those that are results")
-            replace(self, target_speedup=each).check()
+            asked = replace(self, target_speedup=each)
+            if position == 0:
+                asked.check()
+            else:
+                asked._check_joint()  # nothing else depends on the speed-up
             if each in target_speedups[:position]:
                 raise ArgumentError("target_speedup", f"{each:g} is given twice")
 

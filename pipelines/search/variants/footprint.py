@@ -10,6 +10,7 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.memory.memrefs import element_bytes
 from loopmorph.passes.nest import Nest, functions
 from loopmorph.passes.nest_text import layer_texts
 from loopmorph.pipelines.network import Network
@@ -80,11 +81,7 @@ def _is_activation(value: ir.Value) -> bool:
 
 def _bytes(value: ir.Value) -> int:
     type_ = ir.MemRefType(value.type)
-    return math.prod(type_.shape) * -(-_width(type_.element_type) // 8)
-
-
-def _width(element: ir.Type) -> int:
-    return element.width if isinstance(element, ir.IntegerType | ir.FloatType) else 64
+    return math.prod(type_.shape) * element_bytes(type_.element_type)
 
 
 def changed_layers(before: Mapping[str, Footprint], after: Mapping[str, Footprint]) -> list[str]:

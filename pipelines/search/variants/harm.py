@@ -12,7 +12,7 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.legality.block_signals import FISHER_CHANGE, RESIDUAL, BlockSignals
 from loopmorph.pipelines.legality.proxy import FisherPotential
 from loopmorph.pipelines.legality.trained import is_trained
-from loopmorph.pipelines.network import Network, called_module
+from loopmorph.pipelines.network import Network, is_within, owning_module
 from loopmorph.pipelines.training.task import Task, UserTask
 
 FISHER_DROP = "fisher-drop"
@@ -82,7 +82,11 @@ class BlockHarm:
         changes = self.blocks.measure(network, names).blocks
         found: list[dict[str, float]] = [dict.fromkeys(names, 0.0) for _ in parts]
         for change in changes:
-            owners = [k for k, layers in enumerate(parts) if any(_is_of(layer, change.path) for layer in layers)]
+            owners = [
+                k
+                for k, layers in enumerate(parts)
+                if any(is_within(owning_module(layer), change.path) for layer in layers)
+            ]
             if len(owners) != 1:
                 return None
             for name in names:
@@ -135,8 +139,3 @@ def choose_harm(original: Network, task: Task, seed: int, device: str | None = N
     if is_trained(original.model, task):
         return BlockHarm(original, task, FISHER_CHANGE, device)
     return FisherHarm(original, FisherPotential(task, seed, device=device))
-
-
-def _is_of(layer: str, path: str) -> bool:
-    module = called_module(layer.partition("|")[0])
-    return not path or module == path or module.startswith(f"{path}.")
