@@ -1,22 +1,17 @@
-"""A study as a store of measurements of assembled networks, each under a text that says what was measured of which."""
+"""A study as a store of measurements of assembled networks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loopmorph.passes.history import parse_steps
+from loopmorph.passes.history import Step
 from loopmorph.pipelines.search.study import Record, Study
 from loopmorph.pipelines.search.verdict import ACCEPTED
 
-_PREFIX = "morph-"
-
 
 class StudyStore:
-    """Keeps numbers by texts such as "loss 0.25 morph-group{...},morph-mix{...}": what was measured, then the steps.
-
-    What was measured is the kind of the record. What is None is not kept.
-    """
+    """A `TrialStore` whose measurements are records; what was measured is their kind, and what is None is not kept."""
 
     def __init__(self, study: Study) -> None:
         """Args:
@@ -24,19 +19,12 @@ class StudyStore:
         """
         self._study = study
 
-    def get(self, key: str) -> Mapping[str, Any] | None:
-        """What was measured; None where nothing was."""
-        kind, steps = _parts(key)
-        record = self._study.get(steps, kind)
+    def get(self, kind: str, steps: Sequence[Step]) -> Mapping[str, Any] | None:
+        """What was measured of the network with these steps; None where nothing was."""
+        record = self._study.get(tuple(map(str, steps)), kind)
         return None if record is None else dict(record.numbers)
 
-    def put(self, key: str, content: Mapping[str, float | None]) -> None:
+    def put(self, kind: str, steps: Sequence[Step], content: Mapping[str, float | None]) -> None:
         """Keeps what was measured."""
-        kind, steps = _parts(key)
         numbers = {name: float(value) for name, value in content.items() if value is not None}
-        self._study.put(Record(kind, steps, ACCEPTED, "", numbers))
-
-
-def _parts(key: str) -> tuple[str, tuple[str, ...]]:
-    kind, prefix, rest = key.partition(_PREFIX)
-    return kind.strip(), tuple(map(str, parse_steps(prefix + rest))) if prefix else ()
+        self._study.put(Record(kind, tuple(map(str, steps)), ACCEPTED, "", numbers))

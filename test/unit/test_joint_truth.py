@@ -65,7 +65,7 @@ def test_what_was_judged_is_kept_and_not_judged_again(program: Program, tmp_path
         assert again.milliseconds(steps) == pytest.approx(4.0) and again.is_applicable(steps)
         with pytest.raises(ArgumentError, match="'legality': networks are compared by 'repair' alone, got 'none'"):
             again.loss((), 0)
-        store.put("loss 1 ", {"kl": 1.0})  # somebody else's
+        store.put("loss 1", (), {"kl": 1.0})  # somebody else's
         with pytest.raises(ArgumentError, match="networks are compared by 'repair' alone"):
             again.loss((), 1)
 

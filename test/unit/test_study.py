@@ -20,6 +20,7 @@ import pytest
 from optuna.storages.journal import JournalFileSymlinkLock
 
 from loopmorph.passes.errors import ArgumentError, DataError
+from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.search.identity import Identity
 from loopmorph.pipelines.search.open_study import keep_result
 from loopmorph.pipelines.search.optuna_study import OptunaStudy, read_studies
@@ -100,35 +101,38 @@ def test_an_accepted_record_needs_its_values(tmp_path: Path) -> None:
 
 @FILES
 def test_what_else_is_measured_of_networks_is_kept(name: str, tmp_path: Path) -> None:
-    path, both = tmp_path / name, f"{GROUP},{LOOPS}"
+    path, both = tmp_path / name, parse_steps(f"{GROUP},{LOOPS}")
     lost = {"kl": 0.25, "low": float("-inf"), "accuracy": None}
     with closing(opened(path)) as study:
         store = StudyStore(study)
-        assert store.get(f"loss 0.25 {both}") is None and not has_study(path)
-        store.put(f"loss 0.25 {both}", lost)
-        store.put("loss 0.25 ", {"kl": float("inf")})
-        store.put(f"time {both}", {"share": 0.5})
+        assert store.get("loss 0.25", both) is None and not has_study(path)
+        store.put("loss 0.25", both, lost)
+        store.put("loss 0.25", (), {"kl": float("inf")})
+        store.put("time", both, {"share": 0.5})
     with closing(opened(path)) as study:
         store = StudyStore(study)
-        assert store.get(f"loss 0.25 {both}") == {"kl": 0.25, "low": float("-inf")}
-        assert store.get("loss 0.25 ") == {"kl": float("inf")} and store.get("time ") is None
-        assert store.get(f"time {both}") == {"share": 0.5} and store.get(f"loss 1 {both}") is None
+        assert store.get("loss 0.25", both) == {"kl": 0.25, "low": float("-inf")}
+        assert store.get("loss 0.25", ()) == {"kl": float("inf")} and store.get("time", ()) is None
+        assert store.get("time", both) == {"share": 0.5} and store.get("loss 1", both) is None
     losses = optuna_study(path, "loss 0.25")
     assert losses.metric_names == ["kl"] and [trial.value for trial in losses.trials] == [0.25, float("inf")]
-    assert [record.kind for record in read_studies(path)[0].records] == ["loss 0.25", "loss 0.25", "time"]
+    records = read_studies(path)[0].records
+    assert [record.kind for record in records] == ["loss 0.25", "loss 0.25", "time"]
+    assert [record.steps for record in records] == [(GROUP, LOOPS), (), (GROUP, LOOPS)]
 
 
 def test_the_cache_keeps_what_else_is_measured(tmp_path: Path) -> None:
     def stored(key: str) -> StudyStore:
         return StudyStore(StudyFile(key, tmp_path))
 
-    stored("key").put(f"time {GROUP}", {"share": 0.5})
-    assert stored("key").get(f"time {GROUP}") == {"share": 0.5}
-    assert stored("other").get(f"time {GROUP}") is None and stored("key").get(f"loss 1 {GROUP}") is None
+    grouped = parse_steps(GROUP)
+    stored("key").put("time", grouped, {"share": 0.5})
+    assert stored("key").get("time", grouped) == {"share": 0.5}
+    assert stored("other").get("time", grouped) is None and stored("key").get("loss 1", grouped) is None
     with closing(StudyFile("key", tmp_path)) as study:
         for nonsense in ("[1", "[1]", '{"kind": 1}'):
             study.execute(f"UPDATE records SET record = '{nonsense}'")
-            assert StudyStore(study).get(f"time {GROUP}") is None
+            assert StudyStore(study).get("time", grouped) is None
 
 
 def test_a_result_is_kept_unless_an_interrupt_has_left_it_unmeasured(tmp_path: Path) -> None:
@@ -426,7 +430,8 @@ def test_export_writes_csv_and_json_lines(file: Path, tmp_path: Path) -> None:
 def test_what_the_commands_refuse(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with closing(opened(file, Identity("second", {"seed": "1"}, named=True))) as study:
         study.put(REFUSED)
-        StudyStore(study).put(f"loss 1 {GROUP}", {"kl": 0.25})  # of a network that may be neither fast nor legal
+        known = {"kl": 0.25}  # of a network that may be neither fast nor legal
+        StudyStore(study).put("loss 1", parse_steps(GROUP), known)
     attempts = {
         "best " + str(file): "argument 'study_name': expected one of 'net', 'second', the studies of",
         f"best {file} --study-name second": "study.log: no trial was accepted so far",

@@ -12,6 +12,7 @@ from loopmorph.pipelines.search.joint.trial_store import Forgetful, TrialStore
 from loopmorph.pipelines.search.judge import Judge
 
 SHARES = (0.25, 1.0)  # of the images, of each level
+_TIME = "time"
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,23 @@ class JudgedTruth:
 
     def loss(self, steps: Sequence[Step], level: int) -> JointLoss:
         share = self.shares[level]
-        key = f"loss {share:g} {pipeline_text(steps)}"
-        known = _loss_from(self.store.get(key))
+        kind = f"loss {share:g}"
+        known = _loss_from(self.store.get(kind, steps))
         if known is None:
             found = self.judge.compare(steps, share)
             prediction, comparison = found.prediction, found.comparison
             interval = prediction.expected, prediction.low, prediction.high
             known = JointLoss(comparison.kl.value, *interval, comparison.accuracy)
-            self.store.put(key, dataclasses.asdict(known))
+            self.store.put(kind, steps, dataclasses.asdict(known))
         return known
 
     def milliseconds(self, steps: Sequence[Step]) -> float:
-        key = f"time {pipeline_text(steps)}"
-        share = _number_from(self.store.get(key), "share")
+        share = _number_from(self.store.get(_TIME, steps), "share")
         if share is None:
             self.judge.check_network(steps)
             times = self.judge.network_time(steps)
             share = times.rewritten / times.original
-            self.store.put(key, {"share": share})
+            self.store.put(_TIME, steps, {"share": share})
         return share * self.original_ms
 
 
