@@ -76,6 +76,11 @@ def record(module: ir.Operation, *steps: Step) -> None:
     marks.record_steps(module, *map(str, steps))
 
 
+def transformations(kind: Kind) -> list[type[Step]]:
+    """All registered transformations of a kind, in the order of their names."""
+    return [each for each in all_passes().values() if issubclass(each, Transformation) and each.kind == kind]
+
+
 def layer_of(step: Step) -> str | None:
     """The layer that a step is on; None where it is on none."""
     return None if step.address is None else step.address.layer

@@ -15,10 +15,9 @@ from loopmorph.passes.address import find_nest, has_nest
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.roles import channels
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
-from loopmorph.passes.history import Step
-from loopmorph.passes.registry import all_passes
+from loopmorph.passes.history import Step, transformations
 from loopmorph.passes.target.target import Target
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind
 from loopmorph.pipelines.network import Network, copy_module
 
 PLAIN_SHARE = 0.1  # candidates without a neural transformation: the same network, other loops
@@ -130,8 +129,7 @@ class RandomDrawer:
         """
         with module.context:
             nest = find_nest(module, layer)
-            classes = [c for c in all_passes().values() if issubclass(c, Transformation) and c.kind == kind]
-            spaces = [list(c.space(nest)) for c in sorted(classes, key=lambda c: c.name)]
+            spaces = [list(each.space(nest)) for each in transformations(kind)]
             extents = {loop.iterator: loop.extent for loop in channels(nest)}
         lanes = self.target.lanes
         spaces = [[s for s in space if fills_vectors(s, extents, lanes)] or space for space in spaces if space]

@@ -11,9 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial, TrialState
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.history import layer_of, parse_steps
-from loopmorph.passes.registry import all_passes
-from loopmorph.passes.transformation import Transformation
+from loopmorph.passes.history import layer_of, parse_steps, transformations
 from loopmorph.pipelines.search.study import CANDIDATE, Record
 from loopmorph.pipelines.search.verdict import FAILED, WRONG
 
@@ -124,8 +122,7 @@ def _state(record: Record) -> TrialState:
 
 
 def _transforms() -> tuple[str, ...]:
-    passes = [each for each in all_passes().values() if issubclass(each, Transformation) and each.kind == "neural"]
-    return (NONE, *sorted(each.name.removeprefix("morph-") for each in passes), SEVERAL)
+    return (NONE, *sorted(each.name.removeprefix("morph-") for each in transformations("neural")), SEVERAL)
 
 
 def _is_number(value: Any) -> bool:

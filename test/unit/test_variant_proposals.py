@@ -57,7 +57,7 @@ def stage() -> Program:
 
 @pytest.fixture(scope="module")
 def every(stage: Program) -> tuple[Proposal, ...]:
-    return propose(stage, TARGET, MANY)
+    return propose(Ground(stage, TARGET), MANY)
 
 
 def texts(proposals: tuple[Proposal, ...], unit: str | None = None) -> dict[str, str]:
@@ -123,6 +123,18 @@ def test_every_kind_is_there(every: tuple[Proposal, ...]) -> None:
     assert texts(every, "") == {narrower: "width", ",".join([narrower, *inside]): "width-bottleneck"}
 
 
+def test_each_branch_of_a_block_may_go(residual: Program) -> None:
+    found = [each for each in propose(Ground(residual, TARGET), MANY) if each.kind == "drop-block"]
+    assert {each.text: each.unit for each in found} == {
+        "morph-drop-block{layer=block1.conv2}": "block1",
+        "morph-drop-block{layer=block2.conv2}": "block2",
+        "morph-drop-block{layer=block2.shortcut.0}": "block2",
+    }
+    for each in found:
+        assert each.reach == {layer for layer in residual.nests_by_layer if layer.startswith(each.unit)}
+        residual.after(each.steps)
+
+
 def test_what_a_layer_does_not_admit_or_what_saves_no_work_is_left_out(every: tuple[Proposal, ...]) -> None:
     kinds = set(texts(every).values())
     assert "seq2" not in kinds  # it leaves 16 outputs and inputs, which is all
@@ -138,8 +150,8 @@ def test_equal_blocks_have_equal_patterns(every: tuple[Proposal, ...]) -> None:
 
 
 def test_a_limit_takes_from_all_kinds_in_turn_and_first_what_fills_vectors(stage: Program) -> None:
-    few = propose(stage, TARGET, 14)
-    assert few == propose(stage, TARGET, 14)
+    few = propose(Ground(stage, TARGET), 14)
+    assert few == propose(Ground(stage, TARGET), 14)
     assert [each.rank for each in few] == sorted(each.rank for each in few)
     block = [each for each in few if each.unit == "one"]
     assert len(block) == 14
@@ -157,7 +169,7 @@ def test_vectors_come_first(stage: Program) -> None:
 
 
 def test_a_network_of_layers_alone_has_widths(plain: Program) -> None:
-    found = propose(plain, TARGET, MANY)
+    found = propose(Ground(plain, TARGET), MANY)
     widths = {each.text for each in found if each.kind == "width"}
     assert widths == {f"morph-bottleneck{{layer={layer} iter=co factor=2}}" for layer in ("conv1", "conv2", "hidden")}
 
@@ -177,5 +189,5 @@ def test_steps_say_what_they_shrink() -> None:
 
 
 def test_images_of_another_size_do_not_matter() -> None:
-    larger = propose(imported(Stage(), image(size=16)), TARGET, 5)
-    assert [each.kind for each in larger] == [each.kind for each in propose(network(Stage), TARGET, 5)]
+    larger = propose(Ground(imported(Stage(), image(size=16)), TARGET), 5)
+    assert [each.kind for each in larger] == [each.kind for each in propose(Ground(network(Stage), TARGET), 5)]

@@ -25,7 +25,8 @@ from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
-from loopmorph.pipelines.search.variants.footprint import Footprint, footprints
+from loopmorph.pipelines.search.variants.footprint import Footprint
+from loopmorph.pipelines.search.variants.ground import Ground
 from loopmorph.pipelines.search.variants.harm import Harm, choose_harm
 from loopmorph.pipelines.search.variants.kept import VariantFile
 from loopmorph.pipelines.search.variants.kinds import Proposal
@@ -94,7 +95,8 @@ def build_table(
     check_threads(threads)
     progress("propose", 0, 1)
     harm = choose_harm(original, task, seed, device)
-    before, proposals = footprints(original), propose(original, target, limit)
+    ground = Ground(original, target)
+    before, proposals = ground.layers, propose(ground, limit)
     progress("propose", 1, 1)
     setup = JudgeSetup(original.model, original.example_inputs, Gate(NOT_AT_ALL), target, threads, seed, 1)
     spare = max(0, target.cores - threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,10 +20,10 @@ from loopmorph.passes.history import Step
 from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER, anonymous_text
 from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.nest import Nest, nests
+from loopmorph.passes.neural.drop_block import DropBlock, droppable_blocks, last_contraction
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.legality.blocks import outer_blocks
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.search.search_space import candidate_layers
 from loopmorph.pipelines.search.variants.footprint import Footprint, footprints
 from loopmorph.pipelines.store.cache_file import hash_of
 
@@ -68,10 +68,17 @@ class Ground:
     @cached_property
     def mains(self) -> dict[str, Nest]:
         """The contraction layers with one main nest, and that nest, in program order."""
-        names = candidate_layers(self.network)
-        found = [n for n in self.network.nests if n.role == marks.MAIN and n.layer in names and macs(n)]
-        alone = [n for n in found if sum(other.layer == n.layer for other in found) == 1]
-        return {nest.layer: nest for nest in alone}
+        found = [nest for nest in self.network.nests if nest.role == marks.MAIN and macs(nest)]
+        counts = Counter(nest.layer for nest in found)
+        return {nest.layer: nest for nest in found if counts[nest.layer] == 1}
+
+    @cached_property
+    def droppable(self) -> dict[str, DropBlock]:
+        """The last contraction of each branch that can go -> the step that drops it."""
+        module = self.network.module.operation
+        with module.context:
+            known = droppable_blocks(module)
+            return {step.layer: step for step, branch in known if last_contraction(branch) == step.layer}
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -178,8 +185,11 @@ def _is_in(layer: str, path: str) -> bool:
     return layer == path or (layer.startswith(path) and layer[len(path)] in ".|@#")
 
 
-def _merged(classes: Iterable[DimensionClass]) -> Mapping[tuple[str, str], frozenset[str]]:
-    """(layer, iterator of its main nest) -> the layers that follow it; without the dimensions that cannot shrink."""
+def _merged(classes: Iterable[DimensionClass]) -> Mapping[tuple[str, ...], frozenset[str]]:
+    """(layer, iterators of its main nest that make up a dimension) -> the layers that follow it.
+
+    Without the dimensions that cannot shrink.
+    """
     known = list(classes)
     sets: DisjointSets[int] = DisjointSets()
     for number, each in enumerate(known):
@@ -187,11 +197,11 @@ def _merged(classes: Iterable[DimensionClass]) -> Mapping[tuple[str, str], froze
             sets.join(number, other)
     joined: dict[int, set[str]] = defaultdict(set)
     for number, each in enumerate(known):
-        joined[sets.find(number)].update(entry.partition(" ")[0].partition("#")[0] for entry in each.iterators)
+        joined[sets.find(number)].update(member.layer for member in each.members)
     return {
-        (layer, names): frozenset(joined[sets.find(number)])
+        (member.layer, *member.iterators): frozenset(joined[sets.find(number)])
         for number, each in enumerate(known)
         if not each.pins and not each.windows
-        for layer, _, names in (entry.partition(" ") for entry in each.iterators)
-        if "#" not in layer
+        for member in each.members
+        if member.role == marks.MAIN
     }

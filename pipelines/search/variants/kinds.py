@@ -14,15 +14,12 @@ from torch_mlir import ir
 from loopmorph.dialects.morph import schedule_steps
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.roles import channels, is_batch, is_grid, loops_of
-from loopmorph.passes.history import Step, pipeline_text
+from loopmorph.passes.history import Step, pipeline_text, transformations
 from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER
 from loopmorph.passes.nest import Nest, divisors
 from loopmorph.passes.neural.bottleneck import Bottleneck
-from loopmorph.passes.neural.drop_block import DropBlock
 from loopmorph.passes.neural.group import Group
 from loopmorph.passes.neural.mix import Mix
-from loopmorph.passes.registry import all_passes
-from loopmorph.passes.transformation import Transformation
 from loopmorph.pipelines.schedules.loader import Schedule, fill, schedules
 from loopmorph.pipelines.search.search_space import fills_vectors
 from loopmorph.pipelines.search.variants.ground import Ground, Ties, Unit
@@ -67,11 +64,12 @@ NetworkKind = Callable[[Ground], Sequence[Proposal]]
 
 
 def of_passes(unit: Unit) -> list[list[Proposal]]:
-    """What the neural passes offer on each contraction (see `Transformation.space`)."""
+    """What the neural passes that leave the layer there offer on each contraction (see `Transformation.space`)."""
+    changing = [cls for cls in transformations("neural") if not cls.takes_away]
     found = []
     for layer in unit.contractions:
         nest = unit.ground.mains[layer]
-        for cls in _neural():
+        for cls in changing:
             with nest.root.operation.context:
                 offered = cls.space(nest)
             steps = [(step, unit.ground.reach(step)) for step in offered]
@@ -155,12 +153,9 @@ def two_steps(unit: Unit) -> list[list[Proposal]]:
 
 
 def dropped(unit: Unit) -> list[list[Proposal]]:
-    """The block without its branch: nothing but its skip."""
-    steps: list[DropBlock] = []
-    for layer in unit.contractions:
-        nest = unit.ground.mains[layer]
-        with nest.root.operation.context:
-            steps += DropBlock.space(nest)
+    """The block without its branch, or one of its branches: nothing but its skip."""
+    known = unit.ground.droppable
+    steps = [known[layer] for layer in unit.contractions if layer in known]
     return [[Proposal("drop-block", (step,), frozenset(unit.layers)) for step in steps]]
 
 
@@ -206,12 +201,7 @@ def fills(proposal: Proposal, ground: Ground) -> bool:
     return True
 
 
-def _neural() -> list[type[Transformation]]:  # type: ignore[type-arg]
-    known = [c for c in all_passes().values() if issubclass(c, Transformation) and c.kind == "neural"]
-    return sorted(known, key=lambda c: c.name)
-
-
-def _name(cls: type[Transformation]) -> str:  # type: ignore[type-arg]
+def _name(cls: type[Step]) -> str:
     return cls.name.removeprefix("morph-")
 
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 from itertools import islice, zip_longest
 
 from loopmorph.passes.history import Step
-from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.search.variants.ground import Ground, Unit
 from loopmorph.pipelines.search.variants.kinds import NETWORK_KINDS, UNIT_KINDS, Proposal, fills
 from loopmorph.pipelines.store.cache_file import hash_of
@@ -16,7 +14,7 @@ from loopmorph.pipelines.store.cache_file import hash_of
 LIMIT = 48  # variants of a block, or of a layer outside of all blocks
 
 
-def propose(network: Network, target: Target, limit: int = LIMIT) -> tuple[Proposal, ...]:
+def propose(ground: Ground, limit: int = LIMIT) -> tuple[Proposal, ...]:
     """The variants to try, in the order in which to try them; a function of the arguments alone.
 
     Of each block, and of each contraction outside of them, up to `limit`. All kinds take turns, and within a kind the
@@ -26,11 +24,9 @@ def propose(network: Network, target: Target, limit: int = LIMIT) -> tuple[Propo
     tried before an interruption is spread over the network.
 
     Args:
-        network: as imported.
-        target: the processor.
+        ground: the network as imported, and the processor.
         limit: how many of each block or layer, at least 1.
     """
-    ground = Ground(network, target)
     firsts = {unit.signature: unit for unit in reversed(ground.units)}
     chosen = {signature: _of_unit(unit, limit) for signature, unit in firsts.items()}
     found = [_moved(e, firsts[u.signature], u) for u in ground.units for e in chosen[u.signature]]
