@@ -229,6 +229,26 @@ def test_an_interrupt_leaves_what_there_is_and_the_next_run_goes_on(
     assert make(program) == table
 
 
+def test_what_takes_no_less_than_its_layers_usually_do_is_left_out(
+    program: Program, table: VariantTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {",".join(each.steps) for each in table.variants}
+    with closing(VariantFile()) as mine, closing(VariantFile(tmp_path)) as copied:
+        rows = mine.execute("SELECT key, steps, content FROM variants")
+        times = [(key, steps, json.loads(content)) for key, steps, content in rows if "refused" in content]
+        of_several = [row for row in times if row[1] in known and len(row[2].get("layers", ())) > 1]
+        key, steps, content = next(row for row in of_several if isinstance(row[2]["layers"][0], list))
+        for row in rows:
+            copied.execute("INSERT INTO variants VALUES (?, ?, ?)", *row)
+        (first, before, *_), (second, usual, *_), *_ = content["layers"]
+        slow = [[first, 1000 * before, 500 * before, 2, 1], [second, usual, usual + 100 * before, 2, 1]]
+        assert Timed.from_json({"layers": slow, "refused": ""}).is_worth
+        copied.put(key, steps, {"layers": slow, "refused": ""})
+    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
+    left = {",".join(each.steps) for each in make(program).variants}
+    assert steps not in left and len(left) > len(known) / 2
+
+
 def _without_harm(path: Path) -> None:
     """Makes a file of what this module's cache holds, but for the harm that was measured."""
     with closing(VariantFile()) as known, closing(VariantFile(path.parent)) as copied:

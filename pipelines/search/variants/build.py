@@ -175,11 +175,16 @@ class _Work:
         return VariantTable(name, self.harm.signal, processor_name(), threads, cost, tuple(variants), complete)
 
     def _variant(self, proposal: Proposal) -> Variant | None:
-        """A row; None for a variant that was refused, or that overflows."""
+        """A row; None for a variant that was refused, that overflows, or that takes no less time.
+
+        Of several layers a pair may be faster than the layers usually are (see `LayerClock.change`).
+        """
         harm = self._harms[proposal]
         if harm.refused or not all(map(math.isfinite, harm.scores.values())):
             return None
         milliseconds = self.clock.change(self._times[proposal.pattern].result())
+        if milliseconds >= 0:
+            return None
         return Variant(
             steps=tuple(map(str, proposal.steps)),
             layers=frozenset(harm.structure.layers),
