@@ -54,7 +54,7 @@ def standing_of_trials(gate: Gate, trials: Sequence[Trial], levels: int, limit_m
         limit_ms: by the clock of the trials; None where there is none.
     """
     outcomes = Counter("failed" if trial.failure else "judged" for trial in trials if trial.failure or trial.losses)
-    whole = [trial for trial in trials if len(trial.losses) == levels and not trial.failure]
+    whole = [trial for trial in trials if trial.is_whole(levels)]
     timed = [(trial.kl, trial.milliseconds) for trial in whole if trial.milliseconds is not None]
     kept = [(kl, ms) for kl, ms in timed if limit_ms is None or ms <= limit_ms]
     best = "KL {:.3g} nats at {:.3g} ms".format(*min(kept)) if kept else "none that keeps the limit yet"

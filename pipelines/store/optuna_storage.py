@@ -39,34 +39,33 @@ _OURS = "loopmorph"  # where the links that lock journals point
 _LEFT_ALONE = "it is left as it is; name another file"
 
 
-def check_storage_path(path: Path, argument: str = "study") -> None:
+def check_storage_path(path: Path) -> None:
     """Makes sure, before any long work, that a file can be a study: its name says which kind it is.
 
     Raises:
         ArgumentError: another suffix than `JOURNAL_SUFFIXES` and `SQLITE_SUFFIXES`, or a place that cannot be written.
         DataError: there is a file that is something else, or damaged.
     """
-    _check_name(path, argument)
+    _check_name(path)
     if not path.parent.is_dir():
-        raise ArgumentError(argument, f"cannot write '{path}': there is no folder '{path.parent}'")
+        raise ArgumentError("study", f"cannot write '{path}': there is no folder '{path.parent}'")
     writable = path if path.exists() else path.parent
     if not os.access(writable, os.W_OK):
-        raise ArgumentError(argument, f"cannot write '{path}': no permission to write to '{writable}'")
+        raise ArgumentError("study", f"cannot write '{path}': no permission to write to '{writable}'")
     if os.path.lexists(path):
         _check_content(path)
 
 
-def open_storage(path: Path, argument: str = "study") -> BaseStorage:
+def open_storage(path: Path) -> BaseStorage:
     """The storage that a file holds, or a new one; several processes may have it open and write to it at once.
 
     Args:
         path: the file, a journal or SQLite by its suffix.
-        argument: who named the file, for errors.
 
     Raises:
         ArgumentError, DataError: as `check_storage_path`.
     """
-    check_storage_path(path, argument)
+    check_storage_path(path)
     try:
         if _is_journal(path):
             return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
@@ -76,22 +75,22 @@ def open_storage(path: Path, argument: str = "study") -> BaseStorage:
     except (DataError, ArgumentError):
         raise
     except OSError as error:
-        raise ArgumentError(argument, f"cannot write '{path}': {error.strerror or error}") from error
+        raise ArgumentError("study", f"cannot write '{path}': {error.strerror or error}") from error
     except Exception as error:  # a hostile file may make Optuna raise anything
         raise _not_readable(path, error) from error
 
 
-def read_storage(path: Path, argument: str = "study") -> BaseStorage:
+def read_storage(path: Path) -> BaseStorage:
     """The storage that a file holds, to be read: nothing is created.
 
     Raises:
         ArgumentError: the file's suffix.
         DataError: there is no such file, or it is something else, or damaged.
     """
-    _check_name(path, argument)
+    _check_name(path)
     if not path.exists():
         raise DataError(f"{path}: there is no such file")
-    return open_storage(path, argument)
+    return open_storage(path)
 
 
 @contextmanager
@@ -181,13 +180,13 @@ def _is_journal(path: Path) -> bool:
     return path.suffix.lower() in JOURNAL_SUFFIXES
 
 
-def _check_name(path: Path, argument: str) -> None:
+def _check_name(path: Path) -> None:
     if path.suffix.lower() not in (*JOURNAL_SUFFIXES, *SQLITE_SUFFIXES):
         journals, databases = (", ".join(each) for each in (JOURNAL_SUFFIXES, SQLITE_SUFFIXES))
         expected = f"a name that ends in {journals} (a journal) or {databases} (SQLite)"
-        raise ArgumentError(argument, f"expected {expected}, got '{path}'")
+        raise ArgumentError("study", f"expected {expected}, got '{path}'")
     if "?" in str(path) or "\n" in str(path):
-        raise ArgumentError(argument, f"expected a name without question marks and line ends, got '{path}'")
+        raise ArgumentError("study", f"expected a name without question marks and line ends, got '{path}'")
 
 
 def _check_content(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -10,8 +12,10 @@ from random import Random
 import numpy as np
 import pytest
 from joint_tables import GivenTruth, blocks_table, choices, interacting, table, variant
+from torch_mlir import ir
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
+from loopmorph.passes.history import Step
 from loopmorph.pipelines.search.joint.assembly import assemble, steps_of
 from loopmorph.pipelines.search.joint.at_latency import AtLatency
 from loopmorph.pipelines.search.joint.baselines import at_random, baselines, greedy, uniform
@@ -20,6 +24,7 @@ from loopmorph.pipelines.search.joint.joint import JointChoice, choose_jointly
 from loopmorph.pipelines.search.joint.knapsack import Limits, Problem, is_within, least, selection_of
 from loopmorph.pipelines.search.joint.switches import offspring
 from loopmorph.pipelines.search.joint.trials import Trials
+from loopmorph.pipelines.search.joint.truth import JointLoss
 from loopmorph.pipelines.search.variants.table import Variant
 
 BOTTLENECK = "morph-bottleneck{{layer={} iter=co factor={}}}"
@@ -94,6 +99,29 @@ def test_interrupted_before_anything_was_judged_it_gives_the_additive_choice() -
     truth = GivenTruth(made, interacting(made, 0), stop_after=0)
     choice = choose_jointly(made, truth, Limits(milliseconds=30))
     assert choice.interrupted and choice.trial.selection.indices == choice.additive.indices
+
+
+@pytest.mark.usefixtures("python_handles_interrupts")
+@pytest.mark.parametrize("limit", [30.0, None])
+def test_an_interrupt_within_mlir_leaves_what_there_is(limit: float | None) -> None:
+    made = blocks_table(2, 6, seed=0)
+
+    class Interrupted(GivenTruth):
+        """One interrupt comes while MLIR calls back, which makes another error of it."""
+
+        def loss(self, steps: Sequence[Step], level: int) -> JointLoss:
+            if len(self.asked) == 5:
+                with ir.Context(), ir.Location.unknown():
+                    ir.Module.create().operation.walk(interrupt)
+            return super().loss(steps, level)
+
+    choice = choose_jointly(made, Interrupted(made, interacting(made, 0)), Limits(milliseconds=limit), max_loss=1.0)
+    assert choice.interrupted and sum(len(each.losses) for each in choice.trials) == 5
+
+
+def interrupt(_: ir.Operation) -> ir.WalkResult:
+    os.kill(os.getpid(), signal.SIGINT)
+    return ir.WalkResult.ADVANCE
 
 
 def test_a_budget_leaves_the_additive_choice_and_the_baselines() -> None:

@@ -80,8 +80,7 @@ class AtLatency:
         Raises:
             ArgumentError: the limits are out of reach by the table.
         """
-        if self.additive is None:
-            self.additive = least(self._problem())
+        self.additive = least(self._problem())
         selection: Selection | None = self.additive
         timed: list[Trial] = []
         for _ in range(_ROUNDS):
@@ -96,7 +95,7 @@ class AtLatency:
             selection = solve(self._problem())
         fast = [each for each in timed if self._is_fast(each)]
         for trial in fast or sorted(timed, key=_by_time)[:1]:
-            self.trials.judged(trial, self._last)
+            self.trials.judged(trial, self.trials.last)
 
     def judge_baselines(self) -> None:
         """Judges and times each baseline like any other choice; one that the network does not admit whole, by what is
@@ -106,7 +105,7 @@ class AtLatency:
             self.is_over()
             self._names[name] = selection.indices
             trial = self.trials.assembled(selection, name)
-            self.timed(self.trials.judged(trial, self._last, ahead=self._last * (len(found) - done)))
+            self.timed(self.trials.judged(trial, self.trials.last, ahead=self.trials.last * (len(found) - done)))
 
     def sample(self) -> None:
         """Choices under coefficients drawn around those learned so far, as SPDY has it; then under the latter."""
@@ -161,10 +160,6 @@ class AtLatency:
         """Whether a trial keeps them, its time measured."""
         return self._is_fast(trial) and is_within(trial.selection, replace(self.limits, milliseconds=None))
 
-    @property
-    def _last(self) -> int:
-        return self.trials.truth.levels - 1
-
     def _problem(self, learned: Coefficients | None = None, excluded: Sequence[frozenset[int]] = ()) -> Problem:
         """What may be chosen now: the limit of time is lowered by what the table has been short of."""
         limits = self.limits if self._ratio is None else replace(self.limits, milliseconds=self.limit / self._ratio)
@@ -184,7 +179,7 @@ class AtLatency:
             if not waiting:
                 return
             for trial in sorted(waiting, key=_order)[:_SURVIVORS]:
-                trial = self.trials.judged(trial, self._last)
+                trial = self.trials.judged(trial, self.trials.last)
                 if not trial.failure and (best is None or trial.kl < best.kl):
                     self.timed(trial)
 
@@ -192,7 +187,7 @@ class AtLatency:
         """Trials that are not finished, and may keep the limits as far as is known."""
         allowed = self._problem().limits
         trials = [each for each in self.trials.all if each.losses and not each.failure and each.milliseconds is None]
-        unfinished = [each for each in trials if len(each.losses) <= self._last or self._last == 0]
+        unfinished = [each for each in trials if len(each.losses) <= self.trials.last or self.trials.last == 0]
         return [each for each in unfinished if is_within(each.selection, allowed)]
 
     def _uses_up(self, trial: Trial) -> bool:

@@ -12,22 +12,21 @@ from loopmorph.pipelines.search.joint.knapsack import LOSS, MILLISECONDS, Proble
 from loopmorph.pipelines.search.variants.table import Variant, VariantTable
 
 UNIFORM_KINDS = ("bottleneck", "group")
-GREEDY, RANDOM = "greedy", "random"
+GREEDY, RANDOM = "greedy", "random 1"
 _SOMEWHERE = "somewhere"
 _TRIES = 10_000  # variants that a random choice draws before it gives up
 
 
-def baselines(problem: Problem, generator: Random, randoms: int = 1) -> dict[str, Selection]:
+def baselines(problem: Problem, generator: Random) -> dict[str, Selection]:
     """The baselines for some limits, by name.
 
     Args:
         problem: the variants, and the limits that are to be kept.
-        generator: of the random choices.
-        randoms: how many of these.
+        generator: of the random choice.
 
     Returns:
         "uniform bottleneck co 4" and the like: of each kind the one with the least loss that keeps the limits, or the
-        fastest where none does; "greedy"; "random 1" ... The latter only where they can keep the limits.
+        fastest where none does; "greedy"; "random 1". The latter two only where they can keep the limits.
     """
     found: dict[str, Selection] = {}
     for kind in UNIFORM_KINDS:
@@ -37,10 +36,9 @@ def baselines(problem: Problem, generator: Random, randoms: int = 1) -> dict[str
     greedily = greedy(problem)
     if greedily is not None:
         found[GREEDY] = greedily
-    for number in range(1, randoms + 1):
-        drawn = at_random(problem, generator)
-        if drawn is not None:
-            found[f"{RANDOM} {number}"] = drawn
+    drawn = at_random(problem, generator)
+    if drawn is not None:
+        found[RANDOM] = drawn
     return found
 
 

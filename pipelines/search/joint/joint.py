@@ -96,52 +96,55 @@ def choose_jointly(
         raise ArgumentError("limits", "neither a latency nor a loss was given; one of them is needed")
     ledger = Trials(table, truth) if trials is None else trials
     ledger.tell = progress
-    with noted_interrupts() as check:
-        is_over = _deadline(seconds, check)
-        if limits.milliseconds is not None:
-            return _at_latency(AtLatency(ledger, limits, seed, is_over))
-        return _within_loss(WithinLoss(ledger, limits, max_loss or 0.0, seed, is_over, progress))
+    deadline = _Deadline(math.inf if seconds is None else time.monotonic() + seconds)
+    if limits.milliseconds is not None:
+        return _at_latency(AtLatency(ledger, limits, seed, deadline), deadline)
+    return _within_loss(WithinLoss(ledger, limits, max_loss or 0.0, seed, deadline, progress), deadline)
 
 
-def _deadline(seconds: float | None, check: Callable[[], None]) -> Callable[[], bool]:
-    end = math.inf if seconds is None else time.monotonic() + seconds
-
-    def is_over() -> bool:
-        check()
-        return time.monotonic() >= end
-
-    return is_over
+def _unasked() -> None:
+    """There was no interrupt."""
 
 
-def _at_latency(search: AtLatency) -> JointChoice:
-    interrupted = False
+@dataclass
+class _Deadline:
+    """Says whether it has passed; raises `KeyboardInterrupt` where there was an interrupt."""
+
+    end: float
+    check: Callable[[], None] = _unasked
+
+    def __call__(self) -> bool:
+        self.check()
+        return time.monotonic() >= self.end
+
+
+def _is_interrupted(run: Callable[[], None], deadline: _Deadline) -> bool:
+    """Runs a search; returns whether an interrupt has ended it, wherever it came."""
     try:
-        search.run()
+        with noted_interrupts() as deadline.check:
+            run()
     except KeyboardInterrupt:
-        if search.additive is None:
-            raise
-        interrupted = True
-    return _choice(search, search.best(), interrupted)
+        return True
+    return False
 
 
-def _within_loss(search: WithinLoss) -> JointChoice:
-    interrupted = False
-    try:
-        search.run()
-    except KeyboardInterrupt:
-        interrupted = True
+def _at_latency(search: AtLatency, deadline: _Deadline) -> JointChoice:
+    interrupted = _is_interrupted(search.run, deadline)
+    if search.additive is None:
+        raise KeyboardInterrupt  # before there was anything to choose
+    best, known = search.best(), (search.baselines, search.trials.all)
+    reached, exhausted = best is not None, search.exhausted
+    chosen = best or _next_best(search)
+    return JointChoice(chosen, search.limits, search.additive, *known, reached, exhausted, interrupted)
+
+
+def _within_loss(search: WithinLoss, deadline: _Deadline) -> JointChoice:
+    interrupted = _is_interrupted(search.run, deadline)
     best, known = search.best(), (search.baselines, search.trials.all)
     limits = replace(search.limits, milliseconds=None if best is None else best.milliseconds)
     nothing = _nothing(search.trials)
     additive = search.additive or nothing.selection
     return JointChoice(best or nothing, limits, additive, *known, reached=True, interrupted=interrupted)
-
-
-def _choice(search: AtLatency, best: Trial | None, interrupted: bool) -> JointChoice:
-    additive = search.additive or _nothing(search.trials).selection
-    known = search.baselines, search.trials.all
-    reached, exhausted = best is not None, search.exhausted
-    return JointChoice(best or _next_best(search), search.limits, additive, *known, reached, exhausted, interrupted)
 
 
 def _next_best(search: AtLatency) -> Trial:

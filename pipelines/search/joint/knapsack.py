@@ -7,7 +7,7 @@ variants that decide it at most one is chosen: set packing, as variants may deci
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -144,16 +144,6 @@ def least(problem: Problem, objective: str = LOSS) -> Selection:
     if found is None:
         raise _refusal(problem)
     return found
-
-
-def best(problem: Problem, count: int) -> Iterator[Selection]:
-    """Up to `count` different choices with the least losses, ascending."""
-    for _ in range(count):
-        found = solve(problem)
-        if found is None:
-            return
-        yield found
-        problem = replace(problem, excluded=(*problem.excluded, frozenset(found.indices)))
 
 
 def selection_of(problem: Problem, indices: Sequence[int]) -> Selection:

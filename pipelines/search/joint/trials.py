@@ -44,6 +44,10 @@ class Trial:
         """The joint loss at the highest level so far; infinite where there is none."""
         return self.losses[-1].kl if self.losses else math.inf
 
+    def is_whole(self, levels: int) -> bool:
+        """Whether it was judged at all of so many levels, and has not failed."""
+        return len(self.losses) == levels and not self.failure
+
 
 @dataclass
 class Trials:
@@ -63,6 +67,11 @@ class Trials:
     _of_choice: dict[tuple[int, ...], str] = field(default_factory=dict)
     _of_steps: dict[str, Trial] = field(default_factory=dict)
     _judgements: int = 0
+
+    @property
+    def last(self) -> int:
+        """The last level, on all images."""
+        return self.truth.levels - 1
 
     @property
     def all(self) -> tuple[Trial, ...]:
@@ -134,8 +143,8 @@ class Trials:
 
     def finished(self) -> list[Trial]:
         """The trials with a joint loss at the last level and a measured time."""
-        full = [each for each in self.all if len(each.losses) == self.truth.levels and not each.failure]
-        return [each for each in full if each.milliseconds is not None]
+        levels = self.truth.levels
+        return [each for each in self.all if each.is_whole(levels) and each.milliseconds is not None]
 
     def _note(self, selection: Selection, trial: Trial, key: str) -> None:
         self._of_choice[selection.indices] = key

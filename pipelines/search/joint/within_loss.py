@@ -68,7 +68,7 @@ class WithinLoss:
             self.is_over()
             middle = (low + high) // 2
             trial = self.trials.assembled(points[middle], "additive")
-            if self._is_legal(self.trials.judged(trial, self._last, ahead=(high - low) // 2)):
+            if self._is_legal(self.trials.judged(trial, self.trials.last, ahead=(high - low) // 2)):
                 low = middle
             else:
                 high = middle
@@ -92,9 +92,5 @@ class WithinLoss:
         return AtLatency(self.trials, limits, self.seed, self.is_over)
 
     def _is_legal(self, trial: Trial) -> bool:
-        judged = not trial.failure and len(trial.losses) == self.trials.truth.levels
-        return judged and trial.losses[-1].high <= self.max_loss and is_within(trial.selection, self.limits)
-
-    @property
-    def _last(self) -> int:
-        return self.trials.truth.levels - 1
+        whole = trial.is_whole(self.trials.truth.levels)
+        return whole and trial.losses[-1].high <= self.max_loss and is_within(trial.selection, self.limits)
