@@ -12,7 +12,7 @@ best such product is taken (see `low_rank` and `separable`), and the next one fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -32,7 +32,7 @@ def fit_layer(
     selections: Selections,
     centred: bool,
     settings: FitSettings,
-    origins: Sequence[torch.Tensor] = (),
+    origins: Callable[[], Sequence[torch.Tensor]],
 ) -> list[FittedTerm]:
     """Fits every parameter that a layer is linear in, in program order, each with the ones before as fitted.
 
@@ -44,7 +44,8 @@ def fit_layer(
             for element `indices[k]` of the target.
         centred: whether a constant may be left over for each output, since what follows takes it away (BatchNorm).
         settings: how.
-        origins: (unknowns, outputs) of dense weights that a product of two terms may be made from.
+        origins: gives dense weights, (unknowns, outputs) each, that a product of two terms may be made from; called
+            for such a product alone.
     """
     present, fitted = dict(values), list[FittedTerm]()
     biases = {name_of(recipe, term) for term in linear_terms(recipe) if term.is_bias}
@@ -71,7 +72,7 @@ def _fit_product(
     selections: Selections,
     constants: tuple[bool, bool],
     settings: FitSettings,
-    origins: Sequence[torch.Tensor],
+    origins: Callable[[], Sequence[torch.Tensor]],
 ) -> list[FittedTerm]:
     """The parameters of a product, with the bias between if there is one; the second weight may be fitted once more.
 
@@ -81,7 +82,7 @@ def _fit_product(
     fit = TermFit(product.recipe, product.term, selections.get(name, ()), settings)
     like = next(iter(values.values()))
     given = {**values, PRODUCT: torch.zeros(product.shape).to(like)}
-    found = fit.dense(given, samples, any(constants), origins)
+    found = fit.dense(given, samples, any(constants), origins())
     if found is None:
         return []
     own_bias = product.bias is not None and not constants[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -218,7 +219,7 @@ class RepairWork:
 
     def _fit(self, name: str, module: nn.Module, layer: FittableLayer, samples: LayerSamples) -> None:
         tensors = held_tensors(name, module)
-        centred, origins = layer.around.norm is not None, self._origins(name, layer)
+        centred, origins = layer.around.norm is not None, partial(self._origins, name, layer)
         fitted = fit_layer(layer.recipe, tensors, samples, layer.chosen, centred, self.settings, origins)
         for term in fitted:
             with torch.no_grad():

@@ -161,7 +161,7 @@ class TermFit:
         values: Mapping[str, torch.Tensor],
         samples: LayerSamples,
         intercept: bool,
-        origins: Sequence[torch.Tensor] = (),
+        origins: Sequence[torch.Tensor],
     ) -> DenseFit | None:
         """What plain least squares finds, from any values of the parameter itself; None where it is not one problem.
 
