@@ -19,7 +19,7 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.repair.fittable import held_tensors, layer_recipe
-from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms
+from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms, name_of
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
 from loopmorph.pipelines.oracle.repair.surroundings import Surroundings, scale_of, surroundings
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, LayerSamples, term_equations
@@ -61,7 +61,7 @@ class _Reader:
 
     @property
     def parameter(self) -> str:
-        return self.recipe.buffers[self.term.weight.buffer].name
+        return name_of(self.recipe, self.term)
 
 
 def read_moments(
@@ -144,8 +144,7 @@ def _moments(
         return None
     positions, equations = found
     centred = has_norm or reader.has_bias
-    gram = (equations.about_mean() if centred else equations).gram / equations.rows
-    positions = positions.reshape(equations.cross.shape)
+    gram = equations.moments(centred) / equations.rows
     weight = values[parameter].detach().reshape(-1)[positions]
     index = np.unravel_index(positions.numpy(force=True), tuple(values[parameter].shape))
     return ReadMoments(name, parameter, gram.numpy(force=True), weight.double().numpy(force=True), tuple(index))

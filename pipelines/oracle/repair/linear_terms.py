@@ -7,11 +7,15 @@ and slices are independent blocks, and a bias is the case without a source.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
+
 from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.nest_recipe import Load, Recipe, Value, accumulation, flatten, loads, summands
+from loopmorph.pipelines.oracle.nest_executor import form_values
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,14 @@ def linear_terms(recipe: Recipe) -> list[LinearTerm]:
 def name_of(recipe: Recipe, term: LinearTerm) -> str:
     """The name of a term's parameter."""
     return recipe.buffers[term.weight.buffer].name
+
+
+def term_positions(recipe: Recipe, term: LinearTerm) -> torch.Tensor:
+    """Where a term's elements lie in its parameter: (blocks, unknowns, outputs) int64, row-major positions."""
+    extents, ordered = recipe.statements[term.number].extent_of, tuple(sorted(term.weight_loops))
+    found = form_values(term.weight.address(recipe.buffers), ordered, extents)
+    shape = [math.prod(extents[n] for n in loops) for loops in (term.blocks, term.unknowns, term.outputs)]
+    return found.permute([ordered.index(n) for n in term.weight_loops]).reshape(shape)
 
 
 def later_statements(recipe: Recipe, term: LinearTerm) -> list[int]:

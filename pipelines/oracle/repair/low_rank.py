@@ -32,8 +32,7 @@ from loopmorph.passes.raising.nest_recipe import (
     accumulation,
     loads,
 )
-from loopmorph.pipelines.oracle.nest_executor import form_values
-from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms
+from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms, term_positions
 from loopmorph.pipelines.oracle.repair.separable import LARGEST
 
 ItemT = TypeVar("ItemT")
@@ -137,15 +136,6 @@ def laid_into(recipe: Recipe, term: LinearTerm, weight: torch.Tensor) -> torch.T
     found = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
     found.view(-1)[term_positions(recipe, term).to(weight.device).reshape(-1)] = weight.reshape(-1)
     return found
-
-
-def term_positions(recipe: Recipe, term: LinearTerm) -> torch.Tensor:
-    """Where a term's elements (block, unknown, output) lie in its parameter: (blocks * unknowns, outputs) int64."""
-    ordered = tuple(sorted(term.weight_loops))
-    found = form_values(term.weight.address(recipe.buffers), ordered, recipe.statements[term.number].extent_of)
-    extents = recipe.statements[term.number].extent_of
-    laid = found.permute([ordered.index(n) for n in term.weight_loops])
-    return laid.reshape(_size([extents[n] for n in (*term.blocks, *term.unknowns)]), -1)
 
 
 def _is_private(recipe: Recipe, first: LinearTerm, second: LinearTerm) -> bool:

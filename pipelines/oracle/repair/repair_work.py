@@ -18,9 +18,8 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.dropped import DroppedModule
 from loopmorph.pipelines.oracle.repair.fittable import FittableLayer, fittable_layers, held_tensors
 from loopmorph.pipelines.oracle.repair.layer_fit import fit_layer
-from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms
+from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms, name_of, term_positions
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
-from loopmorph.pipelines.oracle.repair.low_rank import term_positions
 from loopmorph.pipelines.oracle.repair.surroundings import Place, held, offset_of, scale_of, surroundings
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, LayerSamples
 from loopmorph.pipelines.support.devices import exact_arithmetic
@@ -256,10 +255,10 @@ class RepairWork:
         held = held_tensors(name, self.source.get_submodule(name))
         found = []
         for term in linear_terms(layer.before):
-            weight = held.get(layer.before.buffers[term.weight.buffer].name)
+            weight = held.get(name_of(layer.before, term))
             if weight is not None and not term.blocks and not term.is_bias:
-                places = term_positions(layer.before, term)
-                found.append(weight.reshape(-1)[places.to(weight.device)])
+                (places,) = term_positions(layer.before, term).to(weight.device)
+                found.append(weight.reshape(-1)[places])
         return found
 
     def _norm_hook(self, name: str, lockstep: Lockstep) -> Any:

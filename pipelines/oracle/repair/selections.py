@@ -9,7 +9,7 @@ from loopmorph.passes.raising.index_forms import Form
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.nest_executor import form_values
-from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms
+from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms, name_of
 
 Selection = list[tuple[int, torch.Tensor]]
 
@@ -29,10 +29,10 @@ def selections(program: Network, recipe: Recipe, original: Recipe) -> dict[str, 
         Parameter -> (axis of the buffer that it is summed into, int64 indices), for the axes that are not all of the
         original's in their order.
     """
-    origin = {original.buffers[t.weight.buffer].name: t for t in linear_terms(original) if not t.is_bias}
+    origin = {name_of(original, t): t for t in linear_terms(original) if not t.is_bias}
     found: dict[str, Selection] = {}
     for term in linear_terms(recipe):
-        name = recipe.buffers[term.weight.buffer].name
+        name = name_of(recipe, term)
         source = program.sources.get(name, name)
         if source is None:
             found[name] = _of_new(program, name, recipe, term)

@@ -18,6 +18,8 @@ from loopmorph.pipelines.oracle.repair.linear_terms import (
     LinearTerm,
     is_contracted_again,
     later_statements,
+    name_of,
+    term_positions,
 )
 from loopmorph.pipelines.oracle.repair.normal_equations import EXACT, Equations, NormalEquations, Solution
 from loopmorph.pipelines.oracle.repair.rectified import RectifiedRows
@@ -145,7 +147,7 @@ class TermFit:
         if found is None:
             return None
         positions, fitted, held_out = found
-        name = self.recipe.buffers[self.term.weight.buffer].name
+        name = name_of(self.recipe, self.term)
         flat = values[name].detach().clone().contiguous().view(-1)
         inherited = flat[positions].double()
         solution, constants = fitted.fitted(held_out, inherited, self.settings.ridges, intercept), None
@@ -196,16 +198,15 @@ class TermFit:
         and those of the rows held out, which `make` begins; all rows go to `rectified` as well, if that is given.
         """
         equations = list[EquationsT]()
-        positions: torch.Tensor | None = None
+        positions = term_positions(self.recipe, self.term).to(samples.inputs[0].device)
+        if positions.unique().numel() != positions.numel():
+            return None
         share, count = 1.0, samples.inputs[0].shape[0]
         for number, (machine, (target, *bounds)) in enumerate(self._chunks(values, samples)):
             machine.enter(self.term.number)
-            if positions is None:
+            if not number:
                 chunks = count / (machine.batch or count)
                 share = self._share(machine, chunks, rectified is not None)
-                positions = self._positions(machine)
-                if positions.unique().numel() != positions.numel():
-                    return None
             picks = self._picks(machine, share, self.settings.seed + number)
             u, y = self._read(machine, picks), self._written(machine, target, picks)
             if rectified is not None:
@@ -214,10 +215,9 @@ class TermFit:
                 rectified.add(u, y, *(self._written(machine, bound, picks) for bound in bounds))
             if not equations:
                 shape = u.shape[0], u.shape[2], y.shape[2]
-                positions = positions.reshape(shape)
                 equations = [make(shape, u.shape[1] * chunks, u.device) for _ in range(2)]
             equations[number % _HOLD_OUT == _HOLD_OUT - 1].add(u, y)
-        if positions is None or not any(each.rows for each in equations):
+        if not any(each.rows for each in equations):
             return None
         return positions, equations[0], equations[1]
 
@@ -227,13 +227,6 @@ class TermFit:
         direct = self.recipe.statements[self.term.number].target.buffer == output
         heeded = samples.bounds is not None and self.settings.refinements > 0
         return heeded and direct and not later_statements(self.recipe, self.term)
-
-    def _positions(self, machine: Machine) -> torch.Tensor:
-        """Where the elements (block, unknown, output) lie in the parameter."""
-        address = self.term.weight.address(self.recipe.buffers)
-        ordered = tuple(sorted(self.term.weight_loops))
-        found = machine.addresses(address, ordered)
-        return found.permute([ordered.index(n) for n in self.term.weight_loops])
 
     # -- chunks of images
 
