@@ -169,19 +169,18 @@ class RepairWork:
         In the original's channels; of those that the rewritten network has not, nothing.
         """
         around = layer.around
-        if around.other is None or around.other not in self.given or around.other not in self.received:
+        wanted = None if around.other is None else self.given.get(around.other)
+        if wanted is None or wanted.shape != output.shape:
             return 0.0
-        wanted, there = self.given[around.other], self.received[around.other]
-        channels = self._channels(layer, output.shape[1]).to(output.device)
-        if wanted.shape != output.shape or there.shape != wanted[:, channels].shape:
+        added = self._added(layer, output)
+        if added is None:
             return 0.0
-        lack = torch.zeros_like(wanted)
-        lack[:, channels] = wanted[:, channels] - there
+        channels, there = added
+        lack = _spread(wanted[:, channels] - there, channels, wanted)
         if around.norm is None:
             return lack
-        scale = scale_of(self.source.get_submodule(around.norm), output)
-        usable = scale.abs() > _LEAST_SCALE * scale.abs().median()
-        return torch.where(usable, lack / torch.where(usable, scale, 1.0), 0.0)
+        usable, scale = _usable_scale(self.source.get_submodule(around.norm), output)
+        return torch.where(usable, lack / scale, 0.0)
 
     def _bounds(self, layer: FittableLayer, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Outside of which the layer's output is cut off, given what it is added to, in the original's channels."""
@@ -190,22 +189,30 @@ class RepairWork:
             return None
         added: torch.Tensor | float = 0.0
         if around.other is not None:
-            if around.other not in self.received:
+            found = self._added(layer, target)
+            if found is None:
                 return None
-            there, channels = self.received[around.other], self._channels(layer, target.shape[1]).to(target.device)
-            if there.shape != target[:, channels].shape:
-                return None
-            added = torch.zeros_like(target)
-            added[:, channels] = there
+            channels, there = found
+            added = _spread(there, channels, target)
         ends = [torch.full_like(target, end) - added for end in around.passed]
         if around.norm is not None:
             norm = self.source.get_submodule(around.norm)
-            scale, offset = scale_of(norm, target), offset_of(norm, target)
-            usable = scale.abs() > _LEAST_SCALE * scale.abs().median()
-            ends = [(end - offset) / torch.where(usable, scale, 1.0) for end in ends]
+            (usable, scale), offset = _usable_scale(norm, target), offset_of(norm, target)
+            ends = [(end - offset) / scale for end in ends]
             ends = [torch.minimum(*ends), torch.maximum(*ends)]
             ends = [torch.where(usable, end, far) for end, far in zip(ends, (-math.inf, math.inf), strict=True)]
         return ends[0], ends[1]
+
+    def _added(self, layer: FittableLayer, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Which of the original's channels the rewritten network has, and what it adds the layer's output to.
+
+        None where that does not go with the original's output.
+        """
+        there = None if layer.around.other is None else self.received.get(layer.around.other)
+        if there is None:
+            return None
+        channels = self._channels(layer, output.shape[1]).to(output.device)
+        return (channels, there) if there.shape == output[:, channels].shape else None
 
     def _channels(self, layer: FittableLayer, count: int) -> torch.Tensor:
         """Which of the original's channels the layer's output has, in its order."""
@@ -289,6 +296,20 @@ class RepairWork:
             "running_mean": torch.where(shift.isfinite(), mean + shift, mean),
             "running_var": torch.where((var_then > 0) & growth.isfinite(), variance * growth, variance),
         }
+
+
+def _spread(values: torch.Tensor, channels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A tensor like another one that holds values in some channels, and 0 in the others."""
+    found = torch.zeros_like(like)
+    found[:, channels] = values
+    return found
+
+
+def _usable_scale(norm: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """In which channels a BatchNorm's factor is large enough to divide by, and the factors, 1 in the others."""
+    scale = scale_of(norm, like)
+    usable = scale.abs() > _LEAST_SCALE * scale.abs().median()
+    return usable, torch.where(usable, scale, 1.0)
 
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
