@@ -37,12 +37,16 @@ def assert_same(one: Solution, other: Solution) -> None:
     assert (one.dead, one.rank_deficient, one.ridge) == (other.dead, other.rank_deficient, other.ridge)
 
 
+def solved(rows: RowEquations, start: torch.Tensor, ridge: float = 0.1, intercept: bool = True) -> Solution:
+    return rows.fitted(RowEquations(), start, (ridge,), intercept)
+
+
 @settings(deadline=None, max_examples=25)
 @given(rows=st.integers(3, 20), seed=st.integers(0, 99), ridge=st.sampled_from([1e-3, 1e-1, 10]), about=st.booleans())
 def test_both_forms_have_the_same_solution(rows: int, seed: int, ridge: float, about: bool) -> None:
     u, y, begin = problem(rows, seed)
     one, other = both(u, y)
-    assert_same(one.solve(begin, ridge, about), other.solve(begin, ridge, about))
+    assert_same(solved(one, begin, ridge, about), other.solve(begin, ridge, about))
 
 
 def test_it_chooses_the_same_ridge() -> None:
@@ -62,16 +66,16 @@ def test_rows_with_nan_are_left_out_and_parts_are_joined() -> None:
     kept = [k for k in range(8) if k != 3]
     other, _ = both(u[:, kept], y[:, kept])
     assert (one.dropped, one.rows) == (1, 7)
-    assert_same(one.solve(begin, 0.1, True), other.solve(begin, 0.1, True))
+    assert_same(solved(one, begin), solved(other, begin))
     first, second = RowEquations(), RowEquations()
     first.add(u[:, :3], y[:, :3])
     second.add(u[:, 3:], y[:, 3:])
-    assert_same(first.joined(second).solve(begin, 0.1, True), both(u, y)[0].solve(begin, 0.1, True))
+    assert_same(solved(first.joined(second), begin), solved(both(u, y)[0], begin))
 
 
 def test_inputs_that_never_vary_are_counted() -> None:
     u, y, begin = problem(6, 2)
     u[:, :, 4] = 0
     one, other = both(u, y)
-    assert_same(one.solve(begin, 0.1, True), other.solve(begin, 0.1, True))
-    assert one.solve(begin, 0.1, True).dead == BLOCKS
+    assert_same(solved(one, begin), other.solve(begin, 0.1, True))
+    assert solved(one, begin).dead == BLOCKS

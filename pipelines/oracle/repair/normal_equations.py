@@ -48,8 +48,6 @@ class Equations(Protocol):
 
     def joined(self, other: Self) -> Self: ...
 
-    def solve(self, start: torch.Tensor, ridge: float, intercept: bool) -> Solution: ...
-
     def fitted(self, held_out: Self, start: torch.Tensor, ridges: Sequence[float], intercept: bool) -> Solution: ...
 
     def moments(self, intercept: bool) -> torch.Tensor: ...
@@ -95,7 +93,7 @@ class NormalEquations:
 
     def add(self, u: torch.Tensor, y: torch.Tensor) -> None:
         """Takes some rows: u (blocks, rows, unknowns), y (blocks, rows, outputs), of any floating-point type."""
-        sound = u.isfinite().all(2).all(0) & y.isfinite().all(2).all(0)
+        sound = sound_rows(u, y)
         if not bool(sound.all()):
             self.dropped += int((~sound).sum())
             u, y = u[:, sound], y[:, sound]
@@ -184,6 +182,11 @@ class NormalEquations:
             cross=self.cross - self.u[:, :, None] * self.y[:, None, :] / rows,
             y_squared=self.y_squared - self.y.square() / rows,
         )
+
+
+def sound_rows(u: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Which rows of u (blocks, rows, unknowns) and y (blocks, rows, outputs) are finite in all blocks: (rows,) bool."""
+    return u.isfinite().all(2).all(0) & y.isfinite().all(2).all(0)
 
 
 def add_gram(gram: torch.Tensor, u: torch.Tensor) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from loopmorph.pipelines.oracle.repair.normal_equations import Solution, solver
+from loopmorph.pipelines.oracle.repair.normal_equations import Solution, solver, sound_rows
 
 
 @dataclass
@@ -40,7 +40,7 @@ class RectifiedRows:
 
     def add(self, u: torch.Tensor, y: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
         """Takes some rows; those that hold NaN or infinities in u or y are left out, as in all equations."""
-        sound = u.isfinite().all(2).all(0) & y.isfinite().all(2).all(0)
+        sound = sound_rows(u, y)
         for kept, rows in ((self.u, u), (self.y, y), (self.low, low), (self.high, high)):
             kept.append((rows if bool(sound.all()) else rows[:, sound]).float())
 

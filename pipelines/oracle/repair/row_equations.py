@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from loopmorph.pipelines.oracle.repair.normal_equations import Solution, add_gram, choose_ridge, solved
+from loopmorph.pipelines.oracle.repair.normal_equations import Solution, add_gram, choose_ridge, solved, sound_rows
 
 
 @dataclass
@@ -32,7 +32,7 @@ class RowEquations:
 
     def add(self, u: torch.Tensor, y: torch.Tensor) -> None:
         """Takes some rows: u (blocks, rows, unknowns), y (blocks, rows, outputs), of any floating-point type."""
-        sound = u.isfinite().all(2).all(0) & y.isfinite().all(2).all(0)
+        sound = sound_rows(u, y)
         self.dropped += int((~sound).sum())
         self.u.append(u[:, sound])
         self.y.append(y[:, sound].double())
@@ -43,10 +43,6 @@ class RowEquations:
         return RowEquations(
             [*self.u, *other.u], [*self.y, *other.y], self.rows + other.rows, self.dropped + other.dropped
         )
-
-    def solve(self, start: torch.Tensor, ridge: float, intercept: bool) -> Solution:
-        """The weights; see `NormalEquations.solve`."""
-        return self.fitted(RowEquations(), start, (ridge,), intercept)
 
     def fitted(self, held_out: RowEquations, start: torch.Tensor, ridges: Sequence[float], intercept: bool) -> Solution:
         """The solution for these rows and others; see `NormalEquations.fitted`."""
