@@ -22,7 +22,7 @@ import numpy as np
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.oracle.channel_search import Cut, Grouping, descend, starts
-from loopmorph.pipelines.oracle.grouped_error import Moments, diagonal_blocks, principal_moments
+from loopmorph.pipelines.oracle.grouped_error import Moments, diagonal_blocks, float64, principal_moments
 from loopmorph.pipelines.support.progress import Progress, silent
 
 FEATURES = 512  # of all channels of a layer together, on which exchanges are judged
@@ -92,7 +92,7 @@ def order_channels(
 def _ordered(
     layers: Sequence[GroupedLayer], extents: Mapping[str, int], fixed: Collection[str], tell: Progress
 ) -> ChannelOrders:
-    exact = [Moments.of(layer.gram, _float64(layer.weight)) for layer in layers]
+    exact = [Moments.of(layer.gram, float64(layer.weight)) for layer in layers]
     cuts = [Cut(layer.groups, layer.inputs, layer.outputs, layer.importance) for layer in layers]
     blocks = {n: math.lcm(*(cut.groups for cut in cuts if n in (cut.inputs, cut.outputs))) for n in extents}
     present = {name: np.arange(extent) * blocks[name] // extent for name, extent in extents.items()}
@@ -118,8 +118,8 @@ def _energy(layer: GroupedLayer, moments: Moments) -> np.ndarray:
     """The share of each channel in the mean square of each output, as if channels had nothing in common: (outputs,
     channels) float64, 1 together but for what they have in common.
     """
-    blocks = _float64(layer.weight).reshape(*layer.weight.shape[:2], -1)
-    own = _float64(diagonal_blocks(moments.gram, moments.taps))
+    blocks = float64(layer.weight).reshape(*layer.weight.shape[:2], -1)
+    own = float64(diagonal_blocks(moments.gram, moments.taps))
     found = np.einsum("oct,oct->oc", np.einsum("ocs,cst->oct", blocks, own, optimize=True), blocks)
     return found / moments.power if moments.power > 0 else found
 
@@ -128,11 +128,7 @@ def _judged_moments(exact: Moments, layer: GroupedLayer) -> Moments:
     """The moments on which exchanges are judged: exact ones where they are few."""
     channels = layer.weight.shape[1]
     kept = max(1, FEATURES // channels)
-    return exact if kept >= exact.taps else principal_moments(exact, _float64(layer.weight), kept)
-
-
-def _float64(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values, dtype=np.float64)
+    return exact if kept >= exact.taps else principal_moments(exact, float64(layer.weight), kept)
 
 
 def _checked(layers: Sequence[GroupedLayer], fixed: Collection[str]) -> dict[str, int]:

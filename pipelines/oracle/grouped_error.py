@@ -40,7 +40,7 @@ class Moments:
     def of(cls, gram: np.ndarray, weight: np.ndarray) -> Moments:
         """From G, symmetric, and a weight of shape (outputs, channels, ...taps)."""
         flat = weight.reshape(len(weight), -1)
-        cross = _float64(flat.astype(gram.dtype) @ gram)
+        cross = float64(flat.astype(gram.dtype) @ gram)
         return cls(gram, cross, float(np.sum(cross * flat)), len(gram) // weight.shape[1], _ridge(gram))
 
     def explained(self, groups: np.ndarray) -> np.ndarray:
@@ -164,7 +164,8 @@ def _traces(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return ((blocks @ weights) * blocks).sum((2, 3))
 
 
-def _float64(values: np.ndarray) -> np.ndarray:
+def float64(values: np.ndarray) -> np.ndarray:
+    """The values as float64, the array itself where it is that."""
     return np.asarray(values, dtype=np.float64)
 
 
