@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -85,7 +86,8 @@ def dropped_modules(program: Network) -> dict[str, DroppedModule]:
             gone.update(branch.layers)
             found = _outermost(layers, gone, outputs)
             sums.add(branch, _check_zeros(program, branch, found))
-        step.apply(module.operation)
+        if step is not steps[-1]:
+            step.apply(module.operation)
     return {path: DroppedModule(sums.shape(path, output.shape), output.rows) for path, output in found.items()}
 
 
@@ -136,8 +138,23 @@ def _outermost(layers: list[str], gone: set[str], outputs: Mapping[str, _Output]
     return found
 
 
+# Model -> the arguments that it was run with, and what came out: each surgery of what was made of it asks for them.
+_KNOWN: WeakKeyDictionary[nn.Module, tuple[Any, Any, dict[str, _Output]]] = WeakKeyDictionary()
+
+
 def _outputs(program: Network) -> dict[str, _Output]:
-    """The outputs of those modules that are called once, with a tensor, and give one; outer ones before inner ones."""
+    """The outputs of those modules that are called once, with a tensor, and give one; outer ones before inner ones.
+
+    The model is run for them once for the same example inputs.
+    """
+    inputs, named, found = _KNOWN.get(program.model, (None, None, dict[str, _Output]()))
+    if inputs is not program.example_inputs or named is not program.example_kwargs:
+        found = _run(program)
+        _KNOWN[program.model] = program.example_inputs, program.example_kwargs, found
+    return found
+
+
+def _run(program: Network) -> dict[str, _Output]:
     seen: dict[str, list[_Output | None]] = {}
     model = program.model
 

@@ -28,7 +28,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.history import layer_of
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
-from loopmorph.passes.nest import Nest, NestsByLayer
+from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, summands
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
@@ -96,7 +96,8 @@ def raise_layer(program: Network, layer: str) -> nn.Module:
 def raise_block(program: Network, path: str) -> nn.Module:
     """One module of the rewritten network with all that it holds, as `to_module` has it; a copy.
 
-    Only the layers in it are raised, and the network is not run, so that this costs a small part of `to_module`.
+    Only the layers in it are raised, and the rewritten network is not run, so that this costs a small part of
+    `to_module`; where blocks were dropped, the original is run once on the example inputs for the shapes in it.
 
     Args:
         program: the rewritten program.
@@ -227,8 +228,8 @@ class _Surgery:
 
     def _as_imported(self, name: str) -> list[Nest]:
         """The nests of a layer before any transformation."""
-        origin = self.program.origin
-        return [] if origin is None else NestsByLayer(origin.operation).get(name, [])
+        original = self.program.original
+        return [] if original is None else original.nests_by_layer.get(name, [])
 
     def _unrecognised(self, path: str, module: layers.AnyConv | nn.Linear, names: list[str]) -> nn.Module | None:
         own = self.tensors.names_of(module)
