@@ -85,7 +85,7 @@ class Network:
     _layer_modules: dict[str, ir.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
     _closed_layers: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @property
+    @cached_property
     def original(self) -> Self | None:
         """The network as it was imported, None where that is not known."""
         return None if self.origin is None else replace(self, module=self.origin, repaired={})
