@@ -12,7 +12,7 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import evaluate
-from loopmorph.passes.analysis.coupling.inheritance import compose_inheritance, inherit_kept, source_indices
+from loopmorph.passes.analysis.coupling.inheritance import compose_inheritance, inherit_kept, inherited_terms
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet, cut_shares, product
 
 EXTENTS = st.integers(1, 24)
@@ -106,7 +106,8 @@ def test_inheritance_through_several_steps_is_slicing_again_and_again(
             inherited[marks.INHERIT] = inherit_kept(inherited, kept)
             value = value[np.ix_(*(axis.indices for axis in kept))]
             again = ir.Attribute.parse(str(inherited[marks.INHERIT]))
-            assert (imported[source_indices(again, value.shape)] == value).all()
+            (term,) = inherited_terms(again, value.shape)
+            assert (imported[term.indices] == value).all()
 
 
 def test_inheritance_of_a_map_after_a_list() -> None:
@@ -118,8 +119,8 @@ def test_inheritance_of_a_map_after_a_list() -> None:
         assert str(inherited[marks.INHERIT]) == "[[array<i64: 0, 1, 4, 6, 7, 10>, array<i64>]]"
         inherited[marks.INHERIT] = compose_inheritance(inherited, [rows * 2, columns], [3, 3])
         assert len(ir.ArrayAttr(inherited[marks.INHERIT])) == 2
-        found = imported[source_indices(inherited[marks.INHERIT], [3, 3])]
-    assert (found == imported[[0, 5, 8]]).all()
+        (term,) = inherited_terms(inherited[marks.INHERIT], [3, 3])
+    assert (imported[term.indices] == imported[[0, 5, 8]]).all()
 
 
 @pytest.mark.parametrize(

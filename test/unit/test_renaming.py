@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.coupling.inheritance import inherit_permuted, source_indices
+from loopmorph.passes.analysis.coupling.inheritance import inherit_permuted, inherited_terms
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.neural.permute import Permute
 
@@ -159,6 +159,6 @@ def test_inheritance_of_permuted_axes(rows: list[int], columns: list[int], again
     with ir.Context(), ir.Location.unknown():
         first = inherit_permuted({}, [np.array(rows), np.array(columns)])
         both = inherit_permuted({marks.INHERIT: first}, [np.array(again), np.arange(3)])
-        found = source_indices(both, (5, 3))
-    assert np.array_equal(found[0][:, 0], np.array(rows)[again])
-    assert np.array_equal(found[1][0], columns)
+        (term,) = inherited_terms(both, (5, 3))
+    assert np.array_equal(term.indices[0][:, 0], np.array(rows)[again])
+    assert np.array_equal(term.indices[1][0], columns)

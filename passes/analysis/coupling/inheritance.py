@@ -138,22 +138,6 @@ def inherited_terms(inherited: ir.AffineMap | ir.Attribute, shape: Sequence[int]
     ]
 
 
-def source_indices(inherited: ir.AffineMap | ir.Attribute, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """For every element of a parameter of `shape`, where it lay when imported; where several were merged, the first.
-
-    Args:
-        inherited: the parameter's `morph.inherit`, or an affine map.
-        shape: the parameter's present shape.
-
-    Returns:
-        One int64 array of `shape` for each axis of the imported parameter.
-
-    Raises:
-        ArgumentError: no such attribute, or one that does not fit the shape.
-    """
-    return inherited_terms(inherited, shape)[0].indices
-
-
 def _followed(steps: Sequence[ir.Attribute], axes: _Axes, weight: np.ndarray) -> list[tuple[_Axes, np.ndarray]]:
     if not steps:
         return [(axes, weight)]
