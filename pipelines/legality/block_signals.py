@@ -26,13 +26,13 @@ from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.batches import Batch
-from loopmorph.pipelines.legality.blocks import outer_blocks
+from loopmorph.pipelines.legality.blocks import find_blocks
 from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
 from loopmorph.pipelines.legality.joint_kl import kl_of_images
 from loopmorph.pipelines.legality.proxy import Score, mean_score
 from loopmorph.pipelines.legality.recording import CHUNK, add_gradients, record, run_from
 from loopmorph.pipelines.legality.trained import is_trained
-from loopmorph.pipelines.network import Network, is_inside, is_within
+from loopmorph.pipelines.network import Network, is_inside, is_within, outermost
 from loopmorph.pipelines.oracle.repair.block import repair_block
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
@@ -118,7 +118,7 @@ class BlockSignals:
         self._model = switch_to_inference(copy.deepcopy(original.model)).requires_grad_(False).to(self._place)
         measured = tuple(x.to(self._place) for x in self._task.inputs)
         self._texts = module_texts(original)
-        self._blocks = outer_blocks(self._model, measured[0])
+        self._blocks = outermost(find_blocks(self._model, measured[0]))
         names = [n for n, _ in self._model.named_modules() if not any(is_inside(n, b) for b in self._blocks)]
         self._seen = record(self._model, measured, names)
         holding = [n for n in names if any(is_within(layer, n) for layer in self._texts)]
