@@ -1,4 +1,4 @@
-"""Which operation a value comes from."""
+"""Which operation a value comes from, and whether any takes it."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def is_defined_by(value: ir.Value, name: str) -> bool:
     """Whether an operation of that name computes the value."""
     op = definition(value)
     return op is not None and op.name == name
+
+
+def is_used(value: ir.Value) -> bool:
+    """Whether any operation takes the value."""
+    return next(iter(value.uses), None) is not None

@@ -16,6 +16,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.definitions import is_used
 from loopmorph.passes.analysis.memory.body_effects import BodyEffects
 from loopmorph.passes.analysis.memory.memref_uses import describe
 from loopmorph.passes.analysis.memory.memrefs import is_local
@@ -66,11 +67,11 @@ class _Search:
         first: str | None = None
         for total in self._sums():
             refused = self._unfit(total)
-            ops = self._needed_for(total)
             if refused is None:
-                refused = self._read_elsewhere(total, ops) or self._apart(total, ops)
-            if refused is None:
-                return self._branch(total, ops)
+                ops = self._needed_for(total)
+                refused = self._read_elsewhere(total, set(ops)) or self._apart(total, ops)
+                if refused is None:
+                    return self._branch(total, ops)
             first = first or refused
         reason = "it is in no branch of a residual block: no sum reads what is made of its result as one operand alone"
         raise IllegalTransform(self.nest.label, first or reason)
@@ -83,13 +84,13 @@ class _Search:
         reached = set(self.body.effects(root).writes)
         pending = [self.body.position[op] for memref in reached for op in self.body.readers(memref)]
         heapq.heapify(pending)
-        ops, seen = list(self.body.position), {self.body.position[root]}
+        seen = {self.body.position[root]}
         while pending:
             number = heapq.heappop(pending)
             if number in seen:
                 continue
             seen.add(number)
-            op = ops[number]
+            op = self.body.ops[number]
             total = self._sum(op, reached)
             if total is not None:
                 yield total
@@ -113,16 +114,16 @@ class _Search:
         found: set[ir.Operation] = set()
         pending = [-self.body.position[op] for op in self.body.writers(total.branch)]
         heapq.heapify(pending)
-        ops, seen = list(self.body.position), set[int]()
+        seen = set[int]()
         while pending:  # from the last to the first, so that who reads something is known before who writes it
             number = -heapq.heappop(pending)
             if number in seen:
                 continue
             seen.add(number)
-            op = ops[number]
+            op = self.body.ops[number]
             own = self.body.effects(op)
             needed = any(self._outside(memref, op, found, total.branch, end) for memref in own.writes)
-            if needed or not isinstance(op.opview, affine.AffineForOp) or self._is_used(op):
+            if needed or not isinstance(op.opview, affine.AffineForOp) or any(map(is_used, op.results)):
                 continue
             found.add(op)
             for memref in own.reads | own.writes:
@@ -139,9 +140,6 @@ class _Search:
         later = [each for each in self.body.readers(memref) if self.body.position[each] > self.body.position[op]]
         return [reader for reader in later if reader not in found and (memref != branch or reader != end)]
 
-    def _is_used(self, op: ir.Operation) -> bool:
-        return any(next(iter(result.uses), None) is not None for result in op.results)
-
     # -- what a block requires
 
     def _unfit(self, total: ResidualSum) -> str | None:
@@ -151,14 +149,14 @@ class _Search:
             return f"the other operand of the sum {where} has shape {skip}, the sum {result}; they have to be the same"
         return None if keeps_places(total) else f"the sum {where} reads its other operand at other places than it gives"
 
-    def _read_elsewhere(self, total: ResidualSum, ops: list[ir.Operation]) -> str | None:
+    def _read_elsewhere(self, total: ResidualSum, ops: set[ir.Operation]) -> str | None:
         """Why the nest, or what reads its result on the way to the sum, cannot go."""
         root = self.nest.root.operation
         if root in ops:
             return None
         end = total.nest.root.operation
         reached, kept = set(self.body.effects(root).writes), [root]
-        for op in list(self.body.position)[self.body.position[root] + 1 : self.body.position[end]]:
+        for op in self.body.ops[self.body.position[root] + 1 : self.body.position[end]]:
             if self.body.effects(op).reads & reached and op not in ops:
                 kept.append(op)
                 reached |= self.body.effects(op).writes
@@ -181,7 +179,7 @@ class _Search:
 
     def _branch(self, total: ResidualSum, ops: list[ir.Operation]) -> ResidualBranch:
         gone = set(ops)
-        stays = {_layer(op) for op in self.body.position if op not in gone}
+        stays = {_layer(op) for op in self.body.ops if op not in gone}
         layers = dict.fromkeys(_layer(op) for op in ops if _layer(op) not in stays)
         written = dict.fromkeys(memref for op in ops for memref in self.body.effects(op).writes)
         own = {*gone, total.nest.root.operation}

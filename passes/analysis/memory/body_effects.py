@@ -9,18 +9,18 @@ from torch_mlir import ir
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.memory.dataflow import Effects, effects, outermost
 
-_SILENT = ("memref.alloc", "memref.dealloc")
-
 
 class BodyEffects:
     """The operations of a function's body, their order, and what they do to memrefs; as long as the body stays.
 
     Attributes:
+        ops: in program order.
         position: operation -> its number, in program order.
     """
 
     def __init__(self, block: ir.Block) -> None:
-        self.position = {op.operation: k for k, op in enumerate(block.operations)}
+        self.ops = [op.operation for op in block.operations]
+        self.position = {op: k for k, op in enumerate(self.ops)}
         self._effects: dict[ir.Operation, Effects] = {}
         self._users: dict[ir.Value, tuple[list[ir.Operation], list[ir.Operation]]] = {}
 
@@ -55,9 +55,9 @@ class BodyEffects:
 
     @cached_property
     def _data(self) -> set[ir.Value]:
-        block = next(iter(self.position)).block
+        block = self.ops[0].block
         found = {a for a in block.arguments if marks.PARAM not in marks.memref_marks(a)}
-        for op in self.position:
+        for op in self.ops:
             own = self.effects(op)
             if own.reads & found:
                 found |= own.writes
@@ -65,7 +65,7 @@ class BodyEffects:
 
     def _of(self, memref: ir.Value) -> tuple[list[ir.Operation], list[ir.Operation]]:
         if memref not in self._users:
-            users = {outermost(use.owner.operation) for use in memref.uses if use.owner.name not in _SILENT}
+            users = {outermost(use.owner.operation) for use in memref.uses}
             ops = sorted((op for op in users if op in self.position), key=lambda op: self.position[op])
             reads = [op for op in ops if memref in self.effects(op).reads]
             self._users[memref] = reads, [op for op in ops if memref in self.effects(op).writes]
