@@ -120,9 +120,5 @@ def is_tensor(type_: ir.Type) -> bool:
     return isinstance(type_, ir.RankedTensorType)
 
 
-def is_used(value: ir.Value) -> bool:
-    return next(iter(value.uses), None) is not None
-
-
 def replacing(placement: dict[int, ir.AffineExpr], n_dims: int) -> ir.AffineMap:
     return ir.AffineMap.get(n_dims, 0, [placement[d] for d in range(n_dims)])

@@ -10,6 +10,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import arith, func, memref
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.definitions import is_used
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.errors import ImportRefused
@@ -19,7 +20,6 @@ from loopmorph.passes.ingress.linalg_operations import (
     describe,
     indexing_maps,
     is_tensor,
-    is_used,
     iteration_extents,
     iterator_names,
     loop_order,

@@ -9,6 +9,7 @@ from torch_mlir import ir
 
 from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.memory.register_results import register_results
+from loopmorph.passes.building.erase import erase_memref
 from loopmorph.passes.building.pointwise import Builder
 from loopmorph.passes.loop.epilogue_plan import EpiloguePlan, plan_epilogue
 from loopmorph.passes.transformation import Kind, Scope, Transformation
@@ -116,12 +117,5 @@ def _erase_dead(plan: EpiloguePlan) -> None:
         step.root.erase()
     written = [plan.results.memref, *(step.instances[0].store.memref for step in plan.steps)]
     for memref in written[:-1]:
-        _erase_unused(memref)
-
-
-def _erase_unused(memref: ir.Value) -> None:
-    uses = [use.owner.operation for use in memref.uses]
-    if memref.owner.name == "memref.alloc" and all(op.name == "memref.dealloc" for op in uses):
-        for op in uses:
-            op.erase()
-        memref.owner.erase()
+        if memref.owner.name == "memref.alloc" and all(use.owner.name == "memref.dealloc" for use in memref.uses):
+            erase_memref(memref)

@@ -10,6 +10,7 @@ from torch_mlir.dialects import arith, memref
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, substitute
 from loopmorph.passes.analysis.definitions import definition
+from loopmorph.passes.building.erase import erase_unused
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.lowering.contraction import Weight
 from loopmorph.passes.lowering.linear_term import Linear, Number, Term, add, emit, multiply
@@ -175,17 +176,7 @@ def _redirect_start(
             scaled = arith.MulFOp(old, scale[0]).result if scale else old
             value = arith.AddFOp(scaled, value).result
     write.op.operands[0] = value
-    _erase_unused(old)
-
-
-def _erase_unused(value: ir.Value) -> None:
-    op = definition(value)
-    if op is None or op.parent.name == "func.func" or next(iter(value.uses), None) is not None:
-        return
-    operands = list(op.operands)
-    op.erase()
-    for operand in operands:
-        _erase_unused(operand)
+    erase_unused(old)
 
 
 def _load(access: Access, exprs: list[ir.AffineExpr | None], variables: list[ir.Value]) -> ir.Value:

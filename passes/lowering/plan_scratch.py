@@ -11,6 +11,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import arith, func, memref
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.definitions import is_used
 from loopmorph.passes.analysis.memory.dataflow import outermost
 from loopmorph.passes.analysis.memory.memrefs import element_bytes
 from loopmorph.passes.base import Pass
@@ -110,7 +111,7 @@ def _plan(function: func.FuncOp) -> None:
     body = [op.operation for op in function.entry_block.operations]
     position = {op: k for k, op in enumerate(body)}
     allocations = [op for op in body if _is_static_allocation(op)]
-    for op in [op for op in allocations if next(iter(op.results[0].uses), None) is None]:
+    for op in [op for op in allocations if not is_used(op.results[0])]:
         allocations.remove(op)
         op.erase()
     if not allocations:

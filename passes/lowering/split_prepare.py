@@ -10,6 +10,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import func, memref
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.definitions import is_used
 from loopmorph.passes.analysis.memory.dataflow import parameter_work
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.arguments import find_function, set_function
@@ -76,7 +77,7 @@ def _drop_prepared(body: Sequence[ir.Operation], positions: Sequence[int]) -> li
     """Erases the parameters' work but for the scalars still in use; returns the positions of memrefs still in use."""
     crossing = []
     for k in reversed(positions):
-        if not any(_is_used(r) for r in body[k].results):
+        if not any(is_used(r) for r in body[k].results):
             body[k].erase()
         elif body[k].name == "memref.alloc":
             crossing.append(k)
@@ -86,7 +87,7 @@ def _drop_prepared(body: Sequence[ir.Operation], positions: Sequence[int]) -> li
 def _keep_prepared(body: Sequence[ir.Operation], positions: Sequence[int]) -> None:
     kept = {*positions, len(body) - 1}
     for k in reversed(range(len(body))):
-        unused_scalar = len(body[k].results) > 0 and not any(_is_used(r) for r in body[k].results)
+        unused_scalar = len(body[k].results) > 0 and not any(is_used(r) for r in body[k].results)
         if k not in kept or unused_scalar:
             body[k].erase()
 
@@ -103,7 +104,7 @@ def _set_arguments(function: func.FuncOp, packed: Sequence[ir.Operation]) -> Non
         marks.OUTPUT: [],
     }
     for argument, attributes in old:
-        if _is_used(argument) or (marks.OUTPUT in attributes and function.name.value == marks.RUN):
+        if is_used(argument) or (marks.OUTPUT in attributes and function.name.value == marks.RUN):
             kind = next((k for k in groups if k in attributes), marks.INPUT)
             groups[kind].append((argument, attributes))
     for number, op in enumerate(packed):
@@ -124,7 +125,3 @@ def _free_temporaries(function: func.FuncOp) -> None:
         for op in body:
             if op.name == "memref.alloc":
                 memref.DeallocOp(op.results[0])
-
-
-def _is_used(value: ir.Value) -> bool:
-    return next(iter(value.uses), None) is not None

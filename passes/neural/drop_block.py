@@ -13,11 +13,13 @@ from torch_mlir.dialects import func
 from loopmorph.passes import marks
 from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.analysis.cost import macs
+from loopmorph.passes.analysis.definitions import is_used
 from loopmorph.passes.analysis.memory.body_effects import BodyEffects
 from loopmorph.passes.analysis.memory.dataflow import effects, outermost
 from loopmorph.passes.analysis.memory.memrefs import is_local
 from loopmorph.passes.analysis.residual_branch import ResidualBranch, find_branch
 from loopmorph.passes.building.arguments import arrange_arguments
+from loopmorph.passes.building.erase import erase_memref, erase_unused
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Nest, functions, nests, view_nest
 from loopmorph.passes.transformation import Kind, Transformation
@@ -86,9 +88,9 @@ class DropBlock(Transformation[ResidualBranch]):
         for op in reversed(plan.ops):
             op.erase()
         for memref in plan.memrefs:
-            _erase_memref(memref)
+            erase_memref(memref)
         arguments = function.entry_block.arguments
-        read = [k for k, a in enumerate(arguments) if next(iter(a.uses), None) or marks.parameter_name(a) is None]
+        read = [k for k, a in enumerate(arguments) if is_used(a) or marks.parameter_name(a) is None]
         arrange_arguments(function, read)
         return left
 
@@ -121,7 +123,7 @@ def _without_addition(plan: ResidualBranch, function: func.FuncOp) -> ir.Operati
     total = plan.sum
     root, skip, result = total.nest.root.operation, total.skip.memref, total.result.memref
     total.add.results[0].replace_all_uses_with(total.other)
-    _erase_unused(total.add)
+    erase_unused(total.add.results[0])
     body = [op.operation for op in function.entry_block.operations]
     after = body[body.index(root) + 1 :]
     if total.result.op.operands[0] != total.other or not _can_stand_for(skip, result, after):
@@ -140,20 +142,3 @@ def _can_stand_for(skip: ir.Value, result: ir.Value, after: Sequence[ir.Operatio
     freed = any(op.name == "memref.dealloc" and op.operands[0] in (skip, result) for op in after)
     read = any(result in effect.reads for effect in touched)
     return is_local(result) and skip.type == result.type and read and not changed and not freed
-
-
-def _erase_unused(op: ir.Operation) -> None:
-    """Erases an operation, and what it alone has used in the nest's body."""
-    operands = [value.owner.operation for value in op.operands if not isinstance(value.owner, ir.Block)]
-    block = op.block
-    op.erase()
-    for operand in dict.fromkeys(operands):
-        unused = all(next(iter(result.uses), None) is None for result in operand.results)
-        if unused and operand.block == block:
-            _erase_unused(operand)
-
-
-def _erase_memref(memref: ir.Value) -> None:
-    for use in list(memref.uses):
-        use.owner.operation.erase()
-    memref.owner.operation.erase()

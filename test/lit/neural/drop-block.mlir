@@ -189,3 +189,54 @@ func.func @output(%x: memref<8xf32> {morph.input = 0 : i64},
   } {morph.iter = "c", morph.layer = "sum", morph.role = "main"}
   return
 }
+
+// -----
+
+// A parameter that the branch is multiplied with twice goes with it.
+
+// CHECK-LABEL: func.func @twice
+// CHECK-SAME: %[[X:.*]]: memref<8xf32> {morph.input = 0 : i64}, %{{.*}}: memref<8x8xf32> {morph.param = "c.weight"}, %{{.*}}: memref<8xf32> {morph.output = 0 : i64})
+// CHECK-NEXT: affine.for %{{.*}} = 0 to 8 {
+// CHECK-NEXT: affine.for %[[CI:.*]] = 0 to 8 {
+// CHECK-NEXT: affine.load %[[X]][%[[CI]]]
+// CHECK: morph.layer = "c"
+// CHECK-NEXT: return
+
+func.func @twice(%x: memref<8xf32> {morph.input = 0 : i64},
+                %wb: memref<8x8xf32> {morph.param = "b.weight"},
+                %g: memref<8xf32> {morph.param = "b.scale"},
+                %wc: memref<8x8xf32> {morph.param = "c.weight"},
+                %y: memref<8xf32> {morph.output = 0 : i64}) {
+  %u = memref.alloc() : memref<8xf32>
+  %s = memref.alloc() : memref<8xf32>
+  affine.for %co = 0 to 8 {
+    affine.for %ci = 0 to 8 {
+      %0 = affine.load %x[%ci] : memref<8xf32>
+      %1 = affine.load %wb[%co, %ci] : memref<8x8xf32>
+      %2 = affine.load %u[%co] : memref<8xf32>
+      %3 = arith.mulf %0, %1 : f32
+      %4 = arith.addf %2, %3 : f32
+      affine.store %4, %u[%co] : memref<8xf32>
+    } {morph.iter = "ci"}
+  } {morph.iter = "co", morph.layer = "b", morph.role = "main"}
+  affine.for %c = 0 to 8 {
+    %0 = affine.load %u[%c] : memref<8xf32>
+    %1 = affine.load %g[%c] : memref<8xf32>
+    %2 = arith.mulf %0, %1 : f32
+    %3 = arith.mulf %2, %1 : f32
+    %4 = affine.load %x[%c] : memref<8xf32>
+    %5 = arith.addf %3, %4 : f32
+    affine.store %5, %s[%c] : memref<8xf32>
+  } {morph.iter = "c", morph.layer = "sum", morph.role = "main"}
+  affine.for %co = 0 to 8 {
+    affine.for %ci = 0 to 8 {
+      %0 = affine.load %s[%ci] : memref<8xf32>
+      %1 = affine.load %wc[%co, %ci] : memref<8x8xf32>
+      %2 = affine.load %y[%co] : memref<8xf32>
+      %3 = arith.mulf %0, %1 : f32
+      %4 = arith.addf %2, %3 : f32
+      affine.store %4, %y[%co] : memref<8xf32>
+    } {morph.iter = "ci"}
+  } {morph.iter = "co", morph.layer = "c", morph.role = "main"}
+  return
+}
