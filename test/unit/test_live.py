@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -14,7 +15,10 @@ from loopmorph.tools.live import search_view
 STANDING = Standing("repair", {"repair": 2, "accepted": 3}, "1.5 ms saved in 2 layers")
 
 
-def test_without_a_terminal_the_end_of_each_stage_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_the_end_of_each_stage_is_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: 0.0))
     with search_view() as view:
         for done in range(6):
             view.watch(STANDING)
@@ -32,7 +36,7 @@ def test_a_long_stage_is_told_now_and_then_with_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 4.0, 11.0, 12.0, 22.0])
-    monkeypatch.setattr(live.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with search_view() as view:
         for done in range(5):
             view.tell("train", done, 10)
