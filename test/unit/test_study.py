@@ -36,6 +36,7 @@ GROUP = "morph-group{layer=conv2 iters=co,ci factor=2}"
 LOOPS = "morph-split{layer=conv1 iter=ow factor=4}"
 UNCHANGED = 0.5
 IDENTITY = Identity("net", {"network": "ab" * 40, "data": "digits", "seed": "0"})
+BEGUN = 0  # what a process tells before its first record
 FILES = pytest.mark.parametrize("name", ["study.log", "study.db"])
 
 
@@ -163,25 +164,34 @@ def has_study(path: Path) -> bool:
 
 
 def write_many(path: Path, numbers: range, told: Connection) -> None:
-    """Puts records, and tells the number of each when it is kept."""
+    """Says when it begins, puts records, and tells the number of each when it is kept."""
     with closing(opened(path)) as study:
+        told.send(BEGUN)
         for number in numbers:
             study.put(split(number))
             told.send(number)
 
 
 def started(path: Path, numbers: range) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+    """A process that puts records, and what it tells: `BEGUN`, and the number of each record."""
     told, telling = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=write_many, args=(path, numbers, telling))
+    process = multiprocessing.get_context("fork").Process(target=write_many, args=(path, numbers, telling), daemon=True)
     process.start()
     telling.close()
     return process, told
 
 
+def received(told: Connection) -> int:
+    """The next number, which is waited for no longer than a minute."""
+    assert told.poll(60), "nothing was told"
+    number: int = told.recv()
+    return number
+
+
 def all_of(told: Connection) -> Iterator[int]:
     try:
         while True:
-            yield told.recv()
+            yield received(told)
     except EOFError:
         return
 
@@ -191,7 +201,8 @@ def test_a_kill_loses_at_most_the_trial_in_flight(name: str, tmp_path: Path) -> 
     path, generator, begin = tmp_path / name, random.Random(3), 1
     for _ in range(3):
         process, told = started(path, range(begin, 1000))
-        kept = [told.recv() for _ in range(generator.randrange(1, 5))]
+        assert received(told) == BEGUN
+        kept = [received(told) for _ in range(generator.randrange(1, 5))]
         told.poll(generator.random() * 0.003)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
@@ -226,6 +237,7 @@ def test_what_other_programs_lock_is_waited_for(tmp_path: Path) -> None:
     with closing(opened(path)) as study:
         assert lock.acquire()
         process, told = started(path, range(2, 3))
+        assert received(told) == BEGUN
         assert not told.poll(0.2)
         lock.release()
         assert list(all_of(told)) == [2]
@@ -238,7 +250,7 @@ def test_what_other_programs_lock_is_waited_for(tmp_path: Path) -> None:
 def test_two_searches_share_a_study_and_agree(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     both = [started(path, range(1, 8)), started(path, range(1, 12))]  # both begin the file
-    assert [len(list(all_of(told))) for _, told in both] == [7, 11]
+    assert [len(list(all_of(told))) for _, told in both] == [1 + 7, 1 + 11]
     for process, _ in both:
         process.join()
         assert process.exitcode == 0
