@@ -9,9 +9,10 @@ import pytest
 from loop_programs import KEPT
 from networks import Dense, Plain, Residual, Separable
 from torch_mlir import ir
+from trained_networks import pattern_batch, trained_residual
 from transformed import network
 
-from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.program import Program, import_model
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,12 @@ def dense() -> Program:
 @pytest.fixture(scope="session")
 def separable() -> Program:
     return network(Separable)
+
+
+@pytest.fixture(scope="session")
+def trained() -> Program:
+    """A small network that tells the images of `patterns` apart."""
+    return import_model(trained_residual(), (pattern_batch(1).images,))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from factories import heads
 from networks import Residual, image, randomized
 from torch import nn
 from torch.nn import functional
-from trained_networks import pattern_batch, trained_residual
+from trained_networks import pattern_batch
 
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError
@@ -32,8 +32,8 @@ BATCH = pattern_batch(48)  # more than one chunk, the last one smaller
 
 
 @pytest.fixture(scope="module")
-def original() -> lm.Program:
-    return lm.import_model(trained_residual(), (BATCH.images[:1],))
+def original(trained: lm.Program) -> lm.Program:
+    return trained
 
 
 @pytest.fixture(scope="module")

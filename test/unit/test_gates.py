@@ -40,8 +40,8 @@ SAME = {"compression": 1.0}
 
 
 @pytest.fixture(scope="module")
-def program() -> Program:
-    return import_model(trained_residual(), (image(),))
+def program(trained: Program) -> Program:
+    return trained
 
 
 def chosen(program: Program, data: Batch | None, **settings: object) -> Chosen:

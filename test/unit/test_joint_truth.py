@@ -11,14 +11,14 @@ import pytest
 from joint_tables import GivenTruth, blocks_table, interacting, table, variant
 from rich.console import Console
 from search_fakes import FakeMeter, judge
-from trained_networks import calibration, pattern_batch, trained_residual
+from trained_networks import calibration, pattern_batch
 
 from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
 from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.legality.predicted_loss import PredictedLoss
-from loopmorph.pipelines.program import Program, import_model
+from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.joint.choice_report import report_choice
 from loopmorph.pipelines.search.joint.joint import choose_jointly
 from loopmorph.pipelines.search.joint.knapsack import Limits
@@ -34,25 +34,20 @@ from loopmorph.tools.joint_lines import joint_lines, joint_table
 GROUP = "morph-group{layer=block2.conv2 iters=co,ci factor=2}"
 
 
-@pytest.fixture(scope="module")
-def program() -> Program:
-    return import_model(trained_residual(), (pattern_batch(1).images,))
-
-
 # ---- the judge's truth
 
 
-def test_what_was_judged_is_kept_and_not_judged_again(program: Program, tmp_path: Path) -> None:
+def test_what_was_judged_is_kept_and_not_judged_again(trained: Program, tmp_path: Path) -> None:
     images = pattern_batch(120)
     held_out = Batch(images.images[80:], images.labels[80:], images.classes, "patterns")
     loss = PredictedLoss((images.images[:80],), held_out, calibration(), "cpu")
-    judging = replace(judge(program, meter=FakeMeter(networks={(GROUP,): 0.8}), gate=Gate("none")), loss=loss)
+    judging = replace(judge(trained, meter=FakeMeter(networks={(GROUP,): 0.8}), gate=Gate("none")), loss=loss)
     steps = parse_steps(GROUP)
     with closing(StudyFile("key", tmp_path)) as study:
         truth = JudgedTruth(judging, 5.0, StudyStore(study))
         few, every = truth.loss(steps, 0), truth.loss(steps, 1)
         assert truth.milliseconds(steps) == pytest.approx(4.0)  # of the table's 5 ms the measured share
-    whole = loss.measure(program, loss.repaired(program, program.after(steps)).program)
+    whole = loss.measure(trained, loss.repaired(trained, trained.after(steps)).program)
     some = loss.on_share(0.25)
     assert (len(some.fitted_to[0]), len(some.held_out.images)) == (20, 10)
     assert every.kl == pytest.approx(whole.comparison.kl.value) and every.kl != few.kl
@@ -60,7 +55,7 @@ def test_what_was_judged_is_kept_and_not_judged_again(program: Program, tmp_path
     assert every.accuracy == whole.comparison.accuracy and 0 <= every.kl < 1
     with closing(StudyFile("key", tmp_path)) as study:
         store = StudyStore(study)
-        again = JudgedTruth(judge(program, gate=Gate("none")), 5.0, store)  # a judge that cannot compare
+        again = JudgedTruth(judge(trained, gate=Gate("none")), 5.0, store)  # a judge that cannot compare
         assert (again.loss(steps, 0), again.loss(steps, 1)) == (few, every)
         assert again.milliseconds(steps) == pytest.approx(4.0) and again.is_applicable(steps)
         with pytest.raises(ArgumentError, match="'legality': networks are compared by 'repair' alone, got 'none'"):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from factories import heads
 from patterns import patterns
+from torch import nn
 from trained_networks import pattern_batch, trained_residual
 
 import loopmorph as lm
@@ -25,13 +26,17 @@ from loopmorph.pipelines.search.legality import LegalityResult
 from loopmorph.pipelines.training.task import Classification
 from loopmorph.tools.cli import main
 
-MODEL = trained_residual()
 INPUTS = (torch.zeros(1, 3, 8, 8),)
 BATCH = pattern_batch(64)
 SCHEDULE = "morph-group{layer=block1.conv1 iters=co,ci factor=4},morph-bottleneck{layer=block2.conv1 iter=co factor=2}"
 
 
 pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return trained_residual()
 
 
 @pytest.fixture(scope="module")
@@ -46,32 +51,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def of_schedule() -> LegalityResult:
-    return lm.legality(MODEL, INPUTS, BATCH, schedule=SCHEDULE, device="cpu")
+def of_schedule(model: nn.Module) -> LegalityResult:
+    return lm.legality(model, INPUTS, BATCH, schedule=SCHEDULE, device="cpu")
 
 
-def test_a_schedule_layer_by_layer_and_as_a_whole(of_schedule: LegalityResult) -> None:
+def test_a_schedule_layer_by_layer_and_as_a_whole(of_schedule: LegalityResult, trained: lm.Program) -> None:
     (row,) = of_schedule.rewrites
     assert ",".join(row.steps) == SCHEDULE and row.refused == "" and of_schedule.doubt == ""
     assert of_schedule.signals == tuple(row.scores) == ("residual", "fisher-change", "kl-block", "kl", "macs", "params")
     assert [block.path for block in of_schedule.blocks] == ["block1", "block2"]
     for name in ("residual", "fisher-change", "kl-block"):
         assert row.scores[name].value == pytest.approx(sum(block.scores[name].value for block in of_schedule.blocks))
-    original = lm.import_model(MODEL, INPUTS)
     half = BATCH.images[:32]
-    repaired = repair(original, original.apply(SCHEDULE), half, device="cpu")
+    repaired = repair(trained, trained.apply(SCHEDULE), half, device="cpu")
     found = [(layer.name, layer.before, layer.after) for layer in of_schedule.layers]
     assert found == [(layer.name, layer.before, layer.after) for layer in repaired.layers]
 
 
-def test_the_figures_of_the_whole(of_schedule: LegalityResult) -> None:
+def test_the_figures_of_the_whole(of_schedule: LegalityResult, trained: lm.Program) -> None:
     whole = of_schedule.whole
     assert whole is not None and whole.images == 32 and whole.borrowed
-    original = lm.import_model(MODEL, INPUTS)
-    program = original.apply(SCHEDULE)
-    module = repair(original, program, BATCH.images[:32], device="cpu").program.to_module().eval()
+    program = trained.apply(SCHEDULE)
+    module = repair(trained, program, BATCH.images[:32], device="cpu").program.to_module().eval()
     with torch.no_grad():
-        before, after = (model(BATCH.images[32:]).double() for model in (MODEL, module))
+        before, after = (each(BATCH.images[32:]).double() for each in (trained.model, module))
     p, log_p, log_q = before.softmax(1), before.log_softmax(1), after.log_softmax(1)
     divergence = (p * (log_p - log_q)).sum(1)
     assert whole.kl.value == pytest.approx(float(divergence.mean()), rel=1e-4)
@@ -79,23 +82,22 @@ def test_the_figures_of_the_whole(of_schedule: LegalityResult) -> None:
     assert whole.kl == of_schedule.rewrites[0].scores["kl"]
     assert whole.agreement == float((before.argmax(1) == after.argmax(1)).double().mean())
     assert whole.accuracy == pytest.approx(float((after.argmax(1) == BATCH.labels[32:]).double().mean()))
-    macs = [sum(layer.macs for layer in each.layers) for each in (original, program)]
+    macs = [sum(layer.macs for layer in each.layers) for each in (trained, program)]
     expected = shipped_calibration("").predict({"kl": whole.kl.value, "compression": macs[0] / macs[1]})
     assert whole.predicted == expected
 
 
-def test_the_identity_loses_nothing() -> None:
-    original = lm.import_model(MODEL, INPUTS)
+def test_the_identity_loses_nothing(trained: lm.Program) -> None:
     task = Classification(Batch(BATCH.images[32:], BATCH.labels[32:], BATCH.classes, ""))
-    found = JointSignals(original, task, (BATCH.images[:32],), "cpu").measure(original)
+    found = JointSignals(trained, task, (BATCH.images[:32],), "cpu").measure(trained)
     assert found.kl.value == 0 and found.agreement == 1 and found.accuracy == found.accuracy_original
-    unlabelled = JointSignals(original, Classification(Batch(BATCH.images, None, 4, "")), (BATCH.images,), "cpu")
-    assert unlabelled.measure(original).accuracy is None
+    unlabelled = JointSignals(trained, Classification(Batch(BATCH.images, None, 4, "")), (BATCH.images,), "cpu")
+    assert unlabelled.measure(trained).accuracy is None
 
 
-def test_candidates_are_those_of_the_seed() -> None:
+def test_candidates_are_those_of_the_seed(model: nn.Module) -> None:
     few, more, others = (
-        lm.legality(MODEL, INPUTS, BATCH, candidates=count, seed=seed, signals=["residual", "macs"], device="cpu")
+        lm.legality(model, INPUTS, BATCH, candidates=count, seed=seed, signals=["residual", "macs"], device="cpu")
         for count, seed in ((2, 0), (3, 0), (3, 1))
     )
     assert few.rewrites == more.rewrites[:2] and len(more.rewrites) == 3
@@ -104,12 +106,12 @@ def test_candidates_are_those_of_the_seed() -> None:
     assert more.whole is None and more.layers == more.blocks == ()
 
 
-def test_an_interrupt_leaves_what_there_is() -> None:
+def test_an_interrupt_leaves_what_there_is(model: nn.Module) -> None:
     def stop(stage: str, done: int, of: int) -> None:
         if stage == "signals" and done == 1:
             signal.raise_signal(signal.SIGINT)
 
-    found = lm.legality(MODEL, INPUTS, BATCH, candidates=5, signals=["residual"], device="cpu", progress=stop)
+    found = lm.legality(model, INPUTS, BATCH, candidates=5, signals=["residual"], device="cpu", progress=stop)
     assert found.interrupted and len(found.rewrites) == 1
 
 
@@ -176,17 +178,16 @@ def test_what_the_command_refuses(
     assert message in capsys.readouterr().err
 
 
-def test_a_batch_of_another_shape_is_refused() -> None:
+def test_a_batch_of_another_shape_is_refused(model: nn.Module) -> None:
     other = Batch(torch.zeros(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64), 4, "")
     with pytest.raises(ArgumentError, match=r"its images are \(1, 8, 8\) \(C, H, W\); the network takes \(3, 8, 8\)"):
-        lm.legality(MODEL, INPUTS, other, candidates=1)
+        lm.legality(model, INPUTS, other, candidates=1)
 
 
-def test_a_calibration_of_this_network_is_not_borrowed(folder: Path) -> None:
-
+def test_a_calibration_of_this_network_is_not_borrowed(model: nn.Module, trained: lm.Program, folder: Path) -> None:
     shipped = shipped_calibration("")
-    about = replace(shipped.provenance, fingerprint=structure_fingerprint(lm.import_model(MODEL, INPUTS)))
+    about = replace(shipped.provenance, fingerprint=structure_fingerprint(trained))
     file = folder / "own.json"
     save_calibration(replace(shipped, provenance=about), file)
-    found = lm.legality(MODEL, INPUTS, BATCH, schedule=SCHEDULE, signals=["kl"], calibration=file, device="cpu")
+    found = lm.legality(model, INPUTS, BATCH, schedule=SCHEDULE, signals=["kl"], calibration=file, device="cpu")
     assert found.whole is not None and not found.whole.borrowed

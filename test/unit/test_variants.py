@@ -16,7 +16,7 @@ import torch
 from patterns import patterns
 from search_fakes import FakeChecker, judge
 from torch import nn
-from trained_networks import pattern_batch, trained_residual
+from trained_networks import pattern_batch
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, DataError
 from loopmorph.passes.history import parse_steps
@@ -56,8 +56,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def program() -> Program:
-    return import_model(trained_residual(), (BATCH.images[:1],))
+def program(trained: Program) -> Program:
+    return trained
 
 
 def make(program: Program, task: Task | None = None, progress: Progress = silent, **more: Any) -> VariantTable:

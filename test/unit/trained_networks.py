@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import torch
 from networks import Residual
 from patterns import CLASSES, patterns
@@ -23,7 +26,15 @@ def pattern_batch(count: int, seed: int = 2) -> Batch:
 
 
 def trained_residual(width: int = 8) -> nn.Module:
-    """`Residual`, trained for a moment on the patterns, which it then tells apart almost always; in eval mode."""
+    """`Residual`, trained for a moment on the patterns, which it then tells apart almost always; in eval mode.
+
+    It is trained once in a process, and the caller's own.
+    """
+    return copy.deepcopy(_trained(width))
+
+
+@functools.cache
+def _trained(width: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Residual(width, CLASSES).train()
