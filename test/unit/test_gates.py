@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -25,6 +26,7 @@ from loopmorph.passes.errors import ArgumentError, DataError, LoopmorphWarning
 from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.data.held_out import TooFewImages, load_in_two, split_in_two
+from loopmorph.pipelines.legality.block_harm import BlockHarm
 from loopmorph.pipelines.legality.calibration import Calibration, CalibrationNetwork
 from loopmorph.pipelines.legality.calibration_file import save_calibration, shipped_calibration
 from loopmorph.pipelines.legality.predicted_loss import greatest_kl
@@ -44,8 +46,8 @@ def program(trained: Program) -> Program:
     return trained
 
 
-def chosen(program: Program, data: Batch | None, **settings: object) -> Chosen:
-    asked = SearchSettings(**settings)  # type: ignore[arg-type]
+def chosen(program: Program, data: Batch | None, **settings: Any) -> Chosen:
+    asked = SearchSettings(**settings)
     return choose_gate(program, make_task(program, data, 16, 0, None), data, 0, asked)
 
 
@@ -189,7 +191,8 @@ def test_what_a_constant_would_do_as_well_is_refused_by_its_block(program: Progr
     assert residual.admits(Score(1.0), Score(0.0)) and not residual.admits(Score(1.01), Score(0.0))
     refused = replace(gate, alone=(replace(residual, limit=1e-6), gate.alone[1]))
     verdict = judge(program, gate=refused).judge(candidate(DEPTHWISE))
-    found = residual.proxy.images.signals(program)  # type: ignore[attr-defined]
+    assert isinstance(residual.proxy, BlockHarm)
+    found = residual.proxy.images.signals(program)
     (block,) = found.measure(program.apply(DEPTHWISE), ["residual"]).blocks
     assert verdict.outcome == "repair" and set(block.values) == {"residual"}  # its KL was not asked for
     assert verdict.reason == f"relative squared error of the block {verdict.score:.6g} > 1e-06"
@@ -262,9 +265,9 @@ def test_a_gate_travels_to_another_process(program: Program) -> None:
         ({"legality": "repair", "inherit": "mean"}, "'inherit': expected 'repair' or none, got 'mean'"),
     ],
 )
-def test_wrong_settings(settings: dict[str, object], message: str) -> None:
+def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        SearchSettings(**settings).check()  # type: ignore[arg-type]
+        SearchSettings(**settings).check()
 
 
 def test_repair_says_what_is_missing(program: Program) -> None:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +17,14 @@ from torch_mlir import ir
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
 from loopmorph.passes.history import Step
-from loopmorph.pipelines.search.joint.assembly import assemble, steps_of
+from loopmorph.pipelines.search.joint.assembly import IsApplicable, assemble, steps_of
 from loopmorph.pipelines.search.joint.at_latency import AtLatency
 from loopmorph.pipelines.search.joint.baselines import at_random, baselines, greedy, uniform
 from loopmorph.pipelines.search.joint.coefficients import Observation, fit_coefficients
 from loopmorph.pipelines.search.joint.joint import JointChoice, choose_jointly
 from loopmorph.pipelines.search.joint.knapsack import Limits, Problem, is_within, least, selection_of
 from loopmorph.pipelines.search.joint.switches import offspring
-from loopmorph.pipelines.search.joint.trials import Trials
+from loopmorph.pipelines.search.joint.trials import Trial, Trials
 from loopmorph.pipelines.search.joint.truth import JointLoss
 from loopmorph.pipelines.search.variants.table import Variant
 
@@ -89,9 +90,9 @@ def test_the_same_seed_gives_the_same_trials_and_an_interrupted_one_its_beginnin
         assert part.trial.kl == min(each.kl for each in part.trials if is_finished(each, part))
 
 
-def is_finished(trial: object, choice: JointChoice) -> bool:
+def is_finished(trial: Trial, choice: JointChoice) -> bool:
     limit = choice.limits.milliseconds or math.inf
-    return len(trial.losses) == 2 and trial.milliseconds is not None and trial.milliseconds <= limit  # type: ignore[attr-defined]
+    return len(trial.losses) == 2 and trial.milliseconds is not None and trial.milliseconds <= limit
 
 
 def test_interrupted_before_anything_was_judged_it_gives_the_additive_choice() -> None:
@@ -158,11 +159,11 @@ def test_a_limit_that_no_measured_network_keeps_is_told() -> None:
         ({"limits": Limits(parameters=1), "max_loss": 1.0}, r"'parameters': 1 is out of reach"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_judged(given: dict[str, object], reason: str) -> None:
+def test_what_makes_no_sense_is_refused_before_anything_is_judged(given: dict[str, Any], reason: str) -> None:
     made = blocks_table(2, 6, seed=0)
     truth = GivenTruth(made, interacting(made, 0))
     with pytest.raises(ArgumentError, match=reason):
-        choose_jointly(made, truth, **given)  # type: ignore[arg-type]
+        choose_jointly(made, truth, **given)
     assert truth.asked == []
 
 
@@ -223,14 +224,14 @@ def test_culprits_are_found_one_by_one() -> None:
     made = table(*(variant(place, -1, 1, BOTTLENECK.format(place, 2)) for place in "abc"))
     a, b, c = (each.steps[0] for each in made.variants)
 
-    def admits(refused: Sequence[set[str]]) -> object:
+    def admits(refused: Sequence[set[str]]) -> IsApplicable:
         return lambda steps: not any(each <= {str(step) for step in steps} for each in refused)
 
-    alone = assemble(made, (0, 1, 2), admits([{b}]))  # type: ignore[arg-type]
+    alone = assemble(made, (0, 1, 2), admits([{b}]))
     assert (alone.kept, alone.dropped, alone.apart) == ((0, 2), (1,), (frozenset({1}),))
-    pair = assemble(made, (0, 1, 2), admits([{b, c}]))  # type: ignore[arg-type]
+    pair = assemble(made, (0, 1, 2), admits([{b, c}]))
     assert (pair.kept, pair.apart) == ((0, 1), (frozenset({1, 2}),))
-    three = assemble(made, (0, 1, 2), admits([{a, b, c}]))  # type: ignore[arg-type]
+    three = assemble(made, (0, 1, 2), admits([{a, b, c}]))
     assert (three.kept, three.apart) == ((0, 1), (frozenset({0, 1, 2}),))
 
 
@@ -238,10 +239,10 @@ def test_what_cannot_be_judged_costs_one_trial() -> None:
     made = blocks_table(2, 6, seed=0)
 
     class Failing(GivenTruth):
-        def milliseconds(self, steps: Sequence[object]) -> float:  # type: ignore[override]
+        def milliseconds(self, steps: Sequence[Step]) -> float:
             if [str(step) for step in steps] == doomed:
                 raise CompilationFailed("the worker was killed")
-            return super().milliseconds(steps)  # type: ignore[arg-type]
+            return super().milliseconds(steps)
 
     doomed: list[str] = []
     limits = Limits(milliseconds=30)

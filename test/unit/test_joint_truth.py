@@ -6,6 +6,7 @@ import io
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from joint_tables import GivenTruth, blocks_table, interacting, table, variant
@@ -68,9 +69,9 @@ def test_what_was_judged_is_kept_and_not_judged_again(trained: Program, tmp_path
 # ---- what a user asks for
 
 
-def points(**settings: object) -> Points:
+def points(**settings: Any) -> Points:
     made = blocks_table(2, 6, seed=0)
-    asked = SearchSettings(**settings)  # type: ignore[arg-type]
+    asked = SearchSettings(**settings)
     return Points(
         made, Trials(made, GivenTruth(made, interacting(made, 0), slower=1.01)), asked, 0, silent, Gate("repair")
     )
@@ -110,7 +111,8 @@ def test_a_table_that_is_not_complete_is_used_without_more_ado() -> None:
 
 def test_a_limit_that_no_network_keeps_is_warned_of() -> None:
     chooser = points()
-    chooser.trials.truth.slower = 2.0  # type: ignore[attr-defined]
+    assert isinstance(chooser.trials.truth, GivenTruth)
+    chooser.trials.truth.slower = 2.0
     with pytest.warns(LoopmorphWarning, match=r"the limit of 20 ms was not reached by any network that was timed"):
         assert not chooser.at(2.5).reached
 
@@ -127,9 +129,9 @@ def test_a_limit_that_no_network_keeps_is_warned_of() -> None:
         ({"target_ms": 1.0, "legality": "none"}, "'legality': a joint choice is judged by 'repair', got 'none'"),
     ],
 )
-def test_wrong_settings(settings: dict[str, object], message: str) -> None:
+def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        SearchSettings(**settings).check()  # type: ignore[arg-type]
+        SearchSettings(**settings).check()
 
 
 def test_speed_ups_stand_alone() -> None:

@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -55,12 +56,12 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def report(name: str = "net", **more: object) -> Report:
+def report(name: str = "net", **more: Any) -> Report:
     layer = LayerReport(name, (f"morph-depthwise{{layer={name}}}",), 0.5, 0.1, 1000, 100, 0.2, 0.03)
     details = (Verdict((name,), "accepted", "", 0.1, 1.0, 0.5), Verdict((name,), "repair", name))
     scores = {"repair": ScoreReport(name, 0.1, 0.4)}
     fields = {"repair": BEST, "baseline_ms": 2.0, "optimized_ms": 0.5, "speedup": 4.0, "legal": True, **more}
-    return Report(name, name, scores, 10, 5, 6, 3, (layer,), details=details, candidates=2, note=name, **fields)  # type: ignore[arg-type]
+    return Report(name, name, scores, 10, 5, 6, 3, (layer,), details=details, candidates=2, note=name, **fields)
 
 
 def measured(name: str = "conv") -> Measured:

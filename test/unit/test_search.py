@@ -264,8 +264,7 @@ def test_trials_are_points_by_the_clock_of_the_whole_network() -> None:
         return TrialReport(origin, (origin,), (), 0.0, 0.0, 0.1, whole, None, 1.0, 0.5, 2.0, ms)
 
     trials = trial("switch", 2.0), trial("additive", 3.0), trial("untimed", None), trial("few images", 1.0, whole=False)
-    about = {"variants": 3, "original_ms": 4.0, "baselines": {"greedy": trials[1]}, "trials": trials}
-    joint = JointReport(2.0, 2.0, True, trials[0], "kl", 0.0, 0.0, 0.0, False, **about)  # type: ignore[arg-type]
+    joint = JointReport(2.0, 2.0, True, trials[0], "kl", 0.0, 0.0, 0.0, False, 3, 4.0, {"greedy": trials[1]}, trials)
     assert list(trial_points(joint, 8.0)) == [
         FrontPoint("switch", 4.0, 1.0, 0.5, 2.0, "trial"),
         FrontPoint("greedy", 6.0, 1.0, 0.5, 2.0, "baseline"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from networks import image, randomized
 from torch import nn
 from torch.nn import functional
@@ -35,7 +36,7 @@ class _Block(nn.Module):
         super().__init__()
         self.a, self.b = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
 
-    def forward(self, x):  # type: ignore[no-untyped-def]
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.relu(self.b(functional.relu(self.a(x))) + x)
 
 
@@ -46,7 +47,7 @@ class Stage(nn.Module):
         super().__init__()
         self.stem, self.one, self.two, self.linear = nn.Conv2d(3, 16, 1), _Block(16), _Block(16), nn.Linear(16, 4)
 
-    def forward(self, x):  # type: ignore[no-untyped-def]
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.linear(self.two(self.one(self.stem(x))).mean((2, 3)))
 
 

@@ -31,7 +31,7 @@ from loopmorph.pipelines.search.judge import LayerTime
 from loopmorph.pipelines.search.variants import build
 from loopmorph.pipelines.search.variants.build import build_table
 from loopmorph.pipelines.search.variants.footprint import footprints
-from loopmorph.pipelines.search.variants.harm import FISHER_DROP, choose_harm
+from loopmorph.pipelines.search.variants.harm import FISHER_DROP, FisherHarm, choose_harm
 from loopmorph.pipelines.search.variants.kept import VariantFile
 from loopmorph.pipelines.search.variants.kinds import Proposal
 from loopmorph.pipelines.search.variants.table import VariantTable, read_table, write_table
@@ -270,13 +270,14 @@ def test_of_a_network_that_is_not_trained_the_loss_of_fisher_potential_counts(pr
     assert harm.signal == FISHER_DROP and harm.together == 1
     after = program.apply(GROUP)
     ((scores,)) = harm.measure(after, [["block1.conv1"]]) or [{}]
-    original = harm.proxy.score(program).value  # type: ignore[attr-defined]
+    assert isinstance(harm, FisherHarm)
+    original = harm.proxy.score(program).value
     assert scores[FISHER_DROP] == pytest.approx(max(0.0, 1 - scores["fisher"] / original))
     assert harm.measure(after, [["block1.conv1"], ["block2.conv1"]]) is None
 
 
 def test_without_labels_the_residual_counts(program: Program) -> None:
-    task = Classification(Batch(BATCH.images, None, 0, "images"))  # type: ignore[arg-type]
+    task = Classification(Batch(BATCH.images, None, 0, "images"))
     assert choose_harm(program, task, 0, "cpu").signal == "residual"
 
 
