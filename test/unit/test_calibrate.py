@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from patterns import patterns
+from patterns import patterns, save_patterns
 from torch import nn
 
 import loopmorph as lm
@@ -36,9 +36,8 @@ pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    images = patterns(240, seed=1)
     file = tmp_path_factory.mktemp("data") / "patterns.npz"
-    np.savez(file, images=images.images.permute(0, 2, 3, 1).numpy(), labels=images.labels.numpy())
+    save_patterns(file, 240, seed=1)
     return file
 
 

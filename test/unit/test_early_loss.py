@@ -7,10 +7,9 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from patterns import patterns
+from patterns import patterns, save_patterns
 from torch import nn
 from trained_networks import pattern_batch, trained_residual
 
@@ -119,8 +118,7 @@ def test_what_was_cut_short_goes_on(model: nn.Module, tmp_path: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With images, two rewrites, and the original's weights in it."""
     place = tmp_path_factory.mktemp("early")
-    images = patterns(1300, seed=3)
-    np.savez(place / "p.npz", images=images.images.permute(0, 2, 3, 1).numpy(), labels=images.labels.numpy())
+    save_patterns(place / "p.npz", 1300, seed=3)
     specifications = [[["g2", "full", 1], ["full", "full", 1]], [["dw", "dw", 4], ["dw", "dw", 8]]]
     lines = [json.dumps({"idx": k, "spec": spec, "acc": 90 - 20 * k}) for k, spec in enumerate(specifications)]
     (place / "rows.jsonl").write_text("\n".join(lines))

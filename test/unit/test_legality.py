@@ -7,11 +7,10 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from factories import heads
-from patterns import patterns
+from patterns import save_patterns
 from torch import nn
 from trained_networks import pattern_batch, trained_residual
 
@@ -43,9 +42,8 @@ def model() -> nn.Module:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a schedule and images in it."""
     place = tmp_path_factory.mktemp("legality")
-    images = patterns(80, seed=1)
-    np.savez(place / "p.npz", images=images.images.permute(0, 2, 3, 1).numpy(), labels=images.labels.numpy())
-    np.savez(place / "wrong.npz", images=images.images.permute(0, 2, 3, 1).numpy(), labels=images.labels.numpy() + 5)
+    save_patterns(place / "p.npz", 80, seed=1)
+    save_patterns(place / "wrong.npz", 80, seed=1, first_label=5)
     (place / "s.mlir").write_text(SCHEDULE)
     return place
 

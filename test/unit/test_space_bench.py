@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from patterns import patterns
+from patterns import save_patterns
 from trained_networks import trained_residual
 
 from loopmorph.passes.errors import DataError
@@ -29,8 +28,7 @@ SPECIFICATIONS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("space")
-    found = patterns(200, seed=3)
-    np.savez(place / "p.npz", images=found.images.permute(0, 2, 3, 1).numpy(), labels=found.labels.numpy())
+    save_patterns(place / "p.npz", 200, seed=3)
     lines = [json.dumps({"idx": k, "spec": spec, "acc": acc}) for k, (acc, spec) in enumerate(SPECIFICATIONS)]
     (place / "rows.jsonl").write_text("\n".join(lines))
     torch.save(trained_residual().state_dict(), place / "weights.pt")

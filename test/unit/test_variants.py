@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from joint_tables import table as table_of
 from joint_tables import variant
-from patterns import patterns
+from patterns import save_patterns
 from search_fakes import FakeChecker, judge
 from torch import nn
 from trained_networks import pattern_batch
@@ -325,8 +324,7 @@ def test_a_transformed_network_and_bad_counts_are_refused(program: Program) -> N
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = patterns(64, seed=2)
-    np.savez(tmp_path / "d.npz", images=found.images.permute(0, 2, 3, 1).numpy(), labels=found.labels.numpy())
+    save_patterns(tmp_path / "d.npz", 64, seed=2)
     monkeypatch.setattr("loopmorph.pipelines.search.variants.build.build_table", lambda *_, **__: given())
     out = tmp_path / "table.json"
     assert (
