@@ -78,16 +78,32 @@ def test_public_names_exist() -> None:
     assert set(re.findall(r"\blm\.(\w+)", README)) <= set(lm.__all__)
 
 
-def test_each_command_and_option_exists() -> None:
-    usage = re.findall(r"^    (loopmorph(?:-opt)? .*(?:MODEL|\[FILE\|-\]|demo).*)$", README, re.MULTILINE)
-    assert len(usage) == 10
-    for line in usage:
-        words = shlex.split(line.replace("[", " ").replace("]", " "))
-        command = make_command(OptTool()) if words[0] == "loopmorph-opt" else cli.commands[words[1]]
-        if isinstance(command, click.Group):
-            command = command.commands[words[2]]
-        known = {name for parameter in command.params for name in parameter.opts}
-        assert {word for word in words if word.startswith("-") and word != "-"} <= known
+def usage() -> list[list[str]]:
+    """The words of each line that says how a command is called."""
+    chapter = README.partition("\n## Command line\n")[2].partition("\n## ")[0]
+    lines = re.findall(r"^    (loopmorph.*)$", chapter, re.MULTILINE)
+    return [shlex.split(line.replace("[", " ").replace("]", " ")) for line in lines]
+
+
+def commands_of(words: list[str]) -> list[click.Command]:
+    """What a line calls: one command, or some of a group ("study show|best|export")."""
+    command = make_command(OptTool()) if words[0] == "loopmorph-opt" else cli.commands[words[1]]
+    return [command.commands[each] for each in words[2].split("|")] if isinstance(command, click.Group) else [command]
+
+
+def test_each_command_stands_there() -> None:
+    groups = [
+        each.commands if isinstance(each, click.Group) else {str(each.name): each} for each in cli.commands.values()
+    ]
+    called = [command for words in usage() if words[0] == "loopmorph" for command in commands_of(words)]
+    assert sorted(str(each.name) for each in called) == sorted(name for group in groups for name in group)
+    assert {words[0] for words in usage()} == {"loopmorph", "loopmorph-opt"}
+
+
+@pytest.mark.parametrize("words", usage(), ids=lambda words: " ".join(words[:2]))
+def test_each_option_exists(words: list[str]) -> None:
+    known = {name for command in commands_of(words) for parameter in command.params for name in parameter.opts}
+    assert {word for word in words if word.startswith("-") and word != "-"} <= known
 
 
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
