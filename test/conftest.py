@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault(
     "LOOPMORPH_CODE_CACHE", "0"
 )  # what is tested is what this checkout compiles, not what it has kept
+
+
+@pytest.fixture(scope="module")
+def own_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder of a test file's own, where what one test has measured serves the next.
+
+    Files with the same `CACHE` share one.
+    """
+    name = getattr(request.module, "CACHE", f"cache of {request.module.__name__}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.getbasetemp() / name))
+        yield

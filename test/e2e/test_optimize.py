@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -31,21 +30,14 @@ from loopmorph.tools.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "test" / "unit"
+CACHE = "timings"  # which test_optimize_doors.py shares
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One cache for this file: times measured by one test serve the next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.getbasetemp() / "timings"))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
-def factory(monkeypatch: pytest.MonkeyPatch) -> str:
+def factory(in_unit: None) -> str:
     """A model that the command line finds by `module:factory`."""
-    monkeypatch.syspath_prepend(str(UNIT))
-    monkeypatch.chdir(UNIT)
     return "factories:residual"
 
 

@@ -12,14 +12,9 @@ from networks import Residual, image
 import loopmorph as lm
 from loopmorph.tools.cli import main
 
-UNIT = Path(__file__).resolve().parent.parent / "unit"
+CACHE = "timings"  # which test_optimize.py shares
 
-
-@pytest.fixture(autouse=True)
-def _setting(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.getbasetemp() / "timings"))
-    monkeypatch.syspath_prepend(str(UNIT))
-    monkeypatch.chdir(UNIT)
+pytestmark = pytest.mark.usefixtures("own_cache", "in_unit")
 
 
 def optimize(*arguments: str) -> int:

@@ -15,15 +15,7 @@ from loopmorph.pipelines.oracle.inherit import CHOICES
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.tools.cli import main
 
-UNIT = Path(__file__).resolve().parents[1] / "unit"
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One cache for this file: times measured by one test serve the next."""
-    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.getbasetemp() / "inherit-timings"))
-    monkeypatch.syspath_prepend(str(UNIT))
-    monkeypatch.chdir(UNIT)
+pytestmark = pytest.mark.usefixtures("own_cache", "in_unit")
 
 
 def test_the_search_inherits_what_is_nearest_and_says_so() -> None:

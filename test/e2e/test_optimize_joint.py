@@ -5,30 +5,26 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from patterns import patterns
+from patterns import save_patterns
 
 import loopmorph as lm
 from loopmorph.pipelines.search.optuna_study import read_studies
 from loopmorph.pipelines.search.study import NETWORK
 from loopmorph.tools.cli import main
 
-UNIT = Path(__file__).resolve().parents[1] / "unit"
 SPEEDUPS = ("1.04", "1.1")
 
+pytestmark = pytest.mark.usefixtures("own_cache", "in_unit")
 
-def test_two_speed_ups_from_the_command_to_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+def test_two_speed_ups_from_the_command_to_their_files(tmp_path: Path) -> None:
     """One command, since it takes long: each result keeps its speed-up, the study has its trials, and it loads."""
-    found = patterns(240, 2)
-    np.savez(tmp_path / "patterns.npz", images=found.images.permute(0, 2, 3, 1).numpy(), labels=found.labels.numpy())
+    save_patterns(tmp_path / "patterns.npz", 240, seed=2)
     arguments = ["optimize", "factories:trained", "--data", str(tmp_path / "patterns.npz"), "--variants", "2"]
     arguments += ["--seconds", "0.001", "--held-out", "70", "--repair-images", "96", "--out", str(tmp_path / "out")]
     arguments += [text for each in SPEEDUPS for text in ("--target-speedup", each)]
     arguments += ["--study", str(tmp_path / "study.log")]
-    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.syspath_prepend(str(UNIT))
-    monkeypatch.chdir(UNIT)
     assert main(arguments) == 0
     for speedup in SPEEDUPS:
         _keeps_its_speed_up_and_is_no_worse_than_the_baselines(tmp_path / "out", speedup)
@@ -90,10 +86,8 @@ def _is_loaded_again(folder: Path) -> None:
     ],
 )
 def test_wrong_options_are_told_in_a_line(
-    arguments: list[str], message: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(UNIT))
-    monkeypatch.chdir(UNIT)
     assert main(["optimize", "factories:residual", *arguments]) != 0
     told = capfd.readouterr().err
     assert message in " ".join(told.split()) and "Traceback" not in told

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from networks import image
-from patterns import patterns
+from patterns import save_patterns
 from torch import nn
 from trained_networks import pattern_batch, trained_residual
 
@@ -18,16 +16,9 @@ import loopmorph as lm
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.tools.cli import main
 
-UNIT = Path(__file__).resolve().parents[1] / "unit"
 SETTINGS = SearchSettings(legality="repair", max_loss=3.0, repair_images=96, held_out=64)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One cache for this file: times measured by one test serve the next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.getbasetemp() / "repair-timings"))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +70,12 @@ def test_the_schedule_is_replayed(result: lm.Result, model: nn.Module) -> None:
     assert str(again.program) == str(result.program) and again.report.legality == ""
 
 
-def pattern_file(path: Path, count: int) -> str:
-    found = patterns(count, 2)
-    np.savez(path, images=found.images.permute(0, 2, 3, 1).numpy(), labels=found.labels.numpy())
-    return str(path)
-
-
 def test_the_command_line_says_what_will_be_lost(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    in_unit: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(UNIT))
-    monkeypatch.chdir(UNIT)
-    data, out = pattern_file(tmp_path / "patterns.npz", 240), tmp_path / "out"
-    arguments = ["optimize", "factories:trained", "--data", data, "--candidates", "2"]
+    data, out = tmp_path / "patterns.npz", tmp_path / "out"
+    save_patterns(data, 240, seed=2)
+    arguments = ["optimize", "factories:trained", "--data", str(data), "--candidates", "2"]
     assert main([*arguments, "--max-loss", "2.5", "--held-out", "70", "--out", str(out)]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "legality by repair: the network is trained, and there are images to repair it with" in told
@@ -115,10 +99,8 @@ def test_the_command_line_says_what_will_be_lost(
     ],
 )
 def test_wrong_options_are_told_in_a_line(
-    arguments: list[str], message: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    in_unit: None, arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(UNIT))
-    monkeypatch.chdir(UNIT)
     assert main(["optimize", "factories:residual", "--candidates", "1", *arguments]) != 0
     told = capfd.readouterr().err
     assert message in " ".join(told.split()) and "Traceback" not in told

@@ -1,4 +1,4 @@
-"""A proxy, a meter and a checker that say what a test wants, and a judge of these."""
+"""A proxy, a meter and a checker that say what a test wants, a judge of these, and steps for it to judge."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from loopmorph.pipelines.search.combiner import Judged
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.verdict import Verdict
+
+# steps on `Plain`
+GROUP = "morph-group{layer=conv2 iters=co,ci factor=2}"
+SMALLER = "morph-bottleneck{layer=conv1 iter=co factor=2}"
+TAPS = "morph-bottleneck{layer=conv2 iter=kh factor=3}"
+LOOPS = "morph-split{layer=conv1 iter=ow factor=4}"
 
 
 @dataclass

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import Plain
 from search_fakes import FakeMeter, FakeProxy, candidate, judge
-from transformed import network
 
 from loopmorph.pipelines.legality.gate import Criterion, Gate
 from loopmorph.pipelines.legality.proxy import Score
@@ -29,11 +27,6 @@ COARSER = "morph-group{layer=conv2 iters=co,ci factor=4}"
 SMALLER = "morph-bottleneck{layer=conv1 iter=co factor=2}"
 TAPS = "morph-bottleneck{layer=conv1 iter=kh factor=3}"
 LOOPS = "morph-split{layer=linear iter=ci factor=4}"
-
-
-@pytest.fixture(scope="module")
-def program() -> Program:
-    return network(Plain)
 
 
 def judged(text: str, saved: float, harm: float | None) -> Judged:
@@ -60,12 +53,12 @@ class Summed:
 
 
 def combined(
-    program: Program, entries: Sequence[Judged], limit: float, harms: dict[str, float]
+    plain: Program, entries: Sequence[Judged], limit: float, harms: dict[str, float]
 ) -> tuple[list[str], list[tuple[str, ...]]]:
     """The steps that are chosen, and the networks that were asked about."""
     proxy = Summed(harms)
     gate = Gate("fake", together=Criterion(proxy, limit))
-    steps = LargestLegal().combine(entries, _fast(judge(program, gate=gate)), silent)
+    steps = LargestLegal().combine(entries, _fast(judge(plain, gate=gate)), silent)
     return [str(step) for step in steps], [asked for asked in proxy.asked if asked]
 
 
@@ -136,42 +129,42 @@ ENTRIES = [judged(COARSER, 40, 0.4), judged(GROUP, 30, 0.2), judged(SMALLER, 20,
     ("limit", "expected"),
     [(1.0, [SMALLER, COARSER, LOOPS]), (0.45, [SMALLER, GROUP, LOOPS]), (0.2, [SMALLER, LOOPS]), (0.05, [LOOPS])],
 )
-def test_it_goes_as_far_as_the_whole_stays_legal(program: Program, limit: float, expected: list[str]) -> None:
-    steps, _ = combined(program, ENTRIES, limit, {COARSER: 0.4, GROUP: 0.2, SMALLER: 0.1})
+def test_it_goes_as_far_as_the_whole_stays_legal(plain: Program, limit: float, expected: list[str]) -> None:
+    steps, _ = combined(plain, ENTRIES, limit, {COARSER: 0.4, GROUP: 0.2, SMALLER: 0.1})
     assert steps == expected
 
 
-def test_sums_only_rank(program: Program) -> None:
+def test_sums_only_rank(plain: Program) -> None:
     """Together the steps do more harm than their scores say; it is the whole that decides."""
-    assert combined(program, ENTRIES, 0.45, {COARSER: 2.0, GROUP: 1.0, SMALLER: 0.3})[0] == [SMALLER, LOOPS]
+    assert combined(plain, ENTRIES, 0.45, {COARSER: 2.0, GROUP: 1.0, SMALLER: 0.3})[0] == [SMALLER, LOOPS]
 
 
-def test_all_are_asked_about_first_and_the_rest_by_bisection(program: Program) -> None:
-    _, asked = combined(program, ENTRIES, 1.0, {})
+def test_all_are_asked_about_first_and_the_rest_by_bisection(plain: Program) -> None:
+    _, asked = combined(plain, ENTRIES, 1.0, {})
     assert asked == [(SMALLER, COARSER)]
-    _, asked = combined(program, ENTRIES, 0.05, {COARSER: 0.4, GROUP: 0.2, SMALLER: 0.1})
+    _, asked = combined(plain, ENTRIES, 0.05, {COARSER: 0.4, GROUP: 0.2, SMALLER: 0.1})
     assert asked == [(SMALLER, COARSER), (SMALLER,)]
 
 
-def test_what_the_network_does_not_admit_any_more_is_left_out(program: Program) -> None:
+def test_what_the_network_does_not_admit_any_more_is_left_out(plain: Program) -> None:
     quarter = "morph-bottleneck{layer=conv1 iter=co factor=8}"
-    steps, _ = combined(program, [judged(quarter, 40, 0.1), judged(COARSER, 30, 0.1)], 1.0, {})
+    steps, _ = combined(plain, [judged(quarter, 40, 0.1), judged(COARSER, 30, 0.1)], 1.0, {})
     assert steps == [quarter]
 
 
-def test_nothing_is_chosen_of_nothing(program: Program) -> None:
-    assert combined(program, [], 1.0, {}) == ([], [])
+def test_nothing_is_chosen_of_nothing(plain: Program) -> None:
+    assert combined(plain, [], 1.0, {}) == ([], [])
 
 
-def test_without_an_oracle_everything_that_fits_is_legal(program: Program) -> None:
-    judging = judge(program, FakeProxy({(GROUP,): -1.0}), gate=Gate("none"))
+def test_without_an_oracle_everything_that_fits_is_legal(plain: Program) -> None:
+    judging = judge(plain, FakeProxy({(GROUP,): -1.0}), gate=Gate("none"))
     assert judging.judge(candidate(GROUP)).outcome == "accepted"
     assert judging.is_legal([candidate(GROUP).neural]) and judging.score(()) is None
 
 
-def test_a_candidate_alone_is_held_against_its_own_limit(program: Program) -> None:
+def test_a_candidate_alone_is_held_against_its_own_limit(plain: Program) -> None:
     alone, together = Summed({GROUP: 0.3, SMALLER: 0.2}), Summed({}, name="whole")
-    judging = judge(program, gate=Gate("repair", alone=(Criterion(alone, 0.25),), together=Criterion(together, 1.0)))
+    judging = judge(plain, gate=Gate("repair", alone=(Criterion(alone, 0.25),), together=Criterion(together, 1.0)))
     refused, accepted = judging.judge(candidate(GROUP)), judging.judge(candidate(SMALLER))
     assert (refused.outcome, refused.reason, refused.score) == ("repair", "Summed harm 0.3 > 0.25", 0.3)
     assert (accepted.outcome, accepted.score) == ("accepted", 0.2)

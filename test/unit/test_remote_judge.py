@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from networks import Plain
-from search_fakes import candidate
+from search_fakes import GROUP, SMALLER, candidate
 from torch import nn
-from transformed import network
 
 from loopmorph.passes.errors import CompilationFailed, IllegalTransform
 from loopmorph.passes.history import parse_steps
@@ -29,9 +28,9 @@ from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.remote_judge import NotIsolatedWarning, RemoteJudge, ready
 from loopmorph.pipelines.search.search_space import RandomDrawer
 
-GROUP = "morph-group{layer=conv2 iters=co,ci factor=2}"
-SMALLER = "morph-bottleneck{layer=conv1 iter=co factor=2}"
 LAST = "morph-bottleneck{layer=linear iter=co factor=2}"
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @dataclass(frozen=True)
@@ -58,27 +57,15 @@ def setup(program: Program, model: nn.Module | None = None) -> JudgeSetup:
 
 
 @pytest.fixture(scope="module")
-def program() -> Program:
-    return network(Plain)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def judge(program: Program) -> Iterator[RemoteJudge]:
+def judge(plain: Program) -> Iterator[RemoteJudge]:
     with RemoteJudge() as remote:
-        remote.set_up(setup(program))
+        remote.set_up(setup(plain))
         yield remote
 
 
-def test_it_draws_what_this_process_would_draw(program: Program, judge: RemoteJudge) -> None:
+def test_it_draws_what_this_process_would_draw(plain: Program, judge: RemoteJudge) -> None:
     here, there = random.Random(5), random.Random(5)
-    local = RandomDrawer(program, native_target())
+    local = RandomDrawer(plain, native_target())
     for _ in range(3):
         assert str(judge.draw("conv2", there)) == str(local.draw("conv2", here))
     assert here.getstate() == there.getstate()
@@ -113,12 +100,12 @@ class Locked(Plain):
         return self
 
 
-def test_a_network_that_cannot_be_sent_is_judged_here(program: Program, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_sent_is_judged_here(plain: Program, tmp_path: Path) -> None:
     told = "judged in this process, which a crash of MLIR would end: cannot pickle"
     with (
         pytest.warns(NotIsolatedWarning, match=told),
         RemoteJudge() as remote,
-        ready(remote, setup(program, Locked().eval())) as judge,
+        ready(remote, setup(plain, Locked().eval())) as judge,
     ):
         assert isinstance(judge, LocalJudge)
         assert judge.score(parse_steps(SMALLER)).value == 1.0

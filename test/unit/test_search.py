@@ -10,20 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import Plain
-from search_fakes import FakeChecker, FakeMeter, FakeProxy, candidate, judge, judged
-from transformed import network
+from search_fakes import GROUP, LOOPS, SMALLER, TAPS, FakeChecker, FakeMeter, FakeProxy, candidate, judge, judged
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning, WrongResult
 from loopmorph.passes.history import parse_steps
+from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.legality.proxy import Score
-from loopmorph.pipelines.measure.meter import PairTime
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import inherit
 from loopmorph.pipelines.program import Program
-from loopmorph.pipelines.search.combiner import Greedy, Judged, fastest
+from loopmorph.pipelines.search.combiner import Greedy, Judged
 from loopmorph.pipelines.search.gates import Chosen
 from loopmorph.pipelines.search.identity import Identity, identify
 from loopmorph.pipelines.search.joint.choice_report import JointReport, TrialReport
@@ -31,7 +29,6 @@ from loopmorph.pipelines.search.joint.knapsack import Selection
 from loopmorph.pipelines.search.joint.trials import Trial
 from loopmorph.pipelines.search.joint.truth import JointLoss
 from loopmorph.pipelines.search.judge import MiscompiledWarning
-from loopmorph.pipelines.search.largest_legal import LargestLegal
 from loopmorph.pipelines.search.optimize import search
 from loopmorph.pipelines.search.report import FrontPoint, Report, ScoreReport
 from loopmorph.pipelines.search.search_space import Candidate
@@ -44,23 +41,12 @@ from loopmorph.pipelines.search.verdict import Verdict
 from loopmorph.pipelines.support.progress import silent
 from loopmorph.pipelines.training.task import Classification
 
-GROUP = "morph-group{layer=conv2 iters=co,ci factor=2}"
-SMALLER = "morph-bottleneck{layer=conv1 iter=co factor=2}"
-TAPS = "morph-bottleneck{layer=conv2 iter=kh factor=3}"
-LOOPS = "morph-split{layer=conv1 iter=ow factor=4}"
-
-
-@pytest.fixture(scope="module")
-def program() -> Program:
-    return network(Plain)
-
-
 # ---- one candidate
 
 
-def test_a_candidate_that_passes_every_gate_is_accepted(program: Program) -> None:
+def test_a_candidate_that_passes_every_gate_is_accepted(plain: Program) -> None:
     checker = FakeChecker()
-    verdict = judge(program, meter=FakeMeter({"conv1": 0.25, "conv2": 0.5}), checker=checker).judge(candidate(SMALLER))
+    verdict = judge(plain, meter=FakeMeter({"conv1": 0.25, "conv2": 0.5}), checker=checker).judge(candidate(SMALLER))
     assert (verdict.outcome, verdict.reason, verdict.score) == ("accepted", "", 1.0)
     assert checker.checked == ["conv1", "conv2"]  # its reader follows
     assert (verdict.ms_before, verdict.ms_after, verdict.saved) == (2000.0, 750.0, 1250.0)
@@ -76,12 +62,10 @@ def test_a_candidate_that_passes_every_gate_is_accepted(program: Program) -> Non
         (False, 0.9, "accepted"),
     ],
 )
-def test_the_proxy_decides_in_its_direction(
-    program: Program, larger_is_better: bool, score: float, outcome: str
-) -> None:
+def test_the_proxy_decides_in_its_direction(plain: Program, larger_is_better: bool, score: float, outcome: str) -> None:
     checker = FakeChecker()
     proxy = FakeProxy({(GROUP,): score}, larger_is_better)
-    verdict = judge(program, proxy, checker=checker).judge(candidate(GROUP))
+    verdict = judge(plain, proxy, checker=checker).judge(candidate(GROUP))
     assert verdict.outcome == outcome
     if outcome == "fake":
         relation = "<" if larger_is_better else ">"
@@ -97,21 +81,21 @@ class Doubtful(FakeProxy):
         return dataclasses.replace(super().score(network), doubt="the original's is 0")
 
 
-def test_a_proxy_that_cannot_judge_admits_nothing(program: Program, tmp_path: Path) -> None:
-    judging = judge(program, Doubtful(), drawn=[GROUP, LOOPS])
+def test_a_proxy_that_cannot_judge_admits_nothing(plain: Program, tmp_path: Path) -> None:
+    judging = judge(plain, Doubtful(), drawn=[GROUP, LOOPS])
     with (
         closing(StudyFile("key", tmp_path)) as study,
         pytest.warns(LoopmorphWarning, match="legality cannot be judged, .*: the original's is 0"),
     ):
-        found, _ = search(program, judging, study, 2, 0, silent)
+        found, _ = search(plain, judging, study, 2, 0, silent)
     assert [entry.verdict.outcome for entry in found] == ["fake", "accepted"]
     assert found[0].verdict.reason == "Fake score cannot judge: the original's is 0"
     assert not judging.is_legal(parse_steps(GROUP))
 
 
-def test_loop_steps_alone_need_no_score(program: Program) -> None:
+def test_loop_steps_alone_need_no_score(plain: Program) -> None:
     proxy = FakeProxy()
-    assert judge(program, proxy).judge(candidate(LOOPS)).outcome == "accepted"
+    assert judge(plain, proxy).judge(candidate(LOOPS)).outcome == "accepted"
     assert proxy.asked == []
 
 
@@ -130,38 +114,38 @@ def test_only_what_saves_enough_is_worth_it() -> None:
     ],
 )
 def test_what_goes_wrong_costs_one_candidate(
-    program: Program, error: IllegalTransform | CompilationFailed, outcome: str
+    plain: Program, error: IllegalTransform | CompilationFailed, outcome: str
 ) -> None:
-    verdict = judge(program, checker=FakeChecker({"conv2": error})).judge(candidate(GROUP))
+    verdict = judge(plain, checker=FakeChecker({"conv2": error})).judge(candidate(GROUP))
     assert (verdict.outcome, verdict.reason) == (outcome, str(error))
 
 
-def test_wrong_numbers_are_told_loudly_and_never_a_candidate(program: Program) -> None:
+def test_wrong_numbers_are_told_loudly_and_never_a_candidate(plain: Program) -> None:
     wrong = FakeChecker({"conv2": WrongResult("layer 'conv2': compiled code differs from PyTorch by 1.0")})
     with pytest.warns(MiscompiledWarning, match=r"layer 'conv2': compiled code differs .*\(after morph-group"):
-        verdict = judge(program, checker=wrong).judge(candidate(GROUP))
+        verdict = judge(plain, checker=wrong).judge(candidate(GROUP))
     assert verdict.outcome == "wrong" and verdict.saved is None
 
 
-def test_what_could_not_be_drawn_is_told_apart(program: Program) -> None:
+def test_what_could_not_be_drawn_is_told_apart(plain: Program) -> None:
     step = candidate(GROUP).neural
     refused = Candidate("conv2", step, (), IllegalTransform("layer 'conv2'", "tied"))
     odd = Candidate("conv2", step, (), ArgumentError("factor", "out of range"))
-    outcomes = [judge(program).judge(each).outcome for each in (refused, odd)]
+    outcomes = [judge(plain).judge(each).outcome for each in (refused, odd)]
     assert outcomes == ["structure", "failed"]
 
 
 # ---- candidates together
 
 
-def test_the_best_of_each_layer_go_together(program: Program) -> None:
+def test_the_best_of_each_layer_go_together(plain: Program) -> None:
     entries = [judged(TAPS, 10, 9), judged(GROUP, 10, 2), judged(SMALLER, 10, 5), judged(LOOPS, 10, 8)]
     meter = FakeMeter(networks={(GROUP, SMALLER): 0.4})
-    steps = Greedy().combine(entries, judge(program, meter=meter), silent)
+    steps = Greedy().combine(entries, judge(plain, meter=meter), silent)
     assert [str(step) for step in steps] == [GROUP, SMALLER]
 
 
-def test_what_is_not_legal_together_is_left_out_and_the_next_best_tried(program: Program) -> None:
+def test_what_is_not_legal_together_is_left_out_and_the_next_best_tried(plain: Program) -> None:
     proxy = FakeProxy({(GROUP, SMALLER): 0.5})
     meter = FakeMeter(networks={(GROUP, "morph-bottleneck{layer=conv1 iter=kh factor=3}"): 0.4})
     entries = [
@@ -169,15 +153,15 @@ def test_what_is_not_legal_together_is_left_out_and_the_next_best_tried(program:
         judged(GROUP, 10, 2),
         judged("morph-bottleneck{layer=conv1 iter=kh factor=3}", 9, 8),
     ]
-    steps = Greedy().combine(entries, judge(program, proxy, meter), silent)
+    steps = Greedy().combine(entries, judge(plain, proxy, meter), silent)
     assert [str(step) for step in steps] == [GROUP, "morph-bottleneck{layer=conv1 iter=kh factor=3}"]
 
 
-def test_what_the_network_does_not_admit_any_more_is_left_out(program: Program) -> None:
+def test_what_the_network_does_not_admit_any_more_is_left_out(plain: Program) -> None:
     quarter = "morph-bottleneck{layer=conv1 iter=co factor=8}"
     entries = [judged(quarter, 10, 1), judged("morph-group{layer=conv2 iters=co,ci factor=4}", 10, 2)]
     meter = FakeMeter(networks={(quarter,): 0.5})
-    assert [str(s) for s in Greedy().combine(entries, judge(program, meter=meter), silent)] == [quarter]
+    assert [str(s) for s in Greedy().combine(entries, judge(plain, meter=meter), silent)] == [quarter]
 
 
 @pytest.mark.parametrize(
@@ -189,101 +173,30 @@ def test_what_the_network_does_not_admit_any_more_is_left_out(program: Program) 
     ],
 )
 def test_the_whole_network_has_the_last_word(
-    program: Program, times: dict[tuple[str, ...], float], expected: list[str]
+    plain: Program, times: dict[tuple[str, ...], float], expected: list[str]
 ) -> None:
     entries = [judged(f"{SMALLER},{LOOPS}", 10, 2)]
-    steps = Greedy().combine(entries, judge(program, meter=FakeMeter(networks=times)), silent)
+    steps = Greedy().combine(entries, judge(plain, meter=FakeMeter(networks=times)), silent)
     assert [str(step) for step in steps] == expected
 
 
-def test_without_anything_worthwhile_the_original_stays(program: Program) -> None:
-    assert Greedy().combine([judged(GROUP, 10, 9.9)], judge(program), silent) == ()
-
-
-# ---- interrupts after the search
-
-
-@dataclasses.dataclass
-class Interrupting(FakeProxy):
-    """Scores so many networks, and is interrupted at the next."""
-
-    left: int = 0
-
-    def score(self, network: Network) -> Score:
-        if self.left == 0:
-            raise KeyboardInterrupt
-        self.left -= 1
-        return super().score(network)
-
-
-class Untimed(FakeMeter):
-    """Is interrupted as soon as a network is to be timed."""
-
-    def network(self, original: Network, rewritten: Network) -> PairTime:
-        raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize(("scored", "expected"), [(0, []), (2, [GROUP]), (3, [GROUP, SMALLER])])
-def test_an_interrupt_leaves_what_is_legal_together_so_far(program: Program, scored: int, expected: list[str]) -> None:
-    entries = [judged(GROUP, 10, 2), judged(SMALLER, 10, 5)]
-    steps = Greedy().combine(entries, judge(program, Interrupting(left=scored), Untimed()), silent)
-    assert [str(step) for step in steps] == expected
-
-
-@pytest.mark.parametrize(("scored", "expected"), [(0, []), (2, [GROUP, SMALLER])])
-def test_an_interrupt_ends_the_bisection(program: Program, scored: int, expected: list[str]) -> None:
-    entries = [judged(GROUP, 10, 2), judged(SMALLER, 10, 5)]
-    steps = LargestLegal().combine(entries, judge(program, Interrupting(left=scored), Untimed()), silent)
-    assert sorted(map(str, steps)) == sorted(expected)
-
-
-def test_a_program_that_was_timed_stands_before_one_that_was_not(program: Program) -> None:
-    class Once(FakeMeter):
-        def network(self, original: Network, rewritten: Network) -> PairTime:
-            if rewritten.steps != (SMALLER,):
-                raise KeyboardInterrupt
-            return PairTime(1.0, 0.5)
-
-    smaller, loops = parse_steps(SMALLER), parse_steps(LOOPS)
-    assert fastest(judge(program, meter=Once()), tuple(smaller), (*smaller, *loops)) == tuple(smaller)
-
-
-def test_a_report_has_what_was_measured_before_an_interrupt(program: Program) -> None:
-    made = program.apply(GROUP)
-    task = Classification(Batch(torch.randn(4, 3, 8, 8), torch.arange(4), 10, "random images"))
-    found = Found(program, program, made, inherit(program, made, "slice", task.inputs), [], False)
-    judging = judge(program, meter=Untimed())
-    report = summarise(found, Asked("net", 1, _native(), 0), task, Chosen(judging.gate), judging, silent)
-    assert report.interrupted and (report.max_abs_error, report.speedup, report.baseline_ms) == (0.0, None, None)
-    assert (report.legal, report.doubt) == (None, "it was interrupted")
-    assert [layer.transforms for layer in report.layers] == [(GROUP,)]
-
-
-def test_trials_are_points_by_the_clock_of_the_whole_network() -> None:
-    def trial(origin: str, ms: float | None, whole: bool = True) -> TrialReport:
-        return TrialReport(origin, (origin,), (), 0.0, 0.0, 0.1, whole, None, 1.0, 0.5, 2.0, ms)
-
-    trials = trial("switch", 2.0), trial("additive", 3.0), trial("untimed", None), trial("few images", 1.0, whole=False)
-    joint = JointReport(2.0, 2.0, True, trials[0], "kl", 0.0, 0.0, 0.0, False, 3, 4.0, {"greedy": trials[1]}, trials)
-    assert list(trial_points(joint, 8.0)) == [
-        FrontPoint("switch", 4.0, 1.0, 0.5, 2.0, "trial"),
-        FrontPoint("greedy", 6.0, 1.0, 0.5, 2.0, "baseline"),
-    ]
+def test_without_anything_worthwhile_the_original_stays(plain: Program) -> None:
+    assert Greedy().combine([judged(GROUP, 10, 9.9)], judge(plain), silent) == ()
 
 
 # ---- who looks on
 
 
-def test_how_a_search_stands() -> None:
-    gate = judge(network(Plain)).gate
+def test_how_a_search_stands(plain: Program) -> None:
+    gate = judge(plain).gate
     assert standing_of(gate, []) == Standing("fake", {}, "nothing faster yet")
     refused = Judged(candidate(GROUP), Verdict((GROUP,), "fake"))
     tried = [judged(GROUP, 10, 2), judged(TAPS, 10, 1), judged(LOOPS, 9, 8), refused]
     assert standing_of(gate, tried) == Standing("fake", {"accepted": 3, "fake": 1}, "10 ms saved in 2 layers")
 
 
-def test_how_a_joint_choice_stands() -> None:
-    gate = judge(network(Plain)).gate
+def test_how_a_joint_choice_stands(plain: Program) -> None:
+    gate = judge(plain).gate
     nothing = Selection((), (), 0.0, Cost(), 0.0, 0.0)
     few, losses = JointLoss(0.1, 1.0, 0.0, 2.0), (JointLoss(0.2, 1.0, 0.0, 2.0), JointLoss(0.3, 1.0, 0.0, 2.0))
     trials = [
@@ -299,37 +212,35 @@ def test_how_a_joint_choice_stands() -> None:
     assert standing_of_trials(gate, trials, 2, 1.0).best == "none that keeps the limit yet"
 
 
-def test_who_looks_on_sees_every_candidate(program: Program, tmp_path: Path) -> None:
+def test_who_looks_on_sees_every_candidate(plain: Program, tmp_path: Path) -> None:
     seen: list[int] = []
     with closing(StudyFile("key", tmp_path)) as study:
-        search(
-            program, judge(program, drawn=[GROUP, LOOPS]), study, 2, 0, silent, lambda tried: seen.append(len(tried))
-        )
+        search(plain, judge(plain, drawn=[GROUP, LOOPS]), study, 2, 0, silent, lambda tried: seen.append(len(tried)))
     assert seen == [1, 2]
 
 
 # ---- the whole search
 
 
-def tried(program: Program, study: StudyFile, proxy: FakeProxy, drawn: list[str]) -> list[str]:
-    found, interrupted = search(program, judge(program, proxy, drawn=drawn), study, len(drawn), 0, silent)
+def tried(plain: Program, study: StudyFile, proxy: FakeProxy, drawn: list[str]) -> list[str]:
+    found, interrupted = search(plain, judge(plain, proxy, drawn=drawn), study, len(drawn), 0, silent)
     assert not interrupted
     return [entry.verdict.outcome for entry in found]
 
 
-def test_a_study_goes_on_where_it_ended(program: Program, tmp_path: Path) -> None:
+def test_a_study_goes_on_where_it_ended(plain: Program, tmp_path: Path) -> None:
     proxy = FakeProxy({(GROUP,): 0.5})
     study = StudyFile("key", tmp_path)
-    assert tried(program, study, proxy, [GROUP, SMALLER]) == ["fake", "accepted"]
+    assert tried(plain, study, proxy, [GROUP, SMALLER]) == ["fake", "accepted"]
     study.close()
     again, later = StudyFile("key", tmp_path), FakeProxy({(TAPS,): 0.5})
-    assert tried(program, again, later, [GROUP, SMALLER, TAPS]) == ["fake", "accepted", "fake"]
+    assert tried(plain, again, later, [GROUP, SMALLER, TAPS]) == ["fake", "accepted", "fake"]
     assert later.asked == [(TAPS,), ()] or later.asked == [(), (TAPS,)]
     assert StudyFile("another key", tmp_path).get([GROUP]) is None
     again.close()
 
 
-def test_what_failed_is_tried_again(program: Program, tmp_path: Path) -> None:
+def test_what_failed_is_tried_again(plain: Program, tmp_path: Path) -> None:
     study = StudyFile("key", tmp_path)
     study.put(Record.of(Verdict((GROUP,), "failed", "worker killed by SIGKILL")))
     refused = study.put(Record.of(Verdict((SMALLER,), "structure", "tied")))
@@ -341,36 +252,24 @@ def test_what_failed_is_tried_again(program: Program, tmp_path: Path) -> None:
     study.close()
 
 
-def test_an_interrupt_keeps_what_was_found(program: Program, tmp_path: Path) -> None:
-    study = StudyFile("key", tmp_path)
-
-    def stop(stage: str, done: int, of: int) -> None:
-        if done == 1:
-            raise KeyboardInterrupt
-
-    found, interrupted = search(program, judge(program, drawn=[GROUP, SMALLER, TAPS]), study, 3, 0, stop)
-    assert interrupted and [str(entry.candidate) for entry in found] == [GROUP]
-    study.close()
-
-
-def test_a_study_is_known_by_all_that_it_depends_on(program: Program) -> None:
+def test_a_study_is_known_by_all_that_it_depends_on(plain: Program) -> None:
     def about(program: Program, shift: float = 0, label: int = 0, threads: int = 1) -> dict[str, str]:
         images, labels = torch.full((2, 3, 8, 8), shift), torch.full((2,), label)
         return identify(program, (images,), labels, source="zeros", legality="fisher", threads=threads)
 
-    first = about(program)
-    assert about(program) == first and first["data"].startswith("zeros ") and first["threads"] == "1"
-    changed = dict(program.imported)
+    first = about(plain)
+    assert about(plain) == first and first["data"].startswith("zeros ") and first["threads"] == "1"
+    changed = dict(plain.imported)
     changed["conv1.weight"] = changed["conv1.weight"] + 1
     others = {
-        "weights": about(dataclasses.replace(program, imported=changed)),
-        "data": about(program, shift=1.0),
-        "threads": about(program, threads=2),
-        "network": about(program.apply(GROUP)),
+        "weights": about(dataclasses.replace(plain, imported=changed)),
+        "data": about(plain, shift=1.0),
+        "threads": about(plain, threads=2),
+        "network": about(plain.apply(GROUP)),
     }
     for name, other in others.items():
         assert [each for each in first if other[each] != first[each]] == [name]
-    assert about(program, label=1)["data"] != first["data"]
+    assert about(plain, label=1)["data"] != first["data"]
     assert len({Identity("a", each).key for each in (first, *others.values())}) == 5
     assert Identity("a", first).key == Identity("b", first).key
 
@@ -378,15 +277,15 @@ def test_a_study_is_known_by_all_that_it_depends_on(program: Program) -> None:
 # ---- the report
 
 
-def test_the_report_says_all_of_it(program: Program) -> None:
+def test_the_report_says_all_of_it(plain: Program) -> None:
     proxy = FakeProxy({(GROUP,): 3.0})
     meter = FakeMeter({"conv2": 0.5}, {(GROUP,): 0.25})
-    made = program.apply(GROUP)
+    made = plain.apply(GROUP)
     task = Classification(Batch(torch.randn(4, 3, 8, 8), torch.arange(4), 10, "random images"))
     verdicts = [Verdict((), outcome) for outcome in ("accepted", "fake", "fake", "structure", "failed", "wrong")]
-    found = Found(program, program, made, inherit(program, made, "slice", task.inputs), verdicts, True)
-    judging = judge(program, proxy, meter)
-    asked = Asked("net", 2, SearchSettings().target or _native(), 7)
+    found = Found(plain, plain, made, inherit(plain, made, "slice", task.inputs), verdicts, True)
+    judging = judge(plain, proxy, meter)
+    asked = Asked("net", 2, native_target(), 7)
     report = summarise(found, asked, task, Chosen(judging.gate), judging, silent)
     content = json.loads(report.to_json())
     expected = {
@@ -414,29 +313,35 @@ def test_the_report_says_all_of_it(program: Program) -> None:
     assert (layer["name"], layer["transforms"], layer["ms_before"], layer["ms_after"]) == ("conv2", [GROUP], 1000, 500)
     assert layer["macs_before"] == 2 * layer["macs_after"]
     assert report.fake_original == 1.0 and report.rejected_fake == 2
-    doubtful = summarise(found, asked, task, Chosen(judging.gate), judge(program, Doubtful(), meter), silent)
+    doubtful = summarise(found, asked, task, Chosen(judging.gate), judge(plain, Doubtful(), meter), silent)
     assert doubtful.legal is None and doubtful.doubt == "the original's is 0"
     assert content["fisher_original"] is content["fisher_optimized"] is None and content["rejected_fisher"] == 0
     with pytest.raises(AttributeError, match="no attribute 'other_original'"):
         _ = report.other_original
 
 
-def test_without_a_gate_legality_is_null_and_the_report_says_why(program: Program) -> None:
-    made = program.apply(GROUP)
+def test_without_a_gate_legality_is_null_and_the_report_says_why(plain: Program) -> None:
+    made = plain.apply(GROUP)
     task = Classification(Batch(torch.randn(4, 3, 8, 8), torch.arange(4), 10, "random images"))
-    found = Found(program, program, made, inherit(program, made, "slice", task.inputs), [], False)
+    found = Found(plain, plain, made, inherit(plain, made, "slice", task.inputs), [], False)
     gate = Gate("none", "it was asked for")
-    report = summarise(found, Asked("net", 1, _native(), 0), task, Chosen(gate), judge(program, gate=gate), silent)
+    report = summarise(found, Asked("net", 1, native_target(), 0), task, Chosen(gate), judge(plain, gate=gate), silent)
     assert (report.legal, report.doubt) == (None, "legality 'none' judges nothing")
     content = json.loads(report.to_json())
     assert (content["legality"], content["legality_reason"]) == ("none", "it was asked for")
     assert content["kl"] is content["predicted_loss"] is content["fisher_original"] is None
 
 
-def _native() -> object:
-    from loopmorph.passes.target.detect import native_target
+def test_trials_are_points_by_the_clock_of_the_whole_network() -> None:
+    def trial(origin: str, ms: float | None, whole: bool = True) -> TrialReport:
+        return TrialReport(origin, (origin,), (), 0.0, 0.0, 0.1, whole, None, 1.0, 0.5, 2.0, ms)
 
-    return native_target()
+    trials = trial("switch", 2.0), trial("additive", 3.0), trial("untimed", None), trial("few images", 1.0, whole=False)
+    joint = JointReport(2.0, 2.0, True, trials[0], "kl", 0.0, 0.0, 0.0, False, 3, 4.0, {"greedy": trials[1]}, trials)
+    assert list(trial_points(joint, 8.0)) == [
+        FrontPoint("switch", 4.0, 1.0, 0.5, 2.0, "trial"),
+        FrontPoint("greedy", 6.0, 1.0, 0.5, 2.0, "baseline"),
+    ]
 
 
 def test_reports_are_data_of_any_proxy() -> None:
@@ -468,7 +373,7 @@ def test_wrong_settings(settings: SearchSettings, message: str) -> None:
         settings.check()
 
 
-def test_nothing_is_warned_of_without_a_reason(program: Program) -> None:
+def test_nothing_is_warned_of_without_a_reason(plain: Program) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert judge(program).judge(candidate(GROUP)).outcome == "accepted"
+        assert judge(plain).judge(candidate(GROUP)).outcome == "accepted"

@@ -18,47 +18,22 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.storages.journal import JournalFileSymlinkLock
+from search_fakes import GROUP, LOOPS
+from study_files import FAILED, GROUPED, IDENTITY, REFUSED, UNCHANGED, WHOLE, opened, split, times
 
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.search.identity import Identity
 from loopmorph.pipelines.search.open_study import keep_result
-from loopmorph.pipelines.search.optuna_study import OptunaStudy, read_studies
+from loopmorph.pipelines.search.optuna_study import read_studies
 from loopmorph.pipelines.search.report import NOT_MEASURED, Report, ScoreReport
 from loopmorph.pipelines.search.settings import SearchSettings
-from loopmorph.pipelines.search.study import CANDIDATE, NETWORK, Record, StudyFile, ranked
+from loopmorph.pipelines.search.study import CANDIDATE, NETWORK, Record, StudyFile
 from loopmorph.pipelines.search.study_store import StudyStore
-from loopmorph.pipelines.search.study_trials import Objective, Space
 from loopmorph.pipelines.store.optuna_storage import open_storage, quiet_optuna
-from loopmorph.tools.cli import main
 
-GROUP = "morph-group{layer=conv2 iters=co,ci factor=2}"
-LOOPS = "morph-split{layer=conv1 iter=ow factor=4}"
-UNCHANGED = 0.5
-IDENTITY = Identity("net", {"network": "ab" * 40, "data": "digits", "seed": "0"})
 BEGUN = 0  # what a process tells before its first record
 FILES = pytest.mark.parametrize("name", ["study.log", "study.db"])
-
-
-def split(factor: int, outcome: str = "accepted") -> Record:
-    """A record of a candidate with loop steps alone."""
-    return Record(CANDIDATE, (f"morph-split{{layer=conv1 iter=ow factor={factor}}}",), outcome, "", times(2.0, 1.0))
-
-
-def times(before: float, after: float) -> dict[str, float]:
-    return {"ms_before": before, "ms_after": after}
-
-
-def opened(path: Path, identity: Identity = IDENTITY) -> OptunaStudy:
-    scored = (Objective("ms"), Objective("score", True, lambda: UNCHANGED))
-    networks = (Objective("ms"), Objective("score", True))
-    return OptunaStudy(path, identity, Space(("conv1", "conv2")), {CANDIDATE: scored, NETWORK: networks})
-
-
-GROUPED = Record(CANDIDATE, (GROUP, LOOPS), "accepted", "", {"score": 0.7, **times(3.0, 1.5)})
-REFUSED = Record(CANDIDATE, (GROUP,), "fisher", "Fisher Potential 0.1 < 0.5", {"score": float("inf")})
-FAILED = Record(CANDIDATE, (LOOPS,), "failed", "worker killed by SIGSEGV")
-WHOLE = Record(NETWORK, (GROUP,), "accepted", "", {"score": 0.6, "kl": 0.25, **times(10.0, 4.0)})
 
 
 @FILES
@@ -393,66 +368,3 @@ def test_other_settings_of_a_study(tmp_path: Path) -> None:
         SearchSettings(study=tmp_path / "a.log", study_name=" ").check()
     SearchSettings(study=tmp_path / "a.log", study_name="a").check()
     assert not (tmp_path / "a.log").exists()
-
-
-# ---- the commands
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "study.log"
-    with closing(opened(path)) as study:
-        for record in (GROUPED, REFUSED, WHOLE):
-            study.put(record)
-    return path
-
-
-def test_the_best_come_first() -> None:
-    slow = Record(NETWORK, (LOOPS,), "accepted", "", times(10.0, 9.0))
-    assert ranked([REFUSED, GROUPED, slow, WHOLE, FAILED]) == [WHOLE, slow, GROUPED, REFUSED, FAILED]
-
-
-def test_show_lists_the_trials(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["study", "show", str(file), "--limit", "2"]) == 0
-    shown = capsys.readouterr().out
-    assert "study 'net': 3 trials: accepted 2, fisher 1" in shown and "data digits, seed 0" in shown
-    assert shown.index("network") < shown.index("candidate") and "10.000 -> 4.000" in shown
-    assert "fisher" not in shown.split("transformations")[1] and "1 more: --limit N" in shown
-
-
-def test_best_prints_a_schedule(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["study", "best", str(file)]) == 0
-    printed = capsys.readouterr()
-    assert '"morph.group"(%module) {layer = "conv2"' in printed.out and "split" not in printed.out
-    assert "network: score 0.6, kl 0.25, ms_before 10, ms_after 4" in printed.err
-    assert main(["study", "best", str(file), "-o", str(tmp_path / "s.mlir")]) == 0
-    assert (tmp_path / "s.mlir").read_text().strip() == printed.out.strip()
-
-
-def test_export_writes_csv_and_json_lines(file: Path, tmp_path: Path) -> None:
-    for name in ("all.csv", "all.jsonl"):
-        assert main(["study", "export", str(file), "-o", str(tmp_path / name)]) == 0
-    lines = (tmp_path / "all.csv").read_text().splitlines()
-    assert lines[0] == "study,kind,steps,outcome,reason,score,ms_before,ms_after,kl" and len(lines) == 4
-    assert lines[3] == f'net,network,"{GROUP}",accepted,,0.6,10.0,4.0,0.25'
-    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
-    assert [Record.from_json(row) for row in rows] == [GROUPED, REFUSED, WHOLE]
-
-
-def test_what_the_commands_refuse(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with closing(opened(file, Identity("second", {"seed": "1"}, named=True))) as study:
-        study.put(REFUSED)
-        known = {"kl": 0.25}  # of a network that may be neither fast nor legal
-        StudyStore(study).put("loss 1", parse_steps(GROUP), known)
-    attempts = {
-        "best " + str(file): "argument 'study_name': expected one of 'net', 'second', the studies of",
-        f"best {file} --study-name second": "study.log: no trial was accepted so far",
-        f"show {file} --study-name third": "has no study 'third'; expected 'net', 'second'",
-        f"show {tmp_path / 'none.log'}": "none.log: there is no such file",
-        f"export {file} -o {tmp_path / 'all.txt'}": "'out': expected a name that ends in .csv, .jsonl, .json",
-        f"export {file} -o {tmp_path / 'no' / 'all.csv'}": "'out': cannot write",
-    }
-    for words, message in attempts.items():
-        assert main(["study", *words.split()]) == 1
-        told = capsys.readouterr().err
-        assert message in told and told.count("\n") == 1

@@ -20,11 +20,6 @@ from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.training.task import UserTask, make_task
 
 
-@pytest.fixture(scope="module")
-def program() -> Program:
-    return network(Plain)
-
-
 def two_heads(outputs: dict[str, torch.Tensor], targets: Any) -> torch.Tensor:
     return outputs["mask"].square().mean() + outputs["label"].square().mean()
 
@@ -72,22 +67,22 @@ def test_losses_that_are_none(loss: Any, message: str) -> None:
         fisher_potential(Heads(), torch.randn(4, 3, 8, 8), None, loss=loss)
 
 
-def test_targets_of_any_form(program: Program, tmp_path: Path) -> None:
+def test_targets_of_any_form(plain: Program, tmp_path: Path) -> None:
     images, masks = np.zeros((5, 8, 8, 3), np.uint8), np.arange(5 * 64).reshape(5, 8, 8).astype(np.int32)
     np.savez(tmp_path / "masks.npz", images=images, labels=masks)
-    found = make_task(program, tmp_path / "masks.npz", 3, 0, two_heads)
+    found = make_task(plain, tmp_path / "masks.npz", 3, 0, two_heads)
     assert found.targets.shape == (3, 8, 8) and found.targets.dtype is torch.int64
     assert found.source == "npz masks.npz, 3 of 5 images"
-    synthetic = make_task(program, None, 3, 0, two_heads)
+    synthetic = make_task(plain, None, 3, 0, two_heads)
     assert synthetic.targets is None and "without targets" in synthetic.source
     np.savez(tmp_path / "words.npz", images=images, labels=np.array(list("abcde")))
     with pytest.raises(DataError, match=r"'labels' is \(5,\) <U1; numbers for each of 5 images are expected"):
-        make_task(program, tmp_path / "words.npz", 3, 0, two_heads)
+        make_task(plain, tmp_path / "words.npz", 3, 0, two_heads)
     with pytest.raises(ArgumentError, match="'loss': a str was given; a function of outputs and targets is expected"):
-        make_task(program, None, 3, 0, "two_heads")  # type: ignore[arg-type]
+        make_task(plain, None, 3, 0, "two_heads")  # type: ignore[arg-type]
 
 
-def test_another_loss_is_another_study(program: Program) -> None:
+def test_another_loss_is_another_study(plain: Program) -> None:
     batch = Batch(torch.randn(2, 3, 8, 8), None, 0, "random")
     first = UserTask(batch, two_heads)
     other = UserTask(batch, lambda outputs, targets: outputs["mask"].mean())

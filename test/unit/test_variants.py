@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -46,14 +45,7 @@ GROUP = "morph-group{layer=block1.conv1 iters=co,ci factor=2}"
 SPATIAL = "morph-bottleneck{layer=block2.conv2 iter=oh factor=2}"
 WIDTH = "morph-bottleneck{layer=conv1 iter=co factor=2}"
 
-pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("python_handles_interrupts", "own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -12,22 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from networks import Plain
-from search_fakes import FakeChecker, FakeMeter, FakeProxy, candidate, judge
-from transformed import network
+from search_fakes import GROUP, LOOPS, SMALLER, TAPS, FakeChecker, FakeMeter, FakeProxy, candidate, judge
+from study_files import opened
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning
 from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.program import Program
-from loopmorph.pipelines.search.identity import Identity
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
-from loopmorph.pipelines.search.optuna_study import OptunaStudy, read_studies
+from loopmorph.pipelines.search.optuna_study import read_studies
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.study import CANDIDATE, Record, Study
-from loopmorph.pipelines.search.study_trials import Objective, Space
 from loopmorph.pipelines.search.verdict import Verdict
 from loopmorph.pipelines.search.workers import dask_pool
 from loopmorph.pipelines.search.workers.job import Job, Nonsense, parse_reply
@@ -37,10 +34,6 @@ from loopmorph.pipelines.search.workers.performing import perform, reply
 from loopmorph.pipelines.search.workers.pool import Done, Lost, LostWorkerWarning, Pool
 from loopmorph.pipelines.search.workers.transport import InTurn, Transport
 
-GROUP = "morph-group{layer=conv2 iters=co,ci factor=2}"
-SMALLER = "morph-bottleneck{layer=conv1 iter=co factor=2}"
-TAPS = "morph-bottleneck{layer=conv2 iter=kh factor=3}"
-LOOPS = "morph-split{layer=conv1 iter=ow factor=4}"
 BOTH = f"{SMALLER},{LOOPS}"
 TIED = "morph-bottleneck{layer=linear iter=co factor=2}"
 DRAWN = (GROUP, LOOPS, TIED, SMALLER, TAPS, BOTH)
@@ -48,16 +41,11 @@ OUTCOMES = ["fake", "accepted", "structure", "accepted", "failed", "accepted"]
 
 
 @pytest.fixture(scope="module")
-def program() -> Program:
-    return network(Plain)
-
-
-@pytest.fixture(scope="module")
-def judging(program: Program) -> LocalJudge:
+def judging(plain: Program) -> LocalJudge:
     """Refuses GROUP, fails over TAPS; the times of all others are known."""
     checker = FakeChecker()
     meter = FakeMeter({"conv1": 0.25, "conv2": 0.5})
-    found = judge(program, FakeProxy({(GROUP,): 0.5}), meter, checker)
+    found = judge(plain, FakeProxy({(GROUP,): 0.5}), meter, checker)
 
     def fail_over_taps(steps: Sequence[object]) -> list[object]:
         if TAPS in map(str, steps):
@@ -241,11 +229,6 @@ def test_jobs_and_warnings_travel_as_json(judging: LocalJudge) -> None:
 # ---- one study, stopped and shared
 
 
-def opened(path: Path) -> OptunaStudy:
-    scored = (Objective("ms"), Objective("score", True, lambda: 1.0))
-    return OptunaStudy(path, Identity("net", {"seed": "0"}), Space(("conv1", "conv2")), {CANDIDATE: scored})
-
-
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_what_was_stopped_ends_as_if_it_had_not_been(
     judging: LocalJudge, expected: Found, stop: int, tmp_path: Path
@@ -266,12 +249,12 @@ def test_what_was_stopped_ends_as_if_it_had_not_been(
         assert judged(InTurn(judging), other) == expected
 
 
-def test_two_searches_on_one_study_find_the_same(program: Program, tmp_path: Path) -> None:
+def test_two_searches_on_one_study_find_the_same(plain: Program, tmp_path: Path) -> None:
     path, inner = tmp_path / "study.log", []
 
     def own(seconds: float) -> InTurn:
         """Every search measures other times."""
-        return InTurn(judge(program, FakeProxy({(GROUP,): 0.5}), FakeMeter({"conv1": seconds, "conv2": 0.5})))
+        return InTurn(judge(plain, FakeProxy({(GROUP,): 0.5}), FakeMeter({"conv1": seconds, "conv2": 0.5})))
 
     def begin_another(done: int) -> None:
         if done == 3:
@@ -290,10 +273,10 @@ def test_two_searches_on_one_study_find_the_same(program: Program, tmp_path: Pat
 
 
 @pytest.fixture
-def setup(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JudgeSetup:
+def setup(plain: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JudgeSetup:
     monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path / "cache"))
     gate = Gate("none", "it was asked for")
-    return JudgeSetup(program.model, program.example_inputs, gate, native_target(), 1, 0, 1)
+    return JudgeSetup(plain.model, plain.example_inputs, gate, native_target(), 1, 0, 1)
 
 
 @dataclass
