@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from joint_tables import blocks_table, choices, table, variant
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.search.joint.dominance import undominated
 from loopmorph.pipelines.search.joint.knapsack import (
     MILLISECONDS,
     Limits,
@@ -25,6 +24,7 @@ from loopmorph.pipelines.search.joint.knapsack import (
     solve,
 )
 from loopmorph.pipelines.search.joint.pareto import front
+from loopmorph.pipelines.search.variants.dominance import undominated
 from loopmorph.pipelines.search.variants.table import VariantTable
 
 LAYERS = ("a", "b", "c")

@@ -12,6 +12,7 @@ import torch
 
 EXACT = 512  # unknowns up to which products are made in float64: there it costs nothing that counts
 _PARTS = 4  # of a large Gram matrix's rows and columns
+_JUDGED = 64  # outputs of a block by which a ridge is chosen; more would hardly choose another one
 _TRIES = 4  # larger and larger ridges where a matrix is not positive definite
 
 
@@ -128,13 +129,14 @@ class NormalEquations:
         """
         start = start.double()
         seen = self.about_mean() if intercept else self
-        weight = seen.weights(start, ridge)
+        inherited = seen.gram @ start
+        weight = start + solved(seen.gram, seen.cross - inherited, ridge)
         constant = torch.zeros_like(self.y)
         if intercept and self.rows:
             constant = (self.y - torch.einsum("br,bro->bo", self.u, weight)) / self.rows
         raw = self.gram.diagonal(dim1=1, dim2=2)
         dead = seen.gram.diagonal(dim1=1, dim2=2) <= 1e-12 * raw.clamp_min(1e-300)
-        before, after = seen.error(start), seen.error(weight)
+        before, after = seen.error(start, inherited), seen.error(weight, seen.gram @ weight)
         return Solution(weight, constant, before, after, ridge, int(dead.sum()), self.rows < raw.shape[1])
 
     def fitted(
@@ -149,18 +151,35 @@ class NormalEquations:
         """
         ridge, both = ridges[0], self.joined(held_out)
         if len(ridges) > 1 and held_out.rows:
-            seen, unseen = (each.about_mean() if intercept else each for each in (self, held_out))
-            ridge = choose_ridge(ridges, lambda ridge: unseen.error(seen.weights(start, ridge)))
+            judged = spread_outputs(start)
+            seen, unseen = (e.about_mean() if intercept else e for e in (self.only(judged), held_out.only(judged)))
+            ridge = choose_ridge(ridges, seen._validation(unseen, start.double()[:, :, judged]))
         return both.solve(start, ridge, intercept)
 
-    def weights(self, start: torch.Tensor, ridge: float) -> torch.Tensor:
-        """The weights without an intercept: (blocks, unknowns, outputs) float64."""
-        return start + solved(self.gram, self.cross - self.gram @ start, ridge)
+    def only(self, outputs: torch.Tensor) -> NormalEquations:
+        """The same for some of the outputs."""
+        cross, y, y_squared = self.cross[:, :, outputs], self.y[:, outputs], self.y_squared[:, outputs]
+        return replace(self, cross=cross, y=y, y_squared=y_squared)
 
-    def error(self, weight: torch.Tensor) -> float:
-        """The squared error that some weights leave, as a share of that of none; 0 where all targets are 0."""
+    def _validation(self, unseen: NormalEquations, start: torch.Tensor) -> Callable[[float], float]:
+        """What the weights that these rows give with a ridge leave of the others' targets."""
+        right = self.cross - self.gram @ start
+
+        def left(ridge: float) -> float:
+            weight = start + solved(self.gram, right, ridge)
+            return unseen.error(weight, unseen.gram @ weight)
+
+        return left
+
+    def error(self, weight: torch.Tensor, product: torch.Tensor) -> float:
+        """The squared error that some weights leave, as a share of that of none; 0 where all targets are 0.
+
+        Args:
+            weight: (blocks, unknowns, outputs) float64.
+            product: `gram @ weight`.
+        """
         total = float(self.y_squared.sum())
-        left = self.y_squared - 2 * (weight * self.cross).sum(1) + (weight * (self.gram @ weight)).sum(1)
+        left = self.y_squared - 2 * (weight * self.cross).sum(1) + (weight * product).sum(1)
         return max(float(left.sum()), 0.0) / total if total > 0 else 0.0
 
     def moments(self, intercept: bool) -> torch.Tensor:
@@ -200,6 +219,12 @@ def add_gram(gram: torch.Tensor, u: torch.Tensor) -> None:
             gram[:, rows, columns] += product
             if columns != rows:
                 gram[:, columns, rows] += product.transpose(1, 2)
+
+
+def spread_outputs(weight: torch.Tensor) -> torch.Tensor:
+    """Up to `_JUDGED` of the outputs of (blocks, unknowns, outputs), evenly spread: int64."""
+    count = weight.shape[2]
+    return torch.arange(0, count, max(1, -(-count // _JUDGED)), device=weight.device)
 
 
 def choose_ridge(ridges: Sequence[float], error_with: Callable[[float], float]) -> float:

@@ -7,11 +7,18 @@ dual form (Saunders et al., ICML 1998). The matrix has as many rows as there are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from loopmorph.pipelines.oracle.repair.normal_equations import Solution, add_gram, choose_ridge, solved, sound_rows
+from loopmorph.pipelines.oracle.repair.normal_equations import (
+    Solution,
+    add_gram,
+    choose_ridge,
+    solved,
+    sound_rows,
+    spread_outputs,
+)
 
 
 @dataclass
@@ -57,7 +64,7 @@ class RowEquations:
         products = _Products(gram, y - (u @ start.to(u)).double(), y, u.shape[2], intercept)
         ridge = ridges[0]
         if len(ridges) > 1 and held_out.rows:
-            ridge = choose_ridge(ridges, products.validation(self.rows))
+            ridge = choose_ridge(ridges, products.only(spread_outputs(start)).validation(self.rows))
         step = products.step(ridge)
         weight = start + (u.transpose(1, 2) @ step.to(u)).double()
         constant = (mean_y - mean_u @ weight)[:, 0] if intercept and both.rows else torch.zeros_like(mean_y[:, 0])
@@ -101,6 +108,10 @@ class _Products:
         """(blocks, rows, outputs) float64: what `U^T` is multiplied with to be added to `W_0`."""
         scale = self.gram.shape[1] / self.unknowns  # the ridge is a share of the mean over unknowns, not over rows
         return solved(self.gram, self.left, ridge * scale)
+
+    def only(self, outputs: torch.Tensor) -> _Products:
+        """The same for some of the outputs."""
+        return replace(self, left=self.left[:, :, outputs], y=self.y[:, :, outputs])
 
     def validation(self, count: int) -> Callable[[float], float]:
         """What the weights that are fitted to the first rows, with a ridge, leave of the others' targets."""

@@ -15,7 +15,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.search.joint.dominance import undominated
+from loopmorph.pipelines.search.variants.dominance import undominated
 from loopmorph.pipelines.search.variants.table import Cost, Variant, VariantTable
 
 LOSS, MILLISECONDS = "loss", "milliseconds"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -31,6 +31,7 @@ from loopmorph.pipelines.search.variants.harm import Harm, choose_harm
 from loopmorph.pipelines.search.variants.kept import VariantFile
 from loopmorph.pipelines.search.variants.kinds import Proposal
 from loopmorph.pipelines.search.variants.proposals import LIMIT, propose
+from loopmorph.pipelines.search.variants.sieve import beaten
 from loopmorph.pipelines.search.variants.table import Cost, Variant, VariantTable
 from loopmorph.pipelines.search.variants.timing import LayerClock, Timed, Timer, done
 from loopmorph.pipelines.search.variants.together import Structure, apply_together
@@ -61,15 +62,16 @@ def build_table(
     """Measures the variants of a network (see `propose`) by themselves: what each saves, and what harm it does.
 
     What equal steps change of equal blocks is looked at and timed once (see `LayerClock` for what is left out because
-    it cannot win); the harm is measured of each (see `choose_harm`). Those that take no less time than what they
-    replace are left out, and so are those that overflow. A variant's milliseconds are the sum over the contraction
+    it cannot win). The harm (see `choose_harm`) is measured of all variants of one of these blocks, and then of those
+    of each other one that have not been `beaten` by far there. Those that take no less time than what they replace are
+    left out, and so are those that overflow. A variant's milliseconds are the sum over the contraction
     layers that it changes, each timed alone, but in the layouts that it has in the network, with the nests that it
     brings.
 
     All that is measured is kept in the user's cache, so that a run that was stopped, by whatever, goes on when it is
     called again; only what was in flight is lost. Code is compiled, checked against PyTorch and timed in a process of
     its own; where that dies, it costs one variant. Where the processor has cores to spare, harm is measured meanwhile.
-    Ctrl-C ends the measuring and gives the table as far as it goes, spread evenly over the network.
+    Ctrl-C ends the measuring and gives the table as far as it goes, spread evenly over the blocks that differ.
 
     Args:
         original: the network as imported.
@@ -148,6 +150,13 @@ class _Work:
     _network: Future[float] = field(default_factory=Future)
     _times: dict[str, Future[Timed]] = field(default_factory=dict)
     _harms: dict[Proposal, _Harm] = field(default_factory=dict)
+    _beaten: frozenset[str] = frozenset()
+
+    @cached_property
+    def _firsts(self) -> list[Proposal]:
+        """The first variant of each pattern, in the order in which they are tried."""
+        patterns = {each.pattern: each for each in reversed(self.proposals)}
+        return sorted(patterns.values(), key=lambda each: each.rank)
 
     def run(self) -> bool:
         """Measures; returns whether all was measured that there is."""
@@ -206,13 +215,11 @@ class _Work:
 
     def _look(self, check: Callable[[], None]) -> None:
         """What the first variant of each pattern changes; and asks for its times."""
-        patterns = {each.pattern: each for each in reversed(self.proposals)}
-        firsts = sorted(patterns.values(), key=lambda each: each.rank)
-        self.progress("look", 0, len(firsts))
-        for group in _groups(firsts, _PATTERNS_TOGETHER):
+        self.progress("look", 0, len(self._firsts))
+        for group in _groups(self._firsts, _PATTERNS_TOGETHER):
             for each, structure in zip(group, self._structures(group), strict=True):
                 self._times[each.pattern] = self._timed(each, structure)
-            self.progress("look", len(self._times), len(firsts))
+            self.progress("look", len(self._times), len(self._firsts))
             check()
 
     def _structures(self, group: Sequence[Proposal]) -> list[Structure]:
@@ -246,9 +253,18 @@ class _Work:
     # -- harm
 
     def _measure(self, check: Callable[[], None]) -> None:
-        finished = 0
         self.progress("measure", 0, len(self.proposals))
-        for _, equals in itertools.groupby(self.proposals, key=lambda each: each.rank):
+        self._measure_each(self._firsts, 0, check)
+        rows = [(each.pattern, self._variant(each)) for each in self._firsts if each in self._harms]
+        known = [(pattern, variant) for pattern, variant in rows if variant is not None]
+        out = beaten([variant for _, variant in known])
+        self._beaten = frozenset(pattern for (pattern, _), is_out in zip(known, out, strict=True) if is_out)
+        firsts = set(self._firsts)
+        others = [each for each in self.proposals if each not in firsts]
+        self._measure_each(others, len(firsts), check)
+
+    def _measure_each(self, proposals: Sequence[Proposal], finished: int, check: Callable[[], None]) -> None:
+        for _, equals in itertools.groupby(proposals, key=lambda each: each.rank):
             turn = list(equals)
             for group in _groups([each for each in turn if self._is_wanted(each)], self.harm.together):
                 self._measure_group(group)
@@ -258,7 +274,7 @@ class _Work:
 
     def _is_wanted(self, proposal: Proposal) -> bool:
         """Whether a variant is worth its time, and its harm is not known yet; waits for its time."""
-        if not self._times[proposal.pattern].result().is_worth:
+        if proposal.pattern in self._beaten or not self._times[proposal.pattern].result().is_worth:
             return False
         known = _read(_Harm.from_json, self.file.get(self.keys.harm, proposal.text))
         if known is not None:
