@@ -177,7 +177,7 @@ def test_what_cannot_be_compiled_costs_one_variant_and_is_tried_again_another_ti
         broken = timer.variant(proposal(GROUP), structure, kept.append).result()
         other = timer.variant(proposal(SPATIAL), structure, kept.append).result()
         refused = timer.variant(proposal(WIDTH.replace("conv1", "linear")), structure, kept.append).result()
-        assert timer.original(lambda _: None).result() == 1000.0
+        assert timer.original(lambda _: None).result() == 1000.0 and timer.is_idle
     assert broken.refused == "worker was killed by SIGSEGV" and not broken.final
     assert [each.name for each in other.layers] == ["block2.conv2"]
     assert "tied to the network's output" in refused.refused and kept == [other, refused]

@@ -105,11 +105,11 @@ def build_table(
     with ExitStack() as stack:
         judge = cache(lambda: _judge(stack, setup))
         file = stack.enter_context(closing(VariantFile()))
-        stack.enter_context(_torch_threads(spare))
+        usual = stack.enter_context(_torch_threads(spare))
         clock = LayerClock({name: each.text for name, each in before.items()}, _roof(threads))
         timer = stack.enter_context(Timer(judge, clock, background=spare > 0))
         keys = _Keys.of(original, task, harm, target, threads)
-        work = _Work(original, before, proposals, harm, file, keys, timer, clock, progress)
+        work = _Work(original, before, proposals, harm, file, keys, timer, clock, progress, usual)
         complete = work.run()
         timer.cancel()
         return work.table(name or type(original.model).__name__, threads, complete)
@@ -147,6 +147,7 @@ class _Work:
     timer: Timer
     clock: LayerClock
     progress: Progress
+    usual_threads: int
     _network: Future[float] = field(default_factory=Future)
     _times: dict[str, Future[Timed]] = field(default_factory=dict)
     _harms: dict[Proposal, _Harm] = field(default_factory=dict)
@@ -267,6 +268,8 @@ class _Work:
         for _, equals in itertools.groupby(proposals, key=lambda each: each.rank):
             turn = list(equals)
             for group in _groups([each for each in turn if self._is_wanted(each)], self.harm.together):
+                if self.timer.is_idle:
+                    torch.set_num_threads(self.usual_threads)  # nothing is timed any more that they might disturb
                 self._measure_group(group)
                 check()
             finished += len(turn)
@@ -357,11 +360,13 @@ def _roof(threads: int) -> float:
 
 
 @contextmanager
-def _torch_threads(spare: int) -> Iterator[None]:
-    """Leaves PyTorch the cores that timed code leaves; all, where it leaves none and nothing runs beside it."""
+def _torch_threads(spare: int) -> Iterator[int]:
+    """Leaves PyTorch the cores that timed code leaves; all, where it leaves none and nothing runs beside it. Gives how
+    many threads it has otherwise.
+    """
     usual = torch.get_num_threads()
     torch.set_num_threads(min(usual, spare) if spare else usual)
     try:
-        yield
+        yield usual
     finally:
         torch.set_num_threads(usual)

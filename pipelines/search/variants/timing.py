@@ -116,6 +116,7 @@ class Timer:
     def __init__(self, judge: Callable[[], Judge], clock: LayerClock, background: bool) -> None:
         self._judge, self._clock = judge, clock
         self._pool = ThreadPoolExecutor(1) if background else None
+        self._last: Future[Any] = done(None)
 
     def __enter__(self) -> Timer:
         return self
@@ -123,6 +124,11 @@ class Timer:
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was asked for has been measured."""
+        return self._last.done()
 
     def cancel(self) -> None:
         """Begins nothing more."""
@@ -163,7 +169,9 @@ class Timer:
         return self._submit(measure)
 
     def _submit(self, measure: Callable[[], T]) -> Future[T]:
-        return self._pool.submit(measure) if self._pool is not None else done(measure())
+        future = self._pool.submit(measure) if self._pool is not None else done(measure())
+        self._last = future
+        return future
 
     def _time(self, proposal: Proposal, structure: Structure) -> Timed:
         if self._clock.cannot_win(structure):
