@@ -7,6 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+from loopmorph.passes.target.detect import resolve_target
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.measure.profile import Profile, profile
 from loopmorph.pipelines.measure.timing_cache import TimingCache
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.measure.worker_protocol import TimeJob
@@ -43,7 +46,8 @@ class Meter(Protocol):
     """Compares times. Times of two calls do not compare, as machines drift; those within a pair do."""
 
     def layer(self, original: Network, rewritten: Network, layer: str) -> PairTime:
-        """One layer of two networks, alone, but in the layouts that it has in them.
+        """One layer of two networks, alone, but in the layouts that it has in them, and with its weights where the
+        rest of the original leaves them.
 
         Raises:
             ArgumentError: a network without that layer.
@@ -56,6 +60,14 @@ class Meter(Protocol):
 
         Raises:
             CompilationFailed: a network cannot be compiled, crashes or hangs.
+        """
+        ...
+
+    def profile(self, network: Network) -> Profile:
+        """How long each layer takes within a network.
+
+        Raises:
+            CompilationFailed: the network cannot be compiled.
         """
         ...
 
@@ -80,15 +92,24 @@ class WorkerMeter:
 
     def layer(self, original: Network, rewritten: Network, layer: str) -> PairTime:
         texts = (original.closed_layer(layer), rewritten.closed_layer(layer))
-        return self._pair(TimeJob(texts, rounds=self.rounds, budget=self.budget), self.limit)
+        cold = is_cold(original, self._target)
+        return self._pair(TimeJob(texts, rounds=self.rounds, budget=self.budget, cold=cold), self.limit)
 
     def network(self, original: Network, rewritten: Network) -> PairTime:
         job = TimeJob((str(original.module), str(rewritten.module)), rounds=self.rounds, budget=5 * self.budget)
         return self._pair(job, 5 * self.limit)
 
+    def profile(self, network: Network) -> Profile:
+        return profile(network, self.worker.threads, self._target)
+
+    @property
+    def _target(self) -> Target:
+        return resolve_target(self.worker.target)
+
     def _pair(self, job: TimeJob, limit: float) -> PairTime:
         """The quartiles of a job with two modules, looked up or measured."""
-        key = measurement_key(*map(str, job.modules), str(self.worker.threads), str(self.worker.target))
+        cold = ["cold"] if job.cold else []
+        key = measurement_key(*map(str, job.modules), str(self.worker.threads), str(self.worker.target), *cold)
         known = self.cache.get(key) if self.cache is not None else None
         if known is not None:
             return PairTime(*known, cached=True)
@@ -97,3 +118,8 @@ class WorkerMeter:
         if self.cache is not None:
             self.cache.put(key, (before, after))
         return PairTime(before, after)
+
+
+def is_cold(network: Network, target: Target) -> bool:
+    """Whether a network has more weights than stay in a core's caches, so that each layer finds its own evicted."""
+    return sum(tensor.nbytes for tensor in network.parameters.values()) > target.l2_bytes

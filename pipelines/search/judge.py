@@ -15,6 +15,7 @@ from loopmorph.pipelines.legality.predicted_loss import Fitted, Judged, Predicte
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.check import Checker
 from loopmorph.pipelines.measure.meter import Meter, PairTime
+from loopmorph.pipelines.measure.profile import Profile
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import plain_steps
 from loopmorph.pipelines.search.search_space import Candidate, Drawer, candidate_layers
@@ -101,6 +102,14 @@ class Judge(Drawer, Protocol):
 
         Raises:
             CompilationFailed: one of them cannot be compiled, crashes or hangs.
+        """
+        ...
+
+    def profile(self) -> Profile:
+        """How long each layer of the original takes within it.
+
+        Raises:
+            CompilationFailed: it cannot be compiled, crashes or hangs.
         """
         ...
 
@@ -222,6 +231,9 @@ class LocalJudge:
     def network_time(self, steps: Sequence[Step], baseline: Sequence[Step] = ()) -> PairTime:
         # Which of the old weights are kept changes no code: what was timed before they were chosen is not timed again.
         return self.meter.network(self._after(plain_steps(baseline)), self._after(plain_steps(steps)))
+
+    def profile(self) -> Profile:
+        return self.meter.profile(self.original)
 
     def changed_layers(self, network: Network) -> list[str]:
         """The contraction layers whose nests differ from the original's, or are gone."""

@@ -16,6 +16,7 @@ from loopmorph.passes.history import Step
 from loopmorph.pipelines.legality.predicted_loss import Fitted, Judged
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.meter import PairTime
+from loopmorph.pipelines.measure.profile import Profile
 from loopmorph.pipelines.search.judge import Judge, LayerTime
 from loopmorph.pipelines.search.judge_process import JudgeProcess
 from loopmorph.pipelines.search.judge_setup import JudgeSetup, local_judge
@@ -109,6 +110,9 @@ class RemoteJudge:
 
     def network_time(self, steps: Sequence[Step], baseline: Sequence[Step] = ()) -> PairTime:
         return self._process.ask("network_time", tuple(steps), tuple(baseline))
+
+    def profile(self) -> Profile:
+        return self._process.ask("profile")
 
     def layer_times(self, steps: Sequence[Step]) -> list[LayerTime]:
         return self._process.ask("layer_times", tuple(steps))

@@ -16,6 +16,7 @@ from loopmorph.passes.history import scheduled_by_hand
 from loopmorph.passes.nest import nests
 from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.measure.meter import is_cold
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.store.cache_file import source_key
@@ -58,7 +59,7 @@ def tune(
     check_seconds(seconds)
     deadline = time.monotonic() + seconds
     tell = progress or silent
-    cold = sum(tensor.nbytes for tensor in program.parameters.values()) > worker.target.l2_bytes
+    cold = is_cold(program, worker.target)
     races = [entry for group in _groups(program) if (entry := _race(group, cold, worker, cache)) is not None]
     total = sum(race.all_stages for _, race in races)
     for stage in range(max((race.all_stages for _, race in races), default=0)):

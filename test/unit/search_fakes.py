@@ -11,6 +11,7 @@ from loopmorph.passes.history import Step, layer_of, parse_steps
 from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.measure.meter import PairTime
+from loopmorph.pipelines.measure.profile import Profile
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.search.combiner import Judged
 from loopmorph.pipelines.search.judge import LocalJudge
@@ -54,6 +55,9 @@ class FakeMeter:
 
     def network(self, original: Network, rewritten: Network) -> PairTime:
         return PairTime(1.0, self.networks.get(rewritten.steps, 1.0))
+
+    def profile(self, network: Network) -> Profile:
+        return Profile({name: 1.0 for name in network.layer_texts}, float(len(network.layer_texts)))
 
 
 @dataclass

@@ -33,7 +33,7 @@ from loopmorph.pipelines.search.variants.harm import FISHER_DROP, FisherHarm, ch
 from loopmorph.pipelines.search.variants.kept import VariantFile
 from loopmorph.pipelines.search.variants.kinds import Proposal
 from loopmorph.pipelines.search.variants.table import VariantTable, read_table, write_table
-from loopmorph.pipelines.search.variants.timing import LayerClock, Timed, Timer
+from loopmorph.pipelines.search.variants.timing import LayerClock, OriginalTime, Timed, Timer
 from loopmorph.pipelines.search.variants.together import Structure, apply_together
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.task import Classification, Task
@@ -147,6 +147,16 @@ def test_a_variant_changes_time_by_the_ratio_of_its_pair_on_what_the_layer_usual
     assert clock.original("a") == 3.5
 
 
+def test_a_layer_takes_what_it_takes_within_the_network() -> None:
+    clock = LayerClock({"a": "same", "b": "same", "c": "c"}, roof=1000.0)
+    original = OriginalTime(8.0, {"a": 0.5, "b": 0.25})
+    clock.know(OriginalTime.from_json(json.loads(json.dumps(original.as_json()))))
+    clock.learn(Timed((LayerTime("a", 1.0, 1.0, 1, 1), LayerTime("c", 3.0, 3.0, 1, 1))))
+    assert [clock.original(name) for name in "abc"] == [4.0, 2.0, 3.0]
+    assert clock.change(timed(a=0.5, b=0.25)) == -2.0 - 1.5
+    assert clock.cannot_win(Structure(("a",), {"a": (5000, 4000)}))
+
+
 def test_what_cannot_win_even_at_the_roof_is_known() -> None:
     clock = LayerClock({"a": "a", "b": "b"}, roof=100.0)
     half = Structure(("a",), {"a": (1000, 500)})
@@ -177,7 +187,9 @@ def test_what_cannot_be_compiled_costs_one_variant_and_is_tried_again_another_ti
         broken = timer.variant(proposal(GROUP), structure, kept.append).result()
         other = timer.variant(proposal(SPATIAL), structure, kept.append).result()
         refused = timer.variant(proposal(WIDTH.replace("conv1", "linear")), structure, kept.append).result()
-        assert timer.original(lambda _: None).result() == 1000.0 and timer.is_idle
+        whole = timer.original(lambda _: None).result()
+        assert whole.milliseconds == 1000.0 and sum(whole.layers.values()) == pytest.approx(1.0) and timer.is_idle
+    assert clock.original("block1.conv2") == pytest.approx(1000.0 * whole.layers["block1.conv2"])
     assert broken.refused == "worker was killed by SIGSEGV" and not broken.final
     assert [each.name for each in other.layers] == ["block2.conv2"]
     assert "tied to the network's output" in refused.refused and kept == [other, refused]

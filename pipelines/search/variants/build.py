@@ -33,7 +33,7 @@ from loopmorph.pipelines.search.variants.kinds import Proposal
 from loopmorph.pipelines.search.variants.proposals import LIMIT, propose
 from loopmorph.pipelines.search.variants.sieve import beaten
 from loopmorph.pipelines.search.variants.table import Cost, Variant, VariantTable
-from loopmorph.pipelines.search.variants.timing import LayerClock, Timed, Timer, done
+from loopmorph.pipelines.search.variants.timing import LayerClock, OriginalTime, Timed, Timer, done
 from loopmorph.pipelines.search.variants.together import Structure, apply_together
 from loopmorph.pipelines.store.cache_file import measurement_key, source_key
 from loopmorph.pipelines.support.digests import digest_of
@@ -64,9 +64,9 @@ def build_table(
     What equal steps change of equal blocks is looked at and timed once (see `LayerClock` for what is left out because
     it cannot win). The harm (see `choose_harm`) is measured of all variants of one of these blocks, and then of those
     of each other one that have not been `beaten` by far there. Those that take no less time than what they replace are
-    left out, and so are those that overflow. A variant's milliseconds are the sum over the contraction
-    layers that it changes, each timed alone, but in the layouts that it has in the network, with the nests that it
-    brings.
+    left out, and so are those that overflow. A variant's milliseconds are the sum over the contraction layers that it
+    changes: what each takes within the network (see `profile`), times the ratio of what it takes after and before
+    alone, in the layouts that it has in the network, with the nests that it brings, and with its weights as cold.
 
     All that is measured is kept in the user's cache, so that a run that was stopped, by whatever, goes on when it is
     called again; only what was in flight is lost. Code is compiled, checked against PyTorch and timed in a process of
@@ -148,7 +148,7 @@ class _Work:
     clock: LayerClock
     progress: Progress
     usual_threads: int
-    _network: Future[float] = field(default_factory=Future)
+    _network: Future[OriginalTime] = field(default_factory=Future)
     _times: dict[str, Future[Timed]] = field(default_factory=dict)
     _harms: dict[Proposal, _Harm] = field(default_factory=dict)
     _beaten: frozenset[str] = frozenset()
@@ -177,7 +177,7 @@ class _Work:
         """What has been measured so far, with the original's costs."""
         layers = self.before.values()
         macs, parameters, memory = (sum(getattr(each, n) for each in layers) for n in ("macs", "parameters", "memory"))
-        cost = Cost(self._network.result(), macs, parameters, memory)
+        cost = Cost(self._network.result().milliseconds, macs, parameters, memory)
         places = {layer: place for place, layer in enumerate(self.before)}
         found = [self._variant(each) for each in self.proposals if each in self._harms]
         variants = [each for each in found if each is not None]
@@ -207,10 +207,12 @@ class _Work:
     # -- times, and what equal variants change alike
 
     def _time_original(self) -> None:
-        known = _read(lambda content: float(content["milliseconds"]), self.file.get(self.keys.time, ""))
+        known = _read(OriginalTime.from_json, self.file.get(self.keys.time, ""))
+        if known is not None:
+            self.clock.know(known)
 
-        def keep(milliseconds: float) -> None:
-            self.file.put(self.keys.time, "", {"milliseconds": milliseconds})
+        def keep(measured: OriginalTime) -> None:
+            self.file.put(self.keys.time, "", measured.as_json())
 
         self._network = done(known) if known is not None else self.timer.original(keep)
 

@@ -57,9 +57,40 @@ class Timed:
         return Timed(tuple(rows), str(content["refused"]))
 
 
+@dataclass(frozen=True)
+class OriginalTime:
+    """The time of the original network.
+
+    Attributes:
+        milliseconds: of one call.
+        layers: layer -> the share of these that it takes within the network.
+    """
+
+    milliseconds: float
+    layers: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The times as JSON can hold them; `from_json` reads them."""
+        return {"milliseconds": self.milliseconds, "layers": dict(self.layers)}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> OriginalTime:
+        """What `as_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is something else.
+        """
+        layers = {str(name): float(value) for name, value in content["layers"].items()}
+        return OriginalTime(float(content["milliseconds"]), layers)
+
+
 @dataclass
 class LayerClock:
-    """What equal layers of the original take, and how fast code can be at most: learned from what is measured.
+    """What the layers of the original take, and how fast code can be at most: learned from what is measured.
+
+    Alone a layer takes another time than within its network; so of a variant's times only the ratio counts, and what it
+    is a ratio of is what the layer takes within the network. Where that is not known, as where a layer runs in turns
+    with others, it is what equal layers take alone.
 
     Attributes:
         texts: layer -> a text that equal layers share.
@@ -68,7 +99,12 @@ class LayerClock:
 
     texts: Mapping[str, str]
     roof: float
+    _within: Mapping[str, float] = field(default_factory=dict)
     _before: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def know(self, original: OriginalTime) -> None:
+        """Takes in what the layers take within the network, which sum up to its time."""
+        self._within = {name: share * original.milliseconds for name, share in original.layers.items()}
 
     def learn(self, timed: Timed) -> None:
         """Takes in what was measured.
@@ -81,7 +117,11 @@ class LayerClock:
                 self.roof = max(self.roof, macs / ms if ms else 0.0)  # a layer that is gone takes no time
 
     def original(self, layer: str) -> float | None:
-        """The median milliseconds of a layer of the original, and of those equal to it; None where none was timed."""
+        """The milliseconds of a layer within the original, or the median of those of equal ones alone; None where none
+        was timed.
+        """
+        if layer in self._within:
+            return self._within[layer]
         samples = self._before.get(self.texts[layer])
         return statistics.median(samples) if samples else None
 
@@ -135,18 +175,20 @@ class Timer:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def original(self, keep: Callable[[float], None]) -> Future[float]:
-        """The milliseconds to come of the original network.
+    def original(self, keep: Callable[[OriginalTime], None]) -> Future[OriginalTime]:
+        """The time to come of the original network.
 
         Args:
-            keep: called with them as soon as they are there.
+            keep: called with it as soon as it is there.
         """
 
-        def measure() -> float:
-            pair = self._judge().network_time(())
-            milliseconds = 1e3 * statistics.mean((pair.original, pair.rewritten))
-            keep(milliseconds)
-            return milliseconds
+        def measure() -> OriginalTime:
+            pair, within = self._judge().network_time(()), self._judge().profile()
+            layers = {name: seconds / within.total for name, seconds in within.seconds.items()}
+            time = OriginalTime(1e3 * statistics.mean((pair.original, pair.rewritten)), layers)
+            self._clock.know(time)
+            keep(time)
+            return time
 
         return self._submit(measure)
 
