@@ -1,4 +1,4 @@
-"""Emptying the caches between two timed calls."""
+"""Taking what a network's other weights take of the caches, between two timed calls."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ _LINE = 16  # f32 numbers in a cache line
 
 
 class Eviction:
-    """Replaces what the caches of all cores that take part hold, by copying more than the largest of them holds."""
+    """Replaces what the caches of all cores that take part hold, by copying other memory."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, size: int, threads: int) -> None:
         """Compiles the copy.
 
         Args:
+            size: bytes to copy; more than the largest cache holds are not needed.
             threads: number of threads of the code that is timed; each empties the caches of its core.
 
         Raises:
             CompilationFailed: the code cannot be compiled.
         """
-        lines = largest_cache() // (4 * _LINE)
+        lines = max(1, min(size, largest_cache()) // (4 * _LINE))
         with ir.Context(), ir.Location.unknown():
             self._copy = compile_module(ir.Module.parse(_copy_text(lines)), native_target(), threads).run
         self._memory = [allocate(argument.nbytes) for argument in self._copy.arguments]
@@ -36,7 +37,7 @@ class Eviction:
             self._copy.bind(position, array.ctypes.data)
 
     def __call__(self, keep: Sequence[np.ndarray]) -> None:
-        """Empties the caches, and then reads some arrays, uint8, so that these are in them."""
+        """Copies, and then reads some arrays, uint8, so that these are in the caches."""
         self._copy()
         for array in keep:
             array[:: 4 * _LINE].max(initial=0)

@@ -92,7 +92,7 @@ class WorkerMeter:
 
     def layer(self, original: Network, rewritten: Network, layer: str) -> PairTime:
         texts = (original.closed_layer(layer), rewritten.closed_layer(layer))
-        cold = is_cold(original, self._target)
+        cold = cold_bytes(original, self._target)
         return self._pair(TimeJob(texts, rounds=self.rounds, budget=self.budget, cold=cold), self.limit)
 
     def network(self, original: Network, rewritten: Network) -> PairTime:
@@ -108,8 +108,8 @@ class WorkerMeter:
 
     def _pair(self, job: TimeJob, limit: float) -> PairTime:
         """The quartiles of a job with two modules, looked up or measured."""
-        cold = ["cold"] if job.cold else []
-        key = measurement_key(*map(str, job.modules), str(self.worker.threads), str(self.worker.target), *cold)
+        about = self.worker.threads, self.worker.target, *([job.cold] if job.cold else [])
+        key = measurement_key(*map(str, job.modules), *map(str, about))
         known = self.cache.get(key) if self.cache is not None else None
         if known is not None:
             return PairTime(*known, cached=True)
@@ -120,6 +120,9 @@ class WorkerMeter:
         return PairTime(before, after)
 
 
-def is_cold(network: Network, target: Target) -> bool:
-    """Whether a network has more weights than stay in a core's caches, so that each layer finds its own evicted."""
-    return sum(tensor.nbytes for tensor in network.parameters.values()) > target.l2_bytes
+def cold_bytes(network: Network, target: Target) -> int:
+    """The bytes of a network's weights where they are more than a core keeps in its own caches from one image to the
+    next, so that a layer does not find its own there; else 0. See `TimeJob.cold`.
+    """
+    size = sum(tensor.nbytes for tensor in network.parameters.values())
+    return size if size > target.l2_bytes else 0

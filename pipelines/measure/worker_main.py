@@ -90,7 +90,7 @@ def _time(job: TimeJob) -> list[list[float]]:
         _randomise(module, memory, random)
         kept.append(memory)
         module.prepare()
-    evict = Eviction(job.threads or 1) if job.cold else None
+    evict = Eviction(job.cold, job.threads or 1) if job.cold else None
     deadline = time.perf_counter() + job.budget
     calls = [1 if evict else _calls_per_sample(module.run) for module in compiled]
     samples: list[list[float]] = [[] for _ in compiled]

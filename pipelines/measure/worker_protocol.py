@@ -40,8 +40,9 @@ class TimeJob:
         least_rounds: samples of each that are taken even when the budget is spent.
         budget: seconds after which no further round begins; compilation does not count.
         threads, target: as for `RunJob`.
-        cold: whether what depends on parameters alone is evicted from the caches before each sample, as the rest of a
-            network evicts it from one image to the next; the other memory is read, as the layer before has written it.
+        cold: bytes of other weights that are read before each sample, as the rest of a network reads them from one image
+            to the next; what they do not evict from the caches stays there. The other memory is then read, as the layer
+            before has written it. 0 for none of that.
     """
 
     modules: Sequence[str | bytes]
@@ -50,7 +51,7 @@ class TimeJob:
     budget: float = 2.0
     threads: int | None = None
     target: str | None = None
-    cold: bool = False
+    cold: int = 0
 
     def __post_init__(self) -> None:
         """Raises:

@@ -89,7 +89,7 @@ class Race:
         tried: None before the first stage, then the algorithms of which other register blocks have been tried.
     """
 
-    def __init__(self, text: str, options: Alternatives, cold: bool = True) -> None:
+    def __init__(self, text: str, options: Alternatives, cold: int = 0) -> None:
         self.text = text
         self._cold = cold  # as in a `TimeJob`
         self.best = options.model
@@ -144,7 +144,7 @@ def with_choice(text: str, choice: Choice) -> str:
         return str(module)
 
 
-def _times(texts: Sequence[str], worker: Worker, deadline: float, cold: bool) -> list[float] | None:
+def _times(texts: Sequence[str], worker: Worker, deadline: float, cold: int) -> list[float] | None:
     """Median seconds of each; infinite for those that fail alone, None where time is up."""
     left = deadline - time.monotonic()
     if left <= 0:

@@ -16,7 +16,7 @@ from loopmorph.passes.history import scheduled_by_hand
 from loopmorph.passes.nest import nests
 from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.measure.meter import is_cold
+from loopmorph.pipelines.measure.meter import cold_bytes
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.store.cache_file import source_key
@@ -59,7 +59,7 @@ def tune(
     check_seconds(seconds)
     deadline = time.monotonic() + seconds
     tell = progress or silent
-    cold = is_cold(program, worker.target)
+    cold = cold_bytes(program, worker.target)
     races = [entry for group in _groups(program) if (entry := _race(group, cold, worker, cache)) is not None]
     total = sum(race.all_stages for _, race in races)
     for stage in range(max((race.all_stages for _, race in races), default=0)):
@@ -129,11 +129,11 @@ def _groups(program: Program) -> list[_Group]:
     return [_Group(text, tuple(layers[text]), total) for text, total in cost.most_common()]
 
 
-def _key(text: str, cold: bool, target: Target) -> str:
+def _key(text: str, cold: int, target: Target) -> str:
     return source_key("cold" if cold else "warm", str(target), text)
 
 
-def _race(group: _Group, cold: bool, worker: Worker, cache: ChoiceCache | None) -> tuple[_Group, Race] | None:
+def _race(group: _Group, cold: int, worker: Worker, cache: ChoiceCache | None) -> tuple[_Group, Race] | None:
     """The race of a nest's alternatives, as far as the cache says that it has come; None where there are none."""
     options = alternatives(group.text, worker.target)
     if options is None:
