@@ -40,9 +40,9 @@ class TimeJob:
         least_rounds: samples of each that are taken even when the budget is spent.
         budget: seconds after which no further round begins; compilation does not count.
         threads, target: as for `RunJob`.
-        cold: bytes of other weights that are read before each sample, as the rest of a network reads them from one image
-            to the next; what they do not evict from the caches stays there. The other memory is then read, as the layer
-            before has written it. 0 for none of that.
+        cold: bytes of other weights that are read before each sample, as the rest of a network reads them from one
+            image to the next; what they do not evict from the caches stays there. The other memory is then read, as the
+            layer before has written it. 0 for none of that.
     """
 
     modules: Sequence[str | bytes]
