@@ -12,7 +12,7 @@ import click
 from loopmorph.pipelines.support.files import prepare_folder
 from loopmorph.tools.live import search_view
 from loopmorph.tools.options import POSITIVE, SEEDS, trust_option
-from loopmorph.tools.search_output import print_report, write_search
+from loopmorph.tools.search_output import VARIANTS, print_report, write_search, write_variants
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.search.job import Result
@@ -154,7 +154,7 @@ def optimize_command(
     loaded = resolve_model(model, seed=seed, trust=trust)
     settings = dataclasses.replace(settings, note=loaded.note)
     network = loaded.model, loaded.example_inputs, data
-    results = []
+    results: list[Result] = []
     with search_view() as view:
         found: Iterable[Result]
         if target_speedups:
@@ -181,11 +181,15 @@ def optimize_command(
             )
             found = [result]
         for result, folder in zip(found, folders, strict=False):  # an interrupt leaves the last ones out
+            if out is not None and result.table is not None and not results:  # one table for all of them
+                write_variants(out, result.table)
             results.append(result)
             if folder is not None:
                 write_search(folder, result, loaded, seed, view.tell)
     for result, folder in zip(results, folders, strict=False):
         print_report(result.report, folder)
+    if out is not None and any(result.table is not None for result in results):
+        click.echo(f"the variants that were chosen from are written to {out / VARIANTS}")
     if len(results) < len(folders):
         click.echo(f"interrupted: {len(folders) - len(results)} more speed-ups were not searched for")
 

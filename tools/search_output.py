@@ -11,13 +11,16 @@ from rich.table import Table
 from loopmorph.pipelines.support.files import write_atomically
 from loopmorph.pipelines.support.interrupts import held_interrupts, until_interrupted
 from loopmorph.tools.joint_lines import joint_lines, joint_table
+from loopmorph.tools.tuning_lines import tuning_lines
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.ingress.models import LoadedModel
     from loopmorph.pipelines.search.job import Result
     from loopmorph.pipelines.search.report import RepairReport, Report
+    from loopmorph.pipelines.search.variants.table import VariantTable
     from loopmorph.pipelines.support.progress import Progress
 
+VARIANTS = "variants.json"
 _LISTED = 6
 
 
@@ -37,6 +40,18 @@ def write_search(out: Path, result: Result, loaded: LoadedModel, seed: int, tell
     with held_interrupts():
         _write_results(out, result, loaded, seed)
         _write_page(out / "report.html", result, tell)
+
+
+def write_variants(out: Path, table: VariantTable) -> None:
+    """Writes the table that networks were chosen from to a folder, as `loopmorph variants --out` does to a file.
+
+    Raises:
+        ArgumentError: the file cannot be written.
+    """
+    from loopmorph.pipelines.search.variants.table import table_text
+
+    content = table_text(table).encode()
+    write_atomically(out / VARIANTS, lambda file: file.write(content))
 
 
 def _write_results(out: Path, result: Result, loaded: LoadedModel, seed: int) -> None:
@@ -93,6 +108,8 @@ def print_report(report: Report, out: Path | None) -> None:
             f"time {report.baseline_ms:.2f} ms -> {report.optimized_ms:.2f} ms: speed-up {report.speedup:.2f}x, "
             f"largest difference from PyTorch {report.max_abs_error:.1e}"
         )
+    for line in () if report.tuning is None else tuning_lines(report.tuning):
+        console.print(line, highlight=False, markup=False)
     if report.inherited_error is not None:
         console.print(f"outputs with the inherited weights, before fine-tuning: {report.inherited_error:.1%} away")
     errors = list(report.inherited_errors.values())

@@ -26,6 +26,7 @@ from loopmorph.pipelines.page.roofline import draw_roofline
 from loopmorph.pipelines.page.svg import short
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.report import ORIGINAL, RESULT, FrontPoint, RepairReport, Report
+from loopmorph.pipelines.search.tuning_report import TuningReport
 from loopmorph.pipelines.support.progress import Progress, silent
 
 _TEMPLATE = "page.html"
@@ -144,9 +145,18 @@ def _facts_of_search(report: Report) -> list[tuple[str, str]]:
         ("parameters", f"{report.parameters_before:,} → {report.parameters_after:,}"),
         ("largest difference from PyTorch", "" if report.max_abs_error is None else f"{report.max_abs_error:.1e}"),
         ("channels padded", "; ".join(report.padded_channels)),
+        *_facts_of_tuning(report.tuning),
         ("seconds in all", f"{report.seconds_total:.0f}"),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _facts_of_tuning(tuning: TuningReport | None) -> Iterator[tuple[str, str]]:
+    for name, each in {} if tuning is None else {"original": tuning.original, "result": tuning.result}.items():
+        gain = "not timed"
+        if each.untuned_ms is not None:
+            gain = f"{each.untuned_ms:.3g} ms → {each.tuned_ms:.3g} ms, {each.speedup:.2f} times as fast"
+        yield f"gained by tuning, {name}", gain
 
 
 def _facts_of_legality(report: Report) -> list[tuple[str, str]]:

@@ -26,7 +26,6 @@ from loopmorph.pipelines.ingress.models import resolve_function
 from loopmorph.pipelines.legality.predicted_loss import Fitted
 from loopmorph.pipelines.legality.trained import is_trained
 from loopmorph.pipelines.measure.target import this_computer
-from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.oracle.inherit import LEAST_ERROR, REPAIR, Inherited
 from loopmorph.pipelines.oracle.inherit import inherit as choose_inherited
 from loopmorph.pipelines.program import Program, import_model
@@ -43,14 +42,14 @@ from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.standing import Watch, unwatched
 from loopmorph.pipelines.search.study import Study
 from loopmorph.pipelines.search.summary import Asked, Found, summarise
+from loopmorph.pipelines.search.tuner import TunedPair, Tuner, tuner
+from loopmorph.pipelines.search.variants.table import VariantTable
 from loopmorph.pipelines.search.verdict import Verdict
 from loopmorph.pipelines.search.workers.open_workers import check_cluster
 from loopmorph.pipelines.support.interrupts import held_interrupts, until_interrupted
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.support.progress import Progress
 from loopmorph.pipelines.training.task import CROSS_ENTROPY, Loss, Task, load_inputs, loss_name, make_task
-from loopmorph.pipelines.tuning.choice_cache import ChoiceCache
-from loopmorph.pipelines.tuning.tune import tune
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,13 @@ class Result:
         program: the rewritten network as MLIR.
         report: what was tried and measured.
         target: the processor that it was optimised for.
+        table: the variants that it was chosen from; None where it was not.
     """
 
     program: Program
     report: Report
     target: Target = dataclasses.field(default_factory=native_target)
+    table: VariantTable | None = None
 
     @cached_property
     def model(self) -> nn.Module:
@@ -126,6 +127,7 @@ class Job:
     Attributes:
         setup: what further judges are set up with.
         study: keeps what is tried.
+        tuner: gives networks the fastest code; None where nobody asked for it.
         started: when it began, in the seconds of `time.perf_counter`.
     """
 
@@ -137,6 +139,7 @@ class Job:
     target: Target
     setup: JudgeSetup
     study: Study
+    tuner: Tuner | None
     started: float
 
     def result(
@@ -153,33 +156,33 @@ class Job:
         self, steps: Sequence[Step], verdicts: Sequence[Verdict], interrupted: bool, joint: JointReport | None
     ) -> Result:
         asked, original = self.request, self.original
-        settings = asked.settings
         fitted = self.judge.fitted(tuple(step for step in steps if step.kind == "neural"))
         made = original.after(steps)
         inherited = Inherited(made, "slice", {})
         with until_interrupted(_warn_of_weights) as fitting:
             inherited = self._with_weights(made, fitted)
-        program, baseline = inherited.program, original
-        if settings.tune is not None:
-            with until_interrupted():
-                program, baseline = self._tuned((program, original), settings.tune)
+        tuned = None
+        with until_interrupted() as tuning:
+            tuned = self._tuned(inherited.program)
+        program = inherited.program if tuned is None else tuned.result.program
         measured = None if fitted is None else fitted.judged
         if self.oracle.loss is not None and fitted is None:
             with until_interrupted():
                 measured = self.oracle.loss.measure(original, inherited.program)
-        interrupted = interrupted or fitting.interrupted
-        found = Found(original, baseline, program, inherited, verdicts, interrupted, measured, joint)
+        interrupted = interrupted or fitting.interrupted or tuning.interrupted
+        found = Found(original, program, inherited, verdicts, interrupted, measured, joint, tuned)
         loss = CROSS_ENTROPY if asked.function is None else loss_name(asked.function)
-        about = Asked(asked.name, asked.threads, self.target, asked.seed, settings.note, loss)
+        about = Asked(asked.name, asked.threads, self.target, asked.seed, asked.settings.note, loss)
         report = summarise(found, about, self.task, self.oracle, self.judge, asked.progress)
         keep_result(self.study, report, program.steps)
         report = dataclasses.replace(report, seconds_total=time.perf_counter() - self.started)
         return Result(program, report, self.target)
 
-    def _tuned(self, programs: tuple[Program, Program], seconds: float) -> tuple[Program, Program]:
-        with Worker(threads=self.request.threads, target=self.target) as worker, closing(ChoiceCache()) as choices:
-            first, second = (tune(program, seconds, worker, choices, self.request.progress) for program in programs)
-        return first, second
+    def _tuned(self, program: Program) -> TunedPair | None:
+        """The result and the original with tuned code; None where that was not asked for."""
+        if self.tuner is None:
+            return None
+        return TunedPair(self.tuner.seconds, self.tuner.original(), self.tuner.tuned(program))
 
     def _with_weights(self, made: Program, fitted: Fitted | None) -> Inherited[Program]:
         """The result with the weights that were judged, or that the settings ask for."""
@@ -218,10 +221,11 @@ def prepared(request: Request) -> Iterator[Job]:
         setup = JudgeSetup(request.model, request.example_inputs, oracle.gate, *about)
         with (
             ready(remote, setup) as judge,
+            tuner(original, settings.tune, request.threads, target, tell) as tuning,
             closing(_opened_study(request, original, task, oracle, judge, target)) as study,
         ):
             tell("import", 1, 1)
-            yield Job(request, original, task, oracle, judge, target, setup, study, started)
+            yield Job(request, original, task, oracle, judge, target, setup, study, tuning, started)
 
 
 def _opened_study(

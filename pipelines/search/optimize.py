@@ -170,9 +170,11 @@ def _joint_results(request: Request, speedups: Sequence[float | None]) -> Genera
         for speedup in speedups:
             chooser.limits(speedup)  # refuses what is out of reach before anything is judged
         for speedup in speedups:
+            if job.tuner is not None:
+                job.tuner.renew()
             choice = chooser.at(speedup)
             report = report_choice(choice, chooser.table, chooser.trials.truth.levels, speedup)
-            result = job.result(choice.steps, [], choice.interrupted, report)
+            result = dataclasses.replace(job.result(choice.steps, [], choice.interrupted, report), table=chooser.table)
             yield result
             if result.report.interrupted:
                 return

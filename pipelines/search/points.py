@@ -114,6 +114,10 @@ class Points:
 def points(job: Job) -> Points:
     """Measures the table of variants of a job's network, which is judged by repair.
 
+    The table is of code that is not tuned: hundreds of variants would share the seconds. With a tuner its times are
+    scaled to the tuned original's; the networks that are assembled are tuned and timed, and what the sums are off by
+    then moves the limit of the next choice (see `AtLatency`): what tuning gains is spent on less harm.
+
     Raises:
         ArgumentError, CompilationFailed, KeyboardInterrupt: see `build_table`.
     """
@@ -132,5 +136,8 @@ def points(job: Job) -> Points:
         limit=asked.settings.variants,
         progress=asked.progress,
     )
-    truth = JudgedTruth(job.judge, table.original.milliseconds, StudyStore(job.study))
+    if job.tuner is not None:
+        tuning = job.judge.network_time(job.tuner.steps(()))
+        table = table.scaled(tuning.rewritten / tuning.original)
+    truth = JudgedTruth(job.judge, table.original.milliseconds, StudyStore(job.study), tuner=job.tuner)
     return Points(table, Trials(table, truth), asked.settings, asked.seed, asked.progress, job.oracle.gate, asked.watch)

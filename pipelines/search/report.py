@@ -11,6 +11,7 @@ from typing import Any
 
 from loopmorph.pipelines.legality.proxy import FisherPotential
 from loopmorph.pipelines.search.joint.choice_report import JointReport
+from loopmorph.pipelines.search.tuning_report import TuningReport
 from loopmorph.pipelines.search.verdict import Verdict
 
 
@@ -138,6 +139,8 @@ class Report:
         repair: what was measured of the repaired result, where `legality` is "repair"; in JSON its fields lie among
             these ones.
         joint: how the result was chosen from a table of variants, and what else was tried; None where it was not.
+        tuning: what tuning gained (see `SearchSettings.tune`), and for which layers it chose other code than the
+            compiler's model; None where nothing was tuned.
         loss: what the scores' loss is called.
         note: where the model is from, of a `.pt2`: what was restored of it, and what keeps the mode of the export.
         candidates: candidates drawn; rejected_structure, failed, wrong: how many were refused by the structural rules,
@@ -191,6 +194,7 @@ class Report:
     repair: RepairReport = RepairReport()
     points: tuple[FrontPoint, ...] = ()
     joint: JointReport | None = None
+    tuning: TuningReport | None = None
 
     def to_json(self) -> str:
         """The report as indented JSON; what is no finite number is null."""

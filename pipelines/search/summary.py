@@ -37,6 +37,8 @@ from loopmorph.pipelines.search.report import (
     Report,
     ScoreReport,
 )
+from loopmorph.pipelines.search.tuner import TunedPair
+from loopmorph.pipelines.search.tuning_report import report_tuning
 from loopmorph.pipelines.search.verdict import FAILED, STRUCTURE, WRONG, Verdict
 from loopmorph.pipelines.support.interrupts import until_interrupted
 from loopmorph.pipelines.support.progress import Progress
@@ -69,23 +71,28 @@ class Found:
 
     Attributes:
         original: the network as imported.
-        baseline: what the result is compared with: the original, tuned where the result is.
         program: the result.
         inherited: whose weights it has.
         verdicts: of every candidate drawn.
         interrupted: whether the search was stopped before it had drawn all.
         measured: what the gate measured of the result, where that is "repair".
         joint: how it was chosen, where that was from a table of variants.
+        tuned: the original and the result before and after tuning, where they are tuned.
     """
 
     original: Program
-    baseline: Program
     program: Program
     inherited: Inherited[Program]
     verdicts: Sequence[Verdict]
     interrupted: bool
     measured: Judged | None = None
     joint: JointReport | None = None
+    tuned: TunedPair | None = None
+
+    @property
+    def baseline(self) -> Program:
+        """What the result is compared with: the original, tuned where the result is."""
+        return self.original if self.tuned is None else self.tuned.original.program
 
 
 @dataclass
@@ -98,6 +105,7 @@ class _Measured:
     before: Score | None = None
     after: Score | None = None
     errors: dict[str, float] = field(default_factory=dict)
+    tuning: dict[str, PairTime] = field(default_factory=dict)
     interrupted: bool = False
 
 
@@ -126,6 +134,7 @@ def summarise(found: Found, asked: Asked, task: Task, oracle: Chosen, judge: Jud
         repair=_repair_report(found, oracle),
         points=_points(found, times),
         joint=found.joint,
+        tuning=None if found.tuned is None else report_tuning(found.tuned, measured.tuning),
         note=asked.note,
         loss=asked.loss,
         candidates=len(found.verdicts),
@@ -155,6 +164,8 @@ def _measure(found: Found, task: Task, oracle: Chosen, judge: Judge, tell: Progr
         measured.layers = judge.layer_times(steps)
         measured.before, measured.after = judge.score(()), _score_of_result(found, oracle, judge)
         tell("check", 2, 2)
+        for name, tuned in () if found.tuned is None else found.tuned.networks.items():
+            measured.tuning[name] = judge.network_time(tuned.program.history, tuned.untuned.history)
         measured.errors.update(_inherited_errors(found.original, found.program, task.inputs))
     measured.interrupted = stage.interrupted
     return measured

@@ -85,6 +85,7 @@ class Race:
 
     Attributes:
         text: the layer alone, called `ANY_LAYER`.
+        model: the model's choice.
         best: the fastest so far, the model's choice at first.
         tried: None before the first stage, then the algorithms of which other register blocks have been tried.
     """
@@ -92,7 +93,7 @@ class Race:
     def __init__(self, text: str, options: Alternatives, cold: int = 0) -> None:
         self.text = text
         self._cold = cold  # as in a `TimeJob`
-        self.best = options.model
+        self.model = self.best = options.model
         self.tried: tuple[str, ...] | None = None
         self._choices = {algorithm: group[:BLOCKS] for algorithm, group in options.choices.items()}
 

@@ -25,6 +25,26 @@ from loopmorph.pipelines.tuning.choice_cache import ChoiceCache, Found
 from loopmorph.pipelines.tuning.race import Race, alternatives
 
 
+@dataclass(frozen=True)
+class TunedLayer:
+    """The code that was found fastest for a layer.
+
+    Attributes:
+        layer: qualified name.
+        choice: algorithm and register block, both given.
+        by_model: those that the default schedule takes by itself.
+    """
+
+    layer: str
+    choice: Choice
+    by_model: Choice
+
+    @property
+    def step(self) -> Choose:
+        """The transformation that makes the choice."""
+        return Choose(self.layer, self.choice.algorithm, self.choice.block)
+
+
 def tune(
     program: Program,
     seconds: float,
@@ -32,7 +52,31 @@ def tune(
     cache: ChoiceCache | None = None,
     progress: Progress | None = None,
 ) -> Program:
-    """Measures alternatives for each contraction of a program, and chooses the fastest.
+    """Measures alternatives for each contraction of a program, and chooses the fastest (see `tune_layers`).
+
+    Args:
+        program: the program.
+        seconds: wall time for measuring; what the cache knows is used in any case.
+        worker, cache, progress: see `tune_layers`.
+
+    Returns:
+        The program with `morph-choose` applied to the layers that a choice was found for.
+
+    Raises:
+        ArgumentError: `seconds` is not a positive number.
+    """
+    check_seconds(seconds)
+    return program.after([each.step for each in tune_layers(program, seconds, worker, cache, progress)])
+
+
+def tune_layers(
+    program: Program,
+    seconds: float,
+    worker: Worker,
+    cache: ChoiceCache | None = None,
+    progress: Progress | None = None,
+) -> tuple[TunedLayer, ...]:
+    """Measures alternatives for each contraction of a program.
 
     Layers with the same nests are measured once, as in their network: in its layouts, with the worker's threads, and
     with the weights not in the caches, unless those of the whole network fit in a core's. The alternatives are the
@@ -45,18 +89,14 @@ def tune(
 
     Args:
         program: the program.
-        seconds: wall time for measuring; what the cache knows is used in any case.
+        seconds: wall time for measuring; with none left (0 or less), what the cache knows is all.
         worker: compiles and times.
         cache: where choices are looked up and kept; None measures afresh.
         progress: called with "tune", the number of stages done and of all.
 
     Returns:
-        The program with `morph-choose` applied to the layers that a choice was found for.
-
-    Raises:
-        ArgumentError: `seconds` is not a positive number.
+        The fastest for each layer of which alternatives were measured.
     """
-    check_seconds(seconds)
     deadline = time.monotonic() + seconds
     tell = progress or silent
     cold = cold_bytes(program, worker.target)
@@ -69,13 +109,9 @@ def tune(
             if due and race.advance(worker, deadline) and cache is not None and race.tried is not None:
                 cache.put(_key(race.text, cold, worker.target), worker.threads, Found(race.best, race.tried))
     tell("tune", total, total)
-    steps = [
-        Choose(layer, race.best.algorithm, race.best.block)
-        for group, race in races
-        if race.stages
-        for layer in group.layers
-    ]
-    return program.after(steps)
+    return tuple(
+        TunedLayer(layer, race.best, race.model) for group, race in races if race.stages for layer in group.layers
+    )
 
 
 def tuned(program: Program, seconds: float, target: Target, threads: int, progress: Progress | None = None) -> Program:

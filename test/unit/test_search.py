@@ -283,7 +283,7 @@ def test_the_report_says_all_of_it(plain: Program) -> None:
     made = plain.apply(GROUP)
     task = Classification(Batch(torch.randn(4, 3, 8, 8), torch.arange(4), 10, "random images"))
     verdicts = [Verdict((), outcome) for outcome in ("accepted", "fake", "fake", "structure", "failed", "wrong")]
-    found = Found(plain, plain, made, inherit(plain, made, "slice", task.inputs), verdicts, True)
+    found = Found(plain, made, inherit(plain, made, "slice", task.inputs), verdicts, True)
     judging = judge(plain, proxy, meter)
     asked = Asked("net", 2, native_target(), 7)
     report = summarise(found, asked, task, Chosen(judging.gate), judging, silent)
@@ -323,7 +323,7 @@ def test_the_report_says_all_of_it(plain: Program) -> None:
 def test_without_a_gate_legality_is_null_and_the_report_says_why(plain: Program) -> None:
     made = plain.apply(GROUP)
     task = Classification(Batch(torch.randn(4, 3, 8, 8), torch.arange(4), 10, "random images"))
-    found = Found(plain, plain, made, inherit(plain, made, "slice", task.inputs), [], False)
+    found = Found(plain, made, inherit(plain, made, "slice", task.inputs), [], False)
     gate = Gate("none", "it was asked for")
     report = summarise(found, Asked("net", 1, native_target(), 0), task, Chosen(gate), judge(plain, gate=gate), silent)
     assert (report.legal, report.doubt) == (None, "legality 'none' judges nothing")

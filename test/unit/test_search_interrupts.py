@@ -87,7 +87,7 @@ def test_a_program_that_was_timed_stands_before_one_that_was_not(plain: Program)
 def test_a_report_has_what_was_measured_before_an_interrupt(plain: Program) -> None:
     made = plain.apply(GROUP)
     task = Classification(Batch(torch.randn(4, 3, 8, 8), torch.arange(4), 10, "random images"))
-    found = Found(plain, plain, made, inherit(plain, made, "slice", task.inputs), [], False)
+    found = Found(plain, made, inherit(plain, made, "slice", task.inputs), [], False)
     judging = judge(plain, meter=Untimed())
     report = summarise(found, Asked("net", 1, native_target(), 0), task, Chosen(judging.gate), judging, silent)
     assert report.interrupted and (report.max_abs_error, report.speedup, report.baseline_ms) == (0.0, None, None)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from loopmorph.passes.history import Step, pipeline_text
 from loopmorph.pipelines.search.joint.trial_store import Forgetful, TrialStore
 from loopmorph.pipelines.search.judge import Judge
+from loopmorph.pipelines.search.tuner import Tuner
 
 SHARES = (0.25, 1.0)  # of the images, of each level
 _TIME = "time"
@@ -71,17 +72,22 @@ class JudgedTruth:
     Times are measured in turns with the original's; what counts is the ratio, as clocks drift: milliseconds are that
     share of what the table says of the original.
 
+    With a tuner, the code of a chosen operator is part of the choice: each network that is timed, the original and the
+    baselines among them, has the algorithms and register blocks that were measured as the fastest for its layers.
+
     Attributes:
         judge: repairs, compares, compiles, checks and times.
         original_ms: what the table says of the original.
         store: what was measured before; keeps what is measured now.
         shares: of the images, for each level.
+        tuner: tunes what is timed; None leaves code to the compiler's model.
     """
 
     judge: Judge
     original_ms: float
     store: TrialStore = field(default_factory=Forgetful)
     shares: tuple[float, ...] = SHARES
+    tuner: Tuner | None = None
     _applicable: dict[str, bool] = field(default_factory=dict)
 
     @property
@@ -107,13 +113,18 @@ class JudgedTruth:
         return known
 
     def milliseconds(self, steps: Sequence[Step]) -> float:
-        share = _number_from(self.store.get(_TIME, steps), "share")
+        kind = _TIME if self.tuner is None else f"{_TIME} tuned {self.tuner.seconds:g} s"
+        share = _number_from(self.store.get(kind, steps), "share")
         if share is None:
-            self.judge.check_network(steps)
-            times = self.judge.network_time(steps)
+            timed, baseline = (self._tuned(each) for each in (steps, ()))
+            self.judge.check_network(timed)
+            times = self.judge.network_time(timed, baseline)
             share = times.rewritten / times.original
-            self.store.put(_TIME, steps, {"share": share})
+            self.store.put(kind, steps, {"share": share})
         return share * self.original_ms
+
+    def _tuned(self, steps: Sequence[Step]) -> Sequence[Step]:
+        return steps if self.tuner is None else self.tuner.steps(steps)
 
 
 def _loss_from(content: Mapping[str, Any] | None) -> JointLoss | None:

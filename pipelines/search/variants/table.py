@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class Cost:
             self.parameters + other.parameters,
             self.memory + other.memory,
         )
+
+    def slower(self, factor: float) -> Cost:
+        """The same with the milliseconds multiplied by a factor."""
+        return replace(self, milliseconds=factor * self.milliseconds)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,11 @@ class VariantTable:
     original: Cost
     variants: tuple[Variant, ...]
     complete: bool = True
+
+    def scaled(self, factor: float) -> VariantTable:
+        """The table with all milliseconds multiplied by a factor, as of code that is that much slower."""
+        variants = tuple(replace(each, change=each.change.slower(factor)) for each in self.variants)
+        return replace(self, original=self.original.slower(factor), variants=variants)
 
     def as_json(self) -> dict[str, Any]:
         """The table as JSON can hold it; `from_json` reads it."""
