@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 @click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of weights, candidates and images.")
 @click.option("--batch-size", type=POSITIVE, default=64, show_default=True, help="Images for Fisher Potential.")
 @click.option("--repeats", type=POSITIVE, default=1, show_default=True, help="Initialisations for Fisher Potential.")
-@click.option("--tune", type=float, metavar="SECONDS", help="Tune original and result, for so long each.")
+@click.option(
+    "--tune",
+    type=float,
+    metavar="SECONDS",
+    help="Tune original and result, for so long each; of --target-speedup and the like, all networks that are timed.",
+)
 @click.option(
     "--inherit",
     type=click.Choice(["slice", "mean", "salient", "least-squares", "least-error", "repair"]),

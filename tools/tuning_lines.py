@@ -23,7 +23,7 @@ def _gain(network: TunedNetworkReport) -> str:
 
 
 def _choices(network: TunedNetworkReport) -> str:
-    told = f"{len(network.layers)} of {network.layers_measured} tuned layers of the result run otherwise than by default"
+    told = f"{len(network.layers)} of {network.layers_measured} tuned layers of the result are computed in another way"
     if not network.layers:
         return told
     more = len(network.layers) - _LISTED

@@ -15,11 +15,14 @@ from loopmorph.pipelines.search.joint.joint import JointChoice, choose_jointly
 from loopmorph.pipelines.search.joint.knapsack import MILLISECONDS, Limits, Problem, least
 from loopmorph.pipelines.search.joint.trials import Trials
 from loopmorph.pipelines.search.joint.truth import JudgedTruth
+from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.standing import Watch, standing_of_trials, unwatched
 from loopmorph.pipelines.search.study_store import StudyStore
+from loopmorph.pipelines.search.tuner import Tuner
 from loopmorph.pipelines.search.variants.build import build_table
 from loopmorph.pipelines.search.variants.table import VariantTable
+from loopmorph.pipelines.support.interrupts import until_interrupted
 from loopmorph.pipelines.support.progress import Progress
 from loopmorph.pipelines.training.task import Classification
 
@@ -114,10 +117,6 @@ class Points:
 def points(job: Job) -> Points:
     """Measures the table of variants of a job's network, which is judged by repair.
 
-    The table is of code that is not tuned: hundreds of variants would share the seconds. With a tuner its times are
-    scaled to the tuned original's; the networks that are assembled are tuned and timed, and what the sums are off by
-    then moves the limit of the next choice (see `AtLatency`): what tuning gains is spent on less harm.
-
     Raises:
         ArgumentError, CompilationFailed, KeyboardInterrupt: see `build_table`.
     """
@@ -137,7 +136,24 @@ def points(job: Job) -> Points:
         progress=asked.progress,
     )
     if job.tuner is not None:
-        tuning = job.judge.network_time(job.tuner.steps(()))
-        table = table.scaled(tuning.rewritten / tuning.original)
+        table = _of_tuned_code(table, job.judge, job.tuner)
     truth = JudgedTruth(job.judge, table.original.milliseconds, StudyStore(job.study), tuner=job.tuner)
     return Points(table, Trials(table, truth), asked.settings, asked.seed, asked.progress, job.oracle.gate, asked.watch)
+
+
+def _of_tuned_code(table: VariantTable, judge: Judge, tuner: Tuner) -> VariantTable:
+    """The table with its times scaled to those of tuned code, by what tuning gains of the original.
+
+    Variants are not tuned one by one, as there are hundreds. Those that a choice takes are, with all else of the
+    network that they make (see `JudgedTruth`); what its measured time is off by moves the limit of the next choice (see
+    `AtLatency`), so that what tuning gains is spent on less harm.
+
+    Where it is interrupted, the table is not complete.
+
+    Raises:
+        CompilationFailed: the original cannot be compiled.
+    """
+    with until_interrupted() as stage:
+        times = judge.network_time(tuner.steps(()))
+        table = table.scaled(times.rewritten / times.original)
+    return replace(table, complete=table.complete and not stage.interrupted)

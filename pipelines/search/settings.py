@@ -27,7 +27,10 @@ class SearchSettings:
         batch_size: images in the minibatch.
         repeats: initialisations that a Fisher Potential is averaged over.
         tune: seconds in which to tune the result, and as many for the original that it is compared with (see
-            `compile`); the choices become part of the schedule. None for not at all.
+            `compile`); the choices become part of the schedule, and the report says what they gain. Of a joint choice
+            (see `target_speedup`) all networks that are timed are tuned, the original and the baselines among them, and
+            a speed-up is one over the tuned original; the networks of one result share the seconds. None for not at
+            all.
         inherit: which weights the result gets: of the old ones, where bottlenecks leave a choice, "slice", "mean",
             "salient", "least-squares", or "least-error" for the nearest outputs on the minibatch; or "repair" for those
             that are fitted to the original (see `pipelines/oracle/inherit.py`). None for "repair" where the model is

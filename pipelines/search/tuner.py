@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.tuning.choice_cache import ChoiceCache
-from loopmorph.pipelines.tuning.tune import TunedLayer, tune_layers
+from loopmorph.pipelines.tuning.tune import Budget, TunedLayer, tune_layers
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,9 @@ class TunedPair:
 class Tuner:
     """Tunes the original, and the networks that are made of it.
 
-    The original has so many seconds, and all other networks together as many, until `renew`. What was measured for a
-    layer is kept in the user's cache, so that another network with the same layer has its choice at once.
+    The original has so many seconds of measuring, and all other networks together as many, until `renew`; an interrupt
+    leaves none. What was measured for a layer is kept in the user's cache, so that another network with the same layer
+    has its choice at once.
     """
 
     def __init__(
@@ -68,48 +68,48 @@ class Tuner:
         self.seconds = seconds
         self._original = original
         self._worker, self._cache, self._progress = worker, cache, progress
-        self._left = seconds
+        self._own, self._others = Budget(seconds), Budget(seconds)
         self._baseline: Tuned | None = None
 
     def renew(self) -> None:
         """Gives the networks to come as many seconds as the first ones had."""
-        self._left = self.seconds
+        self._others = Budget(self.seconds)
 
     def original(self) -> Tuned:
         """The network as imported; tuned once, so that all are compared with the same code.
 
         Raises:
-            KeyboardInterrupt: what was measured by then is kept.
+            KeyboardInterrupt: nothing more is measured after it.
         """
         if self._baseline is None:
-            self._baseline, _ = self._within(self._original, self.seconds)
+            self._baseline = self._within(self._own, self._original)
         return self._baseline
 
     def tuned(self, program: Program) -> Tuned:
         """A network that was made of it.
 
         Raises:
-            KeyboardInterrupt: what was measured by then is kept.
+            KeyboardInterrupt: nothing more is measured after it.
         """
-        tuned, spent = self._within(program, self._left)
-        self._left -= spent
-        return tuned
+        return self._within(self._others, program)
 
     def steps(self, steps: Sequence[Step]) -> tuple[Step, ...]:
         """The steps from the original to a network, with the choices for its layers.
 
         Raises:
             ArgumentError, IllegalTransform: the original does not admit the steps.
+            KeyboardInterrupt: nothing more is measured after it.
         """
         tuned = self.tuned(self._original.after(steps)) if steps else self.original()
         return (*steps, *(each.step for each in tuned.layers))
 
-    def _within(self, program: Program, seconds: float) -> tuple[Tuned, float]:
-        """The network tuned, and the seconds that it took."""
-        started = time.monotonic()
-        layers = tune_layers(program, seconds, self._worker, self._cache, self._progress)
-        spent = time.monotonic() - started
-        return Tuned(program, layers, program.after([each.step for each in layers])), spent
+    def _within(self, budget: Budget, program: Program) -> Tuned:
+        try:
+            layers = tune_layers(program, budget, self._worker, self._cache, self._progress)
+        except KeyboardInterrupt:
+            self._own = self._others = Budget(0.0)
+            raise
+        return Tuned(program, layers, program.after([each.step for each in layers]))
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from loopmorph.passes import marks
@@ -66,12 +67,32 @@ def tune(
         ArgumentError: `seconds` is not a positive number.
     """
     check_seconds(seconds)
-    return program.after([each.step for each in tune_layers(program, seconds, worker, cache, progress)])
+    return program.after([each.step for each in tune_layers(program, Budget(seconds), worker, cache, progress)])
+
+
+@dataclass
+class Budget:
+    """Seconds of wall time for measuring, which several programs may share.
+
+    Attributes:
+        left: seconds; 0 or less where none are.
+    """
+
+    left: float
+
+    @contextmanager
+    def spending(self) -> Iterator[float]:
+        """Takes off what passes within; yields the time, by `time.monotonic`, at which nothing will be left."""
+        started = time.monotonic()
+        try:
+            yield started + self.left
+        finally:
+            self.left -= time.monotonic() - started
 
 
 def tune_layers(
     program: Program,
-    seconds: float,
+    budget: Budget,
     worker: Worker,
     cache: ChoiceCache | None = None,
     progress: Progress | None = None,
@@ -89,7 +110,7 @@ def tune_layers(
 
     Args:
         program: the program.
-        seconds: wall time for measuring; with none left (0 or less), what the cache knows is all.
+        budget: for measuring, which is taken off; with nothing left, what the cache knows is all.
         worker: compiles and times.
         cache: where choices are looked up and kept; None measures afresh.
         progress: called with "tune", the number of stages done and of all.
@@ -97,21 +118,27 @@ def tune_layers(
     Returns:
         The fastest for each layer of which alternatives were measured.
     """
-    deadline = time.monotonic() + seconds
-    tell = progress or silent
     cold = cold_bytes(program, worker.target)
     races = [entry for group in _groups(program) if (entry := _race(group, cold, worker, cache)) is not None]
-    total = sum(race.all_stages for _, race in races)
-    for stage in range(max((race.all_stages for _, race in races), default=0)):
-        for _, race in races:
-            tell("tune", sum(race.stages for _, race in races), total)
+    with budget.spending() as deadline:
+        _run([race for _, race in races], cold, deadline, worker, cache, progress or silent)
+    return tuple(
+        TunedLayer(layer, race.best, race.model) for group, race in races if race.stages for layer in group.layers
+    )
+
+
+def _run(
+    races: Sequence[Race], cold: int, deadline: float, worker: Worker, cache: ChoiceCache | None, tell: Progress
+) -> None:
+    """As many stages as there is time for, each race's next one in turn."""
+    total = sum(race.all_stages for race in races)
+    for stage in range(max((race.all_stages for race in races), default=0)):
+        for race in races:
+            tell("tune", sum(each.stages for each in races), total)
             due = race.stages == stage < race.all_stages
             if due and race.advance(worker, deadline) and cache is not None and race.tried is not None:
                 cache.put(_key(race.text, cold, worker.target), worker.threads, Found(race.best, race.tried))
     tell("tune", total, total)
-    return tuple(
-        TunedLayer(layer, race.best, race.model) for group, race in races if race.stages for layer in group.layers
-    )
 
 
 def tuned(program: Program, seconds: float, target: Target, threads: int, progress: Progress | None = None) -> Program:

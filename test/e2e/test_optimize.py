@@ -30,6 +30,7 @@ from loopmorph.tools.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "test" / "unit"
+TUNED = ("original", "result")
 CACHE = "timings"  # which test_optimize_doors.py shares
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -103,6 +104,7 @@ def test_the_command_line_writes_files_that_load_back(
     np.savez(data, images=rng.integers(0, 256, (32, 8, 8, 3), dtype=np.uint8), labels=np.arange(32) % 10)
     out = tmp_path / "out"
     arguments = ["optimize", factory, "--data", str(data), "--candidates", "4", "--batch-size", "16", "--out", str(out)]
+    arguments += ["--tune", "1"]
     study = tmp_path / "study.db"
     assert main([*arguments, "--jobs", "2", "--study", str(study)]) == 0
     files = ["model.pt", "optimized.mlir", "report.html", "report.json", "schedule.mlir"]
@@ -111,6 +113,7 @@ def test_the_command_line_writes_files_that_load_back(
     assert report["data"].endswith("16 of 32 images")
     assert report["candidates"] == 4
     assert {"model", "speedup", "layers", "legal", "max_abs_error"} <= report.keys()
+    assert report["tuning"]["seconds"] == 1 and min(report["tuning"][name]["tuned_ms"] for name in TUNED) > 0
     assert "dense_resource" not in (out / "optimized.mlir").read_text()
     assert "Fisher Potential" in capsys.readouterr().out
     assert "Data flow of the result" in (out / "report.html").read_text()

@@ -11,6 +11,7 @@ from patterns import save_patterns
 import loopmorph as lm
 from loopmorph.pipelines.search.optuna_study import read_studies
 from loopmorph.pipelines.search.study import NETWORK
+from loopmorph.pipelines.search.variants.table import read_table
 from loopmorph.tools.cli import main
 
 SPEEDUPS = ("1.04", "1.1")
@@ -28,6 +29,7 @@ def test_two_speed_ups_from_the_command_to_their_files(tmp_path: Path) -> None:
     assert main(arguments) == 0
     for speedup in SPEEDUPS:
         _keeps_its_speed_up_and_is_no_worse_than_the_baselines(tmp_path / "out", speedup)
+    _the_table_is_written_once(tmp_path / "out")
     _the_study_has_what_was_measured(tmp_path)
     _is_loaded_again(tmp_path / "out" / f"{SPEEDUPS[0]}x")
 
@@ -44,6 +46,19 @@ def _keeps_its_speed_up_and_is_no_worse_than_the_baselines(told: Path, speedup: 
     assert {"greedy", "random 1"} < set(joint["baselines"])
     for each in joint["baselines"].values():
         assert each["whole"] and (each["kl"] >= chosen["kl"] or each["milliseconds"] > limit)
+
+
+def _the_table_is_written_once(told: Path) -> None:
+    assert sorted(path.name for path in told.iterdir()) == [*(f"{each}x" for each in SPEEDUPS), "variants.json"]
+    table = read_table(told / "variants.json")
+    for speedup in SPEEDUPS:
+        report = json.loads((told / f"{speedup}x" / "report.json").read_text())
+        joint = report["joint"]
+        assert (len(table.variants), table.original.milliseconds) == (joint["variants"], joint["original_ms"])
+        chosen = [each for each in table.variants if set(each.steps) <= set(joint["chosen"]["transforms"])]
+        saved = sum(each.change.milliseconds for each in chosen)
+        assert joint["chosen"]["predicted_ms"] == pytest.approx(table.original.milliseconds + saved)
+        assert report["tuning"] is None
 
 
 def _the_study_has_what_was_measured(folder: Path) -> None:

@@ -26,6 +26,7 @@ from loopmorph.pipelines.page.front import draw_front, efficient
 from loopmorph.pipelines.page.page import Measured, measured_or_why, render_page
 from loopmorph.pipelines.page.svg import Scale, element, short
 from loopmorph.pipelines.search.report import FrontPoint, LayerReport, RepairReport, Report, ScoreReport
+from loopmorph.pipelines.search.tuning_report import TunedLayerReport, TunedNetworkReport, TuningReport
 from loopmorph.pipelines.search.verdict import Verdict
 
 HOSTILE = '"><img src=x onerror=alert(1)></pre><script>alert(2)</script>'
@@ -211,6 +212,17 @@ def test_a_page_says_what_the_report_says() -> None:
         "skip",
     ):
         assert told in text, told
+
+
+def test_a_page_says_what_tuning_gained() -> None:
+    layer = TunedLayerReport("conv", "direct", "1x4x4", "winograd2", "1x4x2")
+    original, result = TunedNetworkReport(4.0, 3.0, 4 / 3, 5, ()), TunedNetworkReport(2.0, 1.0, 2.0, 6, (layer,))
+    page = render_page(report(tuning=TuningReport(9.0, original, result)), "", "no compiler")
+    assert "<tr><th>gained by tuning, original</th><td>4 ms → 3 ms, 1.33 times as fast</td></tr>" in page
+    assert "<tr><th>gained by tuning, result</th><td>2 ms → 1 ms, 2.00 times as fast</td></tr>" in page
+    row = ["conv", "direct", "1x4x4", "winograd2", "1x4x2"]
+    assert "".join(f"<td>{cell}</td>" for cell in row) in page.replace("\n", "")
+    assert "gained by tuning" not in render_page(report(), "", "no compiler")
 
 
 def test_networks_stand_in_a_table_beside_the_picture() -> None:

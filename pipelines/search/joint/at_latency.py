@@ -27,7 +27,7 @@ class AtLatency:
     """Searches for the choice with the least joint loss that keeps the limits, its time measured.
 
     The table's times are sums; what they are short of a measured time, as a ratio, is taken off the limit of the next
-    choice.
+    choice. Where the measured time is the shorter one, as that of tuned code may be, the limit is raised by as much.
 
     Attributes:
         trials: judges, and has what was judged before, at other latencies as well.
