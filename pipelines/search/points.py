@@ -119,6 +119,7 @@ def points(job: Job) -> Points:
 
     Raises:
         ArgumentError, CompilationFailed, KeyboardInterrupt: see `build_table`.
+        WrongResult: the tuned original differs from PyTorch.
     """
     asked, original = job.request, job.original
     images = job.oracle.fitted_to
@@ -151,9 +152,12 @@ def _of_tuned_code(table: VariantTable, judge: Judge, tuner: Tuner) -> VariantTa
     Where it is interrupted, the table is not complete.
 
     Raises:
-        CompilationFailed: the original cannot be compiled.
+        CompilationFailed: the tuned original cannot be compiled.
+        WrongResult: it differs from PyTorch.
     """
     with until_interrupted() as stage:
-        times = judge.network_time(tuner.steps(()))
+        steps = tuner.steps(())
+        judge.check_network(steps)
+        times = judge.network_time(steps)
         table = table.scaled(times.rewritten / times.original)
     return replace(table, complete=table.complete and not stage.interrupted)

@@ -159,6 +159,8 @@ def _measure(found: Found, task: Task, oracle: Chosen, judge: Judge, tell: Progr
     with until_interrupted() as stage:
         tell("check", 0, 2)
         measured.error = judge.check_network(steps)
+        if found.tuned is not None:
+            judge.check_network(found.baseline.history)
         measured.times = judge.network_time(steps, found.baseline.history)
         tell("check", 1, 2)
         measured.layers = judge.layer_times(steps)
