@@ -94,7 +94,8 @@ class AtLatency:
                     break
             selection = solve(self._problem())
         fast = [each for each in timed if self._is_fast(each)]
-        for trial in fast or sorted(timed, key=_by_time)[:1]:
+        mildest = min(fast, key=lambda trial: trial.selection.loss, default=None)  # judging takes longest of all
+        for trial in [mildest] if mildest is not None else sorted(timed, key=_by_time)[:1]:
             self.trials.judged(trial, self.trials.last)
 
     def judge_baselines(self) -> None:
