@@ -21,6 +21,7 @@ from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.legality.size import compression
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import REPAIR, Inherited, NetworkT, inherit
+from loopmorph.pipelines.oracle.kept_channels import KnownLosses
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.support.digests import digest_of
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -87,6 +88,7 @@ class PredictedLoss:
     larger_is_better: bool = False
     max_loss: float = math.inf
     _kept: dict[str, Fitted] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _channels: KnownLosses = field(default_factory=dict, init=False, repr=False, compare=False)
     _joint: list[JointSignals] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def score(self, network: Network) -> Score:
@@ -127,7 +129,7 @@ class PredictedLoss:
             IllegalTransform: the network's own code cannot run with the new shapes.
         """
         first = tuple(x[:_CHANNELS_ON] for x in self.fitted_to)
-        return inherit(original, network, REPAIR, first, tell, fitted_to=self.fitted_to)
+        return inherit(original, network, REPAIR, first, tell, fitted_to=self.fitted_to, known=self._channels)
 
     def measure(self, original: Network, repaired: Network) -> Judged:
         """Compares a network that is repaired with its original, and predicts its loss."""

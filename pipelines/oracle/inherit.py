@@ -40,7 +40,7 @@ from loopmorph.passes.history import Step
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
-from loopmorph.pipelines.oracle.kept_channels import Losses, losses_by_dimension, present_losses
+from loopmorph.pipelines.oracle.kept_channels import KnownLosses, Losses, losses_by_dimension, present_losses
 from loopmorph.pipelines.oracle.ordered import with_channel_orders
 from loopmorph.pipelines.oracle.repair.repair import repair
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
@@ -93,6 +93,7 @@ def inherit(
     *,
     fitted_to: Sequence[torch.Tensor] | None = None,
     orders: bool = False,
+    known: KnownLosses | None = None,
 ) -> Inherited[NetworkT]:
     """Decides anew what the bottlenecks of a rewritten network inherit.
 
@@ -104,6 +105,8 @@ def inherit(
         tell: called as repair goes on.
         fitted_to: the inputs that "repair" fits the weights to; `inputs` by default, better more.
         orders: whether "repair" orders channels before they are grouped (see `loopmorph.pipelines.oracle.ordered`).
+        known: what "repair" found of the same original and `fitted_to` before (see `losses_by_dimension`), for it to
+            use and add to.
 
     Raises:
         ArgumentError: another `how`.
@@ -113,7 +116,7 @@ def inherit(
     check_inheritance(how)
     _require_recorded(original, program)
     if how == REPAIR:
-        return _repaired(original, program, inputs, tell, inputs if fitted_to is None else fitted_to, orders)
+        return _repaired(original, program, inputs, tell, inputs if fitted_to is None else fitted_to, orders, known)
     ways = CHOICES if how == LEAST_ERROR else (how,)
     tried = {way: _redone(original, program, way, inputs, tell) for way in ways}
     errors: dict[tuple[str, ...], float] = {}
@@ -132,9 +135,10 @@ def _repaired(
     tell: Progress,
     fitted_to: Sequence[torch.Tensor],
     orders: bool,
+    known: KnownLosses | None,
 ) -> Inherited[NetworkT]:
     """What was inherited until now, and after repair."""
-    chosen = _redone(original, program, LEAST_SQUARES, fitted_to, tell)
+    chosen = _redone(original, program, LEAST_SQUARES, fitted_to, tell, known)
     if orders:
         chosen = with_channel_orders(original, chosen, fitted_to, tell).program
     found = repair(original, chosen, [tuple(fitted_to)], progress=tell)
@@ -155,10 +159,15 @@ def _require_recorded(original: Network, program: Network) -> None:
 
 
 def _redone(
-    original: NetworkT, program: Network, way: str, inputs: Sequence[torch.Tensor], tell: Progress = silent
+    original: NetworkT,
+    program: Network,
+    way: str,
+    inputs: Sequence[torch.Tensor],
+    tell: Progress = silent,
+    known: KnownLosses | None = None,
 ) -> NetworkT:
     """The steps of the program, applied to the original again, each bottleneck as `way` has it."""
-    choose = _choice(original, program, way, inputs, tell)
+    choose = _choice(original, program, way, inputs, tell, known)
     current, pending = original, list[Step]()
     for step in program.history:
         if isinstance(step, Bottleneck):
@@ -168,14 +177,21 @@ def _redone(
     return current.after(pending)
 
 
-def _choice(original: Network, program: Network, way: str, inputs: Sequence[torch.Tensor], tell: Progress) -> _Choose:
+def _choice(
+    original: Network,
+    program: Network,
+    way: str,
+    inputs: Sequence[torch.Tensor],
+    tell: Progress,
+    known: KnownLosses | None,
+) -> _Choose:
     if way == "mean":
         return _with_mean
     if way == "salient":
         return lambda current, step: _with_salient(current, step, inputs)
     if way == LEAST_SQUARES:
         steps = [step for step in program.history if isinstance(step, Bottleneck)]
-        losses = losses_by_dimension(original, steps, inputs, tell)
+        losses = losses_by_dimension(original, steps, inputs, tell, known)
         return lambda current, step: _with_losses(current, step, losses, inputs)
     return lambda current, step: step
 

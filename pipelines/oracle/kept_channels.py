@@ -26,6 +26,7 @@ from loopmorph.pipelines.support.progress import Progress, silent
 
 Dimension = tuple[str, str]  # a layer and its iterator
 Losses = Mapping[Dimension, np.ndarray]
+KnownLosses = dict[tuple[str, str, int], np.ndarray | None]  # by layer, iterator and factor; None where there are none
 
 
 @dataclass(eq=False)
@@ -39,7 +40,11 @@ class _Pending:
 
 
 def losses_by_dimension(
-    original: Network, steps: Sequence[Bottleneck], inputs: Sequence[torch.Tensor], tell: Progress = silent
+    original: Network,
+    steps: Sequence[Bottleneck],
+    inputs: Sequence[torch.Tensor],
+    tell: Progress = silent,
+    known: KnownLosses | None = None,
 ) -> dict[Dimension, np.ndarray]:
     """For the dimensions that bottlenecks shrink what each channel's going would lose (see `channel_losses`).
 
@@ -48,6 +53,7 @@ def losses_by_dimension(
         steps: bottlenecks, legal there or after other steps.
         inputs: the network's inputs, as a batch of any size.
         tell: told of each layer that is looked at.
+        known: what was found of the same network and inputs before; what is found now is added.
 
     Returns:
         (layer, iterator) -> float64, (extent,). A dimension is left out if it does not pick channels, if the original
@@ -56,6 +62,23 @@ def losses_by_dimension(
     Raises:
         ArgumentError: the network fails on the inputs.
     """
+    known = {} if known is None else known
+    by_dimension = {(step.layer, step.iter): step for step in steps}
+    new = {dimension: step for dimension, step in by_dimension.items() if _key(step) not in known}
+    if new:
+        found = _losses_of(original, list(new.values()), inputs, tell)
+        known.update({_key(step): found.get(dimension) for dimension, step in new.items()})
+    each = {dimension: known[_key(step)] for dimension, step in by_dimension.items()}
+    return {dimension: losses for dimension, losses in each.items() if losses is not None}
+
+
+def _key(step: Bottleneck) -> tuple[str, str, int]:
+    return step.layer, step.iter, step.factor
+
+
+def _losses_of(
+    original: Network, steps: Sequence[Bottleneck], inputs: Sequence[torch.Tensor], tell: Progress
+) -> dict[Dimension, np.ndarray]:
     pending = {(step.layer, step.iter): found for step in steps if (found := _pending(original, step)) is not None}
     wanted = {name for each in pending.values() for name in each.awaited}
     losses: dict[Dimension, np.ndarray] = {}

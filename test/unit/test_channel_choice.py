@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from loopmorph.passes.history import parse_steps
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.pipelines.oracle.channel_choice import Elimination, channel_losses
 from loopmorph.pipelines.oracle.inherit import inherit
-from loopmorph.pipelines.oracle.kept_channels import losses_by_dimension
+from loopmorph.pipelines.oracle.kept_channels import KnownLosses, losses_by_dimension
 from loopmorph.pipelines.oracle.read_moments import read_moments
 from loopmorph.pipelines.program import Program
 
@@ -138,6 +139,19 @@ def test_a_dimension_that_is_narrowed_twice_is_chosen_twice() -> None:
     labels = torch.arange(8).reshape(8, 1, 1, 1).expand(original.imported["block1.conv1.weight"].shape)
     left = found.inherit_from("block1.conv1.weight", labels)[:, 0, 0, 0].tolist()
     assert left == kept(losses["block1.conv1", "co"], 2)
+
+
+def test_what_is_known_of_a_dimension_is_not_looked_at_again() -> None:
+    original, steps = network(), bottlenecks("morph-bottleneck{layer=block1.conv1 iter=co factor=2}")
+    more = [*steps, *bottlenecks("morph-bottleneck{layer=block1.conv1 iter=oh factor=2}")]
+    known: KnownLosses = {}
+    found = losses_by_dimension(original, more, [image(batch=8, seed=3)], known=known)
+    assert found.keys() == {("block1.conv1", "co")} and len(known) == 2
+    unfit = torch.zeros(2, 5, 16, 16)  # the network would fail on it
+    again = losses_by_dimension(original, more, [unfit], known=known)
+    assert again.keys() == found.keys() and all(again[key] is found[key] for key in found)
+    with pytest.raises(lm.ArgumentError, match="'inputs': the network fails on them"):
+        losses_by_dimension(original, [replace(steps[0], factor=4)], [unfit], known=known)
 
 
 def test_images_that_the_network_does_not_take() -> None:
