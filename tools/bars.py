@@ -50,9 +50,13 @@ def stage_bars() -> Iterator[Tell]:
 
 
 @contextmanager
-def one_bar() -> Iterator[Tell]:
-    """One bar, which goes away, for what is at hand, with the time that is left."""
-    bars = _bars(TextColumn("{task.description:<40}"), transient=True)
+def one_bar(past: float = 30.0) -> Iterator[Tell]:
+    """One bar, which goes away, for what is at hand, with the time that is left.
+
+    Args:
+        past: seconds of the past by which the time that is left is estimated: more than a step takes.
+    """
+    bars = _bars(TextColumn("{task.description:<40}"), transient=True, past=past)
     task = bars.add_task("starting", total=1)
 
     def tell(what: str, done: int, of: int) -> None:
@@ -62,10 +66,10 @@ def one_bar() -> Iterator[Tell]:
         yield tell
 
 
-def _bars(first: ProgressColumn, *more: ProgressColumn, transient: bool) -> Progress:
+def _bars(first: ProgressColumn, *more: ProgressColumn, transient: bool, past: float = 30.0) -> Progress:
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     columns = (first, BarColumn(), MofNCompleteColumn(), *more, *times)
-    return Progress(*columns, console=Console(stderr=True), transient=transient)
+    return Progress(*columns, console=Console(stderr=True), transient=transient, speed_estimate_period=past)
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -15,17 +16,21 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.support.files import check_writable
 from loopmorph.tools.bars import one_bar
 from loopmorph.tools.options import SEEDS, trust_option
+from loopmorph.tools.suite_output import print_suite, row_line
 from loopmorph.tools.written import write_results
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench.result import BenchResult, ThreadResult
 
-_WRONG = 1e-3  # a relative error that rounding does not explain
-
 
 @click.command("bench")
-@click.argument("model")
-@click.option("--threads", default="1", show_default=True, help="Numbers of threads, separated by commas.")
+@click.argument("model", required=False)
+@click.option("--suite", metavar="NAME", help="Instead of MODEL: the networks of a suite; timm is one. It takes hours.")
+@click.option("--networks", metavar="LIST", help="Of the suite: names, patterns (resnet*), or cnn, mixer, transformer.")
+@click.option("--batches", help="Numbers of images at a time, of a suite.  [default: 1,8]")
+@click.option("--limit", type=float, metavar="SECONDS", help="For one row of a suite.  [default: 1800]")
+@click.option("--fresh", is_flag=True, help="Measure rows of a suite again that were measured before.")
+@click.option("--threads", help="Numbers of threads, separated by commas.  [default: 1; of a suite 1,2]")
 @click.option(
     "--peers",
     default="eager,inductor,onnxruntime,openvino",
@@ -47,8 +52,13 @@ _WRONG = 1e-3  # a relative error that rounding does not explain
 @click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of weights, statistics and inputs.")
 @trust_option
 def bench_command(
-    model: str,
-    threads: str,
+    model: str | None,
+    suite: str | None,
+    networks: str | None,
+    batches: str | None,
+    limit: float | None,
+    fresh: bool,
+    threads: str | None,
     peers: str,
     rounds: int,
     tune: float | None,
@@ -63,10 +73,35 @@ def bench_command(
 
     Ratios are the fastest peer's median over a contender's. Peers that are not installed are named; install them with
     pip install 'loopmorph[peers]'.
+
+    With --suite, many networks. What is measured is kept: the same command goes on where it was stopped. Ctrl-C prints
+    the rows so far. `loopmorph bench-compare` compares the JSON of two such runs.
     """
     check_writable("plot", plot)
     check_writable("json", json_path)
-    counts, names = _counts(threads), _names(peers)
+    names = _names(peers)
+    if suite is not None:
+        _refuse("is not for a suite", model=model, layers=layers, plot=plot, trust=trust)
+        counted = {name: _counts(name, text) for name, text in (("batches", batches), ("threads", threads)) if text}
+        bounds = {} if limit is None else {"limit": limit}
+        _run_suite(
+            suite,
+            json_path,
+            networks=_names(networks or ""),
+            peers=names,
+            rounds=rounds,
+            seed=seed,
+            tune=tune,
+            algorithm=algorithm,
+            fresh=fresh,
+            **counted,
+            **bounds,
+        )
+        return
+    _refuse("is for a suite, and --suite is missing", networks=networks, batches=batches, limit=limit, fresh=fresh)
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL', or a suite of networks, as in --suite timm.")
+    counts = _counts("threads", threads or "1")
     from loopmorph.pipelines.bench.bench import bench, check_arguments
 
     check_arguments(counts, names, rounds)
@@ -91,11 +126,29 @@ def bench_command(
     write_results(json_path, result.to_json, plot, lambda: _picture(result))
 
 
-def _counts(text: str) -> list[int]:
+def _refuse(why: str, **given: object) -> None:
+    """Raises:
+    UsageError: one of these was given.
+    """
+    for name, value in given.items():
+        if value:
+            raise click.UsageError(f"{'MODEL' if name == 'model' else f'--{name}'} {why}.")
+
+
+def _run_suite(suite: str, json_path: Path | None, **settings: Any) -> None:
+    from loopmorph.pipelines.bench.suite import bench_suite
+
+    with one_bar(past=math.inf) as tell:
+        result = bench_suite(suite, progress=tell, watch=lambda row: click.echo(row_line(row), err=True), **settings)
+    print_suite(result)
+    write_results(json_path, result.to_json, None, bytes)
+
+
+def _counts(argument: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ArgumentError("threads", f"expected whole numbers separated by commas, got '{text}'") from None
+        raise ArgumentError(argument, f"expected whole numbers separated by commas, got '{text}'") from None
 
 
 def _names(text: str) -> list[str]:
@@ -132,7 +185,7 @@ def _print_contenders(console: Console, result: ThreadResult) -> None:
             f"{row.median_ms:.3f}",
             f"{row.min_ms:.3f}",
             ratio,
-            f"[red]{error}[/red]" if not row.relative_error <= _WRONG else error,
+            error if row.right else f"[red]{error}[/red]",
             f"{row.gflops:.1f}",
             f"{100 * row.share_of_peak:.1f}",
             f"{row.build_s:.1f}",
@@ -143,7 +196,7 @@ def _print_contenders(console: Console, result: ThreadResult) -> None:
     for row in result.rows:
         if row.build_cached:
             console.print(f"{row.name}: built from the code of an earlier build; LOOPMORPH_CODE_CACHE=0 builds anew")
-        if not row.relative_error <= _WRONG:
+        if not row.right:
             console.print(f"{row.name}: outputs differ from eager's by {row.relative_error:.1e} of the largest value")
     for each in result.missing:
         # One line, also where it is longer than the screen: it is there to be copied.

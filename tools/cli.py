@@ -12,6 +12,7 @@ import click
 import loopmorph
 from loopmorph.passes.errors import LoopmorphError, LoopmorphWarning
 from loopmorph.tools.bench_command import bench_command
+from loopmorph.tools.bench_compare_command import bench_compare_command
 from loopmorph.tools.calibrate_command import calibrate_command
 from loopmorph.tools.catalogue_command import catalogue_command
 from loopmorph.tools.demo_command import demo_command
@@ -44,6 +45,7 @@ for command in (
     study_command,
     calibrate_command,
     bench_command,
+    bench_compare_command,
     operators_command,
     legality_command,
     legality_bench_command,

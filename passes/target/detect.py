@@ -70,6 +70,13 @@ def processor_name() -> str:
 
 
 @functools.cache
+def processor_model() -> str:
+    """`cpu family 25, model 17`: tells processors apart that have one name; empty where the system does not say."""
+    fields = ("cpu family", "model", "CPU implementer", "CPU part")
+    return ", ".join(f"{field} {value}" for field in fields if (value := _cpu_info(field)))
+
+
+@functools.cache
 def processor_features() -> str:
     """What the processor can do, as the system lists it: one name may stand for several sets of features."""
     return _cpu_info("flags") or _cpu_info("Features")

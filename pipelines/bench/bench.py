@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, LoopmorphError
 from loopmorph.passes.scheduling.default_schedule import ALGORITHM_CHOICES
@@ -12,7 +13,7 @@ from loopmorph.passes.target.detect import processor_name
 from loopmorph.pipelines.bench.contenders import PEERS
 from loopmorph.pipelines.bench.result import BenchResult, Request, Stage, ThreadResult
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.support.service import Service, ServiceEnded
+from loopmorph.pipelines.support.service import Service, ServiceEnded, ServiceTimedOut
 from loopmorph.pipelines.tuning.tune import check_seconds
 
 _MAIN = "loopmorph.pipelines.bench.bench_worker"
@@ -52,23 +53,22 @@ def bench(
         ArgumentError: a peer that is not known, a number that is not positive, a model that cannot be used.
         CompilationFailed: the process ended without a result.
     """
-    check_arguments(threads, peers, rounds)
-    if tune is not None:
-        check_seconds(tune)
-    if algorithm not in ALGORITHM_CHOICES:
-        raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHM_CHOICES)}, got '{algorithm}'")
+    check_arguments(threads, peers, rounds, tune, algorithm)
+    below = math.inf if layers else 0.0
+    first = Request(model, 1, tuple(peers), rounds, seed, below, tune=tune, algorithm=algorithm, trust=trust)
     results = []
     for count in threads:
-        request = Request(model, count, tuple(peers), rounds, seed, layers, tune=tune, algorithm=algorithm, trust=trust)
-        results.append(_measure(request, _at(progress, count)))
+        results.append(measure(dataclasses.replace(first, threads=count), _at(progress, count)))
     return BenchResult(model, seed, rounds, processor_name(), tuple(results))
 
 
-def check_arguments(threads: Sequence[int], peers: Sequence[str], rounds: int) -> None:
+def check_arguments(
+    threads: Sequence[int], peers: Sequence[str], rounds: int, tune: float | None = None, algorithm: str = "auto"
+) -> None:
     """Refuses what `bench` cannot do.
 
     Raises:
-        ArgumentError: a peer that is not known, a number that is not positive.
+        ArgumentError: a peer or an algorithm that is not known, a number that is not positive.
     """
     for peer in peers:
         if peer not in PEERS:
@@ -78,8 +78,19 @@ def check_arguments(threads: Sequence[int], peers: Sequence[str], rounds: int) -
     if not threads:
         raise ArgumentError("threads", "expected at least one number of threads")
     for name, value in (*(("threads", count) for count in threads), ("rounds", rounds)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ArgumentError(name, f"expected positive whole numbers, got {value!r}")
+        check_positive(name, value)
+    if tune is not None:
+        check_seconds(tune)
+    if algorithm not in ALGORITHM_CHOICES:
+        raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHM_CHOICES)}, got '{algorithm}'")
+
+
+def check_positive(argument: str, value: int) -> None:
+    """Raises:
+    ArgumentError: not a positive whole number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(argument, f"expected positive whole numbers, got {value!r}")
 
 
 def _at(progress: Progress, threads: int) -> Progress:
@@ -87,8 +98,25 @@ def _at(progress: Progress, threads: int) -> Progress:
     return lambda stage, done, of: progress(f"{count}: {stage}", done, of)
 
 
-def _measure(request: Request, progress: Progress) -> ThreadResult:
-    """Has the request performed; without a contender that ended the process, where one did."""
+def measure(
+    request: Request,
+    progress: Progress = silent,
+    *,
+    limit: float | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> ThreadResult:
+    """Has a request performed in a process of its own; without a contender that ended the process, or kept it too long.
+
+    Args:
+        request: what to measure.
+        progress: called with a stage's text, the steps done and the steps of it.
+        limit: seconds for the process; None for as long as it takes.
+        environment: variables to set there.
+
+    Raises:
+        ArgumentError: a model that cannot be used.
+        CompilationFailed: the process ended, or was ended, without a result.
+    """
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(request.threads))
     while True:
         contender: str | None = None
@@ -98,13 +126,14 @@ def _measure(request: Request, progress: Progress) -> ThreadResult:
             contender = stage.contender
             progress(stage.text, stage.done, stage.of)
 
-        service = Service(_MAIN, environment=counts, whole_path=True)
+        service = Service(_MAIN, environment={**counts, **(environment or {})}, whole_path=True)
         try:
-            found = service.ask(request, tell=tell)
-        except ServiceEnded as error:
+            found = service.ask(request, limit, tell)
+        except (ServiceEnded, ServiceTimedOut) as error:
+            how = str(error) if isinstance(error, ServiceEnded) else f"was ended after {limit:g} s"
             if contender is None or contender in request.crashed:
-                raise CompilationFailed(f"the benchmark's process {error}") from error
-            request = dataclasses.replace(request, crashed={**request.crashed, contender: f"its process {error}"})
+                raise CompilationFailed(f"the benchmark's process {how}") from error
+            request = dataclasses.replace(request, crashed={**request.crashed, contender: f"its process {how}"})
             continue
         finally:
             service.stop()

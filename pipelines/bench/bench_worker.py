@@ -15,12 +15,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from loopmorph.passes.errors import LoopmorphError
-from loopmorph.pipelines.bench.contenders import OURS, PEERS, Run, Subject, compiled_network, missing
+from loopmorph.passes.errors import ArgumentError, IllegalTransform, ImportRefused, LoopmorphError
+from loopmorph.pipelines.bench.contenders import PEERS, Run, Subject, compiled_network, missing
 from loopmorph.pipelines.bench.layers import time_layers
-from loopmorph.pipelines.bench.result import LayerRow, Missing, Request, Row, Stage, ThreadResult
+from loopmorph.pipelines.bench.process_memory import ProcessMemory, watched_memory
+from loopmorph.pipelines.bench.result import OURS, WRONG, LayerRow, Missing, Request, Row, Stage, ThreadResult
+from loopmorph.pipelines.bench.timm_networks import load_network
 from loopmorph.pipelines.codegen.executable import Executable
-from loopmorph.pipelines.ingress.models import resolve_model
+from loopmorph.pipelines.ingress.models import LoadedModel, resolve_model
 from loopmorph.pipelines.measure.peak import Peak, measure_peak
 from loopmorph.pipelines.support.agreement import largest_error
 from loopmorph.pipelines.support.serving import Tell, serve
@@ -29,6 +31,9 @@ _WARM_UP = 4
 _CALLS = 8  # of one contender in one round; the first two do not count: caches still hold the one before
 _SETTLING = 2
 _PAUSE = 0.05  # seconds in which the worker threads of the one before go to sleep
+_LEAST_ROUNDS = 2  # so that a drift of the machine does not hit one contender alone
+_PROFILE_S, _PROFILE_CALLS = 20.0, (5, 40)  # how long layers are timed, and the least and the most calls of it
+_REFUSALS = (ImportRefused, IllegalTransform, ArgumentError)
 
 
 class _Parent:
@@ -63,7 +68,7 @@ def perform(request: Request, parent: _Parent) -> ThreadResult:
     """
     torch.set_num_threads(request.threads)
     parent.stage("loading the model", 0, 1)
-    loaded = resolve_model(request.model, seed=request.seed, trust=request.trust)
+    loaded = _load(request)
     randomise_statistics(loaded.model, request.seed)
     subject = Subject(loaded.model, loaded.example_inputs, request.threads, request.tune, request.algorithm)
     parent.stage("measuring the machine's peak", 0, 1)
@@ -72,13 +77,36 @@ def perform(request: Request, parent: _Parent) -> ThreadResult:
     field_.build()
     times = field_.race()
     rows, fastest = _rows(field_, times, peak)
-    layers: tuple[LayerRow, ...] = ()
-    if request.layers and field_.executable is not None:
-        program = field_.executable.program
-        progress = functools.partial(parent.stage, "timing layers")
-        layers = time_layers(program, request.threads, peak.gflops, progress)
-    absent = tuple(Missing(name, reason) for name, reason in field_.absent.items())
-    return ThreadResult(request.threads, peak.gflops, peak.bandwidth, field_.macs, fastest, tuple(rows), absent, layers)
+    return ThreadResult(
+        request.threads,
+        peak.gflops,
+        peak.bandwidth,
+        field_.macs,
+        fastest,
+        tuple(rows),
+        tuple(field_.absent.values()),
+        _layers(field_, rows, request, peak, parent),
+        field_.rounds,
+    )
+
+
+def _load(request: Request) -> LoadedModel:
+    if request.suite:
+        return load_network(request.model, batch=request.batch, seed=request.seed)
+    return resolve_model(request.model, seed=request.seed, trust=request.trust)
+
+
+def _layers(field_: _Field, rows: list[Row], request: Request, peak: Peak, parent: _Parent) -> tuple[LayerRow, ...]:
+    """The layers of the compiled network, where they are asked for."""
+    ours = next((row for row in rows if row.name == OURS), None)
+    if ours is None or field_.executable is None or not request.layers_below:
+        return ()
+    if ours.fastest_peer_over_this is not None and ours.fastest_peer_over_this >= request.layers_below:
+        return ()
+    least, most = _PROFILE_CALLS
+    calls = min(most, max(least, int(_PROFILE_S * 1e3 / ours.median_ms)))
+    progress = functools.partial(parent.stage, "timing layers")
+    return time_layers(field_.executable.program, request.threads, peak.gflops, progress, calls=calls)
 
 
 class _Field:
@@ -88,7 +116,9 @@ class _Field:
         runs: name -> a call.
         errors: name -> relative error of its outputs.
         built: name -> seconds until the first calls were done.
+        memory: name -> memory until then, where the system says.
         absent: name -> why it does not run.
+        rounds: how many rounds of calls there were.
         executable: the network compiled by loopmorph, None where that failed.
         macs: multiply-accumulate operations of the network.
     """
@@ -98,7 +128,9 @@ class _Field:
         self.runs: dict[str, Run] = {}
         self.errors: dict[str, float] = {}
         self.built: dict[str, float] = {}
-        self.absent = dict(request.crashed)
+        self.memory: dict[str, ProcessMemory] = {}
+        self.absent = {name: Missing(name, reason) for name, reason in request.crashed.items()}
+        self.rounds = 0
         self.executable: Executable | None = None
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             subject.model(*subject.inputs)
@@ -112,25 +144,32 @@ class _Field:
             self._parent.stage(f"building {name}", position, len(names), name)
             reason = missing(name)
             if reason is not None:
-                self.absent[name] = reason
+                self.absent[name] = Missing(name, reason, "absent")
                 continue
             started = time.perf_counter()
             try:
-                run = self._contender(name)
-                self.errors[name] = largest_error(run(), expected)
-                for _ in range(_WARM_UP):
-                    run()
+                with watched_memory() as memory:
+                    run = self._contender(name)
+                    self.errors[name] = largest_error(run(), expected)
+                    for _ in range(_WARM_UP):
+                        run()
             except Exception as error:  # foreign code, which may raise anything: reported, and the others go on
-                self.absent[name] = _one_line(error)
+                refused = isinstance(error, _REFUSALS)
+                self.absent[name] = Missing(name, _one_line(error), "refused" if refused else "failed")
                 continue
-            self.runs[name], self.built[name] = run, time.perf_counter() - started
+            self.runs[name], self.built[name], self.memory[name] = run, time.perf_counter() - started, memory
 
     def race(self) -> dict[str, list[float]]:
         """Seconds of each contender's calls, the contenders taking turns."""
         seconds: dict[str, list[float]] = {name: [] for name in self.runs}
-        for done in range(self._request.rounds):
-            self._parent.stage("measuring", done, self._request.rounds)
+        wanted, patience = self._request.rounds, self._request.race_s
+        began = time.perf_counter()
+        for done in range(wanted):
+            if patience is not None and done >= _LEAST_ROUNDS and time.perf_counter() - began > patience:
+                break
+            self.rounds = done + 1
             for name, run in self.runs.items():
+                self._parent.stage("measuring", done, wanted, name)
                 time.sleep(_PAUSE)
                 for call in range(_CALLS):
                     started = time.perf_counter()
@@ -149,7 +188,7 @@ class _Field:
 
 def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak) -> tuple[list[Row], str | None]:
     medians = {name: float(np.median(samples)) for name, samples in times.items()}
-    peers = {name: median for name, median in medians.items() if name != OURS}
+    peers = {name: median for name, median in medians.items() if name != OURS and field_.errors[name] <= WRONG}
     fastest = min(peers, key=lambda name: peers[name]) if peers else None
     rows = []
     for name, median in sorted(medians.items(), key=lambda item: item[1]):
@@ -165,6 +204,8 @@ def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak) -> tuple[li
                 share_of_peak=gflops / peak.gflops,
                 build_s=field_.built[name],
                 build_cached=field_.executable.cached if name == OURS and field_.executable is not None else None,
+                peak_bytes=field_.memory[name].peak,
+                added_bytes=field_.memory[name].added,
             )
         )
     return rows, fastest

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,6 @@ from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.compile import compile
 from loopmorph.pipelines.program import import_model
 
-OURS = "loopmorph"
 Run = Callable[[], tuple[np.ndarray, ...]]
 
 
@@ -130,6 +130,19 @@ def missing(peer: str) -> str | None:
     if not absent:
         return None
     return f"{' and '.join(absent)} not installed: pip install 'loopmorph[peers]'"
+
+
+def versions(peers: Sequence[str], others: Sequence[str] = ()) -> dict[str, str]:
+    """The versions of the packages that these peers consist of, and of others; empty for what is not installed."""
+    names = ["torch", *(name for peer in peers for name in _MODULES.get(peer, ())), *others]
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _arrays(result: Any) -> tuple[np.ndarray, ...]:

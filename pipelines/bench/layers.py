@@ -21,17 +21,18 @@ _FUSED = "it is computed in the nests of other layers"
 
 
 def time_layers(
-    program: Network, threads: int, peak_gflops: float, progress: Callable[[int, int], None]
+    program: Network, threads: int, peak_gflops: float, progress: Callable[[int, int], None], *, calls: int = 40
 ) -> tuple[LayerRow, ...]:
     """Times the layers that are contractions or other reductions (pooling, means) within the network.
 
-    Layers that compute element by element are left out: they run as part of others' nests.
+    Layers that compute element by element are among them where they have nests of their own, and do not run in others'.
 
     Args:
         program: the program that was compiled.
         threads: number of threads.
         peak_gflops: 1e9 f32 operations a second that the machine can do with them.
         progress: called with the number of layers done and of all.
+        calls: how many calls of the network count.
 
     Returns:
         One row a layer, in program order.
@@ -41,9 +42,9 @@ def time_layers(
     """
     module = program.module.operation
     reducing = {nest.layer for nest in nests(module) if nest.role == marks.MAIN and _reduces(nest)}
-    layers = [layer for layer in program.layers if layer.name in reducing]
-    progress(0, len(layers))
-    seconds = profile(program, threads).seconds
+    progress(0, len(reducing))
+    seconds = profile(program, threads, calls=calls).seconds
+    layers = [layer for layer in program.layers if layer.name in reducing or layer.name in seconds]
     first: dict[str, str] = {}  # code without names -> the first layer with it
     rows = []
     for done, layer in enumerate(layers, start=1):

@@ -7,7 +7,10 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+OURS = "loopmorph"  # the name of our contender
+WRONG = 1e-3  # a relative error that rounding does not explain
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,20 @@ class Request:
     """What to measure.
 
     Attributes:
-        model: as the command line takes it.
+        model: as the command line takes it; of a suite, the network's name there.
         threads: number of threads.
         peers: names of peers.
         rounds: rounds of calls.
         seed: of weights, statistics and inputs.
-        layers: whether to time each layer, too.
+        layers_below: each layer is timed, too, where the fastest peer's time over ours is less than this: infinity
+            for always, 0 for never.
         crashed: contender -> why it is left out: it ended an earlier process.
         tune: seconds in which to tune the compiled network; None for not at all.
         algorithm: "auto", or "direct" for no Winograd in the compiled network.
         trust: whether code that a `.pt2` holds may run.
+        suite: the suite that the network is of; empty for none.
+        batch: images at a time, of a network of a suite.
+        race_s: seconds after which no more rounds begin, once there were two; None for all rounds.
     """
 
     model: str
@@ -48,11 +55,14 @@ class Request:
     peers: tuple[str, ...]
     rounds: int
     seed: int
-    layers: bool
+    layers_below: float = 0.0
     crashed: dict[str, str] = field(default_factory=dict)
     tune: float | None = None
     algorithm: str = "auto"
     trust: bool = False
+    suite: str = ""
+    batch: int = 1
+    race_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,13 +73,17 @@ class Row:
         name: `loopmorph` or a peer's.
         median_ms: median time of a call, in milliseconds.
         min_ms: shortest time of a call, in milliseconds.
-        fastest_peer_over_this: the fastest peer's median over this one's; None where no peer ran.
+        fastest_peer_over_this: the median of the fastest peer with right outputs over this one's; None where there is
+            no such peer.
         relative_error: largest difference from eager PyTorch's outputs, as a share of the largest.
         gflops: 1e9 operations a second, two for each multiply-accumulate of the network as it was given.
         share_of_peak: `gflops` over what was measured for this machine.
         build_s: seconds until the first calls were done.
         build_cached: whether that time is one of looking up code that an earlier build left; None where that is not
             known: peers have caches of their own.
+        peak_bytes: the most memory that the process held while it was built and first called; None where the system
+            does not say. loopmorph's is built first, so that no peer's is in its figure.
+        added_bytes: that, less what the process held before.
     """
 
     name: str
@@ -81,14 +95,28 @@ class Row:
     share_of_peak: float
     build_s: float
     build_cached: bool | None = None
+    peak_bytes: int | None = None
+    added_bytes: int | None = None
+
+    @property
+    def right(self) -> bool:
+        """Whether its outputs are eager PyTorch's but for rounding."""
+        return self.relative_error <= WRONG
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A contender that did not run, and why, in one line."""
+    """A contender that did not run.
+
+    Attributes:
+        name: `loopmorph` or a peer's.
+        reason: why, in one line.
+        kind: whether it is not installed ("absent"), said that it does not take the network ("refused"), or "failed".
+    """
 
     name: str
     reason: str
+    kind: Literal["absent", "refused", "failed"] = "failed"
 
 
 @dataclass(frozen=True)
@@ -161,10 +189,11 @@ class ThreadResult:
         peak_gflops: measured 1e9 f32 operations a second of that many cores.
         bandwidth: measured 1e9 bytes a second between them and memory.
         macs: multiply-accumulate operations of the network.
-        fastest_peer: name of the fastest peer, None where none ran.
+        fastest_peer: name of the fastest peer with right outputs; None where there is none.
         rows: by median.
         missing: the contenders that did not run.
         layers: in program order; empty unless asked for.
+        rounds: how many rounds of calls there were.
     """
 
     threads: int
@@ -175,6 +204,11 @@ class ThreadResult:
     rows: tuple[Row, ...]
     missing: tuple[Missing, ...]
     layers: tuple[LayerRow, ...] = ()
+    rounds: int | None = None
+
+    def row(self, name: str) -> Row | None:
+        """A contender's, None where it did not run."""
+        return next((row for row in self.rows if row.name == name), None)
 
     @property
     def distinct_layers(self) -> list[EqualLayers]:

@@ -130,6 +130,11 @@ def computer() -> str:
 @cache
 def sources() -> str:
     """A hash of loopmorph's source files: a version number says little about a checkout that is worked on."""
+    return sources_now()
+
+
+def sources_now() -> str:
+    """`sources` of what lies there now, which may be younger than this process."""
     found = hashlib.sha256()
     for package in (loopmorph.dialects, loopmorph.passes, loopmorph.pipelines):
         folder = Path(package.__path__[0])

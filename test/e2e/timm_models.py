@@ -1,16 +1,11 @@
-"""timm's models, also where torchvision is missing: its architectures need none of it, only its imports do."""
+"""timm's models, a family each."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType
-from typing import Any
-
 import torch
 from torch import nn
+
+from loopmorph.pipelines.bench.timm_networks import import_timm
 
 # The smallest of each of the families, for what is to be seen is operators and structures, not sizes.
 ARCHITECTURES = (
@@ -63,53 +58,12 @@ def create(name: str) -> tuple[nn.Module, torch.Tensor]:
         ImportError: timm is not installed.
         RuntimeError: timm has no model of that name.
     """
-    with _torchvision_or_nothing():
-        import timm
-
-        torch.manual_seed(0)
-        model = timm.create_model(name, pretrained=False).eval()
+    timm = import_timm()
+    torch.manual_seed(0)
+    model = timm.create_model(name, pretrained=False).eval()
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if getattr(module, "running_mean", None) is not None:
             module.running_mean.normal_(0, 0.1, generator=generator)
             module.running_var.uniform_(0.5, 1.5, generator=generator)
     return model, torch.randn(1, *model.default_cfg["input_size"], generator=generator)
-
-
-class _Anything(type):
-    """A class that has every attribute, since timm's transforms look some up as they are imported."""
-
-    def __getattr__(cls, name: str) -> str:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return name
-
-
-class _StandIn(ModuleType):
-    """A module of which every name is an empty class."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Anything(name, (nn.Module,), {})
-
-
-@contextmanager
-def _torchvision_or_nothing() -> Iterator[None]:
-    """Stands in for a missing torchvision while timm is imported; what timm's models compute is their own."""
-    if "timm" in sys.modules or importlib.util.find_spec("torchvision") is not None:
-        yield
-        return
-    names = ("torchvision", "torchvision.ops", "torchvision.ops.misc", "torchvision.transforms")
-    names += ("torchvision.transforms.functional", "torchvision.datasets")
-    for name in names:
-        sys.modules[name] = _StandIn(name)
-        sys.modules[name].__path__ = []
-        parent, _, own = name.rpartition(".")
-        if parent:
-            setattr(sys.modules[parent], own, sys.modules[name])
-    try:
-        yield
-    finally:
-        for name in names:
-            del sys.modules[name]
