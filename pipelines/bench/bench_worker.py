@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import time
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -188,8 +189,7 @@ class _Field:
 
 def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak) -> tuple[list[Row], str | None]:
     medians = {name: float(np.median(samples)) for name, samples in times.items()}
-    peers = {name: median for name, median in medians.items() if name != OURS and field_.errors[name] <= WRONG}
-    fastest = min(peers, key=lambda name: peers[name]) if peers else None
+    fastest = fastest_peer(medians, field_.errors)
     rows = []
     for name, median in sorted(medians.items(), key=lambda item: item[1]):
         gflops = 2 * field_.macs / median / 1e9
@@ -198,7 +198,7 @@ def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak) -> tuple[li
                 name=name,
                 median_ms=median * 1e3,
                 min_ms=min(times[name]) * 1e3,
-                fastest_peer_over_this=peers[fastest] / median if fastest is not None else None,
+                fastest_peer_over_this=medians[fastest] / median if fastest is not None else None,
                 relative_error=field_.errors[name],
                 gflops=gflops,
                 share_of_peak=gflops / peak.gflops,
@@ -209,6 +209,12 @@ def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak) -> tuple[li
             )
         )
     return rows, fastest
+
+
+def fastest_peer(medians: Mapping[str, float], errors: Mapping[str, float]) -> str | None:
+    """The peer with the least median among those whose relative errors are those of rounding; None if there is none."""
+    peers = [name for name in medians if name != OURS and errors[name] <= WRONG]
+    return min(peers, key=lambda name: medians[name], default=None)
 
 
 def _one_line(error: Exception) -> str:

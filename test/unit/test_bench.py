@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import nn
 
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import ArgumentError, CompilationFailed
 from loopmorph.pipelines.bench import contenders
-from loopmorph.pipelines.bench.bench import bench
-from loopmorph.pipelines.bench.bench_worker import randomise_statistics
+from loopmorph.pipelines.bench.bench import bench, measure
+from loopmorph.pipelines.bench.bench_worker import fastest_peer, randomise_statistics
 from loopmorph.pipelines.bench.contenders import missing
 from loopmorph.pipelines.bench.direct_code import with_algorithm
-from loopmorph.pipelines.bench.result import BenchResult, LayerRow, Missing, Row, ThreadResult
+from loopmorph.pipelines.bench.result import BenchResult, LayerRow, Missing, Request, Row, ThreadResult
 from loopmorph.pipelines.bench.roofline import roofline
 from loopmorph.pipelines.compile import compile
 from loopmorph.pipelines.program import import_model
@@ -89,7 +89,7 @@ def test_json_holds_the_contenders(run: Run) -> None:
     }
     (result,) = run.data["results"]
     assert (result["threads"], result["macs"], result["fastest_peer"]) == (1, MACS, "eager")
-    assert result["missing"] == []
+    assert result["missing"] == [] and result["rounds"] == 1
     rows = {row["name"]: row for row in result["rows"]}
     assert set(rows) == {"loopmorph", "eager"}
     for row in rows.values():
@@ -98,6 +98,8 @@ def test_json_holds_the_contenders(run: Run) -> None:
         assert row["share_of_peak"] == pytest.approx(row["gflops"] / result["peak_gflops"])
         ratio = rows["eager"]["median_ms"] / row["median_ms"]
         assert row["fastest_peer_over_this"] == pytest.approx(ratio)
+        if row["peak_bytes"] is not None:  # else the system does not say
+            assert 0 <= row["added_bytes"] < row["peak_bytes"]
     assert rows["loopmorph"]["relative_error"] < 1e-4
     assert rows["eager"]["relative_error"] == 0.0
 
@@ -160,9 +162,22 @@ def test_contenders_that_fail_or_crash_are_named(tmp_path: Path, monkeypatch: py
     reasons = {each.name: each.reason for each in found.missing}
     assert reasons["openvino"].startswith("its process was killed by SIGKILL")
     assert reasons["onnxruntime"] == "RuntimeError: no such"
+    assert {each.kind for each in found.missing} == {"failed"}
     assert [row.name for row in found.rows] == ["loopmorph"]
     assert (found.fastest_peer, found.rows[0].fastest_peer_over_this) == (None, None)
     assert "1 thread: building openvino" in stages
+
+
+def test_a_process_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(CompilationFailed, match=r"the benchmark's process was ended after 0\.01 s"):
+        measure(Request("resnet18", 1, (), 1, 0), limit=0.01)
+
+
+def test_a_peer_with_wrong_outputs_is_not_the_fastest() -> None:
+    medians = {"loopmorph": 1.0, "eager": 4.0, "inductor": 3.0, "onnxruntime": 0.5, "openvino": 0.6}
+    errors = {"loopmorph": 1e-6, "eager": 0.0, "inductor": 1e-5, "onnxruntime": 0.1, "openvino": float("nan")}
+    assert fastest_peer(medians, errors) == "inductor"
+    assert fastest_peer({"loopmorph": 1.0, "openvino": 0.6}, errors) is None
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is not None, reason="OpenVINO is installed here")
