@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 _TITLES = {"cnn": "convolutional networks", "mixer": "mixers", "transformer": "transformers"}
 _COSTS = ("build s", "peer", "inductor", "MiB", "+MiB", "peer")
-_COSTS_ARE = "costs are the most of a network's rows; MiB: of the process, +MiB: added to it; peer: the fastest one"
+_RATIOS_ARE = "fastest peer's time / ours by batch x threads"
+_COSTS_ARE = "costs are the most of a network's rows, MiB of the process and added to it, peer the fastest one"
 _SLOWEST = 3  # layers of a network that is slower than a peer
 
 
@@ -41,22 +42,30 @@ def print_suite(result: SuiteResult) -> None:
     for kind, title in _TITLES.items():
         rows = [row for row in result.rows if row.kind == kind]
         if rows:
-            console.print(_ratios(title, rows))
-            console.print(_COSTS_ARE)
+            console.print(f"\n{title}: {_RATIOS_ARE}; {_COSTS_ARE}", soft_wrap=True)
+            console.print(_ratios(rows))
             for summary in summaries(rows):
                 console.print(escape(_in_words(summary)), soft_wrap=True)
     _print_slow(console, result.rows)
     for row in result.rows:
         if row.ratio is None:
             console.print(escape(row_line(row)), soft_wrap=True)
+    for name, reason in _absent(result.rows).items():
+        console.print(escape(f"{name}: not run: {reason}"), soft_wrap=True)
     if result.stopped:
         console.print(f"stopped early: {result.stopped}", soft_wrap=True)
 
 
-def _ratios(title: str, rows: Sequence[SuiteRow]) -> Table:
+def _absent(rows: Sequence[SuiteRow]) -> dict[str, str]:
+    """Peer that is not installed -> what would install it."""
+    found = (each for row in rows if row.result is not None for each in row.result.missing)
+    return {each.name: each.reason for each in found if each.kind == "absent"}
+
+
+def _ratios(rows: Sequence[SuiteRow]) -> Table:
     """One line a network: its ratios, and what the least of them is measured with."""
     cases = list(dict.fromkeys((row.batch, row.threads) for row in rows))
-    table = _table(f"{title}: fastest peer's time / ours, by batch and threads (1x2: one image, two threads)")
+    table = _table()
     table.add_column("network", overflow="fold")
     for heading in (*(f"{batch}x{threads}" for batch, threads in cases), *_COSTS):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -107,25 +116,20 @@ def _in_words(summary: Summary) -> str:
 def _print_slow(console: Console, rows: Sequence[SuiteRow]) -> None:
     """The slowest layers of networks that a peer computes faster."""
     slow = [row for row in rows if row.ratio is not None and row.ratio < 1]
-    if not slow:
-        return
-    table = _table("below 1: the layers that take most of our time, those that compute the same together")
-    for heading in ("network", "layer"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("x", "ms each", "% of ours", "% of peak"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    if slow:
+        console.print("\nbelow 1, with the layers that take most of our time (equal ones together):")
     for row in slow:
-        table.add_row(escape(row_line(row)), "", "", "", "", "")
+        console.print(escape(row_line(row)), soft_wrap=True)
         for each in row.slowest_layers(_SLOWEST):
-            table.add_row("", escape(each.first.name or "the network's own forward"), *_layer(each, row.ours))
-    console.print(table)
+            console.print(escape(_layer(each, row.ours)), soft_wrap=True)
 
 
-def _layer(each: EqualLayers, ours: Row | None) -> list[str]:
+def _layer(each: EqualLayers, ours: Row | None) -> str:
     ms = each.ms or 0.0
-    share = "-" if ours is None else f"{100 * ms * each.count / ours.median_ms:.0f}"
-    peak = "-" if each.share_of_peak is None else f"{100 * each.share_of_peak:.1f}"
-    return [str(each.count), f"{ms:.3f}", share, peak]
+    told = f"  {each.first.name}: {each.count} x {ms:.3f} ms"
+    if ours is not None:
+        told += f", {100 * ms * each.count / ours.median_ms:.0f}% of our time"
+    return told if each.share_of_peak is None else f"{told}, {100 * each.share_of_peak:.1f}% of peak"
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -135,13 +139,16 @@ def print_comparison(comparison: Comparison) -> None:
     console = Console(highlight=False)
     for note in comparison.notes:
         console.print(escape(note), soft_wrap=True)
-    table = _table("fastest peer's time / ours; changes: more than 1 is better")
+    console.print(
+        f"\n{_RATIOS_ARE}, before and after; changes of it and of builds: more than 1 is better", soft_wrap=True
+    )
+    table = _table()
     table.add_column("network", no_wrap=True)
-    for heading in ("batch", "threads", "before", "after", "change", "ms", "", "build s", ""):
+    for heading in ("case", "before", "after", "change", "ms", "ms", "build s", "build s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in sorted(comparison.changes, key=lambda change: change.ratio):
         old, new = each.before, each.after
-        case = (escape(new.network), str(new.batch), str(new.threads))
+        case = (escape(new.network), f"{new.batch}x{new.threads}")
         ratios = (f"{old.ratio:.2f}", f"{new.ratio:.2f}", f"{each.ratio:.2f}")
         table.add_row(*case, *ratios, *_times(old.ours, new.ours))
     console.print(table)
@@ -169,6 +176,6 @@ def _case(batch: int, threads: int) -> str:
     return f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _table(title: str) -> Table:
+def _table() -> Table:
     """A table narrow enough for 80 columns."""
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    return Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)

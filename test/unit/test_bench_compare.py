@@ -87,13 +87,13 @@ def test_the_command_prints_both(files: list[str], capsys: pytest.CaptureFixture
     assert main(["bench-compare", *files]) == 0
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
-    worst = ["dla34", "1", "1", "2.00", "1.00", "0.50", "5.00", "10.00", "4.0", "4.0"]
-    best = ["resnet18", "1", "1", "1.00", "2.00", "2.00", "10.00", "5.00", "8.0", "4.0"]
+    worst = ["dla34", "1x1", "2.00", "1.00", "0.50", "5.00", "10.00", "4.0", "4.0"]
+    best = ["resnet18", "1x1", "1.00", "2.00", "2.00", "10.00", "5.00", "8.0", "4.0"]
     assert lines.index(worst) < lines.index(best)
     assert "batch 1, 1 thread: geometric mean of 2: 1.41 -> 1.41, change 1.000; builds 1.41\n" in out
     assert "dpn48b, batch 1, 1 thread: refused before, 3.00 after: no dilation\n" in out
     assert out.endswith("1 row only before\n1 row only after\n")
-    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
 
 
 def test_the_command_refuses_in_one_line(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -266,7 +266,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     assert "batch 1, 2 threads: geometric mean 4.00 of 1, 0 below 1, worst resnet18 4.00" in out
     assert "openvino 1; 1 refused" in out
     assert out.index("convolutional networks") < out.index("\nmixers")
-    assert "features.conv 1 5.000 25 12.5" in " ".join(out.split())
+    assert "(20.00 ms, openvino 10.00 ms)\n  features.conv: 1 x 5.000 ms, 25% of our time, 12.5% of peak\n" in out
     assert out.rstrip().endswith("dla34, batch 1, 2 threads: refused: no dilation")
 
 
@@ -275,7 +275,16 @@ def test_a_stopped_run_says_how_it_goes_on(capsys: pytest.CaptureFixture[str], m
     assert "stopped early: the same command, without --fresh, goes on from there\n" in printed(
         stopped, capsys, monkeypatch
     )
-    assert "below 1: the layers" not in printed(suite(row("resnet18", 2.0)), capsys, monkeypatch)
+    assert "below 1, with the layers" not in printed(suite(row("resnet18", 2.0)), capsys, monkeypatch)
+
+
+def test_peers_that_are_not_installed_are_named_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = (Missing("onnxruntime", "onnx not installed: pip install 'loopmorph[peers]'", "absent"),)
+    rows = [row(name, dataclasses.replace(measured(2.0), missing=missing)) for name in ("resnet18", "dla34")]
+    out = printed(suite(*rows), capsys, monkeypatch)
+    assert out.count("onnxruntime: not run: onnx not installed: pip install 'loopmorph[peers]'\n") == 1
 
 
 def test_one_row_in_one_line() -> None:
