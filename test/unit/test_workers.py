@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from search_fakes import GROUP, LOOPS, SMALLER, TAPS, FakeChecker, FakeMeter, FakeProxy, candidate, judge
@@ -22,15 +23,16 @@ from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.optuna_study import read_studies
+from loopmorph.pipelines.search.performing import parse_job, reply
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.settings import SearchSettings
-from loopmorph.pipelines.search.study import CANDIDATE, Record, Study
+from loopmorph.pipelines.search.study import CANDIDATE, Study
 from loopmorph.pipelines.search.verdict import Verdict
 from loopmorph.pipelines.search.workers import dask_pool
-from loopmorph.pipelines.search.workers.job import Job, Nonsense, parse_reply
+from loopmorph.pipelines.search.workers.candidate_job import CandidateJob
+from loopmorph.pipelines.search.workers.job import Job, Nonsense, job_text, parse_reply
 from loopmorph.pipelines.search.workers.judging import Judging
 from loopmorph.pipelines.search.workers.open_workers import check_cluster, workers
-from loopmorph.pipelines.search.workers.performing import perform, reply
 from loopmorph.pipelines.search.workers.pool import Done, Lost, LostWorkerWarning, Pool
 from loopmorph.pipelines.search.workers.transport import InTurn, Transport
 
@@ -105,17 +107,18 @@ class Worker:
     judge: LocalJudge
     fate: str
     name: str = "the worker x"
-    done: list[Job] = field(default_factory=list)
+    done: list[CandidateJob] = field(default_factory=list)
     closed: bool = False
 
     @property
     def may_time(self) -> bool:
         return self.fate != "foreign"
 
-    def begin(self, job: Job, done: Done) -> None:
+    def begin(self, job: CandidateJob, done: Done) -> None:
         self.done.append(job)
-        text = reply(self.judge, job.as_json())
-        other = reply(self.judge, Job(job.steps[:1] if len(job.steps) > 1 else (LOOPS, LOOPS), timed=False).as_json())
+        text = reply(self.judge, job_text(job))
+        mixed_up = CandidateJob(job.steps[:1] if len(job.steps) > 1 else (LOOPS, LOOPS), timed=False)
+        other = reply(self.judge, job_text(mixed_up))
         if self.fate == "dies":
             done(Lost("killed by SIGKILL"))
         elif self.fate != "hangs":
@@ -162,7 +165,7 @@ def test_any_workers_find_what_one_finds(
 
 def test_a_job_that_three_workers_are_lost_over_has_failed(judging: LocalJudge) -> None:
     with closing(Pool([*(Worker(judging, "dies") for _ in range(3)), Worker(judging, "good")])) as pool:
-        assert pool.submit(Job((GROUP,)))
+        assert pool.submit(CandidateJob((GROUP,)))
         with pytest.warns(LostWorkerWarning, match="gone on without the worker x: killed by SIGKILL"):
             _, record = pool.collect()
     assert (record.outcome, record.reason) == ("failed", "3 workers were lost over it")
@@ -170,14 +173,14 @@ def test_a_job_that_three_workers_are_lost_over_has_failed(judging: LocalJudge) 
 
 def test_without_workers_there_is_an_error(judging: LocalJudge) -> None:
     pool = Pool([Worker(judging, "dies")])
-    assert pool.submit(Job((GROUP,))) and not pool.submit(Job((LOOPS,)))
+    assert pool.submit(CandidateJob((GROUP,))) and not pool.submit(CandidateJob((LOOPS,)))
     with pytest.raises(CompilationFailed, match="no worker is left"), pytest.warns(LostWorkerWarning):
         pool.collect()
 
 
-def replied(job: Job, judging: LocalJudge, change: Callable[[dict[str, object]], object]) -> str:
-    content = json.loads(reply(judging, job.as_json()))
-    change(content["record"])
+def replied(job: CandidateJob, judging: LocalJudge, change: Callable[[dict[str, object]], object]) -> str:
+    content = json.loads(reply(judging, job_text(job)))
+    change(content["result"])
     return json.dumps(content)
 
 
@@ -205,8 +208,8 @@ def numbers(**values: float) -> Callable[[dict[str, object]], object]:
 def test_replies_that_cannot_be(
     judging: LocalJudge, change: Callable[[dict[str, object]], object], message: str
 ) -> None:
-    job = Job((LOOPS,))
-    assert parse_reply(job, reply(judging, job.as_json())) == perform(judging, job)
+    job = CandidateJob((LOOPS,))
+    assert parse_reply(job, reply(judging, job_text(job))) == job.perform(judging)
     with pytest.raises(Nonsense, match=message):
         parse_reply(job, replied(job, judging, change))
 
@@ -214,16 +217,16 @@ def test_replies_that_cannot_be(
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, 7, None, " " * (2 << 20)])
 def test_texts_that_are_no_replies(text: object) -> None:
     with pytest.raises(Nonsense):
-        parse_reply(Job((LOOPS,)), text)
+        parse_reply(CandidateJob((LOOPS,)), text)
 
 
 def test_jobs_and_warnings_travel_as_json(judging: LocalJudge) -> None:
-    admitted = perform(judging, Job((SMALLER,), timed=False))
-    for job in (Job((GROUP, LOOPS)), Job((SMALLER,), admitted), Job((LOOPS,), timed=False)):
-        assert Job.from_json(job.as_json()) == job
-    text = json.dumps({**json.loads(reply(judging, Job((LOOPS,)).as_json())), "warnings": ["conv1 is odd"]})
+    admitted = CandidateJob((SMALLER,), timed=False).perform(judging)
+    for job in (CandidateJob((GROUP, LOOPS)), CandidateJob((SMALLER,), admitted), CandidateJob((LOOPS,), timed=False)):
+        assert parse_job(job_text(job)) == job
+    text = json.dumps({**json.loads(reply(judging, job_text(CandidateJob((LOOPS,))))), "warnings": ["conv1 is odd"]})
     with pytest.warns(LoopmorphWarning, match="conv1 is odd"):
-        parse_reply(Job((LOOPS,)), text)
+        parse_reply(CandidateJob((LOOPS,)), text)
 
 
 # ---- one study, stopped and shared
@@ -286,7 +289,7 @@ class Killing:
     pool: dask_pool.DaskPool
     killed: list[dask_pool.DaskPlace] = field(default_factory=list)
 
-    def submit(self, job: Job) -> bool:
+    def submit(self, job: Job[Any]) -> bool:
         before = set(self.pool._busy)
         begun = self.pool.submit(job)
         if begun and before and not self.killed:
@@ -296,7 +299,7 @@ class Killing:
             self.killed.append(place)
         return begun
 
-    def collect(self) -> tuple[Job, Record]:
+    def collect(self) -> tuple[Any, Any]:
         return self.pool.collect()
 
     def close(self) -> None:
