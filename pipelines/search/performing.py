@@ -8,10 +8,12 @@ from typing import Any
 
 from loopmorph.passes.errors import LoopmorphWarning
 from loopmorph.pipelines.search.judge import Judge
+from loopmorph.pipelines.search.variants.harm_job import HarmJob
+from loopmorph.pipelines.search.variants.time_job import TimeJob
 from loopmorph.pipelines.search.workers.candidate_job import CandidateJob
 from loopmorph.pipelines.search.workers.job import Job, reply_text
 
-KINDS = {each.kind: each for each in (CandidateJob,)}
+KINDS = {each.kind: each for each in (CandidateJob, TimeJob, HarmJob)}
 
 
 def reply(judge: Judge, job: str) -> str:

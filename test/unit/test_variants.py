@@ -26,14 +26,15 @@ from loopmorph.pipelines.legality.block_signals import BlockSignals
 from loopmorph.pipelines.legality.size import Params
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.judge import LayerTime
-from loopmorph.pipelines.search.variants import build
+from loopmorph.pipelines.search.variants import build, harm_job
 from loopmorph.pipelines.search.variants.build import build_table
 from loopmorph.pipelines.search.variants.footprint import footprints
 from loopmorph.pipelines.search.variants.harm import FISHER_DROP, FisherHarm, choose_harm
 from loopmorph.pipelines.search.variants.kept import VariantFile
 from loopmorph.pipelines.search.variants.kinds import Proposal
 from loopmorph.pipelines.search.variants.table import VariantTable, read_table, write_table
-from loopmorph.pipelines.search.variants.timing import LayerClock, Timed, Timer
+from loopmorph.pipelines.search.variants.time_job import Timed
+from loopmorph.pipelines.search.variants.timing import LayerClock, Timer
 from loopmorph.pipelines.search.variants.together import Structure, apply_together
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.task import Classification, Task
@@ -206,7 +207,7 @@ def test_what_the_table_says_holds(program: Program, table: VariantTable) -> Non
 
 def test_a_second_run_measures_nothing(program: Program, table: VariantTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "RemoteJudge", None)
-    monkeypatch.setattr(build, "apply_together", None)
+    monkeypatch.setattr(harm_job, "apply_together", None)
     assert make(program) == table
 
 
@@ -241,8 +242,8 @@ def test_what_takes_no_less_than_its_layers_usually_do_is_left_out(
             copied.execute("INSERT INTO variants VALUES (?, ?, ?)", *row)
         (first, before, *_), (second, usual, *_), *_ = content["layers"]
         slow = [[first, 1000 * before, 500 * before, 2, 1], [second, usual, usual + 100 * before, 2, 1]]
-        assert Timed.from_json({"layers": slow, "refused": ""}).is_worth
-        copied.put(key, steps, {"layers": slow, "refused": ""})
+        assert Timed.from_json({"layers": slow, "refused": "", "final": True}).is_worth
+        copied.put(key, steps, {"layers": slow, "refused": "", "final": True})
     monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
     left = {",".join(each.steps) for each in make(program).variants}
     assert steps not in left and len(left) > len(known) / 2

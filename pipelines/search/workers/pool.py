@@ -65,14 +65,13 @@ class Place(Protocol):
 class LocalPlace:
     """A process of this computer."""
 
-    may_time = True
-
-    def __init__(self, content: bytes, name: str = "this computer") -> None:
+    def __init__(self, content: bytes, name: str = "this computer", may_time: bool = True) -> None:
         """Args:
         content: the set-up of the judge, `packed`.
         name: for messages.
+        may_time: whether it gets what is timed, which others on this computer may disturb.
         """
-        self.name = name
+        self.name, self.may_time = name, may_time
         self._judge = JobProcess(content)
         self._thread: threading.Thread | None = None
 
