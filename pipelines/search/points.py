@@ -20,6 +20,7 @@ from loopmorph.pipelines.search.standing import Watch, standing_of_trials, unwat
 from loopmorph.pipelines.search.study_store import StudyStore
 from loopmorph.pipelines.search.variants.build import build_table
 from loopmorph.pipelines.search.variants.table import VariantTable
+from loopmorph.pipelines.search.workers.dispatcher import Dispatcher
 from loopmorph.pipelines.support.progress import Progress
 from loopmorph.pipelines.training.task import Classification
 
@@ -111,8 +112,12 @@ class Points:
             raise ArgumentError(f"max_{error.argument}", error.message) from None
 
 
-def points(job: Job) -> Points:
+def points(job: Job, workers: Dispatcher | None = None) -> Points:
     """Measures the table of variants of a job's network, which is judged by repair.
+
+    Args:
+        job: the search.
+        workers: compare assembled networks with the original; None for the job's judge alone.
 
     Raises:
         ArgumentError, CompilationFailed, KeyboardInterrupt: see `build_table`.
@@ -130,7 +135,9 @@ def points(job: Job) -> Points:
         threads=asked.threads,
         seed=asked.seed,
         limit=asked.settings.variants,
+        jobs=asked.settings.jobs,
+        cluster=asked.settings.cluster,
         progress=asked.progress,
     )
-    truth = JudgedTruth(job.judge, table.original.milliseconds, StudyStore(job.study))
+    truth = JudgedTruth(job.judge, table.original.milliseconds, StudyStore(job.study), workers=workers)
     return Points(table, Trials(table, truth), asked.settings, asked.seed, asked.progress, job.oracle.gate, asked.watch)

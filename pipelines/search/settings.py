@@ -60,8 +60,9 @@ class SearchSettings:
         study: a file that keeps what was tried (see `OptunaStudy`), a journal (.log) or SQLite (.db); None for the
             user's cache.
         study_name: what the study is called there, for a further one in a file; by default as `name`.
-        jobs: how many processes judge candidates at a time.
-        cluster: the address of a Dask scheduler whose workers judge them, as `tcp://host:8786` (see
+        jobs: how many processes of this computer judge at a time: candidates, or the variants of a joint choice (of
+            which one process times, see `build_table`) and the networks that it assembles.
+        cluster: the address of a Dask scheduler whose workers do so, as `tcp://host:8786` (see
             `workers/dask_pool.py`, also for whom that has to trust); None for this computer.
     """
 
@@ -98,7 +99,7 @@ class SearchSettings:
         """Raises:
         ArgumentError: a count below 1, another `inherit` or `legality`, no such target, a `max_loss` that is not
             positive; what is for another `legality`; a target or budget that is no positive number, two targets; a
-            study that cannot be written; workers where there is nothing for them to do.
+            study that cannot be written; several processes beside a cluster.
         DataError: the study's file is something else, or damaged.
         """
         for name in ("batch_size", "repeats", "repair_images", "held_out", "variants", "jobs"):
@@ -180,9 +181,6 @@ class SearchSettings:
     def _check_workers(self) -> None:
         if self.cluster is not None and self.jobs != 1:
             raise ArgumentError("jobs", f"a cluster has as many workers as it has; expected 1 there, got {self.jobs}")
-        for name, given in (("jobs", self.jobs != 1), ("cluster", self.cluster is not None)):
-            if given and self.is_joint:
-                raise ArgumentError(name, "its workers judge candidates, and a joint choice draws none")
 
 
 def _is_positive(value: object, above: float = 0.0) -> bool:
