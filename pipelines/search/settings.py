@@ -15,6 +15,7 @@ from loopmorph.pipelines.legality.gate import BY_REPAIR, LEGALITIES
 from loopmorph.pipelines.oracle.inherit import REPAIR, check_inheritance
 from loopmorph.pipelines.search.combiner import Combiner
 from loopmorph.pipelines.search.variants.proposals import LIMIT as LIMIT_OF_VARIANTS
+from loopmorph.pipelines.search.workers.open_workers import check_jobs
 from loopmorph.pipelines.support.numbers import check_count
 from loopmorph.pipelines.tuning.tune import check_seconds
 
@@ -102,7 +103,7 @@ class SearchSettings:
             study that cannot be written; several processes beside a cluster.
         DataError: the study's file is something else, or damaged.
         """
-        for name in ("batch_size", "repeats", "repair_images", "held_out", "variants", "jobs"):
+        for name in ("batch_size", "repeats", "repair_images", "held_out", "variants"):
             check_count(name, getattr(self, name))
         if self.inherit is not None:
             check_inheritance(self.inherit)
@@ -112,7 +113,7 @@ class SearchSettings:
         self._check_legality()
         self._check_joint()
         self._check_study()
-        self._check_workers()
+        check_jobs(self.jobs, self.cluster)
 
     def check_with(self, target_speedups: Sequence[float]) -> None:
         """The same, for several speed-ups of which each is to be a result.
@@ -177,10 +178,6 @@ class SearchSettings:
             raise ArgumentError("study_name", "names a study of a file, and no file is given (--study FILE)")
         if self.study_name is not None and not self.study_name.strip():
             raise ArgumentError("study_name", f"expected a name, got {self.study_name!r}")
-
-    def _check_workers(self) -> None:
-        if self.cluster is not None and self.jobs != 1:
-            raise ArgumentError("jobs", f"a cluster has as many workers as it has; expected 1 there, got {self.jobs}")
 
 
 def _is_positive(value: object, above: float = 0.0) -> bool:

@@ -8,7 +8,7 @@ import random
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from search_fakes import GROUP, LOOPS, SMALLER, TAPS, FakeChecker, FakeMeter, Fa
 from study_files import opened
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning
+from loopmorph.passes.history import parse_steps
 from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.program import Program
@@ -27,14 +28,18 @@ from loopmorph.pipelines.search.performing import parse_job, reply
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.study import CANDIDATE, Study
+from loopmorph.pipelines.search.variants.harm import FISHER_DROP
+from loopmorph.pipelines.search.variants.harm_job import HarmJob, MakesGroupHarm
+from loopmorph.pipelines.search.variants.kinds import Proposal
 from loopmorph.pipelines.search.verdict import Verdict
 from loopmorph.pipelines.search.workers import dask_pool
 from loopmorph.pipelines.search.workers.candidate_job import CandidateJob
 from loopmorph.pipelines.search.workers.job import Job, Nonsense, job_text, parse_reply
 from loopmorph.pipelines.search.workers.judging import Judging
-from loopmorph.pipelines.search.workers.open_workers import check_cluster, workers
+from loopmorph.pipelines.search.workers.open_workers import check_cluster, side_by_side, workers
 from loopmorph.pipelines.search.workers.pool import Done, Lost, LostWorkerWarning, Pool
 from loopmorph.pipelines.search.workers.transport import InTurn, Transport
+from loopmorph.pipelines.training.task import classification
 
 BOTH = f"{SMALLER},{LOOPS}"
 TIED = "morph-bottleneck{layer=linear iter=co factor=2}"
@@ -306,7 +311,9 @@ class Killing:
         self.pool.close()
 
 
-def test_a_cluster_judges_and_one_of_its_workers_is_killed(setup: JudgeSetup, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_cluster_judges_and_one_of_its_workers_is_killed(
+    plain: Program, setup: JudgeSetup, recwarn: pytest.WarningsRecorder
+) -> None:
     distributed = pytest.importorskip("distributed")
     options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
     with (
@@ -322,6 +329,12 @@ def test_a_cluster_judges_and_one_of_its_workers_is_killed(setup: JudgeSetup, re
         assert [verdict.outcome for _, verdict in told(found)] == ["accepted", "structure"]
         (killed,) = transport.killed
         assert [place.address for place in pool.places] == [each for each in pool.addresses if each != killed.address]
+        makes_harm = MakesGroupHarm(classification(plain, None, 8, seed=0), 0, "cpu")
+        job = HarmJob((Proposal("group", parse_steps(GROUP), frozenset(["conv2"])),), (FISHER_DROP, "fisher"))
+        with side_by_side(replace(setup, harm=makes_harm), cluster=cluster.scheduler_address) as others:
+            (there,) = others.ask(job).result().variants
+    (here,) = makes_harm(plain).measure(job.group)
+    assert there.structure == here.structure and there.scores == pytest.approx(here.scores)
     (warning,) = [str(each.message) for each in recwarn if each.category is LostWorkerWarning]
     assert f"gone on without {killed.name}" in warning
 
@@ -336,9 +349,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         SearchSettings(cluster="tcp://127.0.0.1:1", jobs=2).check()
     with pytest.raises(ArgumentError, match="'jobs': expected an integer of at least 1, got 0"):
         SearchSettings(jobs=0).check()
-    for name, given in (("jobs", {"jobs": 2}), ("cluster", {"cluster": "tcp://127.0.0.1:1"})):
-        with pytest.raises(ArgumentError, match=f"'{name}': its workers judge candidates, and a joint choice draws"):
-            SearchSettings(target_speedup=2.0, **given).check()
+    SearchSettings(target_speedup=2.0, jobs=2).check()
 
 
 def test_too_many_jobs_are_told(setup: JudgeSetup) -> None:

@@ -37,7 +37,7 @@ from loopmorph.pipelines.search.variants.time_job import Timed
 from loopmorph.pipelines.search.variants.timing import LayerClock, Timer, done
 from loopmorph.pipelines.search.variants.together import Structure
 from loopmorph.pipelines.search.workers.dispatcher import Dispatcher
-from loopmorph.pipelines.search.workers.open_workers import check_cluster, side_by_side
+from loopmorph.pipelines.search.workers.open_workers import check_cluster, check_jobs, side_by_side
 from loopmorph.pipelines.store.cache_file import measurement_key, source_key
 from loopmorph.pipelines.support.digests import digest_of
 from loopmorph.pipelines.support.interrupts import noted_interrupts
@@ -103,7 +103,7 @@ def build_table(
     if original.steps:
         raise ArgumentError("original", "expected a network as it was imported, got one that was transformed already")
     check_count("limit", limit)
-    check_count("jobs", jobs)
+    check_jobs(jobs, cluster)
     check_cluster(cluster)
     check_seed(seed)
     check_threads(threads)

@@ -160,6 +160,8 @@ class HarmJob:
             expected = () if each.refused else self.signals
             if each.scores.keys() != set(expected) or (each.structure.refused and not each.refused):
                 raise ValueError(f"the signals {', '.join(each.scores)}, expected {', '.join(expected) or 'none'}")
+            if not each.refused and not each.structure.layers:
+                raise ValueError("it changes no layer, and is not refused")
             if any(map(math.isnan, each.scores.values())):
                 raise ValueError("scores that are no numbers")
         return HarmOfGroup(variants)

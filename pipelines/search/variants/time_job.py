@@ -58,7 +58,7 @@ class TimeJob:
 
     Attributes:
         steps: its steps, as a pipeline.
-        layers: those that it changes; no others have times.
+        layers: the network's; no others have times.
     """
 
     kind: ClassVar[str] = "time"
@@ -92,7 +92,7 @@ class TimeJob:
         if bool(names) == bool(timed.refused):
             raise ValueError("either times or a refusal are expected")
         if len(set(names)) != len(names) or not set(names) <= set(self.layers):
-            raise ValueError(f"times of the layers {', '.join(names)}, which it does not change")
+            raise ValueError(f"times of the layers {', '.join(names)}, which the network has not")
         for each in timed.layers:
             if not 0 < each.ms_before < math.inf or not 0 <= each.ms_after < math.inf:
                 raise ValueError(f"times of {each.ms_before} and {each.ms_after} ms")

@@ -123,7 +123,7 @@ class Timer:
             structure: what it changes.
             keep: called with its times as soon as they are there, unless they would be others the next time.
         """
-        job = TimeJob(proposal.text, structure.layers)
+        job = TimeJob(proposal.text, tuple(self._clock.texts))
 
         def known() -> Timed | None:
             if not self._clock.cannot_win(structure):

@@ -11,13 +11,14 @@ from functools import partial
 
 import torch
 
-from loopmorph.passes.errors import LoopmorphWarning
+from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.remote_judge import NotIsolatedWarning, NotPossible, packed
 from loopmorph.pipelines.search.workers.dispatcher import Dispatcher
 from loopmorph.pipelines.search.workers.pool import LocalPlace, Pool
 from loopmorph.pipelines.search.workers.transport import InTurn, Transport
+from loopmorph.pipelines.support.numbers import check_count
 
 
 @contextmanager
@@ -60,6 +61,15 @@ def side_by_side(setup: JudgeSetup, jobs: int = 1, cluster: str | None = None) -
         return
     with Dispatcher(partial(_pool, content, jobs, setup.threads, cluster, timing=1)) as dispatcher:
         yield dispatcher
+
+
+def check_jobs(jobs: int, cluster: str | None) -> None:
+    """Raises:
+    ArgumentError: less than one process; several beside a cluster.
+    """
+    check_count("jobs", jobs)
+    if cluster is not None and jobs != 1:
+        raise ArgumentError("jobs", f"a cluster has as many workers as it has; expected 1 there, got {jobs}")
 
 
 def check_cluster(cluster: str | None) -> None:
