@@ -308,8 +308,9 @@ def test_two_processes_make_the_table_that_this_one_makes(
 ) -> None:
     """All times but one are known, so that the tables can be compared."""
     _without_harm(tmp_path / VariantFile.file)
-    again = next(each for each in table.variants if each.kind == "group").steps
     with closing(VariantFile(tmp_path)) as file:
+        timed = {steps for (steps,) in file.execute("SELECT steps FROM variants WHERE content LIKE '%final%'")}
+        again = next(each.steps for each in table.variants if ",".join(each.steps) in timed)
         file.execute("DELETE FROM variants WHERE steps = ? AND content LIKE '%final%'", ",".join(again))
     monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
     monkeypatch.setattr(build, "RemoteJudge", None)

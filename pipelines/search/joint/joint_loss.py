@@ -82,8 +82,9 @@ class CompareJob:
         return CompareJob(content["steps"], content["share"])
 
     def perform(self, judge: Judge) -> Compared:
+        steps = parse_steps(self.steps) if self.steps else ()
         try:
-            return Compared(JointLoss.of(judge.compare(parse_steps(self.steps), self.share)))
+            return Compared(JointLoss.of(judge.compare(steps, self.share)))
         except LoopmorphError as error:
             return Compared(refused=str(error))
 
