@@ -86,8 +86,8 @@ if TYPE_CHECKING:
     "--study", type=click.Path(path_type=Path), help="Keep what is tried in an Optuna study: FILE.log or FILE.db."
 )
 @click.option("--study-name", metavar="NAME", help="A further study in that file; MODEL's name by default.")
-@click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Processes that judge candidates.")
-@click.option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers judge them: tcp://host:8786.")
+@click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Processes that judge.")
+@click.option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers judge: tcp://host:8786.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report, schedule, IR and weights.")
 @click.option(
     "--loss", metavar="MODULE:FUNCTION", help="The loss, of outputs and targets, where MODEL is no classifier."

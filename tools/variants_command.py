@@ -32,6 +32,8 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of weights and images.")
 @click.option("--target", metavar="TARGET", help="The processor; by default this one, see 'loopmorph target'.")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1; by default a GPU when there is one.")
+@click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Processes that measure; one of them times.")
+@click.option("--cluster", metavar="ADDRESS", help="Dask scheduler whose workers measure: tcp://host:8786.")
 @trust_option
 def variants_command(
     model: str,
@@ -43,6 +45,8 @@ def variants_command(
     seed: int,
     target: str | None,
     device: str | None,
+    jobs: int,
+    cluster: str | None,
     trust: bool,
 ) -> None:
     """Measure what variants of MODEL's blocks and layers save by themselves, and what harm each does.
@@ -79,6 +83,8 @@ def variants_command(
             seed=seed,
             limit=LIMIT if limit is None else limit,
             device=device,
+            jobs=jobs,
+            cluster=cluster,
             progress=tell,
         )
     _print(table)

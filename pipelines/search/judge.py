@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning, WrongResult
 from loopmorph.passes.history import Step, pipeline_text
@@ -20,6 +20,10 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.inherit import plain_steps
 from loopmorph.pipelines.search.search_space import Candidate, Drawer, candidate_layers
 from loopmorph.pipelines.search.verdict import ACCEPTED, FAILED, STRUCTURE, WRONG, Verdict, refused
+
+if TYPE_CHECKING:
+    from loopmorph.pipelines.search.variants.harm_job import Harmed
+    from loopmorph.pipelines.search.variants.kinds import Proposal
 
 _REMEMBERED = 8  # rewritten networks
 
@@ -37,6 +41,14 @@ class LayerTime:
     ms_after: float
     macs_before: int
     macs_after: int
+
+
+class HarmMeter(Protocol):
+    """Measures what variants of blocks do by themselves (see `GroupHarm`)."""
+
+    def measure(self, group: Sequence[Proposal]) -> list[Harmed]:
+        """What each of some variants changes and harms."""
+        ...
 
 
 class Judge(Drawer, Protocol):
@@ -123,6 +135,15 @@ class Judge(Drawer, Protocol):
         """
         ...
 
+    def harm(self, group: Sequence[Proposal]) -> list[Harmed]:
+        """What each of some variants changes and harms.
+
+        Raises:
+            ArgumentError: the judge has no minibatch to measure it on.
+            CompilationFailed: the process that judges crashed.
+        """
+        ...
+
     def check_network(self, steps: Sequence[Step]) -> float:
         """Relative error of the whole compiled network.
 
@@ -144,6 +165,7 @@ class LocalJudge:
         checker: compares compiled code with PyTorch.
         drawer: draws candidates.
         loss: repairs networks and compares them with the original; None where nothing is asked of that kind.
+        makes_harm: makes what measures the harm of variants of the original; None as well.
     """
 
     original: Network
@@ -152,6 +174,8 @@ class LocalJudge:
     checker: Checker
     drawer: Drawer
     loss: PredictedLoss | None = None
+    makes_harm: Callable[[Network], HarmMeter] | None = None
+    _harm: HarmMeter | None = None
     _shares: dict[float, PredictedLoss] = field(default_factory=dict)
     _scores: dict[tuple[str, str], Score] = field(default_factory=dict)
     _checked: set[str] = field(default_factory=set)
@@ -254,6 +278,13 @@ class LocalJudge:
             seconds = self.meter.layer(self.original, network, name)
             times.append(LayerTime(name, seconds.original * 1e3, seconds.rewritten * 1e3, *macs))
         return times
+
+    def harm(self, group: Sequence[Proposal]) -> list[Harmed]:
+        if self.makes_harm is None:
+            raise ArgumentError("harm", "the judge was set up without a minibatch to measure it on")
+        if self._harm is None:
+            self._harm = self.makes_harm(self.original)
+        return self._harm.measure(group)
 
     def check_network(self, steps: Sequence[Step]) -> float:
         return self.checker.network(self._after(steps))

@@ -16,7 +16,7 @@ from typing import Any
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.judge_setup import local_judge
-from loopmorph.pipelines.search.workers.performing import reply
+from loopmorph.pipelines.search.performing import reply
 from loopmorph.pipelines.support.serving import Tell, serve
 
 

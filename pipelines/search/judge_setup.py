@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -16,8 +16,9 @@ from loopmorph.pipelines.measure.check import WorkerChecker
 from loopmorph.pipelines.measure.meter import WorkerMeter
 from loopmorph.pipelines.measure.timing_cache import TimingCache
 from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.program import import_model
-from loopmorph.pipelines.search.judge import LocalJudge
+from loopmorph.pipelines.search.judge import HarmMeter, LocalJudge
 from loopmorph.pipelines.search.search_space import RandomDrawer
 
 
@@ -34,6 +35,7 @@ class JudgeSetup:
         seed: of the inputs of numeric checks.
         torch_threads: threads of PyTorch, whose sums depend on it in the last bits.
         loss: what compares repaired networks with the original, where that can be asked for.
+        harm: makes what measures the harm of variants, where that can be asked for.
     """
 
     model: nn.Module
@@ -44,6 +46,7 @@ class JudgeSetup:
     seed: int
     torch_threads: int
     loss: PredictedLoss | None = None
+    harm: Callable[[Network], HarmMeter] | None = None
 
 
 @contextmanager
@@ -53,4 +56,5 @@ def local_judge(setup: JudgeSetup) -> Iterator[LocalJudge]:
     network = import_model(setup.model, setup.example_inputs)
     with Worker(threads=setup.threads, target=setup.target) as worker, closing(TimingCache()) as cache:
         meter, checker = WorkerMeter(worker, cache), WorkerChecker(worker, setup.seed)
-        yield LocalJudge(network, setup.gate, meter, checker, RandomDrawer(network, setup.target), setup.loss)
+        drawer = RandomDrawer(network, setup.target)
+        yield LocalJudge(network, setup.gate, meter, checker, drawer, setup.loss, setup.harm)

@@ -34,7 +34,7 @@ from loopmorph.pipelines.search.standing import Watch, standing_of, unwatched
 from loopmorph.pipelines.search.study import Study
 from loopmorph.pipelines.search.summary import counts, layer_reports
 from loopmorph.pipelines.search.workers.judging import Judging
-from loopmorph.pipelines.search.workers.open_workers import workers
+from loopmorph.pipelines.search.workers.open_workers import side_by_side, workers
 from loopmorph.pipelines.search.workers.transport import InTurn, Transport
 from loopmorph.pipelines.support.interrupts import held_interrupts, noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count
@@ -165,8 +165,9 @@ def optimize_points(
 
 def _joint_results(request: Request, speedups: Sequence[float | None]) -> Generator[Result, None, None]:
     """The result of a joint choice for each speed-up; of the settings' other limits for None."""
-    with prepared(request) as job:
-        chooser = points(job)
+    settings = request.settings
+    with prepared(request) as job, side_by_side(job.setup, settings.jobs, settings.cluster) as others:
+        chooser = points(job, others)
         for speedup in speedups:
             chooser.limits(speedup)  # refuses what is out of reach before anything is judged
         for speedup in speedups:

@@ -22,6 +22,7 @@ from loopmorph.pipelines.search.study_store import StudyStore
 from loopmorph.pipelines.search.tuner import Tuner
 from loopmorph.pipelines.search.variants.build import build_table
 from loopmorph.pipelines.search.variants.table import VariantTable
+from loopmorph.pipelines.search.workers.dispatcher import Dispatcher
 from loopmorph.pipelines.support.interrupts import until_interrupted
 from loopmorph.pipelines.support.progress import Progress
 from loopmorph.pipelines.training.task import Classification
@@ -114,8 +115,12 @@ class Points:
             raise ArgumentError(f"max_{error.argument}", error.message) from None
 
 
-def points(job: Job) -> Points:
+def points(job: Job, workers: Dispatcher | None = None) -> Points:
     """Measures the table of variants of a job's network, which is judged by repair.
+
+    Args:
+        job: the search.
+        workers: compare assembled networks with the original; None for the job's judge alone.
 
     Raises:
         ArgumentError, CompilationFailed, KeyboardInterrupt: see `build_table`.
@@ -134,11 +139,14 @@ def points(job: Job) -> Points:
         threads=asked.threads,
         seed=asked.seed,
         limit=asked.settings.variants,
+        jobs=asked.settings.jobs,
+        cluster=asked.settings.cluster,
         progress=asked.progress,
     )
     if job.tuner is not None:
         table = _of_tuned_code(table, job.judge, job.tuner)
-    truth = JudgedTruth(job.judge, table.original.milliseconds, StudyStore(job.study), tuner=job.tuner)
+    store = StudyStore(job.study)
+    truth = JudgedTruth(job.judge, table.original.milliseconds, store, tuner=job.tuner, workers=workers)
     return Points(table, Trials(table, truth), asked.settings, asked.seed, asked.progress, job.oracle.gate, asked.watch)
 
 

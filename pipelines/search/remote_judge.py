@@ -7,6 +7,7 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import cloudpickle
 
@@ -23,6 +24,10 @@ from loopmorph.pipelines.search.judge_setup import JudgeSetup, local_judge
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.verdict import FAILED, Verdict
 from loopmorph.pipelines.support.service import ServiceEnded, ServiceTimedOut
+
+if TYPE_CHECKING:
+    from loopmorph.pipelines.search.variants.harm_job import Harmed
+    from loopmorph.pipelines.search.variants.kinds import Proposal
 
 _LONGEST = 200  # characters of a reason
 _UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, RuntimeError, ValueError)
@@ -116,6 +121,9 @@ class RemoteJudge:
 
     def layer_times(self, steps: Sequence[Step]) -> list[LayerTime]:
         return self._process.ask("layer_times", tuple(steps))
+
+    def harm(self, group: Sequence[Proposal]) -> list[Harmed]:
+        return self._process.ask("harm", tuple(group))
 
     def check_network(self, steps: Sequence[Step]) -> float:
         return self._process.ask("check_network", tuple(steps))

@@ -15,6 +15,7 @@ from loopmorph.pipelines.legality.gate import BY_REPAIR, LEGALITIES
 from loopmorph.pipelines.oracle.inherit import REPAIR, check_inheritance
 from loopmorph.pipelines.search.combiner import Combiner
 from loopmorph.pipelines.search.variants.proposals import LIMIT as LIMIT_OF_VARIANTS
+from loopmorph.pipelines.search.workers.open_workers import check_jobs
 from loopmorph.pipelines.support.numbers import check_count
 from loopmorph.pipelines.tuning.tune import check_seconds
 
@@ -63,8 +64,9 @@ class SearchSettings:
         study: a file that keeps what was tried (see `OptunaStudy`), a journal (.log) or SQLite (.db); None for the
             user's cache.
         study_name: what the study is called there, for a further one in a file; by default as `name`.
-        jobs: how many processes judge candidates at a time.
-        cluster: the address of a Dask scheduler whose workers judge them, as `tcp://host:8786` (see
+        jobs: how many processes of this computer judge at a time: candidates, or the variants of a joint choice (of
+            which one process times, see `build_table`) and the networks that it assembles.
+        cluster: the address of a Dask scheduler whose workers do so, as `tcp://host:8786` (see
             `workers/dask_pool.py`, also for whom that has to trust); None for this computer.
     """
 
@@ -101,10 +103,10 @@ class SearchSettings:
         """Raises:
         ArgumentError: a count below 1, another `inherit` or `legality`, no such target, a `max_loss` that is not
             positive; what is for another `legality`; a target or budget that is no positive number, two targets; a
-            study that cannot be written; workers where there is nothing for them to do.
+            study that cannot be written; several processes beside a cluster.
         DataError: the study's file is something else, or damaged.
         """
-        for name in ("batch_size", "repeats", "repair_images", "held_out", "variants", "jobs"):
+        for name in ("batch_size", "repeats", "repair_images", "held_out", "variants"):
             check_count(name, getattr(self, name))
         if self.inherit is not None:
             check_inheritance(self.inherit)
@@ -114,7 +116,7 @@ class SearchSettings:
         self._check_legality()
         self._check_joint()
         self._check_study()
-        self._check_workers()
+        check_jobs(self.jobs, self.cluster)
 
     def check_with(self, target_speedups: Sequence[float]) -> None:
         """The same, for several speed-ups of which each is to be a result.
@@ -179,13 +181,6 @@ class SearchSettings:
             raise ArgumentError("study_name", "names a study of a file, and no file is given (--study FILE)")
         if self.study_name is not None and not self.study_name.strip():
             raise ArgumentError("study_name", f"expected a name, got {self.study_name!r}")
-
-    def _check_workers(self) -> None:
-        if self.cluster is not None and self.jobs != 1:
-            raise ArgumentError("jobs", f"a cluster has as many workers as it has; expected 1 there, got {self.jobs}")
-        for name, given in (("jobs", self.jobs != 1), ("cluster", self.cluster is not None)):
-            if given and self.is_joint:
-                raise ArgumentError(name, "its workers judge candidates, and a joint choice draws none")
 
 
 def _is_positive(value: object, above: float = 0.0) -> bool:

@@ -22,10 +22,10 @@ from loopmorph.pipelines.search.joint.at_latency import AtLatency
 from loopmorph.pipelines.search.joint.baselines import at_random, baselines, greedy, uniform
 from loopmorph.pipelines.search.joint.coefficients import Observation, fit_coefficients
 from loopmorph.pipelines.search.joint.joint import JointChoice, choose_jointly
+from loopmorph.pipelines.search.joint.joint_loss import JointLoss
 from loopmorph.pipelines.search.joint.knapsack import Limits, Problem, is_within, least, selection_of
 from loopmorph.pipelines.search.joint.switches import offspring
 from loopmorph.pipelines.search.joint.trials import Trial, Trials
-from loopmorph.pipelines.search.joint.truth import JointLoss
 from loopmorph.pipelines.search.variants.table import Variant
 
 BOTTLENECK = "morph-bottleneck{{layer={} iter=co factor={}}}"

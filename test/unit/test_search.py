@@ -25,9 +25,9 @@ from loopmorph.pipelines.search.combiner import Greedy, Judged
 from loopmorph.pipelines.search.gates import Chosen
 from loopmorph.pipelines.search.identity import Identity, identify
 from loopmorph.pipelines.search.joint.choice_report import JointReport, TrialReport
+from loopmorph.pipelines.search.joint.joint_loss import JointLoss
 from loopmorph.pipelines.search.joint.knapsack import Selection
 from loopmorph.pipelines.search.joint.trials import Trial
-from loopmorph.pipelines.search.joint.truth import JointLoss
 from loopmorph.pipelines.search.judge import MiscompiledWarning
 from loopmorph.pipelines.search.optimize import search
 from loopmorph.pipelines.search.report import FrontPoint, Report, ScoreReport

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,22 @@ from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.block_signals import BlockSignals
 from loopmorph.pipelines.legality.size import Params
 from loopmorph.pipelines.program import Program, import_model
-from loopmorph.pipelines.search.judge import LayerTime
-from loopmorph.pipelines.search.variants import build
+from loopmorph.pipelines.search.judge import LayerTime, LocalJudge
+from loopmorph.pipelines.search.performing import reply
+from loopmorph.pipelines.search.variants import build, harm_job
 from loopmorph.pipelines.search.variants.build import build_table
 from loopmorph.pipelines.search.variants.footprint import footprints
 from loopmorph.pipelines.search.variants.harm import FISHER_DROP, FisherHarm, choose_harm
+from loopmorph.pipelines.search.variants.harm_job import GroupHarm, MakesGroupHarm
 from loopmorph.pipelines.search.variants.kept import VariantFile
 from loopmorph.pipelines.search.variants.kinds import Proposal
 from loopmorph.pipelines.search.variants.table import VariantTable, read_table, write_table
-from loopmorph.pipelines.search.variants.timing import LayerClock, OriginalTime, Timed, Timer
+from loopmorph.pipelines.search.variants.time_job import Timed
+from loopmorph.pipelines.search.variants.timing import LayerClock, OriginalTime, Timer
 from loopmorph.pipelines.search.variants.together import Structure, apply_together
+from loopmorph.pipelines.search.workers.dispatcher import Dispatcher
+from loopmorph.pipelines.search.workers.job import Job, failed_reply, job_text
+from loopmorph.pipelines.search.workers.pool import Done, Lost, LostWorkerWarning, Pool
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.task import Classification, Task
 from loopmorph.tools.cli import main
@@ -218,7 +224,7 @@ def test_what_the_table_says_holds(program: Program, table: VariantTable) -> Non
 
 def test_a_second_run_measures_nothing(program: Program, table: VariantTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "RemoteJudge", None)
-    monkeypatch.setattr(build, "apply_together", None)
+    monkeypatch.setattr(harm_job, "apply_together", None)
     assert make(program) == table
 
 
@@ -253,11 +259,89 @@ def test_what_takes_no_less_than_its_layers_usually_do_is_left_out(
             copied.execute("INSERT INTO variants VALUES (?, ?, ?)", *row)
         (first, before, *_), (second, usual, *_), *_ = content["layers"]
         slow = [[first, 1000 * before, 500 * before, 2, 1], [second, usual, usual + 100 * before, 2, 1]]
-        assert Timed.from_json({"layers": slow, "refused": ""}).is_worth
-        copied.put(key, steps, {"layers": slow, "refused": ""})
+        assert Timed.from_json({"layers": slow, "refused": "", "final": True}).is_worth
+        copied.put(key, steps, {"layers": slow, "refused": "", "final": True})
     monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
     left = {",".join(each.steps) for each in make(program).variants}
     assert steps not in left and len(left) > len(known) / 2
+
+
+@dataclass(eq=False)
+class Place:
+    """A place in this process, of which the first harm that it is to measure costs something."""
+
+    judge: LocalJudge
+    fate: str
+    name: str = "the worker x"
+    may_time: bool = True
+
+    def begin(self, job: Job[Any], done: Done) -> None:
+        text = job_text(job)
+        fate, self.fate = self.fate, "good"
+        if fate == "dies":
+            done(Lost("killed by SIGKILL"))
+        elif fate == "crashes":
+            done(failed_reply(text, "killed by SIGSEGV"))
+        else:
+            told = reply(self.judge, text)
+            done(told.replace('"residual": ', '"residual": NaN, "was": ') if fate == "lies" else told)
+
+    def lost(self) -> str:
+        return ""
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(("fate", "lost"), [("dies", 1), ("lies", 1), ("crashes", 0)])
+def test_a_worker_that_is_lost_over_harm_costs_nothing(
+    program: Program,
+    table: VariantTable,
+    fate: str,
+    lost: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    _without_harm(tmp_path / VariantFile.file)
+    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
+    judging = replace(judge(program), makes_harm=MakesGroupHarm(Classification(BATCH), 0, "cpu"))
+    pool = Pool([Place(judging, fate), Place(judging, "good")])
+    monkeypatch.setattr(build, "side_by_side", lambda *_: Dispatcher(lambda: pool))
+    made = make(program)
+    assert [each.category for each in recwarn] == [LostWorkerWarning] * lost
+    assert without_losses(made) == without_losses(table)
+    for each, expected in zip(made.variants, table.variants, strict=True):
+        assert each.loss == pytest.approx(expected.loss, rel=1e-3)  # those that were measured again were so singly
+        assert each.signals == pytest.approx(expected.signals, rel=1e-3)
+
+
+def test_two_processes_make_the_table_that_this_one_makes(
+    program: Program, table: VariantTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All times but one are known, so that the tables can be compared."""
+    _without_harm(tmp_path / VariantFile.file)
+    with closing(VariantFile(tmp_path)) as file:
+        timed = {steps for (steps,) in file.execute("SELECT steps FROM variants WHERE content LIKE '%final%'")}
+        again = next(each.steps for each in table.variants if ",".join(each.steps) in timed)
+        file.execute("DELETE FROM variants WHERE steps = ? AND content LIKE '%final%'", ",".join(again))
+    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "RemoteJudge", None)
+    monkeypatch.setattr(GroupHarm, "measure", None)
+    made = make(program, jobs=2)
+    known = {each.steps: each for each in table.variants if each.steps != again}
+    found = {each.steps: each for each in made.variants if each.steps != again}
+    assert found.keys() == known.keys()
+    for steps, each in found.items():
+        assert each.loss == pytest.approx(known[steps].loss, rel=1e-3)
+        assert each.signals == pytest.approx(known[steps].signals, rel=1e-3)
+        assert each.change.milliseconds == pytest.approx(known[steps].change.milliseconds, rel=0.5)
+    with closing(VariantFile(tmp_path)) as file:
+        rows = file.execute("SELECT content FROM variants WHERE steps = ?", ",".join(again))
+    assert [Timed.from_json(json.loads(text)).layers for (text,) in rows if "final" in text]
+
+
+def without_losses(made: VariantTable) -> VariantTable:
+    return replace(made, variants=tuple(replace(each, loss=0.0, signals={}) for each in made.variants))
 
 
 def _without_harm(path: Path) -> None:

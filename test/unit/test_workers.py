@@ -8,31 +8,38 @@ import random
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from search_fakes import GROUP, LOOPS, SMALLER, TAPS, FakeChecker, FakeMeter, FakeProxy, candidate, judge
 from study_files import opened
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning
+from loopmorph.passes.history import parse_steps
 from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.optuna_study import read_studies
+from loopmorph.pipelines.search.performing import parse_job, reply
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.settings import SearchSettings
-from loopmorph.pipelines.search.study import CANDIDATE, Record, Study
+from loopmorph.pipelines.search.study import CANDIDATE, Study
+from loopmorph.pipelines.search.variants.harm import FISHER_DROP
+from loopmorph.pipelines.search.variants.harm_job import HarmJob, MakesGroupHarm
+from loopmorph.pipelines.search.variants.kinds import Proposal
 from loopmorph.pipelines.search.verdict import Verdict
 from loopmorph.pipelines.search.workers import dask_pool
-from loopmorph.pipelines.search.workers.job import Job, Nonsense, parse_reply
+from loopmorph.pipelines.search.workers.candidate_job import CandidateJob
+from loopmorph.pipelines.search.workers.job import Job, Nonsense, job_text, parse_reply
 from loopmorph.pipelines.search.workers.judging import Judging
-from loopmorph.pipelines.search.workers.open_workers import check_cluster, workers
-from loopmorph.pipelines.search.workers.performing import perform, reply
+from loopmorph.pipelines.search.workers.open_workers import check_cluster, side_by_side, workers
 from loopmorph.pipelines.search.workers.pool import Done, Lost, LostWorkerWarning, Pool
 from loopmorph.pipelines.search.workers.transport import InTurn, Transport
+from loopmorph.pipelines.training.task import classification
 
 BOTH = f"{SMALLER},{LOOPS}"
 TIED = "morph-bottleneck{layer=linear iter=co factor=2}"
@@ -105,17 +112,18 @@ class Worker:
     judge: LocalJudge
     fate: str
     name: str = "the worker x"
-    done: list[Job] = field(default_factory=list)
+    done: list[CandidateJob] = field(default_factory=list)
     closed: bool = False
 
     @property
     def may_time(self) -> bool:
         return self.fate != "foreign"
 
-    def begin(self, job: Job, done: Done) -> None:
+    def begin(self, job: CandidateJob, done: Done) -> None:
         self.done.append(job)
-        text = reply(self.judge, job.as_json())
-        other = reply(self.judge, Job(job.steps[:1] if len(job.steps) > 1 else (LOOPS, LOOPS), timed=False).as_json())
+        text = reply(self.judge, job_text(job))
+        mixed_up = CandidateJob(job.steps[:1] if len(job.steps) > 1 else (LOOPS, LOOPS), timed=False)
+        other = reply(self.judge, job_text(mixed_up))
         if self.fate == "dies":
             done(Lost("killed by SIGKILL"))
         elif self.fate != "hangs":
@@ -162,7 +170,7 @@ def test_any_workers_find_what_one_finds(
 
 def test_a_job_that_three_workers_are_lost_over_has_failed(judging: LocalJudge) -> None:
     with closing(Pool([*(Worker(judging, "dies") for _ in range(3)), Worker(judging, "good")])) as pool:
-        assert pool.submit(Job((GROUP,)))
+        assert pool.submit(CandidateJob((GROUP,)))
         with pytest.warns(LostWorkerWarning, match="gone on without the worker x: killed by SIGKILL"):
             _, record = pool.collect()
     assert (record.outcome, record.reason) == ("failed", "3 workers were lost over it")
@@ -170,14 +178,14 @@ def test_a_job_that_three_workers_are_lost_over_has_failed(judging: LocalJudge) 
 
 def test_without_workers_there_is_an_error(judging: LocalJudge) -> None:
     pool = Pool([Worker(judging, "dies")])
-    assert pool.submit(Job((GROUP,))) and not pool.submit(Job((LOOPS,)))
+    assert pool.submit(CandidateJob((GROUP,))) and not pool.submit(CandidateJob((LOOPS,)))
     with pytest.raises(CompilationFailed, match="no worker is left"), pytest.warns(LostWorkerWarning):
         pool.collect()
 
 
-def replied(job: Job, judging: LocalJudge, change: Callable[[dict[str, object]], object]) -> str:
-    content = json.loads(reply(judging, job.as_json()))
-    change(content["record"])
+def replied(job: CandidateJob, judging: LocalJudge, change: Callable[[dict[str, object]], object]) -> str:
+    content = json.loads(reply(judging, job_text(job)))
+    change(content["result"])
     return json.dumps(content)
 
 
@@ -205,8 +213,8 @@ def numbers(**values: float) -> Callable[[dict[str, object]], object]:
 def test_replies_that_cannot_be(
     judging: LocalJudge, change: Callable[[dict[str, object]], object], message: str
 ) -> None:
-    job = Job((LOOPS,))
-    assert parse_reply(job, reply(judging, job.as_json())) == perform(judging, job)
+    job = CandidateJob((LOOPS,))
+    assert parse_reply(job, reply(judging, job_text(job))) == job.perform(judging)
     with pytest.raises(Nonsense, match=message):
         parse_reply(job, replied(job, judging, change))
 
@@ -214,16 +222,16 @@ def test_replies_that_cannot_be(
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, 7, None, " " * (2 << 20)])
 def test_texts_that_are_no_replies(text: object) -> None:
     with pytest.raises(Nonsense):
-        parse_reply(Job((LOOPS,)), text)
+        parse_reply(CandidateJob((LOOPS,)), text)
 
 
 def test_jobs_and_warnings_travel_as_json(judging: LocalJudge) -> None:
-    admitted = perform(judging, Job((SMALLER,), timed=False))
-    for job in (Job((GROUP, LOOPS)), Job((SMALLER,), admitted), Job((LOOPS,), timed=False)):
-        assert Job.from_json(job.as_json()) == job
-    text = json.dumps({**json.loads(reply(judging, Job((LOOPS,)).as_json())), "warnings": ["conv1 is odd"]})
+    admitted = CandidateJob((SMALLER,), timed=False).perform(judging)
+    for job in (CandidateJob((GROUP, LOOPS)), CandidateJob((SMALLER,), admitted), CandidateJob((LOOPS,), timed=False)):
+        assert parse_job(job_text(job)) == job
+    text = json.dumps({**json.loads(reply(judging, job_text(CandidateJob((LOOPS,))))), "warnings": ["conv1 is odd"]})
     with pytest.warns(LoopmorphWarning, match="conv1 is odd"):
-        parse_reply(Job((LOOPS,)), text)
+        parse_reply(CandidateJob((LOOPS,)), text)
 
 
 # ---- one study, stopped and shared
@@ -286,7 +294,7 @@ class Killing:
     pool: dask_pool.DaskPool
     killed: list[dask_pool.DaskPlace] = field(default_factory=list)
 
-    def submit(self, job: Job) -> bool:
+    def submit(self, job: Job[Any]) -> bool:
         before = set(self.pool._busy)
         begun = self.pool.submit(job)
         if begun and before and not self.killed:
@@ -296,14 +304,16 @@ class Killing:
             self.killed.append(place)
         return begun
 
-    def collect(self) -> tuple[Job, Record]:
+    def collect(self) -> tuple[Any, Any]:
         return self.pool.collect()
 
     def close(self) -> None:
         self.pool.close()
 
 
-def test_a_cluster_judges_and_one_of_its_workers_is_killed(setup: JudgeSetup, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_cluster_judges_and_one_of_its_workers_is_killed(
+    plain: Program, setup: JudgeSetup, recwarn: pytest.WarningsRecorder
+) -> None:
     distributed = pytest.importorskip("distributed")
     options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
     with (
@@ -319,6 +329,12 @@ def test_a_cluster_judges_and_one_of_its_workers_is_killed(setup: JudgeSetup, re
         assert [verdict.outcome for _, verdict in told(found)] == ["accepted", "structure"]
         (killed,) = transport.killed
         assert [place.address for place in pool.places] == [each for each in pool.addresses if each != killed.address]
+        makes_harm = MakesGroupHarm(classification(plain, None, 8, seed=0), 0, "cpu")
+        job = HarmJob((Proposal("group", parse_steps(GROUP), frozenset(["conv2"])),), (FISHER_DROP, "fisher"))
+        with side_by_side(replace(setup, harm=makes_harm), cluster=cluster.scheduler_address) as others:
+            (there,) = others.ask(job).result().variants
+    (here,) = makes_harm(plain).measure(job.group)
+    assert there.structure == here.structure and there.scores == pytest.approx(here.scores)
     (warning,) = [str(each.message) for each in recwarn if each.category is LostWorkerWarning]
     assert f"gone on without {killed.name}" in warning
 
@@ -333,9 +349,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         SearchSettings(cluster="tcp://127.0.0.1:1", jobs=2).check()
     with pytest.raises(ArgumentError, match="'jobs': expected an integer of at least 1, got 0"):
         SearchSettings(jobs=0).check()
-    for name, given in (("jobs", {"jobs": 2}), ("cluster", {"cluster": "tcp://127.0.0.1:1"})):
-        with pytest.raises(ArgumentError, match=f"'{name}': its workers judge candidates, and a joint choice draws"):
-            SearchSettings(target_speedup=2.0, **given).check()
+    SearchSettings(target_speedup=2.0, jobs=2).check()
 
 
 def test_too_many_jobs_are_told(setup: JudgeSetup) -> None:

@@ -17,6 +17,7 @@ _ROUNDS = 16  # of the additive choice, until its variants go together
 _TIMINGS = 4  # of these, until a measured time keeps the limit
 _CLOSE = 0.98  # of the limit: a measured time that uses it up
 _SAMPLES = 12  # choices under sampled coefficients
+_TOGETHER = 4  # of these, between which nothing is learned
 _OFFSPRING = 8  # of a generation
 _SURVIVORS = 2  # that are judged on all images
 _PATIENCE = 3  # generations in which nothing improves
@@ -102,25 +103,39 @@ class AtLatency:
         """Judges and times each baseline like any other choice; one that the network does not admit whole, by what is
         left of it."""
         found = baselines(self._problem(), Random(f"{self.seed} baselines"))
+        self.trials.begin([self.trials.assembled(each, name) for name, each in found.items()], self.trials.last)
         for done, (name, selection) in enumerate(found.items(), start=1):
             self.is_over()
             self._names[name] = selection.indices
             trial = self.trials.assembled(selection, name)
-            self.timed(self.trials.judged(trial, self.trials.last, ahead=self.trials.last * (len(found) - done)))
+            self.trials.judged(trial, self.trials.last, ahead=self.trials.last * (len(found) - done))
+        for name, selection in found.items():
+            self.is_over()
+            self.timed(self.trials.assembled(selection, name))
 
     def sample(self) -> None:
-        """Choices under coefficients drawn around those learned so far, as SPDY has it; then under the latter."""
+        """Choices under coefficients drawn around those learned so far, as SPDY has it; then under the latter.
+
+        What is learned from some of them, which are judged together, serves the next.
+        """
         generator = Random(f"{self.seed} coefficients")
-        for number in range(_SAMPLES + 1):
+        for left in range(_SAMPLES, -1, -_TOGETHER):
             learned = self._learned()
-            drawn = learned if number == _SAMPLES else learned.sampled(generator)
-            selection = any_of(self._problem(drawn, self.trials.seen))
-            if selection is None:
-                self.exhausted = True
-                break
-            if self.is_over():
+            drawn = [learned.sampled(generator) for _ in range(_TOGETHER)] if left else [learned]
+            choices = []
+            for each in drawn:
+                selection = any_of(self._problem(each, self.trials.seen))
+                if selection is None:
+                    self.exhausted = True
+                    break
+                if self.is_over():
+                    return
+                choices.append(selection)
+                self.trials.assembled(selection, "coefficients")  # it is seen from now on
+            if not self._judges(choices, "coefficients", ahead=left - len(drawn) + 1 if left else 0):
                 return
-            self.trials.judged(self.trials.assembled(selection, "coefficients"), 0, ahead=_SAMPLES - number)
+            if self.exhausted:
+                break
         self._promote()
 
     def switch(self) -> None:
@@ -134,10 +149,8 @@ class AtLatency:
                 return
             problem = self._problem(excluded=self.trials.seen)
             brood = list(offspring(problem, self._learned(), parent.selection, generator, _OFFSPRING))
-            for number, selection in enumerate(brood, start=1):
-                if self.is_over():
-                    return
-                self.trials.judged(self.trials.assembled(selection, "switch"), 0, ahead=len(brood) - number)
+            if not self._judges(brood, "switch"):
+                return
             self._promote()
             after = self.best()
             improved = after is not None and (before is None or after.kl < before.kl)
@@ -145,6 +158,21 @@ class AtLatency:
             if not brood and not improved:
                 self.exhausted = any_of(self._problem(excluded=self.trials.seen)) is None
                 return
+
+    def _judges(self, choices: Sequence[Selection], origin: str, ahead: int = 0) -> bool:
+        """Judges choices on few images, several at once where that can be; returns whether there was time for all.
+
+        Args:
+            choices: none depends on what another one comes to.
+            origin: where they come from.
+            ahead: how many judgements are in sight after these.
+        """
+        self.trials.begin([self.trials.assembled(each, origin) for each in choices], 0)
+        for number, selection in enumerate(choices, start=1):
+            if self.is_over():
+                return False
+            self.trials.judged(self.trials.assembled(selection, origin), 0, ahead=ahead + len(choices) - number)
+        return True
 
     def timed(self, trial: Trial) -> Trial:
         """A trial with its measured time, from which the next limit is made."""
@@ -179,8 +207,9 @@ class AtLatency:
             waiting = [each for each in self._open() if each.losses[0].kl < least_so_far]
             if not waiting:
                 return
-            for trial in sorted(waiting, key=_order)[:_SURVIVORS]:
-                trial = self.trials.judged(trial, self.trials.last)
+            survivors = sorted(waiting, key=_order)[:_SURVIVORS]
+            self.trials.begin(survivors, self.trials.last)
+            for trial in [self.trials.judged(each, self.trials.last) for each in survivors]:
                 if not trial.failure and (best is None or trial.kl < best.kl):
                     self.timed(trial)
 

@@ -97,9 +97,12 @@ def choose_jointly(
     ledger = Trials(table, truth) if trials is None else trials
     ledger.tell = progress
     deadline = _Deadline(math.inf if seconds is None else time.monotonic() + seconds)
-    if limits.milliseconds is not None:
-        return _at_latency(AtLatency(ledger, limits, seed, deadline), deadline)
-    return _within_loss(WithinLoss(ledger, limits, max_loss or 0.0, seed, deadline, progress), deadline)
+    try:
+        if limits.milliseconds is not None:
+            return _at_latency(AtLatency(ledger, limits, seed, deadline), deadline)
+        return _within_loss(WithinLoss(ledger, limits, max_loss or 0.0, seed, deadline, progress), deadline)
+    finally:
+        truth.drop()
 
 
 def _unasked() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from loopmorph.passes.errors import LoopmorphError, WrongResult
 from loopmorph.passes.history import Step, pipeline_text
 from loopmorph.pipelines.search.joint.assembly import Assembly, assemble
 from loopmorph.pipelines.search.joint.coefficients import Observation
+from loopmorph.pipelines.search.joint.joint_loss import JointLoss
 from loopmorph.pipelines.search.joint.knapsack import Problem, Selection, selection_of
-from loopmorph.pipelines.search.joint.truth import JointLoss, Truth
+from loopmorph.pipelines.search.joint.truth import Truth
 from loopmorph.pipelines.search.judge import MiscompiledWarning
 from loopmorph.pipelines.search.variants.table import VariantTable
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -106,6 +108,14 @@ class Trials:
                 left = selection_of(Problem(self.table), made.kept)
                 self._note(selection, Trial(origin, left, made.steps, made.dropped), pipeline_text(made.steps))
         return self._of_steps[self._of_choice[selection.indices]]
+
+    def begin(self, trials: Sequence[Trial], level: int) -> None:
+        """Tells which trials will be judged next, up to a level, so that several are judged at once where that can be.
+
+        What comes of it does not depend on that.
+        """
+        ahead = [each for each in trials if not each.failure]
+        self.truth.begin([(each.steps, k) for each in ahead for k in range(len(each.losses), level + 1)])
 
     def judged(self, trial: Trial, level: int, ahead: int = 0) -> Trial:
         """A trial with its joint loss at all levels up to one.

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch.utils._pytree import tree_leaves
 
-from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.target.detect import processor_name
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.legality.gate import NOT_AT_ALL, Gate
 from loopmorph.pipelines.measure.peak import measure_peak
-from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
-from loopmorph.pipelines.search.variants.footprint import Footprint
 from loopmorph.pipelines.search.variants.ground import Ground
 from loopmorph.pipelines.search.variants.harm import Harm, choose_harm
+from loopmorph.pipelines.search.variants.harm_job import GroupHarm, Harmed, HarmJob, HarmOfGroup, MakesGroupHarm
 from loopmorph.pipelines.search.variants.kept import VariantFile
 from loopmorph.pipelines.search.variants.kinds import Proposal
 from loopmorph.pipelines.search.variants.proposals import LIMIT, propose
 from loopmorph.pipelines.search.variants.sieve import beaten
 from loopmorph.pipelines.search.variants.table import Cost, Variant, VariantTable
-from loopmorph.pipelines.search.variants.timing import LayerClock, OriginalTime, Timed, Timer, done
-from loopmorph.pipelines.search.variants.together import Structure, apply_together
+from loopmorph.pipelines.search.variants.time_job import Timed
+from loopmorph.pipelines.search.variants.timing import LayerClock, OriginalTime, Timer, done
+from loopmorph.pipelines.search.variants.together import Structure
+from loopmorph.pipelines.search.workers.dispatcher import Dispatcher
+from loopmorph.pipelines.search.workers.open_workers import check_cluster, check_jobs, side_by_side
 from loopmorph.pipelines.store.cache_file import measurement_key, source_key
 from loopmorph.pipelines.support.digests import digest_of
 from loopmorph.pipelines.support.interrupts import noted_interrupts
@@ -45,6 +48,7 @@ from loopmorph.pipelines.training.task import Task
 T = TypeVar("T")
 
 _PATTERNS_TOGETHER = 16
+_Asked: TypeAlias = tuple[Sequence[Proposal], Future[HarmOfGroup]]
 
 
 def build_table(
@@ -57,6 +61,8 @@ def build_table(
     seed: int = 0,
     limit: int = LIMIT,
     device: str | None = None,
+    jobs: int = 1,
+    cluster: str | None = None,
     progress: Progress = silent,
 ) -> VariantTable:
     """Measures the variants of a network (see `propose`) by themselves: what each saves, and what harm it does.
@@ -71,6 +77,8 @@ def build_table(
     All that is measured is kept in the user's cache, so that a run that was stopped, by whatever, goes on when it is
     called again; only what was in flight is lost. Code is compiled, checked against PyTorch and timed in a process of
     its own; where that dies, it costs one variant. Where the processor has cores to spare, harm is measured meanwhile.
+    With several processes, or a cluster, the times and the harm of variants are jobs for these: one process of this
+    computer times, or any worker with its processor, and all that are free measure harm.
     Ctrl-C ends the measuring and gives the table as far as it goes, spread evenly over the blocks that differ.
 
     Args:
@@ -82,34 +90,41 @@ def build_table(
         seed: of initialisations, where the network is not trained, and of numeric checks.
         limit: how many variants of each block or layer to try.
         device: where to compute harm; None takes a CUDA device when there is one.
+        jobs: how many processes of this computer measure; with 1 it is this one, beside one that times.
+        cluster: the address of a Dask scheduler whose workers measure (see `DaskPool`); None for this computer.
         progress: called with a stage's name, steps done and steps in all.
 
     Raises:
-        ArgumentError: a network that was transformed already; an argument out of range; too few images, or ones that
-            the network does not take.
-        CompilationFailed: the original cannot be compiled.
+        ArgumentError: a network that was transformed already; an argument out of range; no such cluster; too few
+            images, or ones that the network does not take.
+        CompilationFailed: the original cannot be compiled, or no worker is left.
         KeyboardInterrupt: an interrupt before there was anything to put into a table.
     """
     if original.steps:
         raise ArgumentError("original", "expected a network as it was imported, got one that was transformed already")
     check_count("limit", limit)
+    check_jobs(jobs, cluster)
+    check_cluster(cluster)
     check_seed(seed)
     check_threads(threads)
     progress("propose", 0, 1)
     harm = choose_harm(original, task, seed, device)
     ground = Ground(original, target)
-    before, proposals = ground.layers, propose(ground, limit)
+    proposals = propose(ground, limit)
     progress("propose", 1, 1)
     setup = JudgeSetup(original.model, original.example_inputs, Gate(NOT_AT_ALL), target, threads, seed, 1)
+    with_harm = replace(setup, harm=MakesGroupHarm(task, seed, device))
     spare = max(0, target.cores - threads)
     with ExitStack() as stack:
         judge = cache(lambda: _judge(stack, setup))
         file = stack.enter_context(closing(VariantFile()))
         usual = stack.enter_context(_torch_threads(spare))
-        clock = LayerClock({name: each.text for name, each in before.items()}, _roof(threads))
-        timer = stack.enter_context(Timer(judge, clock, background=spare > 0))
+        clock = LayerClock({name: each.text for name, each in ground.layers.items()}, _roof(threads))
+        workers = stack.enter_context(side_by_side(with_harm, jobs, cluster))
+        timer = stack.enter_context(Timer(judge, clock, spare > 0, workers))
         keys = _Keys.of(original, task, harm, target, threads)
-        work = _Work(original, before, proposals, harm, file, keys, timer, clock, progress, usual)
+        changes = GroupHarm(original, harm, ground.layers)
+        work = _Work(changes, proposals, file, keys, timer, clock, progress, usual, workers)
         complete = work.run()
         timer.cancel()
         return work.table(name or type(original.model).__name__, threads, complete)
@@ -138,19 +153,18 @@ class _Keys:
 class _Work:
     """The table in the making."""
 
-    original: Program
-    before: dict[str, Footprint]
+    changes: GroupHarm
     proposals: Sequence[Proposal]
-    harm: Harm
     file: VariantFile
     keys: _Keys
     timer: Timer
     clock: LayerClock
     progress: Progress
     usual_threads: int
+    workers: Dispatcher | None = None
     _network: Future[OriginalTime] = field(default_factory=Future)
     _times: dict[str, Future[Timed]] = field(default_factory=dict)
-    _harms: dict[Proposal, _Harm] = field(default_factory=dict)
+    _harms: dict[Proposal, Harmed] = field(default_factory=dict)
     _beaten: frozenset[str] = frozenset()
 
     @cached_property
@@ -175,21 +189,22 @@ class _Work:
 
     def table(self, name: str, threads: int, complete: bool) -> VariantTable:
         """What has been measured so far, with the original's costs."""
-        layers = self.before.values()
+        before, harm = self.changes.before, self.changes.harm
+        layers = before.values()
         macs, parameters, memory = (sum(getattr(each, n) for each in layers) for n in ("macs", "parameters", "memory"))
         cost = Cost(self._network.result().milliseconds, macs, parameters, memory)
-        places = {layer: place for place, layer in enumerate(self.before)}
+        places = {layer: place for place, layer in enumerate(before)}
         found = [self._variant(each) for each in self.proposals if each in self._harms]
         variants = [each for each in found if each is not None]
         variants.sort(key=lambda each: min(places.get(layer, len(places)) for layer in each.layers))
-        return VariantTable(name, self.harm.signal, processor_name(), threads, cost, tuple(variants), complete)
+        return VariantTable(name, harm.signal, processor_name(), threads, cost, tuple(variants), complete)
 
     def _variant(self, proposal: Proposal) -> Variant | None:
         """A row; None for a variant that was refused, that overflows, or that takes no less time.
 
         Of several layers a pair may be faster than the layers usually are (see `LayerClock.change`).
         """
-        harm = self._harms[proposal]
+        harm, signal = self._harms[proposal], self.changes.harm.signal
         if harm.refused or not all(map(math.isfinite, harm.scores.values())):
             return None
         milliseconds = self.clock.change(self._times[proposal.pattern].result())
@@ -199,8 +214,8 @@ class _Work:
             steps=tuple(map(str, proposal.steps)),
             layers=frozenset(harm.structure.layers),
             change=replace(harm.structure.change, milliseconds=milliseconds),
-            loss=max(0.0, harm.scores[self.harm.signal]),
-            signals={name: value for name, value in harm.scores.items() if name != self.harm.signal},
+            loss=max(0.0, harm.scores[signal]),
+            signals={name: value for name, value in harm.scores.items() if name != signal},
             kind=proposal.kind,
         )
 
@@ -228,17 +243,10 @@ class _Work:
     def _structures(self, group: Sequence[Proposal]) -> list[Structure]:
         found = {each: _read(Structure.from_json, self.file.get(self.keys.structure, each.text)) for each in group}
         new = [each for each, structure in found.items() if structure is None]
-        for each, structure in zip(new, self._seen(new)[1], strict=True):
+        for each, structure in zip(new, self.changes.seen(new)[1], strict=True):
             self.file.put(self.keys.structure, each.text, structure.as_json())
             found[each] = structure
         return [structure for structure in found.values() if structure is not None]
-
-    def _seen(self, group: Sequence[Proposal]) -> tuple[Network | None, list[Structure]]:
-        """What each variant changes, and the network after all of them; none where they had to be applied singly."""
-        together = apply_together(self.original, self.before, group) if group else None
-        if together is not None:
-            return together.network, list(together.structures)
-        return None, [structure for each in group for structure in self._seen([each])[1]]
 
     def _timed(self, proposal: Proposal, structure: Structure) -> Future[Timed]:
         if structure.refused:
@@ -267,68 +275,54 @@ class _Work:
         self._measure_each(others, len(firsts), check)
 
     def _measure_each(self, proposals: Sequence[Proposal], finished: int, check: Callable[[], None]) -> None:
+        asked: deque[tuple[int, list[_Asked]]] = deque()
         for _, equals in itertools.groupby(proposals, key=lambda each: each.rank):
             turn = list(equals)
-            for group in _groups([each for each in turn if self._is_wanted(each)], self.harm.together):
+            finished += len(turn)
+            asked.append((finished, []))
+            for group in _groups([each for each in turn if self._is_wanted(each)], self.changes.harm.together):
                 if self.timer.is_idle:
                     torch.set_num_threads(self.usual_threads)  # nothing is timed any more that they might disturb
-                self._measure_group(group)
+                asked[-1][1].append(self._asked(group))
                 check()
-            finished += len(turn)
-            self.progress("measure", finished, len(self.proposals))
+            while asked and all(future.done() for _, future in asked[0][1]):
+                self._finish(*asked.popleft())
+        while asked:
+            self._finish(*asked.popleft())
+            check()
+
+    def _finish(self, finished: int, asked: Sequence[_Asked]) -> None:
+        """Waits for what was asked for; what those who measured have ended over is measured once more, singly."""
+        failed = [each for group, future in asked if future.result().failure for each in group]
+        again = [self._asked([each]) for each in failed]
+        for each, (_, future) in zip(failed, again, strict=True):
+            failure = future.result().failure
+            if failure:
+                self._harms[each] = Harmed(refused=failure)  # another time it may not fail: it is not kept
+        self.progress("measure", finished, len(self.proposals))
 
     def _is_wanted(self, proposal: Proposal) -> bool:
         """Whether a variant is worth its time, and its harm is not known yet; waits for its time."""
         if proposal.pattern in self._beaten or not self._times[proposal.pattern].result().is_worth:
             return False
-        known = _read(_Harm.from_json, self.file.get(self.keys.harm, proposal.text))
+        known = _read(Harmed.from_json, self.file.get(self.keys.harm, proposal.text))
         if known is not None:
             self._harms[proposal] = known
         return known is None
 
-    def _measure_group(self, group: Sequence[Proposal]) -> None:
-        network, structures = self._seen(group)
-        admitted = [structure for structure in structures if not structure.refused]
-        scores: list[dict[str, float]] | None = []
-        refused = ""
-        if network is not None and admitted:
-            try:
-                scores = self.harm.measure(network, [structure.layers for structure in admitted])
-            except (IllegalTransform, ArgumentError) as error:
-                scores, refused = None, str(error)
-        if network is None or (scores is None and len(group) > 1):
-            for each in group:
-                self._measure_group([each])
-            return
-        found = iter(scores or ())
-        for each, structure in zip(group, structures, strict=True):
-            why = structure.refused or (refused if scores is None else "")
-            harm = _Harm(structure, {} if why else next(found), why)
+    def _asked(self, group: Sequence[Proposal]) -> _Asked:
+        """A group with what is to come of it; it is there once it is known."""
+        keep = partial(self._keep_harm, group)
+        if self.workers is not None:
+            return group, self.workers.ask(HarmJob(tuple(group), self.changes.harm.signals), keep=keep)
+        found = HarmOfGroup(tuple(self.changes.measure(group)))
+        keep(found)
+        return group, done(found)
+
+    def _keep_harm(self, group: Sequence[Proposal], found: HarmOfGroup) -> None:
+        for each, harm in zip(group if found.variants else (), found.variants, strict=True):
             self._harms[each] = harm
             self.file.put(self.keys.harm, each.text, harm.as_json())
-
-
-@dataclass(frozen=True)
-class _Harm:
-    """What is known of one variant.
-
-    Attributes:
-        structure: what it changes.
-        scores: signal -> its value; may be infinite.
-        refused: why there are none; empty where there are.
-    """
-
-    structure: Structure
-    scores: Mapping[str, float]
-    refused: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        return {"structure": self.structure.as_json(), "scores": dict(self.scores), "refused": self.refused}
-
-    @staticmethod
-    def from_json(content: Mapping[str, Any]) -> _Harm:
-        scores = {str(name): float(value) for name, value in content["scores"].items()}
-        return _Harm(Structure.from_json(content["structure"]), scores, str(content["refused"]))
 
 
 def _groups(proposals: Iterable[Proposal], size: int) -> Iterator[list[Proposal]]:

@@ -23,11 +23,15 @@ class Harm(Protocol):
 
     Attributes:
         signal: the name of what `Variant.loss` is.
+        signals: the names of all scores.
         together: how many variants that reach no layer in common to measure in one network.
     """
 
     @property
     def signal(self) -> str: ...
+
+    @property
+    def signals(self) -> tuple[str, ...]: ...
 
     @property
     def together(self) -> int: ...
@@ -69,6 +73,10 @@ class BlockHarm:
     device: str | None = None
     together: int = 8
 
+    @property
+    def signals(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.signal, RESIDUAL)))
+
     @cached_property
     def blocks(self) -> BlockSignals:
         """What measures; it runs the original when it is first asked for."""
@@ -78,9 +86,8 @@ class BlockHarm:
         return f"{self.signal} of blocks"
 
     def measure(self, network: Network, parts: Sequence[Sequence[str]]) -> list[dict[str, float]] | None:
-        names = tuple(dict.fromkeys((self.signal, RESIDUAL)))
-        changes = self.blocks.measure(network, names).blocks
-        found: list[dict[str, float]] = [dict.fromkeys(names, 0.0) for _ in parts]
+        changes = self.blocks.measure(network, self.signals).blocks
+        found: list[dict[str, float]] = [dict.fromkeys(self.signals, 0.0) for _ in parts]
         for change in changes:
             owners = [
                 k
@@ -89,7 +96,7 @@ class BlockHarm:
             ]
             if len(owners) != 1:
                 return None
-            for name in names:
+            for name in self.signals:
                 score = change.score(name)
                 found[owners[0]][name] += math.inf if score is None else score.value
         return found
@@ -108,6 +115,10 @@ class FisherHarm:
     proxy: FisherPotential
     signal: str = FISHER_DROP
     together: int = 1
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        return self.signal, self.proxy.name
 
     @cached_property
     def potential(self) -> float:

@@ -9,52 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, WrongResult
-from loopmorph.pipelines.search.judge import Judge, LayerTime
+from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.variants.kinds import Proposal
+from loopmorph.pipelines.search.variants.time_job import Timed, TimeJob
 from loopmorph.pipelines.search.variants.together import Structure
 from loopmorph.pipelines.search.verdict import WORTHWHILE
+from loopmorph.pipelines.search.workers.dispatcher import Dispatcher
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Timed:
-    """The times of the contraction layers that a variant changes.
-
-    Attributes:
-        layers: one each.
-        refused: why there are none; empty where there are.
-        final: whether it would be refused again: not where it failed, which may have been the machine's bad moment.
-    """
-
-    layers: tuple[LayerTime, ...] = ()
-    refused: str = ""
-    final: bool = True
-
-    @property
-    def is_worth(self) -> bool:
-        """Whether the layers take less time than they did."""
-        before, after = sum(each.ms_before for each in self.layers), sum(each.ms_after for each in self.layers)
-        return not self.refused and after < WORTHWHILE * before
-
-    def as_json(self) -> dict[str, Any]:
-        """The times as JSON can hold them; `from_json` reads them."""
-        rows = [[t.name, t.ms_before, t.ms_after, t.macs_before, t.macs_after] for t in self.layers]
-        return {"layers": rows, "refused": self.refused}
-
-    @staticmethod
-    def from_json(content: Mapping[str, Any]) -> Timed:
-        """What `as_json` gave.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is something else.
-        """
-        rows = [
-            LayerTime(str(name), float(before), float(after), int(a), int(b))
-            for name, before, after, a, b in content["layers"]
-        ]
-        return Timed(tuple(rows), str(content["refused"]))
 
 
 @dataclass(frozen=True)
@@ -151,11 +113,14 @@ class Timer:
         judge: what measures; asked for when it is needed first.
         clock: says what cannot win, and learns.
         background: whether to measure while the caller does something else.
+        workers: measure variants instead; the original is timed before they begin.
     """
 
-    def __init__(self, judge: Callable[[], Judge], clock: LayerClock, background: bool) -> None:
-        self._judge, self._clock = judge, clock
-        self._pool = ThreadPoolExecutor(1) if background else None
+    def __init__(
+        self, judge: Callable[[], Judge], clock: LayerClock, background: bool, workers: Dispatcher | None = None
+    ) -> None:
+        self._judge, self._clock, self._workers = judge, clock, workers
+        self._pool = ThreadPoolExecutor(1) if background and workers is None else None
         self._last: Future[Any] = done(None)
 
     def __enter__(self) -> Timer:
@@ -200,31 +165,29 @@ class Timer:
             structure: what it changes.
             keep: called with its times as soon as they are there, unless they would be others the next time.
         """
+        job = TimeJob(proposal.text, tuple(self._clock.texts))
 
-        def measure() -> Timed:
-            timed = self._time(proposal, structure)
+        def known() -> Timed | None:
+            if not self._clock.cannot_win(structure):
+                return None
+            return Timed(refused="its arithmetic alone would take as long as what it replaces")
+
+        def learn(timed: Timed) -> None:
             self._clock.learn(timed)
             if timed.final:
                 keep(timed)
+
+        def measure() -> Timed:
+            timed = known() or job.perform(self._judge())
+            learn(timed)
             return timed
 
-        return self._submit(measure)
+        return self._submit(measure) if self._workers is None else self._workers.ask(job, known, learn)
 
     def _submit(self, measure: Callable[[], T]) -> Future[T]:
         future = self._pool.submit(measure) if self._pool is not None else done(measure())
         self._last = future
         return future
-
-    def _time(self, proposal: Proposal, structure: Structure) -> Timed:
-        if self._clock.cannot_win(structure):
-            return Timed(refused="its arithmetic alone would take as long as what it replaces")
-        try:
-            timed = Timed(tuple(self._judge().layer_times(proposal.steps)))
-        except (IllegalTransform, ArgumentError) as refusal:
-            return Timed(refused=str(refusal))
-        except (CompilationFailed, WrongResult) as error:
-            return Timed(refused=str(error), final=False)
-        return timed if timed.layers else Timed(refused="it changes no layer that multiplies")
 
 
 def done(value: T) -> Future[T]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.search.workers import dask_worker
-from loopmorph.pipelines.search.workers.job import Job
+from loopmorph.pipelines.search.workers.job import Job, job_text
 from loopmorph.pipelines.search.workers.pool import Done, LocalPlace, Lost, LostWorkerWarning, Outcome, Pool
 from loopmorph.pipelines.support.foreign import describe
 
@@ -50,13 +50,13 @@ class DaskPlace:
         self._future: Any = None
         self._deadline = 0.0
 
-    def begin(self, job: Job, done: Done) -> None:
+    def begin(self, job: Job[Any], done: Done) -> None:
         self._deadline = time.monotonic() + self._pool.limit
         try:
             if self._content is None:
                 self._content = self._pool.on(self.address, bytes, self._pool.content)
             self._future = self._pool.on(
-                self.address, dask_worker.judge_here, self._pool.key, self._content, job.as_json()
+                self.address, dask_worker.judge_here, self._pool.key, self._content, job_text(job)
             )
         except Exception as error:  # Dask's own, and the system's
             done(Lost(describe(error)))
@@ -117,7 +117,7 @@ class DaskPool(Pool):
             warnings.simplefilter("ignore", UserWarning)  # Dask finds networks large
             return self.client.submit(function, *arguments, workers=[address], allow_other_workers=False, pure=False)
 
-    def submit(self, job: Job) -> bool:
+    def submit(self, job: Job[Any]) -> bool:
         self._renew()
         if not self.fitting(job):
             self._add_local()

@@ -32,10 +32,10 @@ def judge_here(key: str, content: bytes, job: str) -> str:
     Args:
         key: of the set-up; its judge is kept for the next job.
         content: the set-up of the judge, `packed`.
-        job: as JSON (see `Job`).
+        job: as a text (see `job_text`).
 
     Returns:
-        The reply as JSON (see `parse_reply`).
+        The reply as a text (see `parse_reply`).
     """
     with _turn:
         return _judge(key, content).reply(job)

@@ -1,4 +1,4 @@
-"""A process of a judge that does jobs, each a text of JSON, as its reply is. Imports no torch."""
+"""A process of a judge that does jobs, each a text, as its reply is. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class JobProcess:
         self._process = JudgeProcess()
 
     def reply(self, job: str) -> str:
-        """The reply to a job, both as JSON (see `Job` and `parse_reply`).
+        """The reply to a job, both as texts (see `job_text` and `parse_reply`).
 
         Raises:
             ServiceEnded, ServiceTimedOut, LoopmorphError: the process cannot be set up.

@@ -11,7 +11,7 @@ from loopmorph.pipelines.search.combiner import Judged
 from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.study import Record, Study
 from loopmorph.pipelines.search.verdict import refused
-from loopmorph.pipelines.search.workers.job import Job
+from loopmorph.pipelines.search.workers.candidate_job import CandidateJob
 from loopmorph.pipelines.search.workers.transport import Transport
 
 _AHEAD = 16  # candidates that are drawn before they are judged, where others judge the same ones
@@ -36,8 +36,8 @@ class Judging:
     order: random.Random | None = None
     found: dict[int, Judged] = field(default_factory=dict)
     _drawn: dict[tuple[str, ...], tuple[int, Candidate]] = field(default_factory=dict)
-    _ahead: list[Job] = field(default_factory=list)
-    _admitted: deque[Job] = field(default_factory=deque)
+    _ahead: list[CandidateJob] = field(default_factory=list)
+    _admitted: deque[CandidateJob] = field(default_factory=deque)
     _running: int = 0
 
     @property
@@ -59,10 +59,12 @@ class Judging:
                 pass
             if not self._running and not self._ahead and not self._admitted:
                 return
+            job: CandidateJob
+            record: Record
             job, record = self.transport.collect()
             self._running -= 1
             if record.accepted and not job.timed:
-                self._admitted.append(Job(job.steps, record))
+                self._admitted.append(CandidateJob(job.steps, record))
             else:
                 self._keep(self.study.put(record))
                 after_each(len(self.found))
@@ -77,13 +79,13 @@ class Judging:
         if job is None:
             return False
         # What can be timed is judged whole; where only others are free, they do the part that they can.
-        if self.transport.submit(job) or self.transport.submit(Job(job.steps, timed=False)):
+        if self.transport.submit(job) or self.transport.submit(CandidateJob(job.steps, timed=False)):
             self._running += 1
             return True
         self._ahead.insert(0, job)
         return False
 
-    def _next(self, after_each: Callable[[int], None]) -> Job | None:
+    def _next(self, after_each: Callable[[int], None]) -> CandidateJob | None:
         """A job that is not known to the study by now."""
         while True:
             self._draw()
@@ -101,11 +103,11 @@ class Judging:
             candidate = next(self.candidates, None)
             if candidate is None:
                 return
-            job = Job(tuple(map(str, candidate.steps)))
+            job = CandidateJob(tuple(map(str, candidate.steps)))
             self._drawn[job.steps] = len(self._drawn), candidate
             self._ahead.append(job)
 
-    def _known(self, job: Job) -> Record | None:
+    def _known(self, job: CandidateJob) -> Record | None:
         _, candidate = self._drawn[job.steps]
         if candidate.refusal is not None:
             return self.study.put(Record.of(refused(job.steps, candidate.refusal)))

@@ -8,12 +8,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from loopmorph.passes.errors import CompilationFailed, LoopmorphWarning
-from loopmorph.pipelines.search.study import CANDIDATE, Record
-from loopmorph.pipelines.search.verdict import FAILED
-from loopmorph.pipelines.search.workers.job import Job, Nonsense, parse_reply
+from loopmorph.pipelines.search.workers.job import Job, Nonsense, job_text, parse_reply
 from loopmorph.pipelines.search.workers.job_process import JobProcess
 from loopmorph.pipelines.support.foreign import describe
 
@@ -51,7 +49,7 @@ class Place(Protocol):
     @property
     def may_time(self) -> bool: ...
 
-    def begin(self, job: Job, done: Done) -> None:
+    def begin(self, job: Job[Any], done: Done) -> None:
         """Begins a job; `done` is called, by whatever thread, when it has ended."""
         ...
 
@@ -67,18 +65,17 @@ class Place(Protocol):
 class LocalPlace:
     """A process of this computer."""
 
-    may_time = True
-
-    def __init__(self, content: bytes, name: str = "this computer") -> None:
+    def __init__(self, content: bytes, name: str = "this computer", may_time: bool = True) -> None:
         """Args:
         content: the set-up of the judge, `packed`.
         name: for messages.
+        may_time: whether it gets what is timed, which others on this computer may disturb.
         """
-        self.name = name
+        self.name, self.may_time = name, may_time
         self._judge = JobProcess(content)
         self._thread: threading.Thread | None = None
 
-    def begin(self, job: Job, done: Done) -> None:
+    def begin(self, job: Job[Any], done: Done) -> None:
         self._thread = threading.Thread(target=self._work, args=(job, done), daemon=True)
         self._thread.start()
 
@@ -90,9 +87,9 @@ class LocalPlace:
         if self._thread is not None:
             self._thread.join(_PATIENCE)
 
-    def _work(self, job: Job, done: Done) -> None:
+    def _work(self, job: Job[Any], done: Done) -> None:
         try:
-            outcome: Outcome = self._judge.reply(job.as_json())
+            outcome: Outcome = self._judge.reply(job_text(job))
         except Exception as error:  # the process cannot be set up, or was closed
             outcome = Lost(describe(error))
         done(outcome)
@@ -106,37 +103,44 @@ class Pool:
         places: where jobs are done.
         """
         self.places: list[Place] = list(places)
-        self._busy: dict[Place, Job] = {}
-        self._again: list[Job] = []
-        self._attempts: dict[tuple[str, ...], int] = {}  # at jobs that were lost with a place
-        self._outcomes: queue.SimpleQueue[tuple[Place, Job, Outcome]] = queue.SimpleQueue()
+        self._busy: dict[Place, Job[Any]] = {}
+        self._again: list[Job[Any]] = []
+        self._attempts: dict[str, int] = {}  # at jobs that were lost with a place
+        self._outcomes: queue.SimpleQueue[tuple[Place, Job[Any], Outcome]] = queue.SimpleQueue()
 
-    def submit(self, job: Job) -> bool:
+    def submit(self, job: Job[Any]) -> bool:
         return not self._again and self._begin(job)
 
-    def collect(self) -> tuple[Job, Record]:
-        while True:
-            for job in self._again:
-                if self._attempts[job.steps] >= _ATTEMPTS:
-                    self._again.remove(job)
-                    reason = f"{_ATTEMPTS} workers were lost over it"
-                    return job, Record(CANDIDATE, job.steps, FAILED, reason)
+    def collect(self) -> tuple[Any, Any]:
+        while (found := self.poll()) is None:
+            pass
+        return found
+
+    def poll(self, patience: float = _LOOK) -> tuple[Any, Any] | None:
+        """The next job that ends, with its result; None where none does within so many seconds, or one is lost.
+
+        Raises:
+            CompilationFailed: no job can be done any more.
+        """
+        for job in self._again:
+            if self._attempts[job_text(job)] >= _ATTEMPTS:
+                self._again.remove(job)
+                return job, job.failed(f"{_ATTEMPTS} workers were lost over it")
+        self._begin_again()
+        if not self._busy:
+            self.look_after()
             self._begin_again()
-            if not self._busy:
-                self.look_after()
-                self._begin_again()
-            if not self._busy:
-                raise CompilationFailed("no worker is left that could judge candidates")
-            try:
-                place, job, outcome = self._outcomes.get(timeout=_LOOK)
-            except queue.Empty:
-                self.look_after()
-                continue
-            if self._busy.get(place) is not job:
-                continue  # it was given up meanwhile
-            record = self._taken(place, job, outcome)
-            if record is not None:
-                return job, record
+        if not self._busy:
+            raise CompilationFailed("no worker is left that could do what is asked for")
+        try:
+            place, job, outcome = self._outcomes.get(timeout=patience)
+        except queue.Empty:
+            self.look_after()
+            return None
+        if self._busy.get(place) is not job:
+            return None  # it was given up meanwhile
+        result = self._taken(place, job, outcome)
+        return None if result is None else (job, result)
 
     def close(self) -> None:
         for place in self.places:
@@ -156,18 +160,18 @@ class Pool:
         warnings.warn(f"gone on without {place.name}: {reason}", LostWorkerWarning, stacklevel=3)
         job = self._busy.pop(place, None)
         if job is not None:
-            self._attempts[job.steps] = self._attempts.get(job.steps, 0) + 1
+            self._attempts[job_text(job)] = self._attempts.get(job_text(job), 0) + 1
             self._again.append(job)
         place.close()
 
-    def fitting(self, job: Job) -> list[Place]:
+    def fitting(self, job: Job[Any]) -> list[Place]:
         """The places that may do a job, the best first: those that cannot time leave the others to what is timed."""
         return sorted((each for each in self.places if each.may_time or not job.timed), key=lambda each: each.may_time)
 
     def _begin_again(self) -> None:
         self._again = [job for job in self._again if not self._begin(job)]
 
-    def _begin(self, job: Job) -> bool:
+    def _begin(self, job: Job[Any]) -> bool:
         free = [place for place in self.fitting(job) if place not in self._busy]
         if not free:
             return False
@@ -175,18 +179,18 @@ class Pool:
         free[0].begin(job, partial(self._put, free[0], job))
         return True
 
-    def _put(self, place: Place, job: Job, outcome: Outcome) -> None:
+    def _put(self, place: Place, job: Job[Any], outcome: Outcome) -> None:
         self._outcomes.put((place, job, outcome))
 
-    def _taken(self, place: Place, job: Job, outcome: Outcome) -> Record | None:
-        """The record that an outcome is; None where the job has to be done again."""
+    def _taken(self, place: Place, job: Job[Any], outcome: Outcome) -> Any | None:
+        """The result that an outcome is; None where the job has to be done again."""
         if isinstance(outcome, Lost):
             self.give_up(place, outcome.reason)
             return None
         try:
-            record = parse_reply(job, outcome)
+            result: Any = parse_reply(job, outcome)
         except Nonsense as error:
             self.give_up(place, f"it sends nonsense: {error}")
             return None
         del self._busy[place]
-        return record
+        return result

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from loopmorph.pipelines.search.judge import Judge
-from loopmorph.pipelines.search.study import Record
 from loopmorph.pipelines.search.workers.job import Job
-from loopmorph.pipelines.search.workers.performing import perform
 
 
 class Transport(Protocol):
     """Has jobs done, several at a time, wherever it has its workers. A job that is lost on the way is done again."""
 
-    def submit(self, job: Job) -> bool:
+    def submit(self, job: Job[Any]) -> bool:
         """Begins a job; False where no worker that may do it is free."""
         ...
 
-    def collect(self) -> tuple[Job, Record]:
-        """The next job that has ended, of those that were begun, in whatever order they end.
+    def collect(self) -> tuple[Any, Any]:
+        """The next job that has ended, of those that were begun, in whatever order they end; with its result.
 
         Raises:
             LoopmorphError: no job can be done any more.
@@ -40,19 +38,19 @@ class InTurn:
     """
 
     judge: Judge
-    _job: Job | None = None
+    _job: Job[Any] | None = None
 
-    def submit(self, job: Job) -> bool:
+    def submit(self, job: Job[Any]) -> bool:
         if self._job is not None:
             return False
         self._job = job
         return True
 
-    def collect(self) -> tuple[Job, Record]:
+    def collect(self) -> tuple[Any, Any]:
         job, self._job = self._job, None
         if job is None:
             raise RuntimeError("no job was begun")
-        return job, perform(self.judge, job)
+        return job, job.perform(self.judge)
 
     def close(self) -> None:
         self._job = None
