@@ -9,9 +9,12 @@ from torch.utils._pytree import tree_leaves
 
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import to_module
+from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device
 
 
-def inherited_error(original: Network, program: Network, *inputs: torch.Tensor) -> float:
+def inherited_error(
+    original: Network, program: Network, *inputs: torch.Tensor, device: torch.device | str | None = None
+) -> float:
     """The relative error of the outputs, ||rewritten - original|| / ||original|| over the whole batch, in eval mode.
 
     Every transformation says where the new weights come from (`morph.inherit`): slices, blocks, means, the identity.
@@ -21,13 +24,16 @@ def inherited_error(original: Network, program: Network, *inputs: torch.Tensor) 
         original: the network as imported.
         program: the rewritten one.
         inputs: the network's inputs; an image network's is (N, C, H, W).
+        device: where to compute; None takes a CUDA device when there is one.
 
     Raises:
         IllegalTransform: the network's own code cannot run with the new shapes.
     """
-    with torch.no_grad():
-        expected = _flat(copy.deepcopy(original.model).eval()(*inputs))
-        found = _flat(to_module(program).eval()(*inputs))
+    place = resolve_device(device)
+    inputs = tuple(x.to(place) for x in inputs)
+    with torch.no_grad(), exact_arithmetic():
+        expected = _flat(copy.deepcopy(original.model).to(place).eval()(*inputs))
+        found = _flat(to_module(program).to(place).eval()(*inputs))
         norm = torch.linalg.vector_norm(expected).clamp_min(torch.finfo(expected.dtype).tiny)
         return float(torch.linalg.vector_norm(found - expected) / norm)
 

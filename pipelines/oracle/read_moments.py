@@ -23,6 +23,7 @@ from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_te
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
 from loopmorph.pipelines.oracle.repair.surroundings import Surroundings, scale_of, surroundings
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, LayerSamples, term_equations
+from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -70,6 +71,7 @@ def read_moments(
     inputs: Sequence[torch.Tensor],
     tell: Progress = silent,
     rows: int = ROWS,
+    device: torch.device | str | None = None,
 ) -> Iterator[ReadMoments]:
     """The moments of the layers that have some parameters, in the order in which they run; none is kept.
 
@@ -82,11 +84,13 @@ def read_moments(
         inputs: its inputs, of any batch; all images are run at once.
         tell: told of each layer.
         rows: how many are used for each unknown at most, drawn at random where there are more.
+        device: where to compute; None takes a CUDA device when there is one.
 
     Raises:
         ArgumentError: the network fails on the inputs.
     """
-    model = switch_to_inference(copy.deepcopy(network.model))
+    place = resolve_device(device)
+    model, inputs = switch_to_inference(copy.deepcopy(network.model)).to(place), [x.to(place) for x in inputs]
     modules = dict(model.named_modules())
     readers = {name: reader for name, reader in _readers(network, modules).items() if reader.parameter in parameters}
     if not readers:
@@ -95,11 +99,12 @@ def read_moments(
     with Lockstep(model, readers, inputs) as lockstep:
         for number, name in enumerate(around):
             tell("moments of what layers read", number, len(around))
-            call = lockstep.until(name)
-            if call is None:
-                return
-            norm, samples = around[name].norm, LayerSamples(call.inputs, call.output)
-            found = _moments(readers[name], modules[name], name, samples, FitSettings(rows=rows), norm is not None)
+            with exact_arithmetic():
+                call = lockstep.until(name)
+                if call is None:
+                    return
+                norm, samples = around[name].norm, LayerSamples(call.inputs, call.output)
+                found = _moments(readers[name], modules[name], name, samples, FitSettings(rows=rows), norm is not None)
             if found is not None:
                 yield found if norm is None else _scaled(found, scale_of(modules[norm], call.output))
     tell("moments of what layers read", len(around), len(around))
