@@ -18,6 +18,8 @@ _RESET_PEAK = "5"  # resets the peak of resident memory: proc(5)
 class ProcessMemory:
     """Resident memory of this process, in bytes; None where the system does not say.
 
+    It is right to a fraction of a MiB: Linux adds up what each thread has touched in batches of pages.
+
     Attributes:
         peak: the most that it was.
         added: by how much that is more than before.
