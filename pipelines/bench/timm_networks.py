@@ -18,6 +18,7 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.models import LoadedModel
+from loopmorph.pipelines.support.extras import require_extra
 from loopmorph.pipelines.support.foreign import describe
 
 IMAGE = 224  # pixels of a side
@@ -54,8 +55,7 @@ def require_timm(argument: str) -> None:
     Raises:
         ArgumentError: timm is not installed.
     """
-    if importlib.util.find_spec("timm") is None:
-        raise ArgumentError(argument, "its networks are timm's, which is not installed: pip install 'loopmorph[peers]'")
+    require_extra(argument, "timm", "peers", "its networks are timm's, which is not installed")
 
 
 def load_network(name: str, *, batch: int, seed: int) -> LoadedModel:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.support.extras import require_extra
 
 
 def require_matplotlib(argument: str = "plot") -> None:
@@ -16,5 +14,4 @@ def require_matplotlib(argument: str = "plot") -> None:
     Raises:
         ArgumentError: matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ArgumentError(argument, "a picture needs matplotlib: pip install 'loopmorph[plot]'")
+    require_extra(argument, "matplotlib", "plot", "a picture needs matplotlib")
