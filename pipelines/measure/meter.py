@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-from loopmorph.passes.target.detect import resolve_target
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.measure.profile import Profile, profile
 from loopmorph.pipelines.measure.timing_cache import TimingCache
@@ -92,7 +91,7 @@ class WorkerMeter:
 
     def layer(self, original: Network, rewritten: Network, layer: str) -> PairTime:
         texts = (original.closed_layer(layer), rewritten.closed_layer(layer))
-        cold = cold_bytes(original, self._target)
+        cold = cold_bytes(original, self.worker.target)
         return self._pair(TimeJob(texts, rounds=self.rounds, budget=self.budget, cold=cold), self.limit)
 
     def network(self, original: Network, rewritten: Network) -> PairTime:
@@ -100,11 +99,7 @@ class WorkerMeter:
         return self._pair(job, 5 * self.limit)
 
     def profile(self, network: Network) -> Profile:
-        return profile(network, self.worker.threads, self._target)
-
-    @property
-    def _target(self) -> Target:
-        return resolve_target(self.worker.target)
+        return profile(network, self.worker.threads, self.worker.target)
 
     def _pair(self, job: TimeJob, limit: float) -> PairTime:
         """The quartiles of a job with two modules, looked up or measured."""

@@ -121,7 +121,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Job:
+class SearchJob:
     """A request with all that a search works with.
 
     Attributes:
@@ -199,7 +199,7 @@ class Job:
 
 
 @contextmanager
-def prepared(request: Request) -> Iterator[Job]:
+def prepared(request: Request) -> Iterator[SearchJob]:
     """The network imported, its gate chosen, and the process that judges ready.
 
     Raises:
@@ -225,7 +225,7 @@ def prepared(request: Request) -> Iterator[Job]:
             closing(_opened_study(request, original, task, oracle, judge, target)) as study,
         ):
             tell("import", 1, 1)
-            yield Job(request, original, task, oracle, judge, target, setup, study, tuning, started)
+            yield SearchJob(request, original, task, oracle, judge, target, setup, study, tuning, started)
 
 
 def _opened_study(

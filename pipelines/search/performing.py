@@ -10,11 +10,11 @@ from loopmorph.passes.errors import LoopmorphWarning
 from loopmorph.pipelines.search.joint.joint_loss import CompareJob
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.variants.harm_job import HarmJob
-from loopmorph.pipelines.search.variants.time_job import TimeJob
+from loopmorph.pipelines.search.variants.time_job import VariantTimeJob
 from loopmorph.pipelines.search.workers.candidate_job import CandidateJob
 from loopmorph.pipelines.search.workers.job import Job, reply_text
 
-KINDS = {each.kind: each for each in (CandidateJob, TimeJob, HarmJob, CompareJob)}
+KINDS = {each.kind: each for each in (CandidateJob, VariantTimeJob, HarmJob, CompareJob)}
 
 
 def reply(judge: Judge, job: str) -> str:

@@ -10,7 +10,7 @@ from functools import cached_property
 from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
 from loopmorph.pipelines.data.held_out import part_of
 from loopmorph.pipelines.legality.gate import BY_REPAIR, Gate
-from loopmorph.pipelines.search.job import Job
+from loopmorph.pipelines.search.job import SearchJob
 from loopmorph.pipelines.search.joint.joint import JointChoice, choose_jointly
 from loopmorph.pipelines.search.joint.knapsack import MILLISECONDS, Limits, Problem, least
 from loopmorph.pipelines.search.joint.trials import Trials
@@ -115,7 +115,7 @@ class Points:
             raise ArgumentError(f"max_{error.argument}", error.message) from None
 
 
-def points(job: Job, workers: Dispatcher | None = None) -> Points:
+def points(job: SearchJob, workers: Dispatcher | None = None) -> Points:
     """Measures the table of variants of a job's network, which is judged by repair.
 
     Args:

@@ -33,7 +33,7 @@ from loopmorph.pipelines.search.judge import Judge, LocalJudge
 from loopmorph.pipelines.search.performing import parse_job, reply
 from loopmorph.pipelines.search.variants.harm_job import HarmJob, MakesGroupHarm
 from loopmorph.pipelines.search.variants.kinds import Proposal
-from loopmorph.pipelines.search.variants.time_job import Timed, TimeJob
+from loopmorph.pipelines.search.variants.time_job import Timed, VariantTimeJob
 from loopmorph.pipelines.search.workers.dispatcher import Dispatcher
 from loopmorph.pipelines.search.workers.job import Job, Nonsense, failed_reply, job_text, parse_reply
 from loopmorph.pipelines.search.workers.pool import Done, Lost, LostWorkerWarning, Pool
@@ -42,7 +42,7 @@ from loopmorph.pipelines.training.task import Classification
 GROUP = "morph-group{layer=block1.conv1 iters=co,ci factor=2}"
 SPATIAL = "morph-bottleneck{layer=block2.conv2 iter=oh factor=2}"
 TIED = "morph-bottleneck{layer=linear iter=co factor=2}"
-TIME = TimeJob(GROUP, ("block1.conv1",))
+TIME = VariantTimeJob(GROUP, ("block1.conv1",))
 HARM = HarmJob(
     tuple(
         Proposal("any", parse_steps(text), frozenset([layer]), unit=layer)
@@ -75,7 +75,7 @@ def test_what_is_done_elsewhere_is_what_is_done_here(judging: LocalJudge, job: J
 
 
 def test_refusals_are_results(judging: LocalJudge) -> None:
-    time, compare = TimeJob(TIED, ("linear",)), CompareJob(TIED, 1.0)
+    time, compare = VariantTimeJob(TIED, ("linear",)), CompareJob(TIED, 1.0)
     for found in (
         parse_reply(time, reply(judging, job_text(time))),
         parse_reply(compare, reply(judging, job_text(compare))),
@@ -130,7 +130,11 @@ def test_lies_are_refused(
 
 
 def test_replies_to_other_jobs_are_refused(judging: LocalJudge) -> None:
-    for job, other in ((TIME, TimeJob(SPATIAL, TIME.layers)), (COMPARE, replace(COMPARE, share=1.0)), (HARM, TIME)):
+    for job, other in (
+        (TIME, VariantTimeJob(SPATIAL, TIME.layers)),
+        (COMPARE, replace(COMPARE, share=1.0)),
+        (HARM, TIME),
+    ):
         with pytest.raises(Nonsense, match="it is of something else"):
             parse_reply(job, reply(judging, job_text(other)))
 

@@ -95,9 +95,9 @@ class AtLatency:
                     break
             selection = solve(self._problem())
         fast = [each for each in timed if self._is_fast(each)]
-        mildest = min(fast, key=lambda trial: trial.selection.loss, default=None)  # judging takes longest of all
-        for trial in [mildest] if mildest is not None else sorted(timed, key=_by_time)[:1]:
-            self.trials.judged(trial, self.trials.last)
+        mildest = min(fast, key=lambda each: each.selection.loss) if fast else min(timed, key=_by_time, default=None)
+        if mildest is not None:  # one alone, as judging takes longest of all
+            self.trials.judged(mildest, self.trials.last)
 
     def judge_baselines(self) -> None:
         """Judges and times each baseline like any other choice; one that the network does not admit whole, by what is

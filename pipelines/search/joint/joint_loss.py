@@ -66,12 +66,9 @@ class CompareJob:
     """
 
     kind: ClassVar[str] = "compare"
+    timed: ClassVar[bool] = False
     steps: str
     share: float
-
-    @property
-    def timed(self) -> bool:
-        return False
 
     def as_json(self) -> dict[str, Any]:
         return {"steps": self.steps, "share": self.share}

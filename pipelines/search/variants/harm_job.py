@@ -132,12 +132,9 @@ class HarmJob:
     """
 
     kind: ClassVar[str] = "harm"
+    timed: ClassVar[bool] = False
     group: tuple[Proposal, ...]
     signals: tuple[str, ...]
-
-    @property
-    def timed(self) -> bool:
-        return False
 
     def as_json(self) -> dict[str, Any]:
         rows = [{"steps": each.text, "reach": sorted(each.reach)} for each in self.group]

@@ -27,8 +27,5 @@ def beaten(variants: Sequence[Variant]) -> list[bool]:
     as_rivals = own * (1, 1, 1, MARGIN)
     count = len(variants)
     layers = [each.layers for each in variants]
-    left = undominated(
-        layers * 2, np.vstack([own, as_rivals]), never=range(count), always=range(count, 2 * count)
-    ).tolist()
-    kept = set(left)
-    return [place not in kept for place in range(count)]
+    left = undominated(layers * 2, np.vstack([own, as_rivals]), never=range(count), always=range(count, 2 * count))
+    return [not is_left for is_left in np.isin(range(count), left).tolist()]

@@ -53,7 +53,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class TimeJob:
+class VariantTimeJob:
     """A variant whose layers are timed.
 
     Attributes:
@@ -62,20 +62,17 @@ class TimeJob:
     """
 
     kind: ClassVar[str] = "time"
+    timed: ClassVar[bool] = True
     steps: str
     layers: tuple[str, ...]
-
-    @property
-    def timed(self) -> bool:
-        return True
 
     def as_json(self) -> dict[str, Any]:
         return {"steps": self.steps, "layers": self.layers}
 
     @staticmethod
-    def from_json(content: Any) -> TimeJob:
+    def from_json(content: Any) -> VariantTimeJob:
         """What `as_json` gave."""
-        return TimeJob(content["steps"], tuple(content["layers"]))
+        return VariantTimeJob(content["steps"], tuple(content["layers"]))
 
     def perform(self, judge: Judge) -> Timed:
         try:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.variants.kinds import Proposal
-from loopmorph.pipelines.search.variants.time_job import Timed, TimeJob
+from loopmorph.pipelines.search.variants.time_job import Timed, VariantTimeJob
 from loopmorph.pipelines.search.variants.together import Structure
 from loopmorph.pipelines.search.verdict import WORTHWHILE
 from loopmorph.pipelines.search.workers.dispatcher import Dispatcher
@@ -121,7 +121,7 @@ class Timer:
     ) -> None:
         self._judge, self._clock, self._workers = judge, clock, workers
         self._pool = ThreadPoolExecutor(1) if background and workers is None else None
-        self._last: Future[Any] = done(None)
+        self._asked: list[Future[Any]] = []
 
     def __enter__(self) -> Timer:
         return self
@@ -133,7 +133,7 @@ class Timer:
     @property
     def is_idle(self) -> bool:
         """Whether all that was asked for has been measured."""
-        return self._last.done()
+        return all(future.done() for future in self._asked)
 
     def cancel(self) -> None:
         """Begins nothing more."""
@@ -165,7 +165,7 @@ class Timer:
             structure: what it changes.
             keep: called with its times as soon as they are there, unless they would be others the next time.
         """
-        job = TimeJob(proposal.text, tuple(self._clock.texts))
+        job = VariantTimeJob(proposal.text, tuple(self._clock.texts))
 
         def known() -> Timed | None:
             if not self._clock.cannot_win(structure):
@@ -182,11 +182,13 @@ class Timer:
             learn(timed)
             return timed
 
-        return self._submit(measure) if self._workers is None else self._workers.ask(job, known, learn)
+        return self._submit(measure) if self._workers is None else self._noted(self._workers.ask(job, known, learn))
 
     def _submit(self, measure: Callable[[], T]) -> Future[T]:
-        future = self._pool.submit(measure) if self._pool is not None else done(measure())
-        self._last = future
+        return self._noted(self._pool.submit(measure) if self._pool is not None else done(measure()))
+
+    def _noted(self, future: Future[T]) -> Future[T]:
+        self._asked.append(future)
         return future
 
 

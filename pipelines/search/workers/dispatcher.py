@@ -28,7 +28,7 @@ class _Asked(Generic[T]):
     def end(self, result: T) -> None:
         try:
             self.keep(result)
-        except Exception as error:
+        except Exception as error:  # whoever waits for the result gets it, not this thread
             self.future.set_exception(error)
         else:
             self.future.set_result(result)
@@ -93,7 +93,7 @@ class Dispatcher:
                 while self._has_work():
                     self._begin(pool)
                     self._take(pool)
-        except Exception as error:
+        except Exception as error:  # likewise, so that nobody waits for a thread that has ended
             self._end_all(error)
         else:
             self._end_all(None)
