@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from loop_programs import KEPT
@@ -13,6 +14,23 @@ from trained_networks import pattern_batch, trained_residual
 from transformed import network
 
 from loopmorph.pipelines.program import Program, import_model
+from loopmorph.tools.cli import main
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Sequence[str]], str]:
+    """Runs a command that is refused in one line, in an empty folder; gives that line."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(arguments: Sequence[str]) -> str:
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,17 +199,8 @@ def test_a_missing_peer_says_what_installs_it() -> None:
         (["--plot", "."], "argument 'plot': cannot write '.': it is a folder"),
     ],
 )
-def test_refused_arguments(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["bench", "resnet18", *arguments]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {message}") and error.count("\n") == 1
+def test_refused_arguments(arguments: list[str], message: str, refused: Callable[[Sequence[str]], str]) -> None:
+    assert refused(["bench", "resnet18", *arguments]).startswith(f"error: {message}")
 
 
 def test_an_unknown_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
