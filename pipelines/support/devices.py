@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
 
@@ -43,3 +44,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def exact_arithmetic() -> AbstractContextManager[None]:
     """Repeatable kernels in full float32 on CUDA, whose TF32 default would round what comparisons turn on."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def lay_out(model: nn.Module, layout: torch.memory_format) -> None:
+    """The order in memory of the convolutions' weights; `Module.to` fails where weights of bands have five axes."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)

@@ -5,30 +5,30 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import threading
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.data.labelled_images import LabelledImages
-from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device, seeded
+from loopmorph.pipelines.support.devices import exact_arithmetic, lay_out, resolve_device, seeded
 from loopmorph.pipelines.support.digests import elements_of
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference, switch_to_training
+from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.augmentation import shifted_and_flipped
 from loopmorph.pipelines.training.checkpoint import read_checkpoint, write_checkpoint
+from loopmorph.pipelines.training.distillation import Objective, Teacher, label_loss
+from loopmorph.pipelines.training.processes import Processes
 
-# Images as the network takes them, its outputs, and the labels -> the mean loss of the batch.
-Objective = Callable[[torch.Tensor, Any, torch.Tensor], torch.Tensor]
 EARLY = 10, 60  # the steps whose mean loss is `early_loss`: the first ones say more of the restart than of the network
 _TEST_BATCH = 500
 
@@ -114,7 +114,8 @@ def finetune(
     *,
     steps: int | None = None,
     objective: Objective | None = None,
-    device: torch.device | str | None = None,
+    teacher: Teacher | None = None,
+    device: torch.device | str | Processes | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
     progress: Progress = silent,
@@ -125,21 +126,28 @@ def finetune(
     checkpoint gives what it would have given without a break, on the same machine and with as many threads. On CUDA it
     computes in bfloat16 where autocast has it; weights stay float32.
 
+    With several processes (see `training_processes`), all call this with the same arguments; each computes its share of
+    every batch, with BatchNorm's statistics of that share, and all return the same network. How their gradients are
+    summed is PyTorch's affair, which may differ in the last bits between runs where there are more than two.
+
     Args:
         model: takes (N, C, H, W) and gives logits (N, classes), or what `objective` takes; left as it is.
         train: the images.
         settings: see `FineTuning`.
         steps: takes no more than so many, with the learning rates that they have in the whole run; None for all.
-        objective: the loss; cross-entropy of logits, with smoothed labels, by default.
-        device: where to compute; None takes a CUDA device when there is one.
+        objective: the loss; cross-entropy of logits, with smoothed labels, by default. A checkpoint does not know it.
+        teacher: whose outputs count as well (see `Teacher`).
+        device: where to compute; None takes a CUDA device when there is one. Or the processes that train together.
         checkpoint: a file that is written every `checkpoint_seconds` and at the end; where it is there, training goes
-            on from it. An interrupt or a kill loses what came after the last one.
+            on from it. A kill loses what came after the last one; an interrupt nothing: it ends the training, with a
+            checkpoint, after the step that is under way, and a second one at once.
         checkpoint_seconds: see `checkpoint`.
         progress: called with "train", the steps done and the steps to take.
 
     Raises:
         ArgumentError: settings out of range, no such device, a model that does not take the images.
         Diverged: the loss is not finite.
+        KeyboardInterrupt: it was interrupted.
         DataError: the checkpoint is damaged, of another run, or has more than `steps`.
     """
     chosen = settings or FineTuning()
@@ -148,12 +156,22 @@ def finetune(
         check_count("steps", steps)
     if not len(train):
         raise ArgumentError("train", "there is no image to train on")
-    place = resolve_device(device)
+    if teacher is not None:
+        teacher.check()
+    processes = device if isinstance(device, Processes) else Processes(0, 1, resolve_device(device))
     path = None if checkpoint is None else Path(checkpoint)
-    with torch.inference_mode(False), torch.enable_grad(), _repeatable():
-        run = _start(model, train, chosen, objective or _smoothed(chosen.label_smoothing), place)
+    interrupted = threading.Event()
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        _repeatable(),
+        noted_interrupts(None if path is None else interrupted.set),
+    ):
+        run = _start(model, train, chosen, objective or label_loss(chosen.label_smoothing), teacher, processes)
         if path is not None and path.exists():
             run.restore(read_checkpoint(path, run.key))
+        if processes.mean(run.step) != run.step:
+            raise DataError(f"{path}: is not the same file for all processes")
         last = run.steps if steps is None else min(steps, run.steps)
         if run.step > last:
             raise DataError(f"{path}: has {run.step} steps of this training; at most the {last} asked for are expected")
@@ -161,12 +179,17 @@ def finetune(
         progress("train", run.step, last)
         while run.step < last:
             run.advance()
-            if path is not None and (time.monotonic() - written >= checkpoint_seconds or run.step == last):
+            ending = processes.mean(interrupted.is_set()) > 0  # all of them, after the same step
+            due = time.monotonic() - written >= checkpoint_seconds or run.step == last or ending
+            if path is not None and due and processes.rank == 0:
                 write_checkpoint(path, run.key, run.state())
                 written = time.monotonic()
             progress("train", run.step, last)
+            if ending:
+                raise KeyboardInterrupt
+        processes.settle(run.model)
     early = sum(run.early) / len(run.early) if run.early else None
-    _lay_out(run.model, torch.contiguous_format)
+    lay_out(run.model, torch.contiguous_format)
     return FineTuned(switch_to_inference(run.model.cpu()), early, run.loss, run.step)
 
 
@@ -176,12 +199,23 @@ def _repeatable() -> AbstractContextManager[None]:
 
 
 def accuracy(model: nn.Module, test: LabelledImages, device: torch.device | str | None = None) -> float:
-    """The share of images that a classifier tells right, in points (per cent), in inference form and float32.
+    """The share of images that a classifier tells right, in points (per cent); see `count_right`."""
+    return 100 * count_right(model, test, device) / len(test)
+
+
+def count_right(
+    model: nn.Module,
+    test: LabelledImages,
+    device: torch.device | str | None = None,
+    progress: Progress = silent,
+) -> int:
+    """How many images a classifier tells right, in inference form and float32.
 
     Args:
         model: takes (N, C, H, W) and gives logits (N, classes); left as it is.
         test: the images.
         device: as for `finetune`.
+        progress: called with "test", the images done and all.
     """
     place = resolve_device(device)
     twin = switch_to_inference(copy.deepcopy(model)).to(place)
@@ -191,14 +225,8 @@ def accuracy(model: nn.Module, test: LabelledImages, device: torch.device | str 
             images = test.normalised(test.images[start : start + _TEST_BATCH].to(place))
             labels = test.labels[start : start + _TEST_BATCH].to(place)
             right += int((twin(images).argmax(1) == labels).sum())
-    return 100 * right / len(test)
-
-
-def _smoothed(label_smoothing: float) -> Objective:
-    def loss(_images: torch.Tensor, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(outputs.float(), labels, label_smoothing=label_smoothing)
-
-    return loss
+            progress("test", min(start + _TEST_BATCH, len(test)), len(test))
+    return right
 
 
 @dataclass
@@ -207,6 +235,7 @@ class _Run:
 
     Attributes:
         model: in train mode, on the device.
+        forward: the same, or what joins it with those of the other processes.
         train: its images lie on the device.
         key: of all that the training depends on.
         steps: in all.
@@ -216,10 +245,11 @@ class _Run:
     """
 
     model: nn.Module
+    forward: nn.Module
     train: LabelledImages
     settings: FineTuning
     objective: Objective
-    device: torch.device
+    processes: Processes
     optimiser: torch.optim.SGD
     schedule: torch.optim.lr_scheduler.OneCycleLR
     key: str
@@ -236,9 +266,10 @@ class _Run:
             Diverged: the loss is not finite.
         """
         images, labels = self._batch()
-        with seeded(_derived(self.settings.seed, "network", self.step), self.device), self._arithmetic():
+        seed = _derived(self.settings.seed, self.processes.own("network"), self.step)
+        with seeded(seed, self.processes.device), self._arithmetic():
             loss = self._loss(images, self._outputs(images), labels)
-        self.loss = float(loss.detach())
+        self.loss = self.processes.mean(float(loss.detach()))
         if not math.isfinite(self.loss):
             rate = f"with learning_rate={self.settings.learning_rate:g} the loss is {self.loss}"
             raise Diverged("learning_rate", f"{rate} at step {self.step + 1} of {self.steps}; a smaller one is needed")
@@ -269,19 +300,19 @@ class _Run:
         self.step, self.loss, self.early = state["step"], state["loss"], state["early"]
 
     def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images of the next step as the network takes them, and their labels."""
+        """This process's images of the next step, as the network takes them, and their labels."""
         size = min(self.settings.batch_size, len(self.train))
         epoch, place = divmod(self.step, len(self.train) // size)
         order = torch.randperm(len(self.train), generator=_generator(self.settings.seed, "epoch", epoch))
-        chosen = order[place * size : (place + 1) * size]
-        draws = _generator(self.settings.seed, "step", self.step)
+        chosen = order[place * size : (place + 1) * size][self.processes.share(size)]
+        draws = _generator(self.settings.seed, self.processes.own("step"), self.step)
         images = shifted_and_flipped(self.train.images, chosen, self.settings.padding, self.settings.flip, draws)
         normalised = self.train.normalised(images).to(memory_format=torch.channels_last)
-        return normalised, self.train.labels[chosen.to(self.device)]
+        return normalised, self.train.labels[chosen.to(self.processes.device)]
 
     def _outputs(self, images: torch.Tensor) -> Any:
         try:
-            return self.model(images)
+            return self.forward(images)
         except Exception as error:  # the user's own forward may raise anything
             reason = f"in train mode it fails on a batch of shape {tuple(images.shape)}: {describe(error)}"
             raise ArgumentError("model", reason) from error
@@ -289,6 +320,8 @@ class _Run:
     def _loss(self, images: torch.Tensor, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         try:
             loss = self.objective(images, outputs, labels)
+        except ArgumentError:
+            raise
         except Exception as error:  # outputs that are no logits, labels that are no classes
             raise ArgumentError("model", f"the loss cannot be computed from its outputs: {describe(error)}") from error
         if loss.numel() != 1 or not loss.requires_grad:
@@ -296,16 +329,22 @@ class _Run:
         return loss.reshape(())
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
-        if self.device.type != "cuda":
+        if self.processes.device.type != "cuda":
             return nullcontext()
         return torch.autocast("cuda", torch.bfloat16)
 
 
 def _start(
-    model: nn.Module, train: LabelledImages, settings: FineTuning, objective: Objective, device: torch.device
+    model: nn.Module,
+    train: LabelledImages,
+    settings: FineTuning,
+    objective: Objective,
+    teacher: Teacher | None,
+    processes: Processes,
 ) -> _Run:
+    device = processes.device
     twin = switch_to_training(copy.deepcopy(model)).to(device)
-    _lay_out(twin, torch.channels_last)
+    lay_out(twin, torch.channels_last)
     trained = [parameter for parameter in twin.parameters() if parameter.requires_grad]
     if not trained:
         raise ArgumentError("model", "it has no parameter that requires a gradient; there is nothing to train")
@@ -319,22 +358,24 @@ def _start(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rate, total_steps=steps, pct_start=settings.warm_up, cycle_momentum=False
     )
-    key = training_key(model, train, settings)
+    key = training_key(model, train, settings, teacher, processes.count)
     placed = replace(train, images=train.images.to(device), labels=train.labels.to(device))
-    return _Run(twin, placed, settings, objective, device, optimiser, schedule, key, steps)
+    loss = objective if teacher is None else teacher.objective(objective, device)
+    return _Run(twin, processes.joined(twin), placed, settings, loss, processes, optimiser, schedule, key, steps)
 
 
-def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
-    """The order in memory of the convolutions' weights; `Module.to` fails where weights of bands have five axes."""
-    for parameter in model.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=layout)
-
-
-def training_key(model: nn.Module, train: LabelledImages, settings: FineTuning) -> str:
-    """What identifies a training: the settings, the weights that it begins with, and the images."""
+def training_key(
+    model: nn.Module, train: LabelledImages, settings: FineTuning, teacher: Teacher | None = None, processes: int = 1
+) -> str:
+    """What identifies a training: the settings, the weights that it begins with, the images, teacher and processes."""
     digest = hashlib.sha256(f"{settings.describe()} {train.mean} {train.deviation}".encode())
-    for name, tensor in (*model.state_dict().items(), ("images", train.images), ("labels", train.labels)):
+    tensors = [*model.state_dict().items(), ("images", train.images), ("labels", train.labels)]
+    if processes > 1:
+        digest.update(f" {processes} processes".encode())
+    if teacher is not None:
+        digest.update(f" {teacher.describe()}".encode())
+        tensors += teacher.network.state_dict().items()
+    for name, tensor in tensors:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(elements_of(tensor))
     return digest.hexdigest()
