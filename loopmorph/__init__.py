@@ -34,6 +34,10 @@ _HOME = {
     "Calibration": "loopmorph.pipelines.legality.calibration",
     "load_calibration": "loopmorph.pipelines.legality.calibration_file",
     "FineTuning": "loopmorph.pipelines.training.finetune",
+    "Teacher": "loopmorph.pipelines.training.distillation",
+    "Trained": "loopmorph.pipelines.training.train",
+    "finetune": "loopmorph.pipelines.training.train",
+    "train": "loopmorph.pipelines.training.train",
     "calibrate": "loopmorph.pipelines.search.calibrate",
     "LegalityResult": "loopmorph.pipelines.search.legality",
     "legality": "loopmorph.pipelines.search.legality",
@@ -72,7 +76,9 @@ if TYPE_CHECKING:
     from loopmorph.pipelines.search.optimize import optimize, optimize_points, replay
     from loopmorph.pipelines.search.saved_model import load_model
     from loopmorph.pipelines.search.settings import SearchSettings
+    from loopmorph.pipelines.training.distillation import Teacher
     from loopmorph.pipelines.training.finetune import FineTuning
+    from loopmorph.pipelines.training.train import Trained, finetune, train
 
 
 def __getattr__(name: str) -> Any:

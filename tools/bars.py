@@ -23,21 +23,23 @@ if TYPE_CHECKING:
 
 
 class StageBars:
-    """A bar for each stage, with seconds a step and the time that is left; `tell` is what long work calls."""
+    """A bar for each stage, with its rate and the time that is left; `tell` is what long work calls."""
 
     def __init__(self) -> None:
         self.bars = _bars(
             TextColumn("{task.description}", justify="right"), TextColumn("{task.fields[rate]}"), transient=False
         )
         self._tasks: dict[str, TaskID] = {}
+        self._first: dict[str, int] = {}  # the steps that were done before, where a stage goes on
 
     def tell(self, stage: str, done: int, of: int) -> None:
         """Takes a stage as far as it has come; the first call shows its bar."""
         if stage not in self._tasks:
             self._tasks[stage] = self.bars.add_task(stage, total=of, rate="")
+            self._first[stage] = done
         task = self._tasks[stage]
-        elapsed = self.bars.tasks[task].elapsed or 0.0
-        rate = f"{elapsed / done:.1f} s each" if done else ""
+        elapsed, own = self.bars.tasks[task].elapsed or 0.0, done - self._first[stage]
+        rate = _rate(elapsed / own) if own > 0 else ""
         self.bars.update(task, completed=done, total=of, rate=rate)
 
 
@@ -64,6 +66,10 @@ def one_bar(past: float = 30.0) -> Iterator[Tell]:
 
     with _showing(bars):
         yield tell
+
+
+def _rate(seconds: float) -> str:
+    return f"{seconds:.1f} s each" if seconds >= 0.1 or seconds == 0 else f"{1 / seconds:,.0f} each second"
 
 
 def _bars(first: ProgressColumn, *more: ProgressColumn, transient: bool, past: float = 30.0) -> Progress:

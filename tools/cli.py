@@ -16,6 +16,7 @@ from loopmorph.tools.bench_compare_command import bench_compare_command
 from loopmorph.tools.calibrate_command import calibrate_command
 from loopmorph.tools.catalogue_command import catalogue_command
 from loopmorph.tools.demo_command import demo_command
+from loopmorph.tools.finetune_command import finetune_command
 from loopmorph.tools.graph_command import graph_command
 from loopmorph.tools.import_command import import_command
 from loopmorph.tools.legality_bench_command import legality_bench_command
@@ -24,6 +25,7 @@ from loopmorph.tools.operators_command import operators_command
 from loopmorph.tools.optimize_command import optimize_command
 from loopmorph.tools.study_command import study_command
 from loopmorph.tools.target_command import target_command
+from loopmorph.tools.train_command import train_command
 from loopmorph.tools.variants_command import variants_command
 
 
@@ -43,6 +45,8 @@ for command in (
     demo_command,
     variants_command,
     study_command,
+    train_command,
+    finetune_command,
     calibrate_command,
     bench_command,
     bench_compare_command,

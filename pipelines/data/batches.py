@@ -62,6 +62,7 @@ class Pool:
         labels: (N,), one an image; of other shapes for a loss of the user's.
         read: gives image i as (H, W, C) uint8.
         statistics: the mean and the deviation of each channel by which all are normalised; None where there are none.
+        shape: (C, H, W) of all images; None where each is a file with a size of its own.
     """
 
     where: Path
@@ -69,6 +70,7 @@ class Pool:
     labels: np.ndarray[Any, Any]
     read: Callable[[int], np.ndarray[Any, Any]]
     statistics: tuple[Sequence[float], Sequence[float]] | None = None
+    shape: tuple[int, int, int] | None = None
 
 
 def load_batch(
@@ -256,6 +258,7 @@ def _cifar_pool(folder: Path, files: Sequence[Path]) -> Pool:
         labels=labels,
         read=lambda index: rows[index].transpose(1, 2, 0),
         statistics=(CIFAR_MEAN, CIFAR_STD),
+        shape=(3, 32, 32),
     )
 
 
@@ -320,7 +323,14 @@ def _open_npz(file: Path, any_labels: bool) -> Pool:
         raise DataError(
             f"{file}: 'labels' is {_describe(labels)}; numbers for each of {len(images)} images are expected"
         )
-    return Pool(where=file, kind=f"npz {file.name}", labels=labels, read=lambda index: images[index])
+    _, height, width, channels = images.shape
+    return Pool(
+        where=file,
+        kind=f"npz {file.name}",
+        labels=labels,
+        read=lambda index: images[index],
+        shape=(channels, height, width),
+    )
 
 
 def _open_folder(folder: Path) -> Pool:

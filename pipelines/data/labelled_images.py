@@ -120,6 +120,15 @@ def load_labelled_sets(
     return LabelledSets(train, tested)
 
 
+def own_image_shape(path: str | Path) -> tuple[int, int, int] | None:
+    """The (C, H, W) of a data set's images (see `load_labelled_sets`); None where each has a size of its own.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return open_pool(Path(path)).shape
+
+
 def _parts(own: Pool, seed: int) -> tuple[tuple[Pool, Pool], tuple[Indices, Indices]]:
     """Whose images, and which of them, are the training part and the test part."""
     test = open_test_pool(own)

@@ -67,8 +67,8 @@ class Teacher:
 
         def loss(images: torch.Tensor, outputs: Any, targets: torch.Tensor) -> torch.Tensor:
             expected = _logits(network, images, outputs)
-            soft = [F.log_softmax(each.float() / temperature, dim=1) for each in (outputs, expected)]
-            divergence = F.kl_div(*soft, reduction="batchmean", log_target=True)
+            found, wanted = (F.log_softmax(each.float() / temperature, dim=1) for each in (outputs, expected))
+            divergence = F.kl_div(found, wanted, reduction="batchmean", log_target=True)
             return weight * temperature**2 * divergence + (1 - weight) * labels(images, outputs, targets)
 
         return loss

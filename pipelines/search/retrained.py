@@ -1,0 +1,81 @@
+"""A `model.pt` in training: the rewritten network, its original, and the same file with other weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import nn
+
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.ingress.state import load_state
+from loopmorph.pipelines.search.saved_model import load_model, original_of, read_saved
+from loopmorph.pipelines.zoo import ZOO
+
+ORIGINAL, NONE = "original", "none"  # teachers; all else names a file of weights
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A `model.pt` that is trained on.
+
+    Attributes:
+        path: the file.
+        network: the rewritten network, with the file's weights.
+        original: what it was made from; its weights are the user's own, or those that its seed gives.
+        example_inputs: of both.
+        content: what the file holds.
+        named: what `original` was built from.
+    """
+
+    path: Path
+    network: nn.Module
+    original: nn.Module
+    example_inputs: tuple[torch.Tensor, ...]
+    content: dict[str, Any]
+    named: str
+
+    @classmethod
+    def load(cls, path: Path, original: str | None = None) -> Retrained:
+        """Reads the file.
+
+        Args:
+            path: as `loopmorph optimize --out` wrote it.
+            original: see `load_model`.
+
+        Raises:
+            ArgumentError, DataError, IllegalTransform: see `load_model`.
+        """
+        content = read_saved(path)
+        module, inputs = original_of(path, content, original)
+        network = load_model(path, (module, inputs))
+        return cls(path, network, module, inputs, content, original or content["model"])
+
+    def teacher(self, asked: str | None) -> nn.Module | None:
+        """The original as a teacher, or None.
+
+        Args:
+            asked: `original`; `none`; a file with the original's weights (see `load_state`); or None for the original
+                where its weights are known, else none.
+
+        Raises:
+            ArgumentError: the original is asked for, and no file has its trained weights.
+            DataError: the weights cannot be read, or are of another network.
+        """
+        fresh = self.named in ZOO  # a network of the zoo is built with weights that nobody has trained
+        if asked == NONE or (asked is None and fresh):
+            return None
+        if asked is None or asked == ORIGINAL:
+            if fresh:
+                what = f"{self.path} was made from '{self.named}' of the zoo and does not hold its trained weights"
+                raise ArgumentError("teacher", f"{what}; name their file (--teacher WEIGHTS.pt), or have none")
+            return self.original
+        load_state(self.original, Path(asked))
+        return self.original
+
+    def write(self, file: IO[bytes], module: nn.Module) -> None:
+        """Writes the same `model.pt` with a module's weights instead of its own."""
+        state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+        torch.save({**self.content, "state_dict": state}, file)

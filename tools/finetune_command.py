@@ -1,0 +1,52 @@
+"""`loopmorph finetune`: what `optimize` has made, trained on, with its original as the teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from loopmorph.tools.training import TrainingOptions, run_training, training_options
+
+
+@click.command("finetune")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--teacher",
+    metavar="original|none|WEIGHTS.pt",
+    help="Whose outputs it learns as well: its original's, with the weights that the original has or those of a file.  "
+    "[default: original, where its weights are known]",
+)
+@click.option("--original", metavar="MODEL", help="What model.pt was made from, where that is not of the zoo.")
+@training_options
+def finetune_command(options: TrainingOptions, model: Path, teacher: str | None, original: str | None) -> None:
+    """Train the network of a model.pt on, and write the same kind of file with its new weights.
+
+    A run that was stopped goes on when the same command is given again. With several GPUs:
+    torchrun --nproc-per-node 4 --no-python loopmorph finetune ...
+    """
+    from loopmorph.pipelines.search.retrained import Retrained
+    from loopmorph.pipelines.training.finetune import FineTuning
+    from loopmorph.pipelines.training.processes import is_first
+    from loopmorph.pipelines.training.train import finetune, image_shape_of
+
+    settings = options.settings(FineTuning())
+    saved = Retrained.load(model, original)
+    taught_by = saved.teacher(teacher)
+    shape = image_shape_of(saved.example_inputs)
+    if taught_by is None and teacher is None and is_first():
+        click.echo(f"no teacher: {model} does not hold the original's trained weights; --teacher names their file")
+    run_training(
+        options,
+        lambda tell: finetune(
+            saved.network,
+            options.data,
+            teacher=taught_by,
+            image_shape=shape,
+            settings=settings,
+            device=options.device,
+            checkpoint=options.checkpoint,
+            progress=tell,
+        ),
+        lambda file, trained: saved.write(file, trained.model),
+    )

@@ -1,0 +1,41 @@
+"""`loopmorph train`: a network's weights from the beginning, on the user's own data."""
+
+from __future__ import annotations
+
+import click
+
+from loopmorph.tools.options import trust_option
+from loopmorph.tools.training import TrainingOptions, run_training, training_options
+
+
+@click.command("train")
+@click.argument("model")
+@training_options
+@trust_option
+def train_command(options: TrainingOptions, model: str, trust: bool) -> None:
+    """Train MODEL from fresh weights, and write them (a state dictionary).
+
+    A run that was stopped goes on when the same command is given again. With several GPUs:
+    torchrun --nproc-per-node 4 --no-python loopmorph train ...
+    """
+    import torch
+
+    from loopmorph.pipelines.ingress.models import resolve_model
+    from loopmorph.pipelines.training.train import SCRATCH, image_shape_of, train
+
+    settings = options.settings(SCRATCH)
+    loaded = resolve_model(model, seed=options.seed, trust=trust)
+    shape = image_shape_of(loaded.example_inputs)
+    run_training(
+        options,
+        lambda tell: train(
+            loaded.model,
+            options.data,
+            image_shape=shape,
+            settings=settings,
+            device=options.device,
+            checkpoint=options.checkpoint,
+            progress=tell,
+        ),
+        lambda file, trained: torch.save(trained.model.state_dict(), file),
+    )
