@@ -1,4 +1,4 @@
-"""A search as it goes: a live table on a terminal, else a line now and then; on standard error."""
+"""A search, or a training, as it goes: a live table on a terminal, else a line now and then; on standard error."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ class _Lines:
 
     def __init__(self) -> None:
         self._standing: Standing | None = None
-        self._stage = ""
+        self._stage, self._first = "", 0
         self._began = self._told = 0.0
 
     def tell(self, stage: str, done: int, of: int) -> None:
         now = time.monotonic()
         if stage != self._stage:
-            self._stage, self._began, self._told = stage, now, now
+            self._stage, self._first, self._began, self._told = stage, done, now, now
         if done < of and now - self._told < _BETWEEN:
             return
         self._told = now
-        passed = now - self._began
-        left = f", {passed / done * (of - done):.0f} s left" if 0 < done < of else ""
+        passed, own = now - self._began, done - self._first
+        left = f", {passed / own * (of - done):.0f} s left" if own > 0 and done < of else ""
         click.echo(f"{stage} {done}/{of}, {passed:.0f} s{left}{self._of_search(stage)}", err=True)
 
     def watch(self, standing: Standing) -> None:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from loopmorph.pipelines.support.files import check_writable, write_atomically
-from loopmorph.tools.bars import stage_bars
+from loopmorph.tools.live import search_view
 from loopmorph.tools.options import POSITIVE, SEEDS
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def run_training(
 
     first = is_first()
     try:
-        with stage_bars() if first else contextlib.nullcontext(silent) as tell:
-            trained = train(tell)
+        with search_view() if first else contextlib.nullcontext() as view:
+            trained = train(silent if view is None else view.tell)
     except KeyboardInterrupt:
         if first and options.checkpoint.exists():
             kept = f"what was trained is kept in {options.checkpoint}"

@@ -1,0 +1,103 @@
+"""A teacher: what its term of the loss is, what it teaches, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from patterns import patterns
+from test_finetune import QUICK, TRAIN, Small, same
+from torch import nn
+from trained_networks import trained_residual
+
+from loopmorph.passes.errors import ArgumentError, DataError
+from loopmorph.pipelines.training.distillation import Teacher, label_loss
+from loopmorph.pipelines.training.finetune import accuracy, finetune
+
+CPU = torch.device("cpu")
+LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=3, max_size=3)
+
+
+class Told(nn.Module):
+    """Gives what it was made with, whatever the images."""
+
+    def __init__(self, logits: list[list[float]]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.logits
+
+
+def softmax(logits: list[float], temperature: float) -> list[float]:
+    powers = [math.exp(each / temperature) for each in logits]
+    return [each / sum(powers) for each in powers]
+
+
+@settings(deadline=None, max_examples=30)
+@given(teacher=LOGITS, student=LOGITS, label=st.integers(0, 2), temperature=st.floats(0.5, 8), weight=st.floats(0, 1))
+def test_the_loss_is_hintons(
+    teacher: list[float], student: list[float], label: int, temperature: float, weight: float
+) -> None:
+    loss = Teacher(Told([teacher, teacher]), temperature, weight).objective(label_loss(0.0), CPU)
+    found = loss(torch.zeros(2, 1), torch.tensor([student, student]), torch.tensor([label, label]))
+    p, q = softmax(teacher, temperature), softmax(student, temperature)
+    divergence = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    expected = weight * temperature**2 * divergence - (1 - weight) * math.log(softmax(student, 1)[label])
+    assert float(found) == pytest.approx(expected, rel=1e-4, abs=2e-5 * temperature**2)
+
+
+def test_it_teaches_what_it_gives_whatever_the_labels_say() -> None:
+    teacher, student = trained_residual(), Small()
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    wrong = replace(TRAIN, labels=(TRAIN.labels + 1) % 4)
+    how = replace(QUICK, epochs=12, padding=0)  # the teacher knows no shifts
+    tuned = finetune(student, wrong, how, teacher=Teacher(teacher.train(), weight=1.0))
+    assert accuracy(tuned.model, patterns(200, seed=2)) > 80
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+    assert teacher.training and all(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_of_no_weight_it_changes_nothing() -> None:
+    assert same(finetune(Small(), TRAIN, QUICK, teacher=Teacher(Small(), weight=0.0)), finetune(Small(), TRAIN, QUICK))
+
+
+def test_a_checkpoint_is_of_one_teacher(tmp_path: Path) -> None:
+    def stop(stage: str, done: int, of: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    file, teacher = tmp_path / "c.pt", Teacher(trained_residual())
+    with pytest.raises(KeyboardInterrupt):
+        finetune(Small(), TRAIN, QUICK, teacher=teacher, checkpoint=file, checkpoint_seconds=0, progress=stop)
+    other = trained_residual()
+    with torch.no_grad():
+        other.linear.bias += 1.0
+    for another in (None, Teacher(other), replace(teacher, temperature=1.0), replace(teacher, weight=0.5)):
+        with pytest.raises(DataError, match=r"c\.pt: is of another training"):
+            finetune(Small(), TRAIN, QUICK, teacher=another, checkpoint=file)
+    resumed = finetune(Small(), TRAIN, QUICK, teacher=teacher, checkpoint=file)
+    assert same(resumed, finetune(Small(), TRAIN, QUICK, teacher=teacher))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperature": 0.0}, r"'temperature': expected a positive number, got 0\.0"),
+        ({"temperature": math.inf}, "'temperature': expected a positive number, got inf"),
+        ({"weight": 1.5}, r"'weight': expected a share from 0 to 1, got 1\.5"),
+        ({"weight": math.nan}, "'weight': expected a share from 0 to 1, got nan"),
+        ({"network": "resnet34"}, r"'teacher': a str was given; an nn\.Module is expected"),
+        ({"network": nn.Linear(5, 4)}, r"'teacher': in eval mode it fails on a batch of shape \(16, 3, 8, 8\)"),
+        ({"network": nn.Flatten()}, r"'teacher': it gives a tensor \(16, 192\), the network that it teaches \(16, 4\)"),
+    ],
+)
+def test_what_is_no_teacher(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        finetune(Small(), TRAIN, QUICK, teacher=replace(Teacher(Small()), **change))

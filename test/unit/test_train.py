@@ -1,0 +1,216 @@
+"""Training on a data set: what it says of the network, how it goes on after a break, several processes, refusals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from factories import classifier
+from patterns import patterns, save_patterns
+from PIL import Image
+from test_finetune import QUICK, TRAIN, Small, same
+from torch import nn
+from trained_networks import trained_residual
+
+import loopmorph as lm
+from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
+from loopmorph.pipelines.data.labelled_images import LabelledSets
+from loopmorph.pipelines.training.finetune import Diverged, FineTuning, accuracy, finetune
+from loopmorph.pipelines.training.processes import Processes
+from loopmorph.pipelines.training.train import Accuracy
+
+SETS = LabelledSets(TRAIN, patterns(200, seed=2))
+
+
+def train(model: nn.Module, **more: Any) -> lm.Trained:
+    return lm.train(model, SETS, **{"settings": QUICK, "device": "cpu", **more})
+
+
+def test_the_interval_is_wilsons() -> None:
+    # R: prop.test(x, n, correct = FALSE)
+    assert Accuracy(15, 20).interval == pytest.approx((53.1299, 88.8138), abs=1e-4)
+    assert Accuracy(0, 10).interval == pytest.approx((0, 27.7533), abs=1e-4)
+    assert Accuracy(15, 20).percent == 75.0
+
+
+def test_it_says_what_the_network_was_worth_and_is(tmp_path: Path) -> None:
+    save_patterns(tmp_path / "set.npz", 240, seed=1)
+    model, told = Small(), set()
+    found = lm.train(
+        model,
+        tmp_path / "set.npz",
+        settings=replace(QUICK, epochs=12),
+        device="cpu",
+        progress=lambda stage, done, of: told.add((stage, done == of)),
+    )
+    assert found.data == "npz set.npz, 200 images; tested on npz set.npz, 40 images"
+    assert found.before.images == found.after.images == 40 and found.teacher is None
+    assert found.before.percent < 60 and found.after.percent > 80 and found.steps == 12 * 12
+    assert {stage for stage, last in told if last} == {"read", "test before", "train", "test after"}
+
+
+def test_with_a_teacher() -> None:
+    teacher = trained_residual()
+    found = lm.finetune(Small(), SETS, teacher=teacher, settings=QUICK, device="cpu")
+    assert found.teacher == Accuracy(round(2 * accuracy(teacher, SETS.test)), 200)
+    same_teacher = lm.finetune(Small(), SETS, teacher=lm.Teacher(teacher), settings=QUICK, device="cpu")
+    assert found.loss == same_teacher.loss != train(Small()).loss
+
+
+def test_a_teacher_that_knows_nothing_is_told_of() -> None:
+    ignorant = Small()
+    nn.init.zeros_(ignorant.linear.weight)
+    with pytest.warns(
+        LoopmorphWarning, match=r"the teacher tells 25\.0 % of the test images right, no more than chance"
+    ):
+        lm.finetune(Small(), SETS, teacher=ignorant, settings=replace(QUICK, epochs=1), device="cpu")
+
+
+# --- breaks ---
+
+
+@pytest.mark.usefixtures("python_handles_interrupts")
+def test_an_interrupt_ends_it_after_the_step_and_loses_nothing(tmp_path: Path) -> None:
+    def interrupt(stage: str, done: int, of: int) -> None:
+        if (stage, done) == ("train", 7):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    file = tmp_path / "c.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(Small(), checkpoint=file, progress=interrupt)
+    steps: list[int] = []
+    resumed = train(
+        Small(), checkpoint=file, progress=lambda stage, done, _: steps.append(done) if stage == "train" else None
+    )
+    assert steps[0] == 8 and resumed.steps == 24
+    assert_equal(resumed.model, train(Small()).model)
+
+
+def test_what_is_killed_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    def kill(stage: str, done: int, of: int) -> None:
+        if done == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    file = tmp_path / "c.pt"
+    status = in_child(lambda: finetune(Small(), TRAIN, QUICK, checkpoint=file, checkpoint_seconds=0, progress=kill))
+    assert os.WTERMSIG(status()) == signal.SIGKILL
+    told: list[int] = []
+    resumed = finetune(Small(), TRAIN, QUICK, checkpoint=file, progress=lambda stage, done, of: told.append(done))
+    assert told[0] == 9 and same(resumed, finetune(Small(), TRAIN, QUICK))
+
+
+def test_what_diverged_leaves_no_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "c.pt"
+    train(Small(), settings=replace(QUICK, epochs=1), checkpoint=file)
+    assert file.exists()
+    file.unlink()
+    with pytest.raises(Diverged, match=r"'learning_rate': with learning_rate=1e\+30 the loss is nan"):
+        train(Small(), settings=replace(QUICK, learning_rate=1e30), checkpoint=file)
+    assert not file.exists()
+
+
+def assert_equal(found: nn.Module, expected: nn.Module) -> None:
+    states = found.state_dict(), expected.state_dict()
+    assert all(torch.equal(states[0][name], tensor) for name, tensor in states[1].items())
+
+
+def in_child(work: Callable[[], Any]) -> Callable[[], int]:
+    """Begins some work in a process of its own; what is given waits for its end, and gives its status."""
+    child = os.fork()
+    if child == 0:
+        try:
+            torch.set_num_threads(1)  # a child has none of its parent's threads
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return lambda: os.waitpid(child, 0)[1]
+
+
+# --- several processes ---
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch refuses autograd in the child of a process with CUDA")
+def test_two_processes_train_one_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = FineTuning(epochs=2, batch_size=16, padding=0, flip=False)
+    torch.manual_seed(0)
+    model = classifier()  # without BatchNorm and without draws, a share of a batch gives a share of its gradient
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+    for name, value in {
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": 2,
+        "TORCHELASTIC_RUN_ID": "a",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+
+    def work(rank: int) -> None:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+        found = train(model, settings=settings, checkpoint=tmp_path / "c.pt")
+        torch.save((found.model.state_dict(), found.after.right), tmp_path / f"{rank}.pt")
+
+    waits = [in_child(lambda rank=rank: work(rank)) for rank in range(2)]
+    assert [wait() for wait in waits] == [0, 0]
+    (first, right), (second, also) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first) and right == also
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    torch.testing.assert_close(first, dict(train(model, settings=settings).model.state_dict()), rtol=1e-4, atol=1e-5)
+    with pytest.raises(lm.DataError, match=r"c\.pt: is of another training"):
+        train(model, settings=settings, checkpoint=tmp_path / "c.pt")
+
+
+def test_a_batch_that_cannot_be_shared_out() -> None:
+    with pytest.raises(ArgumentError, match="'batch_size': expected a multiple of 3, the number of processes, got 16"):
+        Processes(0, 3, torch.device("cpu")).share(16)
+
+
+# --- refusals ---
+
+
+class Last(nn.Module):
+    """Gives the pixels of the last column."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., -1]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"model": Last()}, r"'model': expected logits \(N, classes\) from it"),
+        (
+            {"model": nn.Linear(5, 4)},
+            r"'model': in eval mode it fails on a batch of shape \(2, 3, 8, 8\): RuntimeError",
+        ),
+        ({"model": nn.Flatten()}, "'model': it tells 192 classes apart, the images are of 4"),
+        ({"model": "resnet34"}, r"'model': a str was given; an nn\.Module is expected"),
+        ({"teacher": nn.Flatten()}, "'teacher': it tells 192 classes apart, the images are of 4"),
+        ({"settings": FineTuning(epochs=0)}, "'epochs': expected an integer of at least 1, got 0"),
+        ({"device": "tpu9"}, "'device': 'tpu9' is no device"),
+    ],
+)
+def test_what_cannot_be_trained(more: dict[str, Any], message: str) -> None:
+    arguments = {"model": Small(), "data": SETS, "settings": QUICK, "device": "cpu", **more}
+    with pytest.raises(ArgumentError, match=message):
+        lm.finetune(**arguments)
+
+
+def test_files_of_any_size_need_a_size(tmp_path: Path) -> None:
+    for label in ("cat", "dog", "eel", "fox"):
+        (tmp_path / label).mkdir()
+        for size in (8, 9):
+            Image.new("RGB", (size, 8)).save(tmp_path / label / f"{size}.png")
+    with pytest.raises(
+        ArgumentError, match=r"'image_shape': the images of .* have sizes of their own; expected \(C, H, W\)"
+    ):
+        lm.train(Small(), tmp_path)
+    found = lm.train(Small(), tmp_path, image_shape=(3, 8, 8), settings=replace(QUICK, epochs=1), device="cpu")
+    assert found.after.images == 1
