@@ -28,7 +28,7 @@ def finetune_command(options: TrainingOptions, model: Path, teacher: str | None,
     from loopmorph.pipelines.search.retrained import Retrained
     from loopmorph.pipelines.training.finetune import FineTuning
     from loopmorph.pipelines.training.processes import is_first
-    from loopmorph.pipelines.training.train import finetune, image_shape_of
+    from loopmorph.pipelines.training.train import finetune, fitted, image_shape_of
 
     settings = options.settings(FineTuning())
     saved = Retrained.load(model, original)
@@ -43,7 +43,7 @@ def finetune_command(options: TrainingOptions, model: Path, teacher: str | None,
             options.data,
             teacher=taught_by,
             image_shape=shape,
-            settings=settings,
+            settings=fitted(settings, shape),
             device=options.device,
             checkpoint=options.checkpoint,
             progress=tell,

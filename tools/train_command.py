@@ -21,7 +21,7 @@ def train_command(options: TrainingOptions, model: str, trust: bool) -> None:
     import torch
 
     from loopmorph.pipelines.ingress.models import resolve_model
-    from loopmorph.pipelines.training.train import SCRATCH, image_shape_of, train
+    from loopmorph.pipelines.training.train import SCRATCH, fitted, image_shape_of, train
 
     settings = options.settings(SCRATCH)
     loaded = resolve_model(model, seed=options.seed, trust=trust)
@@ -32,7 +32,7 @@ def train_command(options: TrainingOptions, model: str, trust: bool) -> None:
             loaded.model,
             options.data,
             image_shape=shape,
-            settings=settings,
+            settings=fitted(settings, shape),
             device=options.device,
             checkpoint=options.checkpoint,
             progress=tell,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def train(
 
     It is the recipe of `finetune` with more epochs and a higher learning rate (`SCRATCH`); for all else see there.
     """
-    return _trained(model, data, image_shape, settings or SCRATCH, None, device, checkpoint, progress)
+    return _trained(model, data, image_shape, SCRATCH, settings, None, device, checkpoint, progress)
 
 
 def finetune(
@@ -118,7 +118,7 @@ def finetune(
         teacher: a network whose outputs it learns as well, the original of a rewritten one for instance; a module
             stands for `Teacher(module)`.
         image_shape: (C, H, W) that images are resized to; None leaves those of CIFAR-10 and of an `.npz` as they are.
-        settings: how to train; None for `FineTuning()`.
+        settings: how to train; None for `FineTuning()`, with shifts that fit the images' size.
         device: where to compute; None takes a CUDA device when there is one.
         checkpoint: a file from which a run that was stopped goes on, to the same result; stays there (see
             `loopmorph.pipelines.training.finetune`). One that led to `Diverged` is removed.
@@ -130,7 +130,12 @@ def finetune(
         DataError: the data cannot be read; the checkpoint is damaged or of another training.
     """
     taught = Teacher(teacher) if isinstance(teacher, nn.Module) else teacher
-    return _trained(model, data, image_shape, settings or FineTuning(), taught, device, checkpoint, progress)
+    return _trained(model, data, image_shape, FineTuning(), settings, taught, device, checkpoint, progress)
+
+
+def fitted(settings: FineTuning, image_shape: tuple[int, ...]) -> FineTuning:
+    """Settings that shift images (C, H, W) by an eighth of their shorter side: by 4 pixels those of 32."""
+    return replace(settings, padding=min(image_shape[1:]) // 8)
 
 
 def image_shape_of(example_inputs: Sequence[Any]) -> tuple[int, int, int]:
@@ -150,16 +155,18 @@ def _trained(
     model: nn.Module,
     data: str | Path | LabelledSets,
     image_shape: tuple[int, int, int] | None,
-    settings: FineTuning,
+    preset: FineTuning,
+    settings: FineTuning | None,
     teacher: Teacher | None,
     device: torch.device | str | None,
     checkpoint: str | Path | None,
     progress: Progress,
 ) -> Trained:
-    settings.check()
+    (settings or preset).check()
     if teacher is not None:
         teacher.check()
     sets = _sets(model, data, image_shape, progress)
+    chosen = settings or fitted(preset, tuple(sets.train.images.shape[1:]))
     if teacher is not None:
         _check_classifier("teacher", teacher.network, sets.test)
     with training_processes(device) as processes:
@@ -171,7 +178,7 @@ def _trained(
             tuned = train_on(
                 model,
                 sets.train,
-                settings,
+                chosen,
                 teacher=teacher,
                 device=processes,
                 checkpoint=checkpoint,

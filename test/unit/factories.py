@@ -69,3 +69,13 @@ def trained() -> nn.Module:
 
 
 trained.input_shape = (3, 8, 8)
+
+
+def digits() -> nn.Module:
+    """A small network for the handwritten digits as they come."""
+    first = nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+    second = nn.Conv2d(16, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(256, 10))
+
+
+digits.input_shape = (1, 8, 8)
