@@ -13,14 +13,13 @@ from loopmorph.tools.training import TrainingOptions, run_training, training_opt
 @training_options
 @trust_option
 def train_command(options: TrainingOptions, model: str, trust: bool) -> None:
-    """Train MODEL from fresh weights, and write them (a state dictionary).
+    """Train MODEL from fresh weights, and write it as a model.pt, which holds them as its state_dict.
 
     A run that was stopped goes on when the same command is given again. With several GPUs:
     torchrun --nproc-per-node 4 --no-python loopmorph train ...
     """
-    import torch
-
     from loopmorph.pipelines.ingress.models import resolve_model
+    from loopmorph.pipelines.search.saved_model import save_model
     from loopmorph.pipelines.training.train import SCRATCH, fitted, image_shape_of, train
 
     settings = options.settings(SCRATCH)
@@ -37,5 +36,5 @@ def train_command(options: TrainingOptions, model: str, trust: bool) -> None:
             checkpoint=options.checkpoint,
             progress=tell,
         ),
-        lambda file, trained: torch.save(trained.model.state_dict(), file),
+        lambda file, trained: save_model(file, trained.model, model=model, seed=options.seed, schedule=""),
     )

@@ -16,7 +16,8 @@ def load_state(model: nn.Module, path: Path) -> None:
 
     Args:
         model: the model.
-        path: a `.pt` file, or a folder with the pieces `NAME.0.pt`, `NAME.1.pt` ... of one. No code in it is run.
+        path: a `.pt` file, or a folder with the pieces `NAME.0.pt`, `NAME.1.pt` ... of one; also one that holds it as
+            `state_dict`, as a `model.pt` and many checkpoints do. No code in it is run.
 
     Raises:
         DataError: no such file, one that is damaged or holds something else, or weights that do not fit the model.
@@ -46,6 +47,8 @@ def _piece(file: Path) -> dict[str, torch.Tensor]:
         raise DataError(f"{file}: refused: {error}") from error
     except UNREADABLE as error:
         raise DataError(f"{file}: cannot be read as weights: {str(error).splitlines()[0]}") from error
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
     if not isinstance(found, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in found.items()
     ):

@@ -56,9 +56,7 @@ def test_a_network_is_trained_made_smaller_and_fine_tuned(
     fresh, trained = told_accuracies(output)
     assert fresh < 30 and trained > 90
     assert "data: npz digits.npz, 1498 images; tested on npz digits.npz, 299 images\n" in output
-    model = digits()
-    load_state(model, weights)
-    assert accuracy(model, test_part, "cpu") == pytest.approx(trained, abs=0.006)
+    assert accuracy(lm.load_model(weights, MODEL), test_part, "cpu") == pytest.approx(trained, abs=0.006)
 
     write_rewritten(saved, weights)
     arguments = [str(saved), "--original", MODEL, "--teacher", str(weights), "-o", str(tuned), "--epochs", "2", *HOW]

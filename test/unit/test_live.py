@@ -43,6 +43,17 @@ def test_a_long_stage_is_told_now_and_then_with_the_time_left(
     assert capsys.readouterr().err.splitlines() == ["train 2/10, 11 s, 44 s left", "train 4/10, 22 s, 33 s left"]
 
 
+def test_a_stage_that_goes_on_is_judged_by_what_it_does_now(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 20.0])
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with search_view() as view:
+        view.tell("train", 500, 540)
+        view.tell("train", 510, 540)
+    assert capsys.readouterr().err == "train 510/540, 20 s, 60 s left\n"
+
+
 def test_on_a_terminal_there_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=100)

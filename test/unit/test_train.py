@@ -15,6 +15,7 @@ import torch
 from factories import classifier
 from patterns import patterns, save_patterns
 from PIL import Image
+from scipy.stats import binomtest
 from test_finetune import QUICK, TRAIN, Small, same
 from torch import nn
 from trained_networks import trained_residual
@@ -33,11 +34,12 @@ def train(model: nn.Module, **more: Any) -> lm.Trained:
     return lm.train(model, SETS, **{"settings": QUICK, "device": "cpu", **more})
 
 
-def test_the_interval_is_wilsons() -> None:
-    # R: prop.test(x, n, correct = FALSE)
-    assert Accuracy(15, 20).interval == pytest.approx((53.1299, 88.8138), abs=1e-4)
-    assert Accuracy(0, 10).interval == pytest.approx((0, 27.7533), abs=1e-4)
-    assert Accuracy(15, 20).percent == 75.0
+@pytest.mark.parametrize(("right", "images"), [(0, 10), (15, 20), (9240, 10_000), (299, 299)])
+def test_the_interval_is_wilsons(right: int, images: int) -> None:
+    found = Accuracy(right, images)
+    expected = binomtest(right, images).proportion_ci(0.95, method="wilson")
+    assert found.interval == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-9)
+    assert found.percent == pytest.approx(100 * right / images)
 
 
 def test_it_says_what_the_network_was_worth_and_is(tmp_path: Path) -> None:
