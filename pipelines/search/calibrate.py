@@ -41,7 +41,15 @@ from loopmorph.pipelines.support.files import check_writable
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.finetune import Diverged, FineTuned, FineTuning, accuracy, finetune, training_key
+from loopmorph.pipelines.training.finetune import (
+    Diverged,
+    FineTuned,
+    FineTuning,
+    accuracy,
+    beats_chance,
+    finetune,
+    training_key,
+)
 from loopmorph.pipelines.training.task import Classification, count_classes, image_shape
 
 CHECKPOINT_SECONDS = 30.0
@@ -244,9 +252,7 @@ class _Run:
         self._checkpoint(name).unlink(missing_ok=True)
 
     def _warn_untrained(self) -> None:
-        chance = 100 / self.sets.test.classes
-        deviation = math.sqrt(chance * (100 - chance) / len(self.sets.test))
-        if self._accuracy < chance + 3 * deviation:
+        if not beats_chance(self._accuracy, self.sets.test):
             what = f"the network tells {self._accuracy:.1f} % of the test images right, no more than chance would"
             text = f"{what}: it is not trained, or takes other inputs, and a calibration of it means little"
             warnings.warn(text, LoopmorphWarning, stacklevel=4)

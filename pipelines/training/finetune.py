@@ -203,6 +203,12 @@ def accuracy(model: nn.Module, test: LabelledImages, device: torch.device | str 
     return 100 * count_right(model, test, device) / len(test)
 
 
+def beats_chance(percent: float, test: LabelledImages) -> bool:
+    """Whether so many of the images are more than what guessing tells right, by three standard errors of a guess."""
+    chance = 100 / test.classes
+    return percent >= chance + 3 * math.sqrt(chance * (100 - chance) / len(test))
+
+
 def count_right(
     model: nn.Module,
     test: LabelledImages,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -20,7 +18,7 @@ from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.distillation import Teacher
-from loopmorph.pipelines.training.finetune import Diverged, FineTuning, count_right
+from loopmorph.pipelines.training.finetune import Diverged, FineTuning, beats_chance, count_right
 from loopmorph.pipelines.training.finetune import finetune as train_on
 from loopmorph.pipelines.training.processes import Processes, training_processes
 
@@ -49,14 +47,12 @@ class Accuracy:
     def interval(self) -> tuple[float, float]:
         """Wilson's score interval (1927) of the share at the level `LEVEL`, in points.
 
-        It says what other images of the same kind could give; two networks on the same images differ by less. By hand,
-        since networks are trained where scipy is not.
+        It says what other images of the same kind could give; two networks on the same images differ by less.
         """
-        z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-        wrong, count = self.images - self.right, self.images + z**2
-        half = z * math.sqrt(self.right * wrong / self.images + z**2 / 4) / count
-        middle = (self.right + z**2 / 2) / count
-        return 100 * max(middle - half, 0.0), 100 * min(middle + half, 1.0)
+        from scipy.stats import binomtest  # here, since networks are trained where scipy may not be
+
+        found = binomtest(self.right, self.images).proportion_ci(LEVEL, method="wilson")
+        return 100 * float(found.low), 100 * float(found.high)
 
 
 @dataclass(frozen=True)
@@ -252,7 +248,7 @@ def _tested(what: str, model: nn.Module, test: LabelledImages, processes: Proces
 
 
 def _warn_untrained(teacher: Accuracy, test: LabelledImages) -> None:
-    if teacher.interval[0] <= 100 / test.classes:
+    if not beats_chance(teacher.percent, test):
         what = f"the teacher tells {teacher.percent:.1f} % of the test images right, no more than chance would"
         text = f"{what}: it is not trained, or takes other inputs, and nothing can be learned from it"
         warnings.warn(text, LoopmorphWarning, stacklevel=4)
