@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -50,7 +51,7 @@ class Retrained:
         """
         content = read_saved(path)
         module, inputs = original_of(path, content, original)
-        network = load_model(path, (module, inputs))
+        network = load_model(path, (copy.deepcopy(module), inputs))
         return cls(path, network, module, inputs, content, original or content["model"])
 
     def teacher(self, asked: str | None) -> nn.Module | None:

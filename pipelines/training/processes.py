@@ -68,7 +68,7 @@ class Processes:
 
 def is_first() -> bool:
     """Whether this process is the one that tells and writes."""
-    return not dist.is_torchelastic_launched() or os.environ.get("RANK") == "0"
+    return not _launched() or os.environ.get("RANK") == "0"
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def training_processes(device: torch.device | str | None) -> Iterator[Processes]
     Raises:
         ArgumentError: no such device, or fewer devices than processes.
     """
-    if not dist.is_available() or not dist.is_torchelastic_launched():
+    if not _launched():
         yield Processes(0, 1, resolve_device(device))
         return
     place = _own_device(device)
@@ -92,6 +92,11 @@ def training_processes(device: torch.device | str | None) -> Iterator[Processes]
         yield Processes(dist.get_rank(), dist.get_world_size(), place)
     finally:
         dist.destroy_process_group()
+
+
+def _launched() -> bool:
+    """Whether `torchrun` has started this process."""
+    return dist.is_available() and dist.is_torchelastic_launched()
 
 
 def _own_device(device: torch.device | str | None) -> torch.device:

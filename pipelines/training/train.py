@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
 from loopmorph.pipelines.data.labelled_images import LabelledImages, LabelledSets, load_labelled_sets, own_image_shape
+from loopmorph.pipelines.support.files import check_writable
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
@@ -165,6 +167,8 @@ def _trained(
     (settings or preset).check()
     if teacher is not None:
         teacher.check()
+    path = None if checkpoint is None else Path(checkpoint)
+    check_writable("checkpoint", path)
     sets = _sets(model, data, image_shape, progress)
     chosen = settings or fitted(preset, tuple(sets.train.images.shape[1:]))
     if teacher is not None:
@@ -181,12 +185,12 @@ def _trained(
                 chosen,
                 teacher=teacher,
                 device=processes,
-                checkpoint=checkpoint,
+                checkpoint=path,
                 progress=progress,
             )
         except Diverged:
-            if checkpoint is not None:  # whatever goes on from it diverges again
-                Path(checkpoint).unlink(missing_ok=True)
+            if path is not None:  # whatever goes on from it diverges again
+                path.unlink(missing_ok=True)
             raise
         after = _tested("after", tuned.model, sets.test, processes, progress)
     source = f"{sets.train.source}; tested on {sets.test.source}"
@@ -226,10 +230,15 @@ def _count_classes(argument: str, model: nn.Module, shape: tuple[int, ...]) -> i
     """How many classes a network tells apart.
 
     Raises:
-        ArgumentError: it is none, fails on a batch of images, or gives no logits.
+        ArgumentError: it is none, has weights that are no numbers, fails on a batch of images, or gives no logits.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(argument, f"a {type(model).__name__} was given; an nn.Module is expected")
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter) or parameter.is_meta:
+            raise ArgumentError(argument, f"its parameter '{name}' has no values yet")
+        if not bool(parameter.isfinite().all()):
+            raise ArgumentError(argument, f"its parameter '{name}' holds NaN or infinities")
     images = torch.zeros(2, *shape)
     try:
         with torch.no_grad():

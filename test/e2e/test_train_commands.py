@@ -14,6 +14,7 @@ from loopmorph.pipelines.data.digits import DIGITS
 from loopmorph.pipelines.data.labelled_images import LabelledImages, load_labelled_sets
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.ingress.state import load_state
+from loopmorph.pipelines.search.retrained import Retrained
 from loopmorph.pipelines.search.saved_model import save_model
 from loopmorph.pipelines.training.finetune import accuracy
 from loopmorph.pipelines.zoo import ZOO, ZooEntry
@@ -92,6 +93,15 @@ def test_the_teacher_is_the_original_where_its_weights_are_known(
     assert main(["finetune", saved, "--original", MODEL, *how]) == 0
     told = capsys.readouterr()
     assert "the teacher's accuracy on 299 test images" in told.out and "no more than chance would" in told.err
+
+
+def test_the_teacher_shares_nothing_with_what_it_teaches(tmp_path: Path) -> None:
+    torch.save({name: tensor + 1 for name, tensor in digits().state_dict().items()}, tmp_path / "weights.pt")
+    saved = Retrained.load(write_rewritten(tmp_path / "model.pt", None), MODEL)
+    before = {name: tensor.clone() for name, tensor in saved.network.state_dict().items()}
+    teacher = saved.teacher(str(tmp_path / "weights.pt"))
+    assert teacher is not None and teacher.state_dict()["0.weight"].shape == (16, 1, 3, 3)
+    assert all(torch.equal(before[name], tensor) for name, tensor in saved.network.state_dict().items())
 
 
 def test_what_is_refused_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,6 +184,13 @@ class Last(nn.Module):
         return x[..., -1]
 
 
+def with_nan() -> nn.Module:
+    model = Small()
+    with torch.no_grad():
+        model.linear.bias[1] = torch.nan
+    return model
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -194,8 +201,11 @@ class Last(nn.Module):
         ),
         ({"model": nn.Flatten()}, "'model': it tells 192 classes apart, the images are of 4"),
         ({"model": "resnet34"}, r"'model': a str was given; an nn\.Module is expected"),
+        ({"model": with_nan()}, r"'model': its parameter 'linear\.bias' holds NaN or infinities"),
+        ({"model": nn.LazyLinear(4)}, "'model': its parameter 'weight' has no values yet"),
         ({"teacher": nn.Flatten()}, "'teacher': it tells 192 classes apart, the images are of 4"),
         ({"settings": FineTuning(epochs=0)}, "'epochs': expected an integer of at least 1, got 0"),
+        ({"checkpoint": "none/c.pt"}, "'checkpoint': cannot write 'none/c.pt': there is no folder 'none'"),
         ({"device": "tpu9"}, "'device': 'tpu9' is no device"),
     ],
 )
