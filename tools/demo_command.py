@@ -102,7 +102,7 @@ def _trained(stage: str, model: nn.Module, images: LabelledImages, seed: int, te
 
 def _accuracies(models: dict[str, nn.Module], test: LabelledImages) -> str:
     """How many images of the test part each network tells right."""
-    from loopmorph.pipelines.training.finetune import accuracy
+    from loopmorph.pipelines.training.accuracy import accuracy
 
     told = [f"{accuracy(model, test, 'cpu'):.1f} % ({how})" for how, model in models.items()]
     return f"accuracy on {len(test)} images that took no part in any of it: {' -> '.join(told)}"

@@ -17,8 +17,9 @@ from loopmorph.tools.options import POSITIVE, SEEDS
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.support.progress import Progress
+    from loopmorph.pipelines.training.accuracy import Accuracy
     from loopmorph.pipelines.training.finetune import FineTuning
-    from loopmorph.pipelines.training.train import Accuracy, Trained
+    from loopmorph.pipelines.training.train import Trained
 
 _OPTIONS = (
     click.option(
@@ -123,6 +124,8 @@ def run_training(
         f"accuracy on {trained.after.images} test images: {_share(trained.before)} -> {_share(trained.after)}; "
         "intervals of 95 %"
     )
+    if trained.mirrored is not None:
+        click.echo(f"by the mean over each image and its mirror image: {_share(trained.mirrored)}")
     click.echo(f"written to {options.out}")
 
 

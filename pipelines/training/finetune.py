@@ -17,7 +17,7 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.data.labelled_images import LabelledImages
-from loopmorph.pipelines.support.devices import exact_arithmetic, lay_out, resolve_device, seeded
+from loopmorph.pipelines.support.devices import lay_out, resolve_device, seeded
 from loopmorph.pipelines.support.digests import elements_of
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference, switch_to_training
@@ -30,7 +30,6 @@ from loopmorph.pipelines.training.distillation import Objective, Teacher, label_
 from loopmorph.pipelines.training.processes import Processes
 
 EARLY = 10, 60  # the steps whose mean loss is `early_loss`: the first ones say more of the restart than of the network
-_TEST_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -196,43 +195,6 @@ def finetune(
 def _repeatable() -> AbstractContextManager[None]:
     """The same kernels each time on CUDA, so that a run that goes on gives what it would have given."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-
-
-def accuracy(model: nn.Module, test: LabelledImages, device: torch.device | str | None = None) -> float:
-    """The share of images that a classifier tells right, in points (per cent); see `count_right`."""
-    return 100 * count_right(model, test, device) / len(test)
-
-
-def beats_chance(percent: float, test: LabelledImages) -> bool:
-    """Whether so many of the images are more than what guessing tells right, by three standard errors of a guess."""
-    chance = 100 / test.classes
-    return percent >= chance + 3 * math.sqrt(chance * (100 - chance) / len(test))
-
-
-def count_right(
-    model: nn.Module,
-    test: LabelledImages,
-    device: torch.device | str | None = None,
-    progress: Progress = silent,
-) -> int:
-    """How many images a classifier tells right, in inference form and float32.
-
-    Args:
-        model: takes (N, C, H, W) and gives logits (N, classes); left as it is.
-        test: the images.
-        device: as for `finetune`.
-        progress: called with "test", the images done and all.
-    """
-    place = resolve_device(device)
-    twin = switch_to_inference(copy.deepcopy(model)).to(place)
-    right = 0
-    with torch.no_grad(), exact_arithmetic():
-        for start in range(0, len(test), _TEST_BATCH):
-            images = test.normalised(test.images[start : start + _TEST_BATCH].to(place))
-            labels = test.labels[start : start + _TEST_BATCH].to(place)
-            right += int((twin(images).argmax(1) == labels).sum())
-            progress("test", min(start + _TEST_BATCH, len(test)), len(test))
-    return right
 
 
 @dataclass

@@ -19,42 +19,14 @@ from loopmorph.pipelines.support.files import check_writable
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
+from loopmorph.pipelines.training.accuracy import Accuracy, beats_chance, measure_accuracy
 from loopmorph.pipelines.training.distillation import Teacher
-from loopmorph.pipelines.training.finetune import Diverged, FineTuning, beats_chance, count_right
+from loopmorph.pipelines.training.finetune import Diverged, FineTuning
 from loopmorph.pipelines.training.finetune import finetune as train_on
 from loopmorph.pipelines.training.processes import Processes, training_processes
 
+_MIRRORED = "mirrored"
 SCRATCH = FineTuning(epochs=64, batch_size=256, learning_rate=0.2)  # how `train` does it unless told otherwise
-LEVEL = 0.95  # of the intervals of accuracies
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How many images of a test part a network tells right.
-
-    Attributes:
-        right: so many.
-        images: of so many.
-    """
-
-    right: int
-    images: int
-
-    @property
-    def percent(self) -> float:
-        """The share in points."""
-        return 100 * self.right / self.images
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's score interval (1927) of the share at the level `LEVEL`, in points.
-
-        It says what other images of the same kind could give; two networks on the same images differ by less.
-        """
-        from scipy.stats import binomtest  # here, since networks are trained where scipy may not be
-
-        found = binomtest(self.right, self.images).proportion_ci(LEVEL, method="wilson")
-        return 100 * float(found.low), 100 * float(found.high)
 
 
 @dataclass(frozen=True)
@@ -65,6 +37,7 @@ class Trained:
         model: the network, on the CPU, in inference form.
         data: what it was trained on and what it was tested on, in one line.
         before, after: what it told right of the test part, before and after.
+        mirrored: the same after it, by the mean over each image and its mirror image; None where training mirrors none.
         teacher: what its teacher does; None without one.
         loss: of the last step.
         steps: that were taken, those of earlier calls that a checkpoint holds included.
@@ -74,6 +47,7 @@ class Trained:
     data: str
     before: Accuracy
     after: Accuracy
+    mirrored: Accuracy | None
     teacher: Accuracy | None
     loss: float
     steps: int
@@ -124,7 +98,8 @@ def finetune(
         device: where to compute; None takes a CUDA device when there is one.
         checkpoint: a file from which a run that was stopped goes on, to the same result; stays there (see
             `loopmorph.pipelines.training.finetune`). One that led to `Diverged` is removed.
-        progress: called with "read", "test before", "test teacher", "train" or "test after", what is done, and all.
+        progress: called with "read", "test before", "test teacher", "train", "test after" or "test mirrored", how much
+            of it is done, and all.
 
     Raises:
         ArgumentError: settings out of range; no such device; a model or teacher that is no classifier of these images.
@@ -193,8 +168,9 @@ def _trained(
                 path.unlink(missing_ok=True)
             raise
         after = _tested("after", tuned.model, sets.test, processes, progress)
+        mirrored = _tested(_MIRRORED, tuned.model, sets.test, processes, progress) if chosen.flip else None
     source = f"{sets.train.source}; tested on {sets.test.source}"
-    return Trained(tuned.model, source, before, after, taught_by, tuned.loss, tuned.steps)
+    return Trained(tuned.model, source, before, after, mirrored, taught_by, tuned.loss, tuned.steps)
 
 
 def _sets(
@@ -252,8 +228,10 @@ def _count_classes(argument: str, model: nn.Module, shape: tuple[int, ...]) -> i
 
 
 def _tested(what: str, model: nn.Module, test: LabelledImages, processes: Processes, progress: Progress) -> Accuracy:
-    right = count_right(model, test, processes.device, lambda _, done, of: progress(f"test {what}", done, of))
-    return Accuracy(right, len(test))
+    def tell(_stage: str, done: int, of: int) -> None:
+        progress(f"test {what}", done, of)
+
+    return measure_accuracy(model, test, processes.device, mirrored=what == _MIRRORED, progress=tell)
 
 
 def _warn_untrained(teacher: Accuracy, test: LabelledImages) -> None:

@@ -12,7 +12,7 @@ import torch
 import loopmorph as lm
 from loopmorph.pipelines.data.digits import DIGITS
 from loopmorph.pipelines.data.labelled_images import load_labelled_sets
-from loopmorph.pipelines.training.finetune import accuracy
+from loopmorph.pipelines.training.accuracy import accuracy
 from loopmorph.tools import demo_command
 from loopmorph.tools.cli import main
 

@@ -16,7 +16,7 @@ from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.ingress.state import load_state
 from loopmorph.pipelines.search.retrained import Retrained
 from loopmorph.pipelines.search.saved_model import save_model
-from loopmorph.pipelines.training.finetune import accuracy
+from loopmorph.pipelines.training.accuracy import accuracy
 from loopmorph.pipelines.zoo import ZOO, ZooEntry
 from loopmorph.tools.cli import main
 

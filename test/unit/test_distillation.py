@@ -17,8 +17,9 @@ from torch import nn
 from trained_networks import trained_residual
 
 from loopmorph.passes.errors import ArgumentError, DataError
+from loopmorph.pipelines.training.accuracy import accuracy
 from loopmorph.pipelines.training.distillation import Teacher, label_loss
-from loopmorph.pipelines.training.finetune import accuracy, finetune
+from loopmorph.pipelines.training.finetune import finetune
 
 CPU = torch.device("cpu")
 LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=3, max_size=3)

@@ -15,8 +15,9 @@ from patterns import patterns
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, DataError
+from loopmorph.pipelines.training.accuracy import accuracy
 from loopmorph.pipelines.training.augmentation import shifted_and_flipped
-from loopmorph.pipelines.training.finetune import EARLY, Diverged, FineTuned, FineTuning, accuracy, finetune
+from loopmorph.pipelines.training.finetune import EARLY, Diverged, FineTuned, FineTuning, finetune
 
 QUICK = FineTuning(epochs=2, batch_size=16, padding=1, flip=False)  # 24 steps
 TRAIN = patterns(192, seed=1)

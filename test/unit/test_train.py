@@ -23,9 +23,9 @@ from trained_networks import trained_residual
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
 from loopmorph.pipelines.data.labelled_images import LabelledSets
-from loopmorph.pipelines.training.finetune import Diverged, FineTuning, accuracy, finetune
+from loopmorph.pipelines.training.accuracy import Accuracy, accuracy, measure_accuracy
+from loopmorph.pipelines.training.finetune import Diverged, FineTuning, finetune
 from loopmorph.pipelines.training.processes import Processes
-from loopmorph.pipelines.training.train import Accuracy
 
 SETS = LabelledSets(TRAIN, patterns(200, seed=2))
 
@@ -56,6 +56,22 @@ def test_it_says_what_the_network_was_worth_and_is(tmp_path: Path) -> None:
     assert found.before.images == found.after.images == 40 and found.teacher is None
     assert found.before.percent < 60 and found.after.percent > 80 and found.steps == 12 * 12
     assert {stage for stage, last in told if last} == {"read", "test before", "train", "test after"}
+
+
+class Left(nn.Module):
+    """Gives the mean of each quarter of the columns, from left to right: an image's class is where it is bright."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((1, 2)).reshape(len(x), 4, 2).mean(2)
+
+
+def test_images_and_their_mirror_images() -> None:
+    images = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    images[0, ..., :2], images[1, ..., 4:6], images[2, ..., 6:] = 200, 200, 200
+    images[1, ..., 2:4] = 100
+    test = replace(TRAIN, images=images, labels=torch.tensor([0, 2, 3]))
+    assert measure_accuracy(Left(), test, "cpu") == Accuracy(3, 3)
+    assert measure_accuracy(Left(), test, "cpu", mirrored=True) == Accuracy(1, 3)  # of two that are equal the first
 
 
 def test_with_a_teacher() -> None:
