@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -11,8 +10,10 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.ingress.state import load_state
-from loopmorph.pipelines.search.saved_model import load_model, original_of, read_saved
+from loopmorph.pipelines.search.saved_model import load_model
+from loopmorph.pipelines.support.archives import load_tensors
 from loopmorph.pipelines.zoo import ZOO
 
 ORIGINAL, NONE = "original", "none"  # teachers; all else names a file of weights
@@ -49,10 +50,11 @@ class Retrained:
         Raises:
             ArgumentError, DataError, IllegalTransform: see `load_model`.
         """
-        content = read_saved(path)
-        module, inputs = original_of(path, content, original)
-        network = load_model(path, (copy.deepcopy(module), inputs))
-        return cls(path, network, module, inputs, content, original or content["model"])
+        network = load_model(path, original)
+        content = load_tensors(path)
+        named = original or content["model"]
+        loaded = resolve_model(named, seed=content["seed"])  # once more: what is trained shares nothing with it
+        return cls(path, network, loaded.model, loaded.example_inputs, content, named)
 
     def teacher(self, asked: str | None) -> nn.Module | None:
         """The original as a teacher, or None.

@@ -50,8 +50,8 @@ def load_model(path: str | Path, original: Original | None = None) -> nn.Module:
         ArgumentError: the original network cannot be found, or has to be named.
         IllegalTransform: the original network does not admit the schedule.
     """
-    content = read_saved(Path(path))
-    model, inputs = original_of(path, content, original)
+    content = _read(Path(path))
+    model, inputs = _original(path, content, original)
     module = import_model(model, inputs).apply(content["schedule"]).to_module()
     try:
         module.load_state_dict(content["state_dict"])
@@ -60,18 +60,9 @@ def load_model(path: str | Path, original: Original | None = None) -> nn.Module:
     return module
 
 
-def original_of(
+def _original(
     path: str | Path, content: dict[str, Any], given: Original | None
 ) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    """The network that a `model.pt` was made from, with its example inputs; see `load_model`.
-
-    Args:
-        path, content: the file and what it holds.
-        given: `original` of `load_model`.
-
-    Raises:
-        ArgumentError: it cannot be found, or has to be named.
-    """
     if given is not None and not isinstance(given, str):
         return given
     named = content["model"]
@@ -82,12 +73,7 @@ def original_of(
     return loaded.model, loaded.example_inputs
 
 
-def read_saved(path: Path) -> dict[str, Any]:
-    """What a `model.pt` holds, its fields checked; no code in it is run.
-
-    Raises:
-        DataError: it is missing, damaged or no such file.
-    """
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = load_tensors(path)
     except FileNotFoundError as error:
