@@ -337,21 +337,6 @@ def owning_module(layer: str) -> str:
     return called_module(layer.partition("|")[0])
 
 
-def is_within(name: str, path: str) -> bool:
-    """Whether a module is another one or in it, at any depth, by their qualified names; all are in the network's."""
-    return not path or name == path or name.startswith(f"{path}.")
-
-
-def is_inside(name: str, path: str) -> bool:
-    """Whether a module is in another one, at any depth, and not that one itself."""
-    return name != path and is_within(name, path)
-
-
-def outermost(paths: Sequence[str]) -> list[str]:
-    """The modules that are in none of the others."""
-    return [path for path in paths if not any(is_inside(path, other) for other in paths)]
-
-
 def copy_module(module: ir.Module) -> ir.Module:
     """A copy in the same context, locations included."""
     with module.context, module.operation.location:

@@ -26,18 +26,19 @@ from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.batches import Batch
-from loopmorph.pipelines.legality.blocks import find_blocks
 from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
 from loopmorph.pipelines.legality.joint_kl import kl_of_images
 from loopmorph.pipelines.legality.proxy import Score, mean_score
 from loopmorph.pipelines.legality.recording import CHUNK, add_gradients, record, run_from
 from loopmorph.pipelines.legality.trained import is_trained
-from loopmorph.pipelines.network import Network, is_inside, is_within, outermost
+from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.repair.block import repair_block
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
+from loopmorph.pipelines.support.blocks import find_blocks
 from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device
 from loopmorph.pipelines.support.inference import switch_to_inference
+from loopmorph.pipelines.support.module_paths import is_inside, is_within, outermost
 from loopmorph.pipelines.training.task import Classification, Task, UserTask
 
 RESIDUAL, FISHER_CHANGE, KL_BLOCK = "residual", "fisher-change", "kl-block"

@@ -18,18 +18,18 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.legality.blocks import find_blocks, is_convolution
 from loopmorph.pipelines.legality.initialisation import (
     check_images,
     check_logits,
     check_tensor,
     float_type,
     reinitialize,
-    run_model,
     trainable_copy,
 )
 from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.support.blocks import find_blocks, is_convolution
 from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device, seeded
+from loopmorph.pipelines.support.foreign import run_model
 from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.training.task import Loss, checked_loss

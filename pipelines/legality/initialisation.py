@@ -14,7 +14,6 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.exported_block import ExportedBlock
 from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device, seeded
-from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_training
 from loopmorph.pipelines.support.numbers import check_seed
 
@@ -130,22 +129,6 @@ def _has_fixed_mode(model: nn.Module) -> bool:
 def float_type(model: nn.Module) -> torch.dtype:
     """The type of the first floating-point parameter; float32 where there is none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def run_model(model: nn.Module, *images: torch.Tensor) -> Any:
-    """The outputs of a model.
-
-    Raises:
-        ArgumentError: the model's own code fails.
-    """
-    try:
-        return model(*images)
-    except ArgumentError:
-        raise
-    except Exception as error:  # the user's own forward may raise anything
-        mode = "train" if model.training else "eval"
-        reason = f"in {mode} mode it fails on images of shape {tuple(images[0].shape)}: {describe(error)}"
-        raise ArgumentError("model", reason) from error
 
 
 def check_logits(logits: Any, count: int) -> None:

@@ -11,8 +11,9 @@ import math
 import torch
 from torch import nn
 
-from loopmorph.pipelines.legality.initialisation import check_images, check_logits, fresh_copy, run_model
+from loopmorph.pipelines.legality.initialisation import check_images, check_logits, fresh_copy
 from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.support.foreign import run_model
 
 _SHIFT = 1e-5  # the k of the definition
 _SAME = 1 - 1e-6  # a correlation of Jacobians that differ by rounding alone

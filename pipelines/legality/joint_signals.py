@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.legality.initialisation import check_logits, run_model
+from loopmorph.pipelines.legality.initialisation import check_logits
 from loopmorph.pipelines.legality.joint_kl import kl_of_images
 from loopmorph.pipelines.legality.proxy import Score, mean_score
 from loopmorph.pipelines.legality.recording import in_chunks
@@ -19,6 +19,7 @@ from loopmorph.pipelines.oracle.repair.repair import Repair, repair
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device
+from loopmorph.pipelines.support.foreign import run_model
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.task import Classification, Task

@@ -13,8 +13,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.legality.initialisation import check_images, fresh_copy, run_model
+from loopmorph.pipelines.legality.initialisation import check_images, fresh_copy
 from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.support.foreign import run_model
 
 _aten = torch.ops.aten
 _ALWAYS = frozenset(

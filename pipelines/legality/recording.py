@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from loopmorph.pipelines.legality.initialisation import run_model
 from loopmorph.pipelines.support.devices import exact_arithmetic
+from loopmorph.pipelines.support.foreign import run_model
 from loopmorph.pipelines.support.hooks import hooked
 
 CHUNK = 32  # images

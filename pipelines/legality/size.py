@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from loopmorph.pipelines.legality.initialisation import fresh_copy, run_model
+from loopmorph.pipelines.legality.initialisation import fresh_copy
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import to_module
+from loopmorph.pipelines.support.foreign import run_model
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.training.task import Task
 

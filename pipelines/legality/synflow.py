@@ -14,8 +14,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.legality.initialisation import fresh_copy, run_model
+from loopmorph.pipelines.legality.initialisation import fresh_copy
 from loopmorph.pipelines.legality.proxy import Score
+from loopmorph.pipelines.support.foreign import run_model
 from loopmorph.pipelines.support.inference import switch_to_inference
 
 _BATCH_NORMS = (F.batch_norm, torch.batch_norm)

@@ -23,11 +23,12 @@ from loopmorph.passes.analysis.residual_branch import ResidualBranch
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import view_nest
 from loopmorph.passes.raising.nest_extract import extract
-from loopmorph.pipelines.network import Network, called_module, copy_module, is_within, owning_module
+from loopmorph.pipelines.network import Network, called_module, copy_module, owning_module
 from loopmorph.pipelines.oracle.module_tensors import own_tensors
 from loopmorph.pipelines.oracle.nest_executor import check_supported, execute
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
 from loopmorph.pipelines.support.hooks import hooked
+from loopmorph.pipelines.support.module_paths import is_within
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, summands
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
-from loopmorph.pipelines.network import Network, called_module, is_within
+from loopmorph.pipelines.network import Network, called_module
 from loopmorph.pipelines.oracle import surgery_layers as layers
 from loopmorph.pipelines.oracle.dropped import dropped_modules
 from loopmorph.pipelines.oracle.fast_paths import avoid_fast_paths
@@ -42,6 +42,7 @@ from loopmorph.pipelines.oracle.surgery_check import check_runs, fused_layers
 from loopmorph.pipelines.oracle.surgery_own_code import check_own_code
 from loopmorph.pipelines.oracle.surgery_tensors import SurgeryTensors
 from loopmorph.pipelines.oracle.surgery_views import behind_view, require_no_view
+from loopmorph.pipelines.support.module_paths import is_within
 
 _REPLACED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _ANY_CONVOLUTION = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -22,10 +22,10 @@ from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.nest import Nest, nests
 from loopmorph.passes.neural.drop_block import DropBlock, droppable_blocks, last_contraction
 from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.legality.blocks import outer_blocks
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.search.variants.footprint import Footprint, footprints
 from loopmorph.pipelines.store.cache_file import hash_of
+from loopmorph.pipelines.support.blocks import outer_blocks
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.legality.block_signals import FISHER_CHANGE, RESIDUAL, BlockSignals
 from loopmorph.pipelines.legality.proxy import FisherPotential
 from loopmorph.pipelines.legality.trained import is_trained
-from loopmorph.pipelines.network import Network, is_within, owning_module
+from loopmorph.pipelines.network import Network, owning_module
+from loopmorph.pipelines.support.module_paths import is_within
 from loopmorph.pipelines.training.task import Task, UserTask
 
 FISHER_DROP = "fisher-drop"

@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from loopmorph.pipelines.legality.initialisation import run_model
-from loopmorph.pipelines.network import outermost
+from loopmorph.pipelines.support.foreign import run_model
 from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.inference import switch_to_inference
+from loopmorph.pipelines.support.module_paths import outermost
 
 
 def find_blocks(model: nn.Module, images: torch.Tensor) -> list[str]:
