@@ -7,7 +7,7 @@ import hashlib
 import math
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -165,8 +165,10 @@ def finetune(
         torch.enable_grad(),
         _repeatable(),
         noted_interrupts(None if path is None else interrupted.set),
+        ExitStack() as taught,
     ):
-        run = _start(model, train, chosen, objective or label_loss(chosen.label_smoothing), teacher, processes)
+        labels = objective or label_loss(chosen.label_smoothing)
+        run = _start(model, train, chosen, labels, teacher, processes, taught)
         if path is not None and path.exists():
             run.restore(read_checkpoint(path, run.key))
         if processes.mean(run.step) != run.step:
@@ -309,6 +311,7 @@ def _start(
     objective: Objective,
     teacher: Teacher | None,
     processes: Processes,
+    taught: ExitStack,
 ) -> _Run:
     device = processes.device
     twin = switch_to_training(copy.deepcopy(model)).to(device)
@@ -328,7 +331,9 @@ def _start(
     )
     key = training_key(model, train, settings, teacher, processes.count)
     placed = replace(train, images=train.images.to(device), labels=train.labels.to(device))
-    loss = objective if teacher is None else teacher.objective(objective, device)
+    loss = objective
+    if teacher is not None:
+        loss = taught.enter_context(teacher.objective(objective, twin, train.normalised(train.images[:1]), device))
     return _Run(twin, processes.joined(twin), placed, settings, loss, processes, optimiser, schedule, key, steps)
 
 

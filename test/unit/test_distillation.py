@@ -36,6 +36,10 @@ class Told(nn.Module):
         return self.logits
 
 
+def none(_images: torch.Tensor, _outputs: Any, _labels: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(())
+
+
 def softmax(logits: list[float], temperature: float) -> list[float]:
     powers = [math.exp(each / temperature) for each in logits]
     return [each / sum(powers) for each in powers]
@@ -46,8 +50,10 @@ def softmax(logits: list[float], temperature: float) -> list[float]:
 def test_the_loss_is_hintons(
     teacher: list[float], student: list[float], label: int, temperature: float, weight: float
 ) -> None:
-    loss = Teacher(Told([teacher, teacher]), temperature, weight).objective(label_loss(0.0), CPU)
-    found = loss(torch.zeros(2, 1), torch.tensor([student, student]), torch.tensor([label, label]))
+    images = torch.zeros(2, 1, 1, 1)
+    taught = Teacher(Told([teacher, teacher]), temperature, weight)
+    with taught.objective(label_loss(0.0), Told([student, student]), images, CPU) as loss:
+        found = loss(images, torch.tensor([student, student]), torch.tensor([label, label]))
     p, q = softmax(teacher, temperature), softmax(student, temperature)
     divergence = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
     expected = weight * temperature**2 * divergence - (1 - weight) * math.log(softmax(student, 1)[label])
@@ -66,7 +72,34 @@ def test_it_teaches_what_it_gives_whatever_the_labels_say() -> None:
 
 
 def test_of_no_weight_it_changes_nothing() -> None:
-    assert same(finetune(Small(), TRAIN, QUICK, teacher=Teacher(Small(), weight=0.0)), finetune(Small(), TRAIN, QUICK))
+    taught = finetune(Small(), TRAIN, QUICK, teacher=Teacher(Small(), weight=0.0, blocks=0.0))
+    assert same(taught, finetune(Small(), TRAIN, QUICK))
+
+
+def test_blocks_learn_what_those_of_the_teacher_give() -> None:
+    teacher, student = trained_residual(), trained_residual()
+    with torch.no_grad():
+        student.block1.conv2.weight *= 1.5
+    images = TRAIN.normalised(TRAIN.images[:8])
+    outputs: dict[nn.Module, torch.Tensor] = {}
+    for block in (student.block1, student.block2, teacher.block1, teacher.block2):
+        block.register_forward_hook(lambda module, _args, output: outputs.__setitem__(module, output))
+    with Teacher(teacher, weight=0.0, blocks=3.0).objective(none, student, images, CPU) as loss:
+        found = loss(images, student(images), TRAIN.labels[:8])
+    teacher(images)
+    pairs = [(outputs[s], outputs[t]) for s, t in ((student.block1, teacher.block1), (student.block2, teacher.block2))]
+    errors = [float(((given - wanted).square().sum() / wanted.square().sum()).detach()) for given, wanted in pairs]
+    assert errors[0] > 0.01
+    assert float(found) == pytest.approx(3 * sum(errors) / 2, rel=1e-5)
+    assert [len(module._forward_hooks) for module in (student.block1, student.block2)] == [1, 1]  # its own are gone
+
+
+def test_a_teacher_of_other_blocks_teaches_by_its_outputs_alone() -> None:
+    alone = Teacher(trained_residual(), blocks=0.0)
+    assert same(
+        finetune(Small(), TRAIN, QUICK, teacher=replace(alone, blocks=16.0)),
+        finetune(Small(), TRAIN, QUICK, teacher=alone),
+    )
 
 
 def test_a_checkpoint_is_of_one_teacher(tmp_path: Path) -> None:
@@ -80,7 +113,13 @@ def test_a_checkpoint_is_of_one_teacher(tmp_path: Path) -> None:
     other = trained_residual()
     with torch.no_grad():
         other.linear.bias += 1.0
-    for another in (None, Teacher(other), replace(teacher, temperature=1.0), replace(teacher, weight=0.5)):
+    for another in (
+        None,
+        Teacher(other),
+        replace(teacher, temperature=1.0),
+        replace(teacher, weight=0.5),
+        replace(teacher, blocks=1.0),
+    ):
         with pytest.raises(DataError, match=r"c\.pt: is of another training"):
             finetune(Small(), TRAIN, QUICK, teacher=another, checkpoint=file)
     resumed = finetune(Small(), TRAIN, QUICK, teacher=teacher, checkpoint=file)
@@ -95,7 +134,12 @@ def test_a_checkpoint_is_of_one_teacher(tmp_path: Path) -> None:
         ({"weight": 1.5}, r"'weight': expected a share from 0 to 1, got 1\.5"),
         ({"weight": math.nan}, "'weight': expected a share from 0 to 1, got nan"),
         ({"network": "resnet34"}, r"'teacher': a str was given; an nn\.Module is expected"),
-        ({"network": nn.Linear(5, 4)}, r"'teacher': in eval mode it fails on a batch of shape \(16, 3, 8, 8\)"),
+        ({"network": nn.Linear(5, 4)}, r"'teacher': in eval mode it fails on images of shape \(1, 3, 8, 8\)"),
+        (
+            {"network": nn.Linear(5, 4), "blocks": 0.0},
+            r"'teacher': in eval mode it fails on a batch of shape \(16, 3, 8, 8\)",
+        ),
+        ({"blocks": -1.0}, r"'blocks': expected a number of at least 0, got -1\.0"),
         ({"network": nn.Flatten()}, r"'teacher': it gives a tensor \(16, 192\), the network that it teaches \(16, 4\)"),
     ],
 )
