@@ -88,10 +88,11 @@ def _fit_product(
     own_bias = product.bias is not None and not constants[0]
     weight = found.solution.weight[0]
     if product.is_separable:
-        first, second = separable_factors(weight, found.moments, product.rank)
+        first, second = separable_factors(weight, found.moments(), product.rank)
     else:
-        far = found.rows * torch.outer(found.mean, found.mean) if own_bias else 0.0
-        first, second = factors(weight, weight.T @ found.moments @ weight + far, product.rank)
+        mean = found.equations.mean_target()[0]
+        far = found.equations.rows * torch.outer(mean, mean) if own_bias else 0.0
+        first, second = factors(weight, found.covariance() + far, product.rank)
     parts = [(product.first, first), (product.second, second)]
     if own_bias and product.bias is not None:
         parts.append((product.bias, found.solution.intercept @ torch.linalg.pinv(second, rtol=_RANK)))
@@ -100,8 +101,8 @@ def _fit_product(
             name_of(product.whole, term),
             laid_into(product.whole, term, part).to(like),
             found.solution,
-            found.rows,
-            found.dropped,
+            found.equations.rows,
+            found.equations.dropped,
         )
         for term, part in parts
     ]

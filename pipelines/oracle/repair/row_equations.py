@@ -15,6 +15,7 @@ from loopmorph.pipelines.oracle.repair.normal_equations import (
     Solution,
     add_gram,
     choose_ridge,
+    product,
     solved,
     sound_rows,
     spread_outputs,
@@ -53,37 +54,53 @@ class RowEquations:
 
     def fitted(self, held_out: RowEquations, start: torch.Tensor, ridges: Sequence[float], intercept: bool) -> Solution:
         """The solution for these rows and others; see `NormalEquations.fitted`."""
-        both = self.joined(held_out)
-        u, y = torch.cat(both.u, 1), torch.cat(both.y, 1)
-        mean_u, mean_y = (x.mean(1, keepdim=True, dtype=torch.float64) for x in (u, y))
-        raw, start = u.square().sum(1, dtype=torch.float64), start.double()
+        both, start = self.joined(held_out), start.double()
+        u, raw = both._rows(intercept), torch.cat([x.square().sum(1, keepdim=True) for x in both.u], 1).sum(1)
+        y = torch.cat(both.y, 1)
+        mean_u, mean_y = both._mean_read(), y.mean(1, keepdim=True)
         if intercept:
-            u, y = u - mean_u.to(u), y - mean_y
-        gram = torch.zeros(u.shape[0], u.shape[1], u.shape[1], dtype=torch.float64, device=u.device)
+            y = y - mean_y
+        gram = torch.zeros(u.shape[0], u.shape[1], u.shape[1], dtype=u.dtype, device=u.device)
         add_gram(gram, u.transpose(1, 2))
-        products = _Products(gram, y - (u @ start.to(u)).double(), y, u.shape[2], intercept)
+        products = _Products(gram, y - product(u, start), y, u.shape[2], intercept)
         ridge = ridges[0]
         if len(ridges) > 1 and held_out.rows:
             ridge = choose_ridge(ridges, products.only(spread_outputs(start)).validation(self.rows))
         step = products.step(ridge)
-        weight = start + (u.transpose(1, 2) @ step.to(u)).double()
+        weight = start + product(u.transpose(1, 2), step)
         constant = (mean_y - mean_u @ weight)[:, 0] if intercept and both.rows else torch.zeros_like(mean_y[:, 0])
-        dead = u.square().sum(1, dtype=torch.float64) <= 1e-12 * raw.clamp_min(1e-300)
-        errors = _share(products.left, y), _share(products.left - products.gram @ step, y)
+        dead = u.square().sum(1) <= 1e-12 * raw.clamp_min(1e-30)
+        errors = _share(products.left, y), _share(products.left - product(products.gram, step), y)
         return Solution(weight, constant, *errors, ridge, int(dead.sum()), both.rows < u.shape[2])
 
     def moments(self, intercept: bool) -> torch.Tensor:
         """The second moments of u; see `NormalEquations.moments`."""
-        u = torch.cat(self.u, 1)
-        if intercept:
-            u = u - u.mean(1, keepdim=True, dtype=torch.float64).to(u)
-        gram = torch.zeros(u.shape[0], u.shape[2], u.shape[2], dtype=torch.float64, device=u.device)
+        u = self._rows(intercept)
+        gram = torch.zeros(u.shape[0], u.shape[2], u.shape[2], dtype=u.dtype, device=u.device)
         add_gram(gram, u)
-        return gram
+        return gram.double()
+
+    def variance(self, intercept: bool) -> float:
+        """The mean of the diagonals of `moments`."""
+        return float(self._rows(intercept).square().sum(1).double().mean())
+
+    def covariance(self, weight: torch.Tensor, intercept: bool) -> torch.Tensor:
+        """See `NormalEquations.covariance`."""
+        given = product(self._rows(intercept), weight)
+        return given.transpose(1, 2) @ given
 
     def mean_target(self) -> torch.Tensor:
         """The mean over the rows of the targets; see `NormalEquations.mean_target`."""
         return torch.cat(self.y, 1).mean(1)
+
+    def _mean_read(self) -> torch.Tensor:
+        """The mean over the rows of u: (blocks, 1, unknowns) float64."""
+        return torch.stack([x.sum(1, keepdim=True).double() for x in self.u]).sum(0) / max(self.rows, 1)
+
+    def _rows(self, about_mean: bool) -> torch.Tensor:
+        """All rows of u, about their mean if that is wanted."""
+        u = torch.cat(self.u, 1)
+        return u.sub_(self._mean_read()) if about_mean else u
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,7 @@ class _Products:
     """The rows' products with each other: all that choosing a ridge, and the step for it, take.
 
     Attributes:
-        gram: (blocks, rows, rows) float64, `U U^T`.
+        gram: (blocks, rows, rows) in the type of U, `U U^T`.
         left: (blocks, rows, outputs) float64, `Y - U W_0`.
         y: (blocks, rows, outputs) float64.
         unknowns: how many there are.
@@ -118,7 +135,7 @@ class _Products:
         seen, unseen = slice(count), slice(count, None)
         first = _Products(self._gram(seen, seen), *self._targets(seen), self.unknowns, self.centred)
         (left, y), between = self._targets(unseen), self._gram(unseen, seen)
-        return lambda ridge: _share(left - between @ first.step(ridge), y)
+        return lambda ridge: _share(left - product(between, first.step(ridge)), y)
 
     def _targets(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
         return self._about_mean(self.left[:, rows], 1), self._about_mean(self.y[:, rows], 1)

@@ -89,17 +89,29 @@ class DenseFit:
 
     Attributes:
         solution: what least squares found.
-        moments: (unknowns, unknowns) float64, the second moments of what is read, summed over rows, about the mean if
-            there is an intercept, with the least ridge: that of the dense fit is for what a product does not have.
-        mean: (outputs,) float64, of the targets.
-        rows, dropped: how many rows there were, and how many were left out.
+        equations: all its rows.
+        intercept: whether a constant may be added to each output.
+        ridge: what is added to the diagonal of the second moments of what is read: the least ridge, since that of the
+            dense fit is for what a product does not have.
     """
 
     solution: Solution
-    moments: torch.Tensor
-    mean: torch.Tensor
-    rows: int
-    dropped: int
+    equations: Equations
+    intercept: bool
+    ridge: float
+
+    def moments(self) -> torch.Tensor:
+        """(unknowns, unknowns) float64, the second moments of what is read, summed over rows, about the mean if there
+        is an intercept, with the ridge.
+        """
+        moments = self.equations.moments(self.intercept)[0]
+        moments.diagonal().add_(self.ridge)
+        return moments
+
+    def covariance(self) -> torch.Tensor:
+        """`W moments W^T`, (outputs, outputs) float64."""
+        weight = self.solution.weight
+        return self.equations.covariance(weight, self.intercept)[0] + self.ridge * weight[0].T @ weight[0]
 
 
 EquationsT = TypeVar("EquationsT", NormalEquations, Equations)
@@ -183,9 +195,7 @@ class TermFit:
             if solution.before < 1:
                 break
         both = fitted.joined(held_out)
-        moments = both.moments(intercept)[0]
-        moments.diagonal().add_(min(self.settings.ridges) * moments.diagonal().mean())
-        return DenseFit(solution, moments, both.mean_target()[0], both.rows, both.dropped)
+        return DenseFit(solution, both, intercept, min(self.settings.ridges) * both.variance(intercept))
 
     def equations(
         self,
@@ -199,7 +209,7 @@ class TermFit:
         """
         equations = list[EquationsT]()
         positions = term_positions(self.recipe, self.term).to(samples.inputs[0].device)
-        if positions.unique().numel() != positions.numel():
+        if bool((positions.reshape(-1).bincount() > 1).any()):
             return None
         share, count = 1.0, samples.inputs[0].shape[0]
         for number, (machine, (target, *bounds)) in enumerate(self._chunks(values, samples)):
