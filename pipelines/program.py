@@ -12,7 +12,7 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.affine import import_network
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.inherit import inherit
+from loopmorph.pipelines.oracle.inherit import REPAIR, inherit
 from loopmorph.pipelines.oracle.repair.repair import repair
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
 from loopmorph.pipelines.oracle.surgery import to_module
@@ -45,7 +45,8 @@ class Program(Network):
             reason = "its error cannot be judged of a network that takes keywords, nested inputs or constants"
             raise ArgumentError("how", f"{reason}; it keeps what it inherits now")
         inputs = self.example_inputs if images is None else (images,)
-        return inherit(self._imported(), self, how, inputs, orders=orders).program
+        judged = self.example_inputs if how == REPAIR else inputs  # the errors of what was repaired decide nothing
+        return inherit(self._imported(), self, how, judged, fitted_to=inputs, orders=orders).program
 
     def repair(
         self,

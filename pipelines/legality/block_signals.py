@@ -129,6 +129,7 @@ class BlockSignals:
         if FISHER_CHANGE not in self.missing:
             add_gradients(self._model, self._seen, self._gradients(), sorted(self._usable))
         self.doubt = self._doubt()
+        self._variations: dict[str, float] = {}
         self._known: dict[tuple[str, ...], BlockChange | None] = {}
         self._outputs: dict[tuple[str, ...], _Outputs | None] = {}  # of the last network alone: they are large
 
@@ -233,8 +234,10 @@ class BlockSignals:
 
     def _residual(self, path: str, after: Sequence[torch.Tensor]) -> torch.Tensor:
         before = self._seen.modules[path].outputs
-        squares = [(now.double() - then).square().flatten(1).sum(1) for now, then in zip(after, before, strict=True)]
-        error, total = torch.cat(squares), _variation(before)
+        if path not in self._variations:
+            self._variations[path] = _variation(before)
+        norms = [torch.linalg.vector_norm((now - then).flatten(1), dim=1) for now, then in zip(after, before, strict=True)]
+        error, total = torch.cat(norms).double().square(), self._variations[path]
         return error * len(error) / total if total > 0 else torch.where(error == 0, 0.0, math.inf)
 
     def _fisher_change(self, path: str, after: Sequence[torch.Tensor]) -> torch.Tensor:

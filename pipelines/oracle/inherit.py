@@ -114,7 +114,6 @@ def inherit(
             well), or the network's own code cannot run with the new shapes.
     """
     check_inheritance(how)
-    _require_recorded(original, program)
     if how == REPAIR:
         return _repaired(original, program, inputs, tell, inputs if fitted_to is None else fitted_to, orders, known)
     ways = CHOICES if how == LEAST_ERROR else (how,)
@@ -152,8 +151,8 @@ def plain_steps(steps: Iterable[Step]) -> tuple[Step, ...]:
     return tuple(_plain(step) if isinstance(step, Bottleneck) else step for step in steps)
 
 
-def _require_recorded(original: Network, program: Network) -> None:
-    if str(original.after(program.history)) != str(program):
+def _require_recorded(redone: Network, program: Network) -> None:
+    if redone.layer_texts != program.layer_texts:
         reason = "passes that leave no record changed it as well; choose what is inherited before them"
         raise IllegalTransform("program", f"its recorded steps do not lead to it: {reason}")
 
@@ -174,7 +173,9 @@ def _redone(
             current, pending = current.after(pending), []
             step = choose(current, _plain(step))
         pending.append(step)
-    return current.after(pending)
+    redone = current.after(pending)
+    _require_recorded(redone, program)
+    return redone
 
 
 def _choice(

@@ -149,7 +149,7 @@ def _moments(
         return None
     positions, equations = found
     centred = has_norm or reader.has_bias
-    gram = equations.moments(centred) / equations.rows
+    gram = equations.moments(centred).double() / equations.rows
     weight = values[parameter].detach().reshape(-1)[positions]
     index = np.unravel_index(positions.numpy(force=True), tuple(values[parameter].shape))
     return ReadMoments(name, parameter, gram.numpy(force=True), weight.double().numpy(force=True), tuple(index))

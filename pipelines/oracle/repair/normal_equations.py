@@ -173,10 +173,10 @@ class NormalEquations:
         return Left(seen.gram, right, total - float((start * (seen.cross + right)).sum()), total)
 
     def moments(self, intercept: bool) -> torch.Tensor:
-        """The second moments of u, summed over the rows, (blocks, unknowns, unknowns) float64; with a constant added to
-        each output they are those about the mean.
+        """The second moments of u, summed over the rows, (blocks, unknowns, unknowns) in the type of `gram`; with a
+        constant added to each output they are those about the mean.
         """
-        return (self.about_mean() if intercept else self).gram.double()
+        return (self.about_mean() if intercept else self).gram
 
     def variance(self, intercept: bool) -> float:
         """The mean of the diagonals of `moments`."""

@@ -27,6 +27,7 @@ from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.progress import Progress, silent
 
+_PART = 32  # images that a copy is made of at a time: memory for more is dear to get
 _LEAST_SCALE = 0.05  # of a BatchNorm's channel, beside the median: less cannot make up for anything
 
 
@@ -172,11 +173,11 @@ class RepairWork:
         wanted = None if around.other is None else self.given.get(around.other)
         if wanted is None or wanted.shape != output.shape:
             return 0.0
-        added = self._added(layer, output)
+        added = None if self.received.get(around.other) is wanted else self._added(layer, output)
         if added is None:
             return 0.0
         channels, there = added
-        lack = _spread(wanted[:, channels] - there, channels, wanted)
+        lack = _spread(_of_channels(wanted, channels) - there, channels, wanted)
         if around.norm is None:
             return lack
         usable, scale = _usable_scale(self.source.get_submodule(around.norm), output)
@@ -212,7 +213,7 @@ class RepairWork:
         if there is None:
             return None
         channels = self._channels(layer, output.shape[1]).to(output.device)
-        return (channels, there) if there.shape == output[:, channels].shape else None
+        return (channels, there) if there.shape == (len(output), len(channels), *output.shape[2:]) else None
 
     def _channels(self, layer: FittableLayer, count: int) -> torch.Tensor:
         """Which of the original's channels the layer's output has, in its order."""
@@ -298,8 +299,18 @@ class RepairWork:
         }
 
 
+def _are_all(channels: torch.Tensor, of: torch.Tensor) -> bool:
+    return torch.equal(channels, torch.arange(of.shape[1], device=channels.device))
+
+
+def _of_channels(values: torch.Tensor, channels: torch.Tensor) -> torch.Tensor:
+    return values if _are_all(channels, values) else values[:, channels]
+
+
 def _spread(values: torch.Tensor, channels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A tensor like another one that holds values in some channels, and 0 in the others."""
+    if _are_all(channels, like):
+        return values
     found = torch.zeros_like(like)
     found[:, channels] = values
     return found
@@ -314,4 +325,8 @@ def _usable_scale(norm: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, to
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Variance and mean of each channel."""
-    return torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
+    samples = x.flatten(2) if x.dim() > 2 else x[:, :, None]
+    mean = samples.mean((0, 2))
+    parts = (part - mean[:, None] for part in samples.split(_PART))
+    squares = torch.stack([torch.linalg.vector_norm(part, dim=2).square().sum(0) for part in parts])
+    return squares.sum(0) / (samples.shape[0] * samples.shape[2]), mean

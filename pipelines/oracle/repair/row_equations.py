@@ -78,7 +78,7 @@ class RowEquations:
         u = self._rows(intercept)
         gram = torch.zeros(u.shape[0], u.shape[2], u.shape[2], dtype=u.dtype, device=u.device)
         add_gram(gram, u)
-        return gram.double()
+        return gram
 
     def variance(self, intercept: bool) -> float:
         """The mean of the diagonals of `moments`."""
@@ -100,7 +100,7 @@ class RowEquations:
     def _rows(self, about_mean: bool) -> torch.Tensor:
         """All rows of u, about their mean if that is wanted."""
         u = torch.cat(self.u, 1)
-        return u.sub_(self._mean_read()) if about_mean else u
+        return u.sub_(self._mean_read().to(u)) if about_mean else u
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,14 @@ def separable_factors(weight: torch.Tensor, gram: torch.Tensor, channels: int) -
 
     Args:
         weight: (channels * taps, outputs) float64, W^T.
-        gram: (channels * taps, channels * taps) float64, the second moments of what is read, with any ridge.
+        gram: (channels * taps, channels * taps) the second moments of what is read, with any ridge; all is computed
+            in its type.
         channels: how many are read.
 
     Returns:
-        The depthwise weights, (channels, taps), and the mixing weights, (channels, outputs).
+        The depthwise weights, (channels, taps), and the mixing weights, (channels, outputs); float64.
     """
+    weight = weight.to(gram)
     taps, outputs = len(weight) // channels, weight.shape[1]
     parts, blocks = weight.reshape(channels, taps, outputs), gram.reshape(channels, taps, channels, taps)
     cross = (gram @ weight).reshape(channels, taps, outputs)
@@ -41,14 +43,14 @@ def separable_factors(weight: torch.Tensor, gram: torch.Tensor, channels: int) -
         alike = (mixing @ mixing.T)[:, None, :, None]
         system = (blocks * alike).reshape(gram.shape)
         right = (cross * mixing[:, None]).sum(2).reshape(-1, 1)
-        depthwise = solved(system[None], right[None], _RIDGE)[0].reshape(channels, taps)
+        depthwise = solved(system[None], right[None], _RIDGE)[0].reshape(channels, taps).to(gram)
         mixing = _mixing(depthwise, blocks, cross)
-    return depthwise, mixing
+    return depthwise.double(), mixing.double()
 
 
 def _mixing(depthwise: torch.Tensor, blocks: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
     """The best mixing weights for some depthwise ones."""
-    half = (depthwise[:, :, None, None] * blocks).sum(1)
+    half = (depthwise[:, None] @ blocks.flatten(2))[:, 0].unflatten(1, blocks.shape[2:])
     gram = (half * depthwise).sum(2)
     right = (depthwise[:, :, None] * cross).sum(1)
-    return solved(gram[None], right[None], _RIDGE)[0]
+    return solved(gram[None], right[None], _RIDGE)[0].to(gram)

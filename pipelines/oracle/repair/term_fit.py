@@ -101,8 +101,8 @@ class DenseFit:
     ridge: float
 
     def moments(self) -> torch.Tensor:
-        """(unknowns, unknowns) float64, the second moments of what is read, summed over rows, about the mean if there
-        is an intercept, with the ridge.
+        """(unknowns, unknowns), the second moments of what is read, summed over rows, about the mean if there is an
+        intercept, with the ridge; in float32 where there are many.
         """
         moments = self.equations.moments(self.intercept)[0]
         moments.diagonal().add_(self.ridge)
