@@ -32,7 +32,8 @@ from loopmorph.pipelines.legality.proxy import Score, mean_score
 from loopmorph.pipelines.legality.recording import CHUNK, add_gradients, record, run_from
 from loopmorph.pipelines.legality.trained import is_trained
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.repair.block import repair_block
+from loopmorph.pipelines.oracle.repair.block import record_block, repair_block
+from loopmorph.pipelines.oracle.repair.recorded import RecordedRun, RecordedRuns
 from loopmorph.pipelines.oracle.repair.repair_work import LayerRepair
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
 from loopmorph.pipelines.support.blocks import find_blocks
@@ -129,6 +130,7 @@ class BlockSignals:
         if FISHER_CHANGE not in self.missing:
             add_gradients(self._model, self._seen, self._gradients(), sorted(self._usable))
         self.doubt = self._doubt()
+        self._recorded = RecordedRuns(self._record)
         self._variations: dict[str, float] = {}
         self._known: dict[tuple[str, ...], BlockChange | None] = {}
         self._outputs: dict[tuple[str, ...], _Outputs | None] = {}  # of the last network alone: they are large
@@ -211,9 +213,10 @@ class BlockSignals:
         if path not in self._usable:
             reason = "the change reaches the whole network, which takes or gives other than tensors by position"
             raise ArgumentError("model", f"{reason}, so that nothing can be compared")
-        fitted_to = tuple(map(torch.cat, zip(*self._fitted.modules[path].inputs, strict=True)))
+        recorded = self._recorded.of(path)
+        fitted_to = self._fitted_to(path) if recorded is None else recorded.inputs
         try:
-            repaired = repair_block(self._original, program, path, fitted_to, self.settings)
+            repaired = repair_block(self._original, program, path, fitted_to, self.settings, recorded)
         except ArgumentError:
             if not path:
                 raise
@@ -224,6 +227,13 @@ class BlockSignals:
         if any(now.shape != then.shape for now, then in zip(after, seen.outputs, strict=True)):
             return None
         return _Outputs(after, repaired.layers)
+
+    def _fitted_to(self, path: str) -> tuple[torch.Tensor, ...]:
+        return tuple(map(torch.cat, zip(*self._fitted.modules[path].inputs, strict=True)))
+
+    def _record(self, path: str) -> RecordedRun | None:
+        """The original's run; of the whole network none, which would be too large."""
+        return record_block(self._original, path, self._fitted_to(path)) if path else None
 
     def _measured(
         self, path: str, outputs: _Outputs, before: Mapping[str, torch.Tensor], signals: Sequence[str]
@@ -236,7 +246,9 @@ class BlockSignals:
         before = self._seen.modules[path].outputs
         if path not in self._variations:
             self._variations[path] = _variation(before)
-        norms = [torch.linalg.vector_norm((now - then).flatten(1), dim=1) for now, then in zip(after, before, strict=True)]
+        norms = [
+            torch.linalg.vector_norm((now - then).flatten(1), dim=1) for now, then in zip(after, before, strict=True)
+        ]
         error, total = torch.cat(norms).double().square(), self._variations[path]
         return error * len(error) / total if total > 0 else torch.where(error == 0, 0.0, math.inf)
 

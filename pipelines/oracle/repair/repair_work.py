@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from loopmorph.pipelines.oracle.repair.fittable import FittableLayer, fittable_l
 from loopmorph.pipelines.oracle.repair.layer_fit import fit_layer
 from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms, name_of, term_positions
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
+from loopmorph.pipelines.oracle.repair.recorded import RecordedRun, Replay
 from loopmorph.pipelines.oracle.repair.surroundings import Place, held, offset_of, scale_of, surroundings
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, LayerSamples
 from loopmorph.pipelines.support.devices import exact_arithmetic
@@ -67,6 +69,7 @@ class RepairWork:
         deviates: whether what runs now may read other values than the original reads there.
         constants: BatchNorm's name -> what is to be added to each channel of its input; where there are such, its
             statistics follow from them.
+        recorded: the run of `source`, where that is known; None to run it.
         given, received: the activations that layers' outputs are added to, in the original and in the rewritten one.
     """
 
@@ -78,6 +81,7 @@ class RepairWork:
     norms: frozenset[str]
     settings: FitSettings
     tell: Progress
+    recorded: RecordedRun | None = None
     deviates: bool = False
     values: dict[str, torch.Tensor] = field(default_factory=dict)
     done: list[LayerRepair] = field(default_factory=list)
@@ -93,6 +97,7 @@ class RepairWork:
         examples: Sequence[torch.Tensor],
         settings: FitSettings,
         tell: Progress = silent,
+        recorded: RecordedRun | None = None,
     ) -> RepairWork:
         """What there is to do.
 
@@ -102,28 +107,25 @@ class RepairWork:
             examples: inputs of them, of any batch.
             settings: how layers are fitted.
             tell: see `repair`.
+            recorded: the original's run on the inputs that are to be repaired on, where there is one.
         """
         source, model = modules
         layers, notes = fittable_layers(original, program, model)
-        for name, around in surroundings(source, layers, examples).items():
-            layers[name].around = around
-        norms = frozenset(
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, _NormBase) and module.running_mean is not None
-        )
-        return RepairWork(source, model, program, layers, notes, norms, settings, tell)
+        if recorded is not None and not layers.keys() <= recorded.around.keys():
+            recorded = None
+        known = surroundings(source, layers, examples) if recorded is None else recorded.around
+        for name in layers.keys() & known.keys():
+            layers[name].around = known[name]
+        return RepairWork(source, model, program, layers, notes, norms_of(model), settings, tell, recorded)
 
     def run(self, inputs: tuple[torch.Tensor, ...]) -> None:
         """Runs both networks and fits what comes."""
         names = [name for name, _ in self.model.named_modules() if name in self.layers]
         self.tell("repair", 0, len(names))
-        others = {layer.around.other for layer in self.layers.values() if layer.around.other is not None}
         with (
-            held(self.source, others) as self.given,
-            held(self.model, others) as self.received,
-            Lockstep(self.source, {*self.layers, *self.norms}, inputs) as lockstep,
-            hooked(self._hooks(lockstep)),
+            self._original(inputs) as calls,
+            held(self.model, self._others()) as self.received,
+            hooked(self._hooks(calls)),
             torch.no_grad(),
             exact_arithmetic(),
         ):
@@ -137,12 +139,26 @@ class RepairWork:
             self.done += [LayerRepair(name, note=note) for name, note in self.notes.items()]
         self.tell("repair", len(names), len(names))
 
-    def _hooks(self, lockstep: Lockstep) -> Iterator[RemovableHandle]:
+    @contextmanager
+    def _original(self, inputs: tuple[torch.Tensor, ...]) -> Iterator[Lockstep | Replay]:
+        """The calls of the original's layers, with `given` there."""
+        if self.recorded is not None:
+            self.given = self.recorded.given
+            yield Replay(self.recorded)
+            return
+        names = {*self.layers, *self.norms}
+        with held(self.source, self._others()) as self.given, Lockstep(self.source, names, inputs) as lockstep:
+            yield lockstep
+
+    def _others(self) -> set[Place]:
+        return {layer.around.other for layer in self.layers.values() if layer.around.other is not None}
+
+    def _hooks(self, calls: Lockstep | Replay) -> Iterator[RemovableHandle]:
         for name, module in self.model.named_modules():
             if name in self.layers:
-                yield module.register_forward_pre_hook(self._layer_hook(name, lockstep))
+                yield module.register_forward_pre_hook(self._layer_hook(name, calls))
             elif name in self.norms:
-                yield module.register_forward_pre_hook(self._norm_hook(name, lockstep))
+                yield module.register_forward_pre_hook(self._norm_hook(name, calls))
             elif isinstance(module, DroppedModule):
                 yield module.register_forward_pre_hook(self._deviate)
 
@@ -150,9 +166,9 @@ class RepairWork:
         """What comes after a dropped module may read other values than in the original."""
         self.deviates = True
 
-    def _layer_hook(self, name: str, lockstep: Lockstep) -> Any:
+    def _layer_hook(self, name: str, calls: Lockstep | Replay) -> Any:
         def fit(module: nn.Module, args: tuple[Any, ...]) -> None:
-            call = lockstep.until(name)
+            call = calls.until(name)
             layer = self.layers[name]
             self.deviates = self.deviates or layer.changed
             if call is None or not self.deviates:
@@ -269,9 +285,9 @@ class RepairWork:
                 found.append(weight.reshape(-1)[places])
         return found
 
-    def _norm_hook(self, name: str, lockstep: Lockstep) -> Any:
+    def _norm_hook(self, name: str, calls: Lockstep | Replay) -> Any:
         def measure(module: nn.Module, args: tuple[Any, ...]) -> None:
-            call = lockstep.until(name)
+            call = calls.until(name)
             if call is None or not self.deviates:
                 return
             for kind, value in self._statistics(name, args[0], call.inputs[0]).items():
@@ -297,6 +313,14 @@ class RepairWork:
             "running_mean": torch.where(shift.isfinite(), mean + shift, mean),
             "running_var": torch.where((var_then > 0) & growth.isfinite(), variance * growth, variance),
         }
+
+
+def norms_of(model: nn.Module) -> frozenset[str]:
+    """The names of the BatchNorms that have running statistics."""
+    found = (
+        name for name, each in model.named_modules() if isinstance(each, _NormBase) and each.running_mean is not None
+    )
+    return frozenset(found)
 
 
 def _are_all(channels: torch.Tensor, of: torch.Tensor) -> bool:

@@ -9,7 +9,7 @@ not be right. All this is told by watching the model's own code run.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -95,8 +95,16 @@ def scale_of(norm: nn.Module, like: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def held(model: nn.Module, places: Container[Place]) -> Iterator[dict[Place, torch.Tensor]]:
-    """The tensors that are met at some places while the model runs, each as long as no later one is met there."""
+def held(
+    model: nn.Module, places: Container[Place], note: Callable[[torch.Tensor], None] | None = None
+) -> Iterator[dict[Place, torch.Tensor]]:
+    """The tensors that are met at some places while the model runs, each as long as no later one is met there.
+
+    Args:
+        model: the network.
+        places: where.
+        note: told of each tensor when it is met.
+    """
     found: dict[Place, torch.Tensor] = {}
 
     def keep(name: str, side: Literal["in", "out"], values: Sequence[Any]) -> None:
@@ -104,6 +112,8 @@ def held(model: nn.Module, places: Container[Place]) -> Iterator[dict[Place, tor
             place = Place(name, side, position)
             if place in places and isinstance(value, torch.Tensor):
                 found[place] = value
+                if note is not None:
+                    note(value)
 
     with hooked(_watching(model, keep)):
         yield found
