@@ -14,6 +14,7 @@ import torch
 
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.oracle.nest_executor import Array, Machine, start
+from loopmorph.pipelines.oracle.repair.dense_fit import DenseFit
 from loopmorph.pipelines.oracle.repair.linear_terms import (
     LinearTerm,
     is_contracted_again,
@@ -81,37 +82,6 @@ class FittedTerm:
     rows: int
     dropped: int
     constants: torch.Tensor | None = None
-
-
-@dataclass(frozen=True)
-class DenseFit:
-    """One dense weight, as fitted.
-
-    Attributes:
-        solution: what least squares found.
-        equations: all its rows.
-        intercept: whether a constant may be added to each output.
-        ridge: what is added to the diagonal of the second moments of what is read: the least ridge, since that of the
-            dense fit is for what a product does not have.
-    """
-
-    solution: Solution
-    equations: Equations
-    intercept: bool
-    ridge: float
-
-    def moments(self) -> torch.Tensor:
-        """(unknowns, unknowns), the second moments of what is read, summed over rows, about the mean if there is an
-        intercept, with the ridge; in float32 where there are many.
-        """
-        moments = self.equations.moments(self.intercept)[0]
-        moments.diagonal().add_(self.ridge)
-        return moments
-
-    def covariance(self) -> torch.Tensor:
-        """`W moments W^T`, (outputs, outputs) float64."""
-        weight = self.solution.weight
-        return self.equations.covariance(weight, self.intercept)[0] + self.ridge * weight[0].T @ weight[0]
 
 
 EquationsT = TypeVar("EquationsT", NormalEquations, Equations)
