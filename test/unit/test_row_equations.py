@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopmorph.pipelines.oracle.repair.normal_equations import NormalEquations, Solution
+from loopmorph.pipelines.oracle.repair.normal_equations import EXACT, NormalEquations, Solution, solver
 from loopmorph.pipelines.oracle.repair.row_equations import RowEquations
 
 BLOCKS, UNKNOWNS, OUTPUTS = 2, 12, 3
@@ -79,3 +79,33 @@ def test_inputs_that_never_vary_are_counted() -> None:
     one, other = both(u, y)
     assert_same(solved(one, begin), other.solve(begin, 0.1, True))
     assert solved(one, begin).dead == BLOCKS
+
+
+def test_many_unknowns_in_float32_give_the_outputs_of_float64() -> None:
+    generator = torch.Generator().manual_seed(0)
+    unknowns, count, ridge = EXACT + 8, 700, 1e-3
+    u = torch.randn(1, count, unknowns, generator=generator).relu()
+    u[:, :, 1::2] = u[:, :, ::2] + 1e-3 * u[:, :, 1::2]  # pairs that are nearly the same
+    y = u @ torch.randn(1, unknowns, 3, generator=generator) + torch.randn(1, count, 3, generator=generator)
+    about, target = (x[0].double() - x[0].double().mean(0) for x in (u, y))
+    moments = about.T @ about
+    shift = ridge * moments.diagonal().mean() * torch.eye(unknowns, dtype=torch.float64)
+    expected = torch.linalg.solve(moments + shift, about.T @ target)
+    remains = (target - about @ expected).square().sum() / target.square().sum()
+    rows, normal = RowEquations(), NormalEquations.empty(1, unknowns, 3, u.device)
+    rows.add(u, y)
+    normal.add(u, y)
+    begin = torch.zeros(1, unknowns, 3, dtype=torch.float64)
+    for each, found in ((rows, solved(rows, begin, ridge)), (normal, normal.solve(begin, ridge, True))):
+        apart = (about @ (found.weight[0] - expected)).square().sum() / target.square().sum()
+        assert apart < 1e-8 and found.after == pytest.approx(float(remains), rel=1e-3)
+        covariance = expected.T @ moments @ expected
+        torch.testing.assert_close(each.covariance(expected[None], True)[0], covariance, rtol=1e-4, atol=1e-2)
+        assert each.variance(True) == pytest.approx(float(moments.diagonal().mean()), rel=1e-5)
+    assert normal.gram.dtype is torch.float32
+
+
+def test_what_float32_cannot_factorise_is_solved_in_float64() -> None:
+    gram = torch.ones(1, 4, 4) + 1e-9 * torch.eye(4)
+    found = solver(gram, 1e-10)(torch.ones(1, 4, 1, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.full((1, 4, 1), 0.25, dtype=torch.float64), rtol=1e-6, atol=0)

@@ -186,10 +186,12 @@ class RepairWork:
         In the original's channels; of those that the rewritten network has not, nothing.
         """
         around = layer.around
-        wanted = None if around.other is None else self.given.get(around.other)
-        if wanted is None or wanted.shape != output.shape:
+        if around.other is None or around.other not in self.given:
             return 0.0
-        added = None if self.received.get(around.other) is wanted else self._added(layer, output)
+        wanted = self.given[around.other]
+        if wanted.shape != output.shape or self.received.get(around.other) is wanted:
+            return 0.0
+        added = self._added(layer, output)
         if added is None:
             return 0.0
         channels, there = added
