@@ -11,6 +11,7 @@ import click
 
 import loopmorph
 from loopmorph.passes.errors import LoopmorphError, LoopmorphWarning
+from loopmorph.pipelines.support.extras import needs_mlir
 from loopmorph.tools.bench_command import bench_command
 from loopmorph.tools.bench_compare_command import bench_compare_command
 from loopmorph.tools.calibrate_command import calibrate_command
@@ -64,7 +65,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str] | None) -> int:
     try:
-        result = cli.main(args=list(args) if args is not None else None, prog_name="loopmorph", standalone_mode=False)
+        with needs_mlir("this command"):
+            asked = list(args) if args is not None else None
+            result = cli.main(args=asked, prog_name="loopmorph", standalone_mode=False)
         return int(result or 0)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)

@@ -28,7 +28,7 @@ from loopmorph.pipelines.legality.initialisation import (
     run_model,
     trainable_copy,
 )
-from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device, seeded
 from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.numbers import check_seed

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle import surgery_layers as layers
-from loopmorph.pipelines.oracle.module_tensors import named_tensors, own_tensors
+from loopmorph.pipelines.rewritten.module_tensors import named_tensors, own_tensors
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loopmorph.passes.diagnostics import one_line
+from loopmorph.passes.errors import one_line
 
 _LONGEST = 300  # characters
 

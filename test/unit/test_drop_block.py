@@ -26,11 +26,11 @@ from loopmorph.passes.history import parse_steps
 from loopmorph.passes.neural.drop_block import DropBlock, droppable_blocks
 from loopmorph.passes.target.target import parse_target
 from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
-from loopmorph.pipelines.oracle.dropped import DroppedModule
 from loopmorph.pipelines.oracle.inherit import inherit
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
 from loopmorph.pipelines.oracle.repair.repair import repair
 from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.rewritten.dropped_module import DroppedModule
 from loopmorph.pipelines.search.saved_model import load_model, save_model
 from loopmorph.pipelines.search.search_space import Candidate, RandomDrawer
 
