@@ -65,8 +65,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str] | None) -> int:
     try:
-        with needs_mlir("this command"):
-            asked = list(args) if args is not None else None
+        asked = sys.argv[1:] if args is None else list(args)
+        with needs_mlir(" ".join(["loopmorph", *asked[:1]])):
             result = cli.main(args=asked, prog_name="loopmorph", standalone_mode=False)
         return int(result or 0)
     except click.exceptions.Abort:

@@ -11,7 +11,7 @@ A layer that is not recognised, and that no recorded step other than a loop tran
 attributes and takes the shapes of its parameters: such are layers that read their input through a view (a channel
 shuffle) or pad it by reflection.
 
-A program that was not transformed is the model itself.
+A program that was not transformed, and has the imported weights, is the model itself.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def to_module(program: Network) -> nn.Module:
         IllegalTransform: a layer that changed and has no rewritten form, or the model's own code fails with the new
             shapes.
     """
-    if program.module is program.origin:
+    if program.module is program.origin and not program.repaired:
         return copy.deepcopy(program.model)
     surgery = _Surgery(program, copy.deepcopy(program.model), behind_views=True)
     own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}

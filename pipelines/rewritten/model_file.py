@@ -159,10 +159,8 @@ def _check_shapes(present: dict[str, tuple[int, ...]], expected: dict[str, tuple
         if found != wanted:
             there = "it is missing" if found is None else f"its shape is {found}"
             before = "it was not there" if wanted is None else f"it was {wanted}"
-            reason = (
-                f"of '{name}' {there}, and {before} in the network that was loaded; save it with model= and original="
-            )
-            raise ArgumentError("module", reason)
+            reason = f"of '{name}' {there}, and {before} in the network that was loaded"
+            raise ArgumentError("module", f"{reason}; save another network with model= and original=")
 
 
 def _buffer_names(module: nn.Module) -> set[str]:

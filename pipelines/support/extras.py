@@ -32,7 +32,7 @@ def needs_mlir(what: str) -> Iterator[None]:
         if package is None:
             raise
         raise MissingPackage(
-            f"{what} needs {package}, which is not installed: pip install 'loopmorph[mlir]' (Python 3.11)"
+            f"{what} takes MLIR, and {package} is not installed: pip install 'loopmorph[mlir]'"
         ) from error
 
 

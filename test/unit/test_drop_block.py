@@ -203,7 +203,7 @@ def test_both_doors_and_replay(residual: Program) -> None:
 def test_a_saved_model_is_built_again(residual: Program, tmp_path: Path) -> None:
     module = residual.apply(FIRST).to_module()
     with (tmp_path / "model.pt").open("wb") as file:
-        save_model(file, module, model="test:Residual", seed=0, schedule=FIRST)
+        save_model(file, module, model="test:Residual", original=residual.model, schedule=FIRST)
     found = load_model(tmp_path / "model.pt", original=(residual.model, residual.example_inputs))
     (x,) = residual.example_inputs
     torch.testing.assert_close(found.eval()(x), module.eval()(x), rtol=0, atol=0)
