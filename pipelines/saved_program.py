@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from loopmorph.passes.errors import DataError, IllegalTransform
+from loopmorph.passes.errors import DataError, IllegalTransform, one_line
 from loopmorph.pipelines.ingress.models import LoadedModel
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
 from loopmorph.pipelines.program import Program, import_model
@@ -55,7 +55,7 @@ def saved_program(
         program = program.with_weights(module)
         same = _same(program, module)
     except (IllegalTransform, ValueError) as error:
-        raise DataError(f"{name}: its schedule cannot be applied to its original: {error}") from error
+        raise DataError(f"{name}: its schedule cannot be applied to its original: {one_line(str(error))}") from error
     if not same:
         raise DataError(f"{name}: its schedule makes another network than the one that it holds")
     return program

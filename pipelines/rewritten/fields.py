@@ -82,8 +82,8 @@ class Fields:
         value = self.content[name]
         right = isinstance(value, list) and all(is_integer(number, least, most) for number in value)
         if not right or (count is not None and len(value) != count):
-            many = "" if count is None else f" of {count}"
-            self.wrong(name, f"a list{many} of whole numbers from {least} to {most}")
+            many = "" if count is None else f"{count} "
+            self.wrong(name, f"a list of {many}whole numbers from {least} to {most}")
         return tuple(value)
 
     def texts(self, name: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """A `Recipe` as lists, dictionaries, numbers and texts, and back; a file of strangers is checked on the way.
 
-A form is `[constant, [[atom, coefficient], ...]]`, where an atom is the number of a loop or `[numerator, divisor]`; a
-value is `[buffer, [form, ...]]` for what is loaded, a number, or `[operation, predicate, [value, ...]]`. Which axis
-is the batch is not kept: `free_batch` finds it again.
+A form is `[constant, [[atom, coefficient], ...]]`, where an atom is the number of a loop or `[numerator, divisor]`. A
+value is a list in the order of its evaluation (operands, then their operation): `[buffer, [form, ...]]` for what is
+loaded, numbers, and `[operation, predicate]`. Which axis is the batch is not kept: `free_batch` finds it again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from loopmorph.pipelines.rewritten.fields import Fields, is_integer
 from loopmorph.pipelines.rewritten.nest_executor import ARITIES, PREDICATES, check_supported
 
 _MOST_POINTS = 1 << 44  # of a statement; a convolution of a large network and batch has 2^37
-_DEEPEST = 300  # floor divisions and operations within each other
+DEEPEST = 300  # floor divisions, and operations, within each other
 
 
 def recipe_data(recipe: Recipe) -> dict[str, Any]:
@@ -45,19 +45,23 @@ def _statement_data(statement: Statement) -> dict[str, Any]:
     return {
         "loops": list(statement.loops),
         "extents": list(statement.extents),
-        "target": _value_data(statement.target),
+        "target": _load_data(statement.target),
         "value": _value_data(statement.value),
         "guards": [_form_data(form) for form in statement.guards],
         "role": statement.role,
     }
 
 
-def _value_data(value: Value) -> Any:
+def _value_data(value: Value) -> list[Any]:
     if isinstance(value, Load):
-        return [value.buffer, [_form_data(form) for form in value.index]]
+        return [_load_data(value)]
     if isinstance(value, Constant):
-        return float(value.value)
-    return [value.op, value.predicate, [_value_data(argument) for argument in value.args]]
+        return [float(value.value)]
+    return [*(item for argument in value.args for item in _value_data(argument)), [value.op, value.predicate]]
+
+
+def _load_data(load: Load) -> list[Any]:
+    return [load.buffer, [_form_data(form) for form in load.index]]
 
 
 def _form_data(form: Form) -> list[Any]:
@@ -124,10 +128,8 @@ class _Reader:
         extents = fields.integers("extents", count=len(loops))
         if math.prod(extents) > _MOST_POINTS:
             fields.wrong("extents", f"a list with a product of at most {_MOST_POINTS:,}")
-        target = self.value("target", fields.content["target"])
-        if not isinstance(target, Load):
-            fields.wrong("target", "[buffer, [form, ...]]")
-        value = self.value("value", fields.content["value"])
+        target = self.load("target", fields.content["target"])
+        value = self.value("value", fields.sequence("value"))
         guards = tuple(self.form("guards", form) for form in fields.sequence("guards"))
         statement = Statement(loops, extents, target, value, guards, fields.text("role"))
         self.check_loops(statement)
@@ -150,33 +152,46 @@ class _Reader:
         for number in used_loops(form) - set(loops):
             raise DataError(f"{self.where}: an index by loop {number}, which field 'loops' does not have")
 
-    def value(self, name: str, content: Any, depth: int = 0) -> Value:
-        if isinstance(content, float):
-            return Constant(content)
-        if depth > _DEEPEST or not isinstance(content, list) or len(content) not in (2, 3):
-            self.malformed(name, "a value")
-        if len(content) == 2:
-            return self.load(name, content)
-        operation, predicate, arguments = content
-        if not isinstance(operation, str) or not isinstance(predicate, str) or not isinstance(arguments, list):
-            self.malformed(name, "an operation")
-        if operation not in ARITIES or ARITIES[operation] != len(arguments):
-            raise DataError(f"{self.where}: field '{name}': no operation {operation!r:.40} of {len(arguments)} values")
-        if (predicate in PREDICATES) != (operation == "arith.cmpf"):
-            self.malformed(name, f"the predicate of {operation}")
-        return Call(operation, tuple(self.value(name, each, depth + 1) for each in arguments), predicate)
+    def value(self, name: str, items: Sequence[Any]) -> Value:
+        done: list[tuple[Value, int]] = []  # with how many operations are within each other
+        for item in items:
+            if isinstance(item, float):
+                done.append((Constant(item), 0))
+            elif isinstance(item, list) and item and isinstance(item[0], str):
+                operation, predicate, count = self.operation(name, item)
+                if count > len(done):
+                    self.malformed(name, f"{count} operands before {operation}")
+                operands = [done.pop() for _ in range(count)][::-1]
+                depth = 1 + max(depth for _, depth in operands)
+                if depth > DEEPEST:
+                    self.malformed(name, f"a value of at most {DEEPEST} operations within each other")
+                done.append((Call(operation, tuple(operand for operand, _ in operands), predicate), depth))
+            else:
+                done.append((self.load(name, item), 0))
+        if len(done) != 1:
+            self.malformed(name, "one value")
+        return done[0][0]
 
-    def load(self, name: str, content: Sequence[Any]) -> Load:
-        buffer, index = content
-        if not is_integer(buffer, 0, len(self.buffers) - 1) or not isinstance(index, list):
+    def operation(self, name: str, item: Sequence[Any]) -> tuple[str, str, int]:
+        operation, predicate = item if len(item) == 2 else (item[0], None)
+        if operation not in ARITIES:
+            raise DataError(f"{self.where}: field '{name}': there is no operation {operation!r:.40}")
+        if not isinstance(predicate, str) or predicate not in (PREDICATES if operation == "arith.cmpf" else ("",)):
+            self.malformed(name, f"[{operation}, predicate]")
+        return operation, predicate, ARITIES[operation]
+
+    def load(self, name: str, content: Any) -> Load:
+        shaped = isinstance(content, list) and len(content) == 2 and isinstance(content[1], list)
+        if not shaped or not is_integer(content[0], 0, len(self.buffers) - 1):
             self.malformed(name, "[buffer, [form, ...]]")
+        buffer, index = content
         if len(index) != len(self.buffers[buffer].shape):
             self.malformed(name, f"an index of buffer {buffer}, which has {len(self.buffers[buffer].shape)} axes")
         return Load(buffer, tuple(self.form(name, form) for form in index))
 
     def form(self, name: str, content: Any, depth: int = 0) -> Form:
         shaped = isinstance(content, list) and len(content) == 2 and isinstance(content[1], list)
-        if depth > _DEEPEST or not shaped or not _is_coefficient(content[0]):
+        if depth > DEEPEST or not shaped or not _is_coefficient(content[0]):
             self.malformed(name, "[constant, [[atom, coefficient], ...]]")
         terms = []
         for term in content[1]:
