@@ -33,7 +33,8 @@ from loopmorph.tools.variants_command import variants_command
 def cli() -> None:
     """Neural architecture search as program transformation, on MLIR loop nests.
 
-    MODEL is a zoo name (resnet18, resnet34, resnext29_2x64d, densenet161, ...), package.module:factory, or a .pt2 file.
+    MODEL is a zoo name (resnet18, resnet34, resnext29_2x64d, densenet161, ...), package.module:factory, a .pt2 file, or
+    a model.pt of loopmorph's own.
     """
 
 
