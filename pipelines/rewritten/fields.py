@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from loopmorph.passes.errors import DataError
+from loopmorph.passes.errors import DataError, one_line
 
 MOST_ELEMENTS = 1 << 29  # of a tensor: 2 GiB in float32
 _LARGEST = 1 << 40
-_SHOWN = 40  # characters of a value in a message
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,6 @@ def is_integer(value: Any, least: int, most: int = _LARGEST) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is, if it is short, else by its kind."""
-    if isinstance(value, list | dict | tuple) and len(value) > _SHOWN:
-        return f"a {type(value).__name__} of {len(value)}"
-    text = repr(value) if isinstance(value, str | int | float | bool | list | dict | tuple | None) else ""
-    return text if text and len(text) <= _SHOWN else f"a {type(value).__name__}"
+    """A value, its long and deep parts left out, or its kind."""
+    plain = isinstance(value, str | int | float | list | dict | tuple | None)
+    return one_line(reprlib.repr(value)) if plain else f"a {type(value).__name__}"

@@ -32,6 +32,10 @@ class Origin:
     loose: list[str] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
+    def __deepcopy__(self, _: Any) -> Origin:
+        """Itself: a copy of a network is from where the network is from."""
+        return self
+
 
 def origin_of(module: nn.Module) -> Origin | None:
     """Where a network is from; None where that is not known. Copies of a network know it, too."""
