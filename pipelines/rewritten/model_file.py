@@ -120,15 +120,17 @@ def describe_origin(module: nn.Module, original: nn.Module, model: str, seed: in
     differing = changed_paths(original, module)
     paths = {*differing, *(change["at"] for change in former.changes)}
     schedules = (*former.schedules, schedule) if schedule else () if differing else former.schedules
-    return Origin(
+    origin = Origin(
         former.model,
         former.seed,
         schedules,
         describe_changes(module, paths),
         tied_names(module, paths),
-        sorted({*loose_buffers(original, module), *former.loose} & _buffer_names(module)),
+        sorted({*loose_buffers(original, module), *former.loose} & _buffers(module).keys()),
         state_shapes(module),
     )
+    _check_rebuilt(module, original, origin)
+    return origin
 
 
 def write_model(file: IO[bytes], module: nn.Module, origin: Origin) -> None:
@@ -139,7 +141,7 @@ def write_model(file: IO[bytes], module: nn.Module, origin: Origin) -> None:
     """
     state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
     _check_shapes({name: tuple(tensor.shape) for name, tensor in state.items()}, origin.shapes)
-    buffers = dict(module.named_buffers(remove_duplicate=False))
+    buffers = _buffers(module)
     content = {
         "format": FORMAT,
         "model": origin.model,
@@ -163,5 +165,16 @@ def _check_shapes(present: dict[str, tuple[int, ...]], expected: dict[str, tuple
             raise ArgumentError("module", f"{reason}; save another network with model= and original=")
 
 
-def _buffer_names(module: nn.Module) -> set[str]:
-    return {name for name, _ in module.named_buffers(remove_duplicate=False)}
+def _check_rebuilt(module: nn.Module, original: nn.Module, origin: Origin) -> None:
+    """Raises:
+    ArgumentError: what is to be written cannot be read.
+    """
+    loose = {name: buffer for name, buffer in _buffers(module).items() if name in origin.loose}
+    try:
+        rebuild("its file", original, origin.changes, origin.tied, module.state_dict(), loose)
+    except DataError as error:
+        raise ArgumentError("module", f"no file can hold it: {error}") from error
+
+
+def _buffers(module: nn.Module) -> dict[str, torch.Tensor]:
+    return dict(module.named_buffers(remove_duplicate=False))
