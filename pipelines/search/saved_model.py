@@ -81,7 +81,7 @@ def load_model(path: str | Path, original: Original | None = None) -> nn.Module:
     model, inputs = _original(file, original)
     if not file.former:
         return file.rebuilt(model)
-    with needs_mlir(f"{path} has the format of an earlier version, which"):
+    with needs_mlir(f"{path} has the format of an earlier version (save_model writes a new one where MLIR is), which"):
         from loopmorph.pipelines.saved_program import replayed
     if inputs is None:
         reason = "the file has the format of an earlier version; give example inputs, too"
