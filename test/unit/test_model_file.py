@@ -1,9 +1,12 @@
-"""The file of a rewritten network: each kind of change comes back, and what is wrong in a file is named."""
+"""The file of a rewritten network: each kind of change comes back, with torch alone; what is wrong in it is named."""
 
 from __future__ import annotations
 
 import copy
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +25,9 @@ from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.rewritten.origin import origin_of
 from loopmorph.pipelines.rewritten.recipe_data import read_recipe, recipe_data
 from loopmorph.pipelines.rewritten.rewritten_layers import SlicedConv2d
+from loopmorph.pipelines.support.extras import needs_mlir
 
+HERE = Path(__file__).parent
 Content = dict[str, Any]
 IMAGES = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -152,6 +157,41 @@ def test_a_recipe_is_read_as_it_was_written(network: tuple[nn.Module, nn.Module]
         if isinstance(module, NestModule):
             plain = replace(module.recipe, batch=None, batched=frozenset(), batch_loops=())
             assert read_recipe("here", recipe_data(module.recipe)) == plain
+
+
+# -- where MLIR is not installed
+
+
+def test_trained_elsewhere_and_compiled_here(
+    content: Content, network: tuple[nn.Module, nn.Module], tmp_path: Path
+) -> None:
+    model, module = network
+    torch.save(content, tmp_path / "model.pt")
+    torch.save(IMAGES, tmp_path / "images.pt")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    command = [sys.executable, str(HERE / "without_mlir.py"), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = "takes MLIR, and {} is not installed: pip install 'loopmorph[mlir]'"
+    assert done.stdout.strip() == f"loopmorph.compile {said.format('archspec')}"
+    errors = [f"error: {what} {said.format('torch-mlir')}" for what in ("loopmorph import", "loopmorph-opt")]
+    assert done.stderr.splitlines() == [*errors, "1 1"]
+
+    told = torch.load(tmp_path / "told.pt")
+    torch.testing.assert_close(told["before"], module(IMAGES), rtol=1e-5, atol=1e-5)
+    assert told["gradients"].isfinite().all() and (told["after"] - told["before"]).abs().max() > 1e-2
+    tuned = lm.load_model(tmp_path / "tuned.pt", original=model).eval()
+    torch.testing.assert_close(tuned(IMAGES), told["after"], rtol=1e-5, atol=1e-5)
+    program = lm.load_program(tmp_path / "tuned.pt", original=(model, (IMAGES[:1],)))
+    assert len(program.steps) == len(STEPS)
+    run = lm.compile(program, check=False)
+    for k in range(len(IMAGES)):
+        torch.testing.assert_close(run(IMAGES[k : k + 1]), told["after"][k : k + 1], rtol=1e-4, atol=1e-4)
+
+
+def test_any_other_missing_package_keeps_its_own_message() -> None:
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no_such_package'"), needs_mlir("this"):
+        import no_such_package  # noqa: F401
 
 
 # -- where it is from
