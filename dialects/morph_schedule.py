@@ -11,8 +11,8 @@ from torch_mlir.dialects.transform import interpreter
 
 from loopmorph.dialects.morph_attributes import KIND, attribute_text
 from loopmorph.dialects.morph_ops import NAMESPACE, load, operation_name, step_of, transformations
-from loopmorph.passes.diagnostics import file_location, illegal, one_line
-from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
+from loopmorph.passes.diagnostics import file_location, illegal
+from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError, one_line
 from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.registry import did_you_mean
 from loopmorph.passes.text.nesting import MOST_LEVELS, too_deep

@@ -1,6 +1,7 @@
 """loopmorph: neural architecture search as program transformation, on MLIR loop nests.
 
 The names below are the whole public surface; each is imported when first used, so that `import loopmorph` is quick.
+Loading, training and saving networks takes PyTorch alone; what takes MLIR says so where it is not installed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _HOME = {
     "ImportRefused": "loopmorph.passes.errors",
     "LoopmorphError": "loopmorph.passes.errors",
     "LoopmorphWarning": "loopmorph.passes.errors",
+    "MissingPackage": "loopmorph.passes.errors",
     "WrongResult": "loopmorph.passes.errors",
     "Program": "loopmorph.pipelines.program",
     "import_model": "loopmorph.pipelines.program",
@@ -42,6 +44,8 @@ _HOME = {
     "LegalityResult": "loopmorph.pipelines.search.legality",
     "legality": "loopmorph.pipelines.search.legality",
     "load_model": "loopmorph.pipelines.search.saved_model",
+    "load_program": "loopmorph.pipelines.search.saved_model",
+    "save_model": "loopmorph.pipelines.search.saved_model",
     "Result": "loopmorph.pipelines.search.job",
     "SearchSettings": "loopmorph.pipelines.search.settings",
     "optimize": "loopmorph.pipelines.search.optimize",
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
         ImportRefused,
         LoopmorphError,
         LoopmorphWarning,
+        MissingPackage,
         WrongResult,
     )
     from loopmorph.pipelines.codegen.executable import Executable
@@ -74,7 +79,7 @@ if TYPE_CHECKING:
     from loopmorph.pipelines.search.job import Result
     from loopmorph.pipelines.search.legality import LegalityResult, legality
     from loopmorph.pipelines.search.optimize import optimize, optimize_points, replay
-    from loopmorph.pipelines.search.saved_model import load_model
+    from loopmorph.pipelines.search.saved_model import load_model, load_program, save_model
     from loopmorph.pipelines.search.settings import SearchSettings
     from loopmorph.pipelines.training.distillation import Teacher
     from loopmorph.pipelines.training.finetune import FineTuning
@@ -84,7 +89,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'loopmorph' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    from loopmorph.pipelines.support.extras import needs_mlir
+
+    with needs_mlir(f"loopmorph.{name}"):
+        value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

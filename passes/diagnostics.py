@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch_mlir import ir
 
-from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.errors import IllegalTransform, one_line
 
 UNKNOWN = "unknown location"
 
@@ -33,11 +33,6 @@ def illegal(error: ir.MLIRError) -> IllegalTransform:
     if not diagnostics:
         return IllegalTransform(UNKNOWN, one_line(str(error)))
     return IllegalTransform(location_text(diagnostics[0].location), one_line(diagnostics[0].message))
-
-
-def one_line(text: str) -> str:
-    """`text` with every run of blanks and line ends made one blank."""
-    return " ".join(text.split())
 
 
 def _typed(location: ir.Location) -> ir.Location:

@@ -1,4 +1,4 @@
-"""The two kinds of error that loopmorph raises on purpose.
+"""The kinds of error that loopmorph raises on purpose.
 
 `ArgumentError` is the caller's mistake and names the argument; `IllegalTransform` is a property of the program at
 hand and names the operation. Library code raises; only the command-line mains print and exit.
@@ -68,5 +68,14 @@ class WrongResult(LoopmorphError):
     """Compiled code that computes something else than PyTorch: a fault of loopmorph, never of the program."""
 
 
+class MissingPackage(LoopmorphError, ImportError):
+    """Something that takes a package which is not installed; says what, which package, and what brings it."""
+
+
 class DataError(LoopmorphError):
     """A data set that is missing, truncated, of another format, or unsafe to read; names the file."""
+
+
+def one_line(text: str) -> str:
+    """`text` with every run of blanks and line ends made one blank."""
+    return " ".join(text.split())

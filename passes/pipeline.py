@@ -18,8 +18,8 @@ from torch_mlir import ir
 from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes.base import Pass
-from loopmorph.passes.diagnostics import illegal, one_line
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.diagnostics import illegal
+from loopmorph.passes.errors import ArgumentError, one_line
 from loopmorph.passes.registry import all_passes, did_you_mean
 from loopmorph.passes.text.pipeline_options import build_pass
 from loopmorph.passes.text.pipeline_text import Syntax, complaint, parse_syntax

@@ -16,6 +16,7 @@ from loopmorph.pipelines.oracle.inherit import REPAIR, inherit
 from loopmorph.pipelines.oracle.repair.repair import repair
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
 from loopmorph.pipelines.oracle.surgery import to_module
+from loopmorph.pipelines.oracle.trained_values import trained_values
 from loopmorph.pipelines.support.progress import Progress, silent
 
 
@@ -88,6 +89,17 @@ class Program(Network):
             IllegalTransform: the imported module's own code cannot run with the new shapes.
         """
         return to_module(self)
+
+    def with_weights(self, module: nn.Module) -> Program:
+        """The same network with the weights that its module has now: what `to_module` gave, after it was trained.
+
+        As with `repair`, transformations that come later keep the values of the parameters whose `morph.inherit` they
+        leave alone.
+
+        Raises:
+            ArgumentError: it is the module of another program.
+        """
+        return self.with_values(trained_values(self, module))
 
 
 def import_model(

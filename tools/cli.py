@@ -11,6 +11,7 @@ import click
 
 import loopmorph
 from loopmorph.passes.errors import LoopmorphError, LoopmorphWarning
+from loopmorph.pipelines.support.extras import needs_mlir
 from loopmorph.tools.bench_command import bench_command
 from loopmorph.tools.bench_compare_command import bench_compare_command
 from loopmorph.tools.calibrate_command import calibrate_command
@@ -34,7 +35,8 @@ from loopmorph.tools.variants_command import variants_command
 def cli() -> None:
     """Neural architecture search as program transformation, on MLIR loop nests.
 
-    MODEL is a zoo name (resnet18, resnet34, resnext29_2x64d, densenet161, ...), package.module:factory, or a .pt2 file.
+    MODEL is a zoo name (resnet18, resnet34, resnext29_2x64d, densenet161, ...), package.module:factory, a .pt2 file, or
+    a model.pt of loopmorph's own.
     """
 
 
@@ -68,7 +70,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str] | None) -> int:
     try:
-        result = cli.main(args=list(args) if args is not None else None, prog_name="loopmorph", standalone_mode=False)
+        asked = sys.argv[1:] if args is None else list(args)
+        with needs_mlir(" ".join(["loopmorph", *asked[:1]])):
+            result = cli.main(args=asked, prog_name="loopmorph", standalone_mode=False)
         return int(result or 0)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)

@@ -65,7 +65,7 @@ def demo_command(candidates: int, threads: int, seed: int, out: Path) -> None:
         tuned = _trained("finetune", result.model, seen, seed, view.tell, **FINE_TUNING)
     write_atomically(
         out / "finetuned.pt",
-        lambda file: save_model(file, tuned, model=NETWORK, seed=seed, schedule=result.schedule),
+        lambda file: save_model(file, tuned, model=NETWORK, seed=seed, original=loaded.model, schedule=result.schedule),
     )
     print_report(result.report, out)
     click.echo(f"fine-tuned, as {out / 'finetuned.pt'}; lm.load_model takes it, too")

@@ -49,13 +49,13 @@ def _drawn(model: str, suffix: str, code: bool, seed: int, trust: bool) -> bytes
     from loopmorph.pipelines.layer_graph.stages import network_graph
     from loopmorph.pipelines.layer_graph.text import graph_text
     from loopmorph.pipelines.measure.target import this_computer
-    from loopmorph.pipelines.program import import_model
+    from loopmorph.pipelines.saved_program import program_of
     from loopmorph.pipelines.support.plotting import require_matplotlib
 
     if suffix in _PICTURES:
         require_matplotlib("output")
     loaded = resolve_model(model, seed=seed, trust=trust)
-    program = import_model(loaded.model, loaded.example_inputs)
+    program = program_of(loaded)
     graph = network_graph(program, this_computer() if code else None)
     if suffix in _PICTURES:
         return graph_picture(graph, model, suffix.removeprefix("."))

@@ -20,13 +20,13 @@ def import_command(model: str, stage: str, output: Path | None, seed: int, trust
     """Print MODEL as MLIR; the weights stay outside, as named arguments."""
     from loopmorph.pipelines.ingress.importer import import_to_linalg
     from loopmorph.pipelines.ingress.models import resolve_model
-    from loopmorph.pipelines.program import import_model
+    from loopmorph.pipelines.saved_program import program_of
 
     loaded = resolve_model(model, seed=seed, trust=trust)
     if stage == "linalg":
         text = str(import_to_linalg(loaded.model, loaded.example_inputs).module)
     else:
-        text = str(import_model(loaded.model, loaded.example_inputs))
+        text = str(program_of(loaded))
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
     else:

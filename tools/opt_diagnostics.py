@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
-from loopmorph.passes.diagnostics import file_location, one_line
-from loopmorph.passes.errors import IllegalTransform, LoopmorphError
+from loopmorph.passes.diagnostics import file_location
+from loopmorph.passes.errors import IllegalTransform, LoopmorphError, one_line
 from loopmorph.tools.opt_input import Part, file_name
 
 _EXPECTED = re.compile(

@@ -8,5 +8,7 @@ POSITIVE = click.IntRange(min=1)
 SEEDS = click.IntRange(min=-(2**63), max=2**63 - 1)  # what random generators take
 
 trust_option = click.option(
-    "--trust", is_flag=True, help="Let a .pt2 run the code that it holds; without, one that holds some is refused."
+    "--trust",
+    is_flag=True,
+    help="Let a .pt2 run the code that it holds, and a .pt what it was made from; without, such are refused.",
 )

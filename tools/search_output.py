@@ -63,7 +63,9 @@ def _write_results(out: Path, result: Result, loaded: LoadedModel, seed: int) ->
     write_atomically(out / "optimized.mlir", lambda file: file.write(str(result.program).encode()))
     write_atomically(
         out / "model.pt",
-        lambda file: save_model(file, result.model, model=loaded.name, seed=seed, schedule=schedule),
+        lambda file: save_model(
+            file, result.model, model=loaded.name, seed=seed, original=loaded.model, schedule=schedule
+        ),
     )
 
 

@@ -7,13 +7,9 @@ it takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from torch_mlir import ir
-
-from loopmorph.passes.affine_expr import downcast
 
 Extents = Mapping[int, int]
 
@@ -146,25 +142,6 @@ def evaluate(form: Form, value_of: Callable[[int], Any], zero: Any) -> Any:
         value = value_of(atom) if isinstance(atom, int) else evaluate(atom.numerator, value_of, zero) // atom.divisor
         total = total + value * c
     return total
-
-
-def from_expr(expr: ir.AffineExpr, operands: Sequence[Form], extents: Extents) -> Form:
-    """The plain form of an MLIR expression whose dimension d is `operands[d]`."""
-    expr = downcast(expr)
-    if isinstance(expr, ir.AffineConstantExpr):
-        return constant(expr.value)
-    if isinstance(expr, ir.AffineDimExpr):
-        return operands[expr.position]
-    lhs, rhs = from_expr(expr.lhs, operands, extents), from_expr(expr.rhs, operands, extents)
-    if isinstance(expr, ir.AffineAddExpr):
-        return add(lhs, rhs)
-    if isinstance(expr, ir.AffineMulExpr):
-        return scale(lhs, rhs.constant) if not rhs.terms else scale(rhs, lhs.constant)
-    if isinstance(expr, ir.AffineFloorDivExpr):
-        return quotient(lhs, rhs.constant, extents)
-    if isinstance(expr, ir.AffineCeilDivExpr):
-        return quotient(add(lhs, constant(rhs.constant - 1)), rhs.constant, extents)
-    return remainder(lhs, rhs.constant, extents)
 
 
 def isl_text(form: Form, names: Mapping[int, str]) -> str:

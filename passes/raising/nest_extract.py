@@ -13,6 +13,7 @@ from loopmorph.passes.analysis.memory.dataflow import outermost
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising import index_forms as forms
+from loopmorph.passes.raising.affine_forms import from_expr
 from loopmorph.passes.raising.index_forms import Form
 from loopmorph.passes.raising.nest_cells import apart, chain, destination, is_free_between, sole_cell
 from loopmorph.passes.raising.nest_normal import normalise
@@ -161,7 +162,7 @@ class _Extractor:
     def _bound(self, nest: Nest, op: affine.AffineForOp, name: str, operands: list[ir.Value]) -> list[Form]:
         map_ = ir.AffineMapAttr(op.attributes[name]).value
         values = [self._index(v, nest) for v in operands]
-        return [forms.from_expr(e, values, self.extents) for e in map_.results]
+        return [from_expr(e, values, self.extents) for e in map_.results]
 
     # -- values in registers
 
@@ -251,7 +252,7 @@ class _Extractor:
         memref, *indices = list(op.operands)[1 if op.name in _STORES else 0 :]
         map_ = ir.AffineMapAttr(op.attributes["map"]).value
         operands = [self._index(v, nest) for v in indices]
-        index = tuple(forms.from_expr(e, operands, self.extents) for e in map_.results)
+        index = tuple(from_expr(e, operands, self.extents) for e in map_.results)
         return Load(self.memrefs.setdefault(memref, len(self.memrefs)), index)
 
     def _index(self, value: ir.Value, nest: Nest) -> Form:
@@ -262,7 +263,7 @@ class _Extractor:
             view = owner.opview if isinstance(owner, ir.Operation) else owner
             if isinstance(view, affine.AffineApplyOp):
                 map_ = ir.AffineMapAttr(view.attributes["map"]).value
-                return forms.from_expr(map_.results[0], [self._index(v, nest) for v in view.operands], self.extents)
+                return from_expr(map_.results[0], [self._index(v, nest) for v in view.operands], self.extents)
             if view.operation.name == "arith.constant":
                 return forms.constant(ir.IntegerAttr(view.attributes["value"]).value)
         raise IllegalTransform(nest.label, "an index is no affine function of the iterators")

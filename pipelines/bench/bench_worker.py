@@ -71,7 +71,8 @@ def perform(request: Request, parent: _Parent) -> ThreadResult:
     parent.stage("loading the model", 0, 1)
     loaded = _load(request)
     randomise_statistics(loaded.model, request.seed)
-    subject = Subject(loaded.model, loaded.example_inputs, request.threads, request.tune, request.algorithm)
+    how = request.threads, request.tune, request.algorithm
+    subject = Subject(loaded.model, loaded.example_inputs, *how, original=loaded.original)
     parent.stage("measuring the machine's peak", 0, 1)
     peak = measure_peak(request.threads)
     field_ = _Field(subject, request, parent)

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from loopmorph.pipelines.bench.direct_code import with_algorithm
 from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.compile import compile
-from loopmorph.pipelines.program import import_model
+from loopmorph.pipelines.saved_program import saved_program
 
 Run = Callable[[], tuple[np.ndarray, ...]]
 
@@ -33,6 +33,7 @@ class Subject:
         threads: number of threads that each contender may use.
         tune: seconds in which loopmorph may tune; None for not at all.
         algorithm: "auto", or "direct" for no Winograd in loopmorph's code.
+        original: what the network was made from, if it is from a file of loopmorph.
     """
 
     model: nn.Module
@@ -40,6 +41,7 @@ class Subject:
     threads: int
     tune: float | None = None
     algorithm: str = "auto"
+    original: nn.Module | None = None
 
     @property
     def arrays(self) -> list[np.ndarray]:
@@ -110,7 +112,7 @@ def openvino(subject: Subject) -> Run:
 
 def compiled_network(subject: Subject) -> tuple[Run, Executable]:
     """The network compiled by loopmorph, as a contender and as what it is."""
-    program = with_algorithm(import_model(subject.model, subject.inputs), subject.algorithm)
+    program = with_algorithm(saved_program("model", subject.model, subject.original, subject.inputs), subject.algorithm)
     executable = compile(program, threads=subject.threads, tune=subject.tune, check=False)
     return lambda: _arrays(executable(*subject.inputs)), executable
 

@@ -31,7 +31,8 @@ from loopmorph.pipelines.measure.check import check_layer
 from loopmorph.pipelines.measure.meter import WorkerMeter
 from loopmorph.pipelines.measure.timing_cache import TimingCache
 from loopmorph.pipelines.measure.worker import Worker
-from loopmorph.pipelines.program import Program, import_model
+from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.saved_program import program_of
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.progress import Progress, silent
 
@@ -82,7 +83,7 @@ def compare_operators(
     started = time.perf_counter()
     tell("import", 0, 1)
     loaded = resolve_model(model, seed=seed, trust=trust)
-    program = import_model(loaded.model, loaded.example_inputs)
+    program = program_of(loaded)
     groups = _distinct(program, layers)
     with Worker(threads=threads) as worker, closing(cache or TimingCache()) as times:
         meter = WorkerMeter(worker, times, limit=_LIMIT)

@@ -67,7 +67,7 @@ def reference_of(program: Network) -> nn.Module:
     Raises:
         IllegalTransform: there is none (see `to_module`).
     """
-    changed = any(step.kind == "neural" for step in program.history)
+    changed = bool(program.repaired) or any(step.kind == "neural" for step in program.history)
     return to_module(program) if changed else program.model
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import fx
 from torch_mlir import ir
 
-from loopmorph.passes.diagnostics import one_line
+from loopmorph.passes.errors import one_line
 from loopmorph.pipelines.store.code_cache import Entry, code_cache, key_of
 
 _PLAIN = (int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))

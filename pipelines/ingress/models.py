@@ -1,4 +1,4 @@
-"""From the MODEL of the command line to a network: a zoo name, `package.module:factory`, or an exported `.pt2`."""
+"""From the MODEL of the command line to a network: a zoo name, a factory, an exported `.pt2`, or a `model.pt`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.ingress.exported import load_exported
 from loopmorph.pipelines.ingress.exported_graph import Untrusted
 from loopmorph.pipelines.ingress.restored import describe_restored, restore
+from loopmorph.pipelines.rewritten.model_file import read_model
 from loopmorph.pipelines.support.archives import TooLarge
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.numbers import check_seed, check_size
 from loopmorph.pipelines.zoo import ZOO
 
-FORMS = "a zoo name, package.module:factory, or a path that ends in .pt2"
+FORMS = "a zoo name, package.module:factory, or a path that ends in .pt2 (exported) or .pt (of loopmorph)"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class LoadedModel:
         model: the network in eval mode, on the CPU.
         example_inputs: positional inputs; batch 1, except where a `.pt2` or a factory brings its own.
         classes: number of logits, None when the output is not one (N, classes) tensor.
-        note: what became of a `.pt2`, in one line for a report; empty for what is no file.
+        note: what became of a file, in one line for a report; empty for what is none.
+        original: the network that a `model.pt` was made from, with other weights; None for what is no such file.
     """
 
     name: str
@@ -46,6 +48,7 @@ class LoadedModel:
     example_inputs: tuple[torch.Tensor, ...]
     classes: int | None
     note: str = ""
+    original: nn.Module | None = None
 
 
 def resolve_model(text: str, *, seed: int = 0, trust: bool = False) -> LoadedModel:
@@ -58,12 +61,13 @@ def resolve_model(text: str, *, seed: int = 0, trust: bool = False) -> LoadedMod
     factory's attribute `input_shape`, (C, H, W), says what the network takes. The working directory is on the import
     path while the factory is imported and run: a factory is code. A `.pt2` can hold code, too; one that does, or that
     cannot be looked through, is refused unless it is trusted. Its layers become modules again where that is possible
-    (see `restored.py`), so that they have a train mode and names.
+    (see `restored.py`), so that they have a train mode and names. A `model.pt` (see `load_model`) is a network of the
+    zoo, rewritten, with the weights that it holds; where it names anything else, that is built if it is trusted.
 
     Args:
-        text: a zoo name, `package.module:factory`, or a path that ends in `.pt2`.
-        seed: seeds the weights and the example input.
-        trust: whether code that a `.pt2` holds may run.
+        text: a zoo name, `package.module:factory`, or a path that ends in `.pt2` or `.pt`.
+        seed: seeds the weights and the example input; a `model.pt` has its own.
+        trust: whether code that a `.pt2` holds, or that a `model.pt` names, may run.
 
     Returns:
         The network with its example inputs.
@@ -71,10 +75,13 @@ def resolve_model(text: str, *, seed: int = 0, trust: bool = False) -> LoadedMod
     Raises:
         ArgumentError: the name is not known, the module, attribute or file is missing, or what they hold cannot be
             used; the message says which. A seed of more than 64 bits.
+        DataError: a `.pt` that is no `model.pt`, damaged, or of an earlier format.
     """
     check_seed(seed)
     if text in ZOO:
         return _from_zoo(text, seed)
+    if text.endswith(".pt"):
+        return _from_saved(text, trust)
     if text.endswith(".pt2"):
         return _from_export(text, trust)
     if ":" in text:
@@ -150,6 +157,24 @@ def _find_callable(argument: str, text: str, what: str) -> Callable[..., Any]:
     if not callable(factory):
         raise ArgumentError(argument, f"'{text}' is a {type(factory).__name__}, not a {what} that can be called")
     return factory
+
+
+def _from_saved(text: str, trust: bool) -> LoadedModel:
+    file = read_model(text)
+    origin = file.origin
+    if file.former:
+        again = f"import loopmorph as lm; lm.save_model('new.pt', lm.load_model({text!r}))"
+        raise DataError(f'{text}: has the format of an earlier version; python -c "{again}" makes a new one')
+    if origin.model.endswith(".pt"):
+        raise DataError(f"{text}: a damaged model file: it says that it was made from another, '{origin.model}'")
+    if origin.model not in ZOO and not trust:
+        reason = f"{text} was made from '{origin.model}', which is code of its own"
+        raise ArgumentError("model", f"{reason}; if you trust it, pass --trust (trust=True)")
+    original = resolve_model(origin.model, seed=origin.seed, trust=trust)
+    model = switch_to_inference(file.rebuilt(original.model))
+    count = len(origin.changes)
+    note = f"{origin.model} with other weights" + (f", rewritten in {count} module{'s'[: count > 1]}" if count else "")
+    return LoadedModel(text, model, original.example_inputs, original.classes, note, original.model)
 
 
 def _from_export(text: str, trust: bool) -> LoadedModel:

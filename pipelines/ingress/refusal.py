@@ -10,8 +10,8 @@ from torch import fx
 from torch.utils._pytree import tree_leaves
 from torch_mlir import ir
 
-from loopmorph.passes.diagnostics import file_location, one_line
-from loopmorph.passes.errors import ImportRefused
+from loopmorph.passes.diagnostics import file_location
+from loopmorph.passes.errors import ImportRefused, one_line
 from loopmorph.pipelines.ingress.place import has_effects, innermost_place, layer_and_node, operator_at, operator_name
 
 ADVICE = 'Use torch.compile(model, backend="loopmorph"), which runs such a part in PyTorch'

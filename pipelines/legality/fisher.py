@@ -26,7 +26,7 @@ from loopmorph.pipelines.legality.initialisation import (
     reinitialize,
     trainable_copy,
 )
-from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.support.blocks import find_blocks, is_convolution
 from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device, seeded
 from loopmorph.pipelines.support.foreign import run_model

@@ -10,7 +10,7 @@ from torch import nn
 
 from loopmorph.pipelines.legality.fisher import fisher_potential
 from loopmorph.pipelines.legality.proxy import Score, fisher_doubt
-from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.training.task import Task
 
 

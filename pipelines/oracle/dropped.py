@@ -24,9 +24,10 @@ from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import view_nest
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.pipelines.network import Network, called_module, copy_module, owning_module
-from loopmorph.pipelines.oracle.module_tensors import own_tensors
-from loopmorph.pipelines.oracle.nest_executor import check_supported, execute
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
+from loopmorph.pipelines.rewritten.dropped_module import DroppedModule
+from loopmorph.pipelines.rewritten.module_tensors import own_tensors
+from loopmorph.pipelines.rewritten.nest_executor import check_supported, execute
 from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.module_paths import is_within
 
@@ -37,28 +38,6 @@ class _Output:
 
     shape: tuple[int, ...]
     rows: int
-
-
-class DroppedModule(nn.Module):
-    """In the place of a module that was dropped: gives zeros of its output's shape, and holds nothing.
-
-    Args:
-        shape: of the output.
-        rows: of the input, along axis 0, that gave this shape; with other inputs the output has rows in proportion.
-    """
-
-    def __init__(self, shape: tuple[int, ...], rows: int) -> None:
-        super().__init__()
-        self.shape, self.rows = shape, rows
-
-    def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
-        """Zeros, with the dtype and on the device of the first input that is a tensor."""
-        given = next(x for x in (*inputs, *named.values()) if isinstance(x, torch.Tensor))
-        return given.new_zeros(given.shape[0] * self.shape[0] // self.rows, *self.shape[1:])
-
-    def extra_repr(self) -> str:
-        """The shape of the zeros."""
-        return f"shape={self.shape}"
 
 
 def dropped_modules(program: Network) -> dict[str, DroppedModule]:

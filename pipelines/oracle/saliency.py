@@ -24,8 +24,8 @@ from loopmorph.passes.analysis.coupling.coupling import Coupling
 from loopmorph.passes.analysis.coupling.merging import summed_axes
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.oracle.surgery import to_module
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 
 SAMPLES = 16  # of the batch: the order of the channels settles early
 PROBES = 8

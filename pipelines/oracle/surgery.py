@@ -11,7 +11,7 @@ A layer that is not recognised, and that no recorded step other than a loop tran
 attributes and takes the shapes of its parameters: such are layers that read their input through a view (a channel
 shuffle) or pad it by reflection.
 
-A program that was not transformed is the model itself.
+A program that was not transformed, and has the imported weights, is the model itself.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convo
 from loopmorph.pipelines.network import Network, called_module
 from loopmorph.pipelines.oracle import surgery_layers as layers
 from loopmorph.pipelines.oracle.dropped import dropped_modules
-from loopmorph.pipelines.oracle.fast_paths import avoid_fast_paths
-from loopmorph.pipelines.oracle.module_tensors import is_torch_own, named_tensors
-from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.oracle.nests_as_module import nests_as_module
 from loopmorph.pipelines.oracle.surgery_check import check_runs, fused_layers
 from loopmorph.pipelines.oracle.surgery_own_code import check_own_code
 from loopmorph.pipelines.oracle.surgery_tensors import SurgeryTensors
 from loopmorph.pipelines.oracle.surgery_views import behind_view, require_no_view
+from loopmorph.pipelines.rewritten.fast_paths import avoid_fast_paths
+from loopmorph.pipelines.rewritten.module_tensors import is_torch_own, named_tensors
+from loopmorph.pipelines.rewritten.nest_module import NestModule
+from loopmorph.pipelines.rewritten.substitution import substitute
 from loopmorph.pipelines.support.module_paths import is_within
 
 _REPLACED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -58,7 +60,7 @@ def to_module(program: Network) -> nn.Module:
         IllegalTransform: a layer that changed and has no rewritten form, or the model's own code fails with the new
             shapes.
     """
-    if program.module is program.origin:
+    if program.module is program.origin and not program.repaired:
         return copy.deepcopy(program.model)
     surgery = _Surgery(program, copy.deepcopy(program.model), behind_views=True)
     own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
@@ -159,7 +161,7 @@ class _Surgery:
             new = dropped[name].train(module.training) if name in dropped else self.replacement(name, module)
             if new is not None:
                 replacements[id(module)] = new
-        model = _substitute(model, replacements)
+        model = substitute(model, replacements)
         avoid_fast_paths(model, replacements.values())
         return model
 
@@ -188,7 +190,7 @@ class _Surgery:
         parameters = {n for n, t in named_tensors(self.model) if isinstance(t, nn.Parameter)}
         trainable = frozenset(n for n, source in self.tensors.sources.items() if source is None or source in parameters)
         self.taken |= self._parameters_of(names)
-        return NestModule(self.by_layer[names[0]], self.tensors.values, path, trainable)
+        return nests_as_module(self.by_layer[names[0]], self.tensors.values, path, trainable)
 
     def in_own_code(self) -> list[str]:
         """The layers that were rewritten, but are computed by code that no replacement of a module changes."""
@@ -310,12 +312,3 @@ class _Surgery:
     def _parameters_of(self, names: list[str]) -> set[str]:
         accesses = [a for name in names for nest in self.by_layer[name] for a in nest.accesses]
         return {p for a in accesses if (p := marks.parameter_name(a.memref)) is not None}
-
-
-def _substitute(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.Module:
-    """Puts the replacements wherever a module holds what they replace."""
-    for module in list(model.modules()):
-        for name, child in list(module._modules.items()):
-            if id(child) in replacements:
-                module._modules[name] = replacements[id(child)]
-    return replacements.get(id(model), model)

@@ -18,7 +18,7 @@ from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.history import layer_of
 from loopmorph.passes.nest import functions
 from loopmorph.pipelines.network import Network, called_module
-from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.inference import switch_to_inference
 

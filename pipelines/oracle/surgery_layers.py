@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, output_extent
-from loopmorph.pipelines.oracle.nest_module import NestModule
-from loopmorph.pipelines.oracle.rewritten_layers import SlicedConv2d, SlicedLinear
+from loopmorph.pipelines.rewritten.nest_module import NestModule
+from loopmorph.pipelines.rewritten.rewritten_layers import SlicedConv2d, SlicedLinear
 
 Pair = tuple[int, int]
 AnyConv = nn.Conv1d | nn.Conv2d | nn.Conv3d

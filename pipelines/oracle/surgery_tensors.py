@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle import surgery_layers as layers
-from loopmorph.pipelines.oracle.module_tensors import named_tensors, own_tensors
+from loopmorph.pipelines.rewritten.module_tensors import named_tensors, own_tensors
 
 
 @dataclass
@@ -38,7 +38,7 @@ class SurgeryTensors:
 
     def __post_init__(self) -> None:
         self.sources = self.program.sources
-        whole = {name: self.program.imported[name] for name in filter(self._is_whole, self._cut())}
+        whole = {name: self._joined(name) for name in filter(self._is_whole, self._cut())}
         self.values = {**self.program.parameters, **whole}
         # Tied parameters have one name in the program; the tensor tells which.
         known = {*self.values, *self.sources.values()}
@@ -154,6 +154,17 @@ class SurgeryTensors:
 
     def _is_whole(self, source: str) -> bool:
         """Whether the pieces of a parameter are still all of it, each element once, so that they can be joined."""
-        pieces = [self.program.origins[name].flatten() for name, s in self.sources.items() if s == source != name]
-        positions = torch.cat(pieces)
+        positions = torch.cat([self.program.origins[name].flatten() for name in self._pieces(source)])
         return len(positions) == len(positions.unique()) == self.program.imported[source].numel()
+
+    def _pieces(self, source: str) -> list[str]:
+        """The pieces of an imported parameter."""
+        return [name for name, of in self.sources.items() if of == source != name]
+
+    def _joined(self, source: str) -> torch.Tensor:
+        """The pieces of a parameter in their places."""
+        whole = self.program.imported[source].detach().clone(memory_format=torch.contiguous_format)
+        for name in self._pieces(source):
+            positions = self.program.origins[name].flatten()
+            whole.view(-1)[positions] = self.program.parameters[name].detach().to(whole).flatten()
+        return whole

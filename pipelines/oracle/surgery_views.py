@@ -19,9 +19,10 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising.raise_nest import Convolution, Linear
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.oracle.nests_as_module import nests_as_module
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
 from loopmorph.pipelines.oracle.surgery_layers import padding_of
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.support.hooks import hooked
 
 Pair = tuple[int, int]
@@ -91,7 +92,7 @@ def require_no_view(program: Network, layers: Mapping[str, Sequence[Nest]]) -> N
 def _comparing(program: Network, layers: Mapping[str, Sequence[Nest]]) -> Iterator[RemovableHandle]:
     modules = dict(program.model.named_modules(remove_duplicate=False))
     for path, nests in layers.items():
-        twin = NestModule(nests, program.imported)
+        twin = nests_as_module(nests, program.imported)
         twin.keeps_leading_axes = isinstance(modules[path], nn.Linear)
 
         def compare(

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import cloudpickle
 
-from loopmorph.passes.diagnostics import one_line
-from loopmorph.passes.errors import CompilationFailed, LoopmorphWarning
+from loopmorph.passes.errors import CompilationFailed, LoopmorphWarning, one_line
 from loopmorph.passes.history import Step
 from loopmorph.pipelines.legality.predicted_loss import Fitted, Judged
 from loopmorph.pipelines.legality.proxy import Score

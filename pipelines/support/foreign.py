@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from loopmorph.passes.diagnostics import one_line
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import ArgumentError, one_line
 
 _LONGEST = 300  # characters
 

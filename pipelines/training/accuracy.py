@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import nn
@@ -41,10 +42,11 @@ class Accuracy:
 
         It says what other images of the same kind could give; two networks on the same images differ by less.
         """
-        from scipy.stats import binomtest  # here, since networks are trained where scipy may not be
-
-        found = binomtest(self.right, self.images).proportion_ci(LEVEL, method="wilson")
-        return 100 * float(found.low), 100 * float(found.high)
+        n, p = self.images, self.right / self.images
+        z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+        middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
 
 
 def accuracy(model: nn.Module, test: LabelledImages, device: torch.device | str | None = None) -> float:

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.batches import Batch, load_batch, load_images, load_targets
 from loopmorph.pipelines.data.labelled_images import LabelledImages, load_labelled_sets
-from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.numbers import check_size
 from loopmorph.pipelines.support.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from loopmorph.pipelines.network import Network
 
 Loss = Callable[[Any, Any], torch.Tensor]  # outputs and targets -> the mean over the batch
 CROSS_ENTROPY = "cross-entropy"

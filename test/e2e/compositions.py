@@ -26,8 +26,8 @@ from loopmorph.passes.registry import all_passes
 from loopmorph.passes.transformation import Transformation
 from loopmorph.pipelines.compile import Executable
 from loopmorph.pipelines.network import copy_module
-from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.program import Program, import_model
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 
 FEWEST_STEPS, MOST_STEPS = 2, 8
 TOLERANCE = 1e-4  # of the largest output

@@ -8,7 +8,7 @@ from agreement import require_agreement, require_rewrite
 from torch import nn
 
 import loopmorph as lm
-from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 
 SIZES = {1: (2, 4, 7), 2: (1, 4, 5, 6), 3: (1, 4, 3, 4, 5)}
 PLAIN = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

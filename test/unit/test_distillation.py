@@ -85,7 +85,7 @@ def test_blocks_learn_what_those_of_the_teacher_give() -> None:
     for block in (student.block1, student.block2, teacher.block1, teacher.block2):
         block.register_forward_hook(lambda module, _args, output: outputs.__setitem__(module, output))
     with Teacher(teacher, weight=0.0, blocks=3.0).objective(none, student, images, CPU) as loss:
-        found = loss(images, student(images), TRAIN.labels[:8])
+        found = loss(images, student(images), TRAIN.labels[:8]).detach()
     teacher(images)
     pairs = [(outputs[s], outputs[t]) for s, t in ((student.block1, teacher.block1), (student.block2, teacher.block2))]
     errors = [float(((given - wanted).square().sum() / wanted.square().sum()).detach()) for given, wanted in pairs]

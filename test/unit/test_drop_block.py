@@ -26,11 +26,11 @@ from loopmorph.passes.history import parse_steps
 from loopmorph.passes.neural.drop_block import DropBlock, droppable_blocks
 from loopmorph.passes.target.target import parse_target
 from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
-from loopmorph.pipelines.oracle.dropped import DroppedModule
 from loopmorph.pipelines.oracle.inherit import inherit
 from loopmorph.pipelines.oracle.inherited_error import inherited_error
 from loopmorph.pipelines.oracle.repair.repair import repair
 from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.rewritten.dropped_module import DroppedModule
 from loopmorph.pipelines.search.saved_model import load_model, save_model
 from loopmorph.pipelines.search.search_space import Candidate, RandomDrawer
 
@@ -203,7 +203,7 @@ def test_both_doors_and_replay(residual: Program) -> None:
 def test_a_saved_model_is_built_again(residual: Program, tmp_path: Path) -> None:
     module = residual.apply(FIRST).to_module()
     with (tmp_path / "model.pt").open("wb") as file:
-        save_model(file, module, model="test:Residual", seed=0, schedule=FIRST)
+        save_model(file, module, model="test:Residual", original=residual.model, schedule=FIRST)
     found = load_model(tmp_path / "model.pt", original=(residual.model, residual.example_inputs))
     (x,) = residual.example_inputs
     torch.testing.assert_close(found.eval()(x), module.eval()(x), rtol=0, atol=0)

@@ -9,8 +9,8 @@ from transformed import check, imported, network, own_parameter
 
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 
 LAYER = "block1.conv1"
 

@@ -16,11 +16,12 @@ from torch_mlir import ir
 import loopmorph as lm
 from loopmorph.passes.address import layer_nests
 from loopmorph.passes.nest import nests
-from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.oracle.nests_as_module import nests_as_module
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 
 
 def module_of(p: lm.Program, layer: str = "0") -> NestModule:
-    return NestModule(layer_nests(p.module.operation, layer), p.parameters, layer)
+    return nests_as_module(layer_nests(p.module.operation, layer), p.parameters, layer)
 
 
 def program(layer: nn.Module, *shape: int) -> lm.Program:
@@ -31,7 +32,7 @@ def from_text(body: str, arguments: str, parameters: dict[str, torch.Tensor] | N
     """The executor of hand-written nests; memref arguments may be marked, unmarked ones that are stored are outputs."""
     with ir.Context(), ir.Location.unknown():
         module = ir.Module.parse(f"func.func @main({arguments}) {{\n{body}\n return }}")
-        return NestModule(nests(module.operation), parameters or {})
+        return nests_as_module(nests(module.operation), parameters or {})
 
 
 @settings(max_examples=8, deadline=None)
@@ -141,7 +142,7 @@ def test_fresh_parameters_are_drawn_like_those_of_a_convolution() -> None:
 
 def test_untrained_parameters_become_buffers() -> None:
     p = program(nn.BatchNorm2d(3).eval(), 1, 3, 4, 4)
-    module = NestModule(layer_nests(p.module.operation, "0"), p.parameters, "0", frozenset({"0.weight", "0.bias"}))
+    module = nests_as_module(layer_nests(p.module.operation, "0"), p.parameters, "0", frozenset({"0.weight", "0.bias"}))
     assert {n for n, _ in module.named_parameters()} == {"weight", "bias"}
     assert {n for n, _ in module.named_buffers()} == {"running_mean", "running_var"}
 
@@ -335,6 +336,6 @@ def test_wrong_inputs_are_refused() -> None:
 def test_a_parameter_of_another_shape_is_refused() -> None:
     p = program(nn.Conv2d(3, 4, 3, bias=False), 1, 3, 6, 6)
     with pytest.raises(lm.ArgumentError, match=r"'0.weight' has shape \(4, 3, 1, 1\)"):
-        NestModule(layer_nests(p.module.operation, "0"), {"0.weight": torch.zeros(4, 3, 1, 1)})
+        nests_as_module(layer_nests(p.module.operation, "0"), {"0.weight": torch.zeros(4, 3, 1, 1)})
     with pytest.raises(lm.ArgumentError, match=r"no tensor for '0\.weight'"):
-        NestModule(layer_nests(p.module.operation, "0"), {})
+        nests_as_module(layer_nests(p.module.operation, "0"), {})

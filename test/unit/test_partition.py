@@ -25,8 +25,8 @@ from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.vectorize import Vectorize
 from loopmorph.passes.lowering.anonymous_layer import anonymous_text
 from loopmorph.passes.nest import nests
-from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 
 LAYER = "block1.conv1"
 

@@ -18,6 +18,7 @@ from loopmorph.passes.address import layer_nests
 from loopmorph.passes.affine_expr import evaluate
 from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.access_blocks import AccessBlock, access_block, union
+from loopmorph.passes.raising.affine_forms import from_expr
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
 
 CONVOLUTIONS = {
@@ -200,7 +201,7 @@ def test_plain_forms_evaluate_like_mlir_expressions(data: st.DataObject) -> None
 
         expr = expression(3)
         ranges = dict(enumerate(extents))
-        form = forms.from_expr(expr, [forms.loop(d) for d in ranges], ranges)
+        form = from_expr(expr, [forms.loop(d) for d in ranges], ranges)
         grids = np.meshgrid(*[np.arange(e) for e in extents], indexing="ij")
         want = np.broadcast_to(evaluate(expr, grids), extents)
         got = np.broadcast_to(forms.evaluate(form, grids.__getitem__, np.int64(0)), extents)

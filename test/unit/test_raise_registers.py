@@ -11,7 +11,8 @@ import loopmorph as lm
 from loopmorph.passes.address import layer_nests
 from loopmorph.passes.nest import nests
 from loopmorph.passes.raising.raise_nest import raise_convolution, raise_linear
-from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.oracle.nests_as_module import nests_as_module
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 
 
 def program(*layers: nn.Module, shape: tuple[int, ...]) -> lm.Program:
@@ -30,7 +31,7 @@ def linear() -> lm.Program:
 
 
 def module_of(p: lm.Program, layer: str = "0") -> NestModule:
-    return NestModule(layer_nests(p.module.operation, layer), p.parameters, layer)
+    return nests_as_module(layer_nests(p.module.operation, layer), p.parameters, layer)
 
 
 PIXELS_INNERMOST = "morph-interchange{layer=0 order=n,co,oh,ci,kh,kw,ow}"
@@ -122,7 +123,7 @@ def test_a_trimmed_sum_leaves_out_only_zeros(padded: lm.Program) -> None:
 def from_text(body: str, arguments: str) -> NestModule:
     with ir.Context(), ir.Location.unknown():
         module = ir.Module.parse(f"func.func @main({arguments}) {{\n{body}\n return }}")
-        return NestModule(nests(module.operation), {})
+        return nests_as_module(nests(module.operation), {})
 
 
 def test_a_sum_that_is_used_in_another_way_than_being_stored() -> None:

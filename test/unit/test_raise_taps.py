@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import loopmorph as lm
-from loopmorph.pipelines.oracle.rewritten_layers import SlicedConv2d
+from loopmorph.pipelines.rewritten.rewritten_layers import SlicedConv2d
 
 
 def program(layer: nn.Conv2d, size: int = 9) -> lm.Program:

@@ -28,7 +28,7 @@ def saved(path: Path, **changes: Any) -> Path:
     model, inputs = original()
     module = import_model(model, inputs).apply(SCHEDULE).to_module()
     buffer = io.BytesIO()
-    save_model(buffer, module, model="user_saved:net", seed=0, schedule=SCHEDULE)
+    save_model(buffer, module, model="user_saved:net", original=model, schedule=SCHEDULE)
     buffer.seek(0)
     torch.save({**torch.load(buffer, weights_only=True), **changes}, path)
     return path

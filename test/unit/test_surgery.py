@@ -14,9 +14,10 @@ from torch_mlir import ir
 
 import loopmorph as lm
 from loopmorph.passes.address import layer_nests
-from loopmorph.pipelines.oracle.nest_module import NestModule
-from loopmorph.pipelines.oracle.rewritten_layers import SlicedConv2d
+from loopmorph.pipelines.oracle.nests_as_module import nests_as_module
 from loopmorph.pipelines.oracle.surgery import raise_layer, to_module
+from loopmorph.pipelines.rewritten.nest_module import NestModule
+from loopmorph.pipelines.rewritten.rewritten_layers import SlicedConv2d
 
 
 class Block(nn.Module):
@@ -135,7 +136,7 @@ def test_an_input_bottleneck_reads_a_part_of_the_channels(network: lm.Program) -
 def test_every_layer_equals_its_nests(network: lm.Program, steps: str) -> None:
     p = network.apply(steps)
     for layer in ("stem", "block.conv1", "block.conv2", "last", "linear"):
-        nests = NestModule(layer_nests(p.module.operation, layer), p.parameters, layer)
+        nests = nests_as_module(layer_nests(p.module.operation, layer), p.parameters, layer)
         module = raise_layer(p, layer)
         shape = nests.recipe.buffers[nests.recipe.numbers("input")[0]].shape
         x = torch.randn(2, *shape[1:])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import loopmorph as lm
-from loopmorph.pipelines.oracle.nest_module import NestModule
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 
 BANDS = "morph-group{layer=LAYER iters=oh,ci factor=2}"
 

@@ -14,13 +14,13 @@ from loopmorph.passes.raising.nest_batch import free_batch
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network, called_module
-from loopmorph.pipelines.oracle.dropped import DroppedModule
-from loopmorph.pipelines.oracle.module_tensors import own_tensors
-from loopmorph.pipelines.oracle.nest_executor import check_supported
-from loopmorph.pipelines.oracle.nest_module import NestModule
 from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms
 from loopmorph.pipelines.oracle.repair.selections import Selection, selections
 from loopmorph.pipelines.oracle.repair.surroundings import Surroundings
+from loopmorph.pipelines.rewritten.dropped_module import DroppedModule
+from loopmorph.pipelines.rewritten.module_tensors import own_tensors
+from loopmorph.pipelines.rewritten.nest_executor import check_supported
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 
 
 @dataclass

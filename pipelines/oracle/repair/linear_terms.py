@@ -15,7 +15,7 @@ import torch
 
 from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.nest_recipe import Load, Recipe, Value, accumulation, flatten, loads, summands
-from loopmorph.pipelines.oracle.nest_executor import form_values
+from loopmorph.pipelines.rewritten.nest_executor import form_values
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from torch.utils.hooks import RemovableHandle
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.dropped import DroppedModule
 from loopmorph.pipelines.oracle.repair.fittable import FittableLayer, fittable_layers, held_tensors
 from loopmorph.pipelines.oracle.repair.layer_fit import fit_layer
 from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms, name_of, term_positions
@@ -24,6 +23,7 @@ from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
 from loopmorph.pipelines.oracle.repair.recorded import RecordedRun, Replay
 from loopmorph.pipelines.oracle.repair.surroundings import Place, held, offset_of, scale_of, surroundings
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, LayerSamples
+from loopmorph.pipelines.rewritten.dropped_module import DroppedModule
 from loopmorph.pipelines.support.devices import exact_arithmetic
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.hooks import hooked

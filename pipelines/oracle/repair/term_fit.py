@@ -13,7 +13,6 @@ from typing import TypeVar
 import torch
 
 from loopmorph.passes.raising.nest_recipe import Recipe
-from loopmorph.pipelines.oracle.nest_executor import Array, Machine, start
 from loopmorph.pipelines.oracle.repair.dense_fit import DenseFit
 from loopmorph.pipelines.oracle.repair.linear_terms import (
     LinearTerm,
@@ -25,6 +24,7 @@ from loopmorph.pipelines.oracle.repair.linear_terms import (
 from loopmorph.pipelines.oracle.repair.normal_equations import EXACT, Equations, NormalEquations, Solution
 from loopmorph.pipelines.oracle.repair.rectified import RectifiedRows
 from loopmorph.pipelines.oracle.repair.row_equations import RowEquations
+from loopmorph.pipelines.rewritten.nest_executor import Array, Machine, start
 
 _HOLD_OUT = 6  # one chunk of so many is held out to choose the ridge by
 _LEAST_UNKNOWNS = 64  # small problems get the rows of one of this size

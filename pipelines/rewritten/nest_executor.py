@@ -24,8 +24,8 @@ from loopmorph.passes.raising.nest_recipe import (
     flatten,
     summands,
 )
-from loopmorph.pipelines.oracle.box_view import put, take, view_box
-from loopmorph.pipelines.oracle.convolution_view import convolve, view_convolution
+from loopmorph.pipelines.rewritten.box_view import put, take, view_box
+from loopmorph.pipelines.rewritten.convolution_view import convolve, view_convolution
 
 _COMPARISONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "eq": torch.eq,
@@ -65,6 +65,12 @@ _OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "math.sqrt": torch.sqrt,
     "math.tanh": torch.tanh,
 }
+_UNARY = ("arith.negf", *(name for name in _OPERATIONS if name.startswith("math.") and name != "math.powf"))
+# Operation -> the number of its operands.
+ARITIES = {**dict.fromkeys((*_OPERATIONS, "arith.cmpf"), 2), **dict.fromkeys(_UNARY, 1), "arith.select": 3}
+PREDICATES = frozenset(  # of `arith.cmpf`
+    ["ord", "uno", "true", "false", *(order + kind for order in "ou" for kind in _COMPARISONS)]
+)
 
 
 def check_supported(recipe: Recipe) -> None:
@@ -79,7 +85,7 @@ def check_supported(recipe: Recipe) -> None:
         if len(statement.loops) > 50:
             raise IllegalTransform(where, f"a nest of {len(statement.loops)} loops; at most 50 can be executed")
         for name in _operations(statement.value):
-            if name not in _OPERATIONS and name != "arith.cmpf":
+            if name not in ARITIES:
                 raise IllegalTransform(where, f"operation '{name}' has no case in PyTorch")
 
 

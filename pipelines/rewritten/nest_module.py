@@ -9,13 +9,10 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising.nest_batch import free_batch
-from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Recipe
-from loopmorph.passes.raising.raise_nest import raise_convolution
-from loopmorph.pipelines.oracle.fan_in import fan_ins
-from loopmorph.pipelines.oracle.nest_executor import check_batch, check_supported, execute
+from loopmorph.pipelines.rewritten.fan_in import fan_ins
+from loopmorph.pipelines.rewritten.nest_executor import check_batch, check_supported, execute
 
 
 class NestModule(nn.Module):
@@ -29,10 +26,18 @@ class NestModule(nn.Module):
     The batch may be any where each sample is treated alike (see `loopmorph.passes.raising.nest_batch.free_batch`).
 
     Args:
-        nests: all nests of the layer, in program order.
-        parameters: qualified name -> tensor of every parameter that they read, in its present shape; copied.
+        recipe: what the layer computes.
+        parameters: qualified name -> tensor of every parameter that is read, in its present shape; copied.
         prefix: qualified name of the layer's module; the parameters are registered under what follows it.
         trainable: the names of those that are trained; the others become buffers. None: all.
+        is_convolution: whether the layer counts as one.
+
+    Attributes:
+        recipe: with a batch that may be any, where that is so.
+        keeps_leading_axes: whether all axes but the last are the batch, as for `nn.Linear`, whose nests have one for
+            them.
+        fan_ins: qualified name of each parameter that is a factor of products -> how many are added up (see `fan_ins`).
+        fan_in: the largest of these.
 
     Raises:
         IllegalTransform: an operation without a case in PyTorch (named), or not exactly one output.
@@ -41,20 +46,21 @@ class NestModule(nn.Module):
 
     def __init__(
         self,
-        nests: Sequence[Nest],
+        recipe: Recipe,
         parameters: Mapping[str, torch.Tensor],
         prefix: str = "",
         trainable: frozenset[str] | None = None,
+        *,
+        is_convolution: bool = False,
     ) -> None:
         super().__init__()
-        recipe = extract(nests).recipe
         check_supported(recipe)
         outputs = recipe.numbers("output")
         if len(outputs) != 1:
             raise IllegalTransform(f"layer '{recipe.layer}'", f"it has {len(outputs)} outputs; one is required")
         self.recipe: Recipe = free_batch(recipe)
-        self.keeps_leading_axes = False  # as `nn.Linear` does, whose nests have one axis for them
-        self.is_convolution: bool = raise_convolution(nests) is not None
+        self.keeps_leading_axes = False
+        self.is_convolution = is_convolution
         self.fan_ins: dict[str, int] = {recipe.buffers[k].name: n for k, n in fan_ins(recipe).items()}
         self.fan_in: int = max(self.fan_ins.values(), default=1)
         self._names: dict[int, str] = {}

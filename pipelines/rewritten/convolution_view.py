@@ -16,7 +16,7 @@ from torch.nn import functional
 from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.index_forms import Form
 from loopmorph.passes.raising.nest_recipe import Buffer, Load
-from loopmorph.pipelines.oracle.box_view import take, view_box
+from loopmorph.pipelines.rewritten.box_view import take, view_box
 
 
 @dataclass(frozen=True)
