@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from torch_mlir import ir
@@ -67,13 +67,11 @@ def name_of(root: affine.AffineForOp) -> tuple[str, str]:
     return marks.get_text(root, marks.LAYER), marks.get_text(root, marks.ROLE, marks.MAIN)
 
 
-def has_nest(module: ir.Operation, address: str) -> bool:
-    """Whether an address names a nest of the module."""
-    try:
-        find_nest(module, address)
-    except ArgumentError:
-        return False
-    return True
+def root_at(module: ir.Operation, address: str) -> affine.AffineForOp | None:
+    """The outermost loop of the nest that an address names; None where it names none, or several."""
+    wanted = Address.parse(address)
+    with module.context:
+        return find_root(_roots_of(module, wanted.layer), wanted)
 
 
 def find_nest(module: ir.Operation, address: str, argument: str = "layer") -> Nest:
@@ -91,11 +89,22 @@ def find_nest(module: ir.Operation, address: str, argument: str = "layer") -> Ne
     wanted = Address.parse(address)
     with module.context:
         found = [root for root in _roots_of(module, wanted.layer) if name_of(root)[1] == wanted.role]
-        if wanted.number is not None and wanted.number < len(found):
-            return view_nest(found[wanted.number])
-        if len(found) == 1 and wanted.number is None:
-            return view_nest(found[0])
-        raise _missing(module, address, wanted, len(found), argument)
+        root = _meant(found, wanted)
+        if root is None:
+            raise _missing(module, address, wanted, len(found), argument)
+        return view_nest(root)
+
+
+def find_root(roots: Iterable[affine.AffineForOp], address: Address) -> affine.AffineForOp | None:
+    """The nest that an address names where a layer's nests, in program order, are known; None if none or several."""
+    return _meant([root for root in roots if name_of(root) == (address.layer, address.role)], address)
+
+
+def _meant(alike: Sequence[affine.AffineForOp], address: Address) -> affine.AffineForOp | None:
+    """Of the nests of an address's layer and role the one that it names; None where it names none or several."""
+    if address.number is None:
+        return alike[0] if len(alike) == 1 else None
+    return alike[address.number] if address.number < len(alike) else None
 
 
 def _missing(module: ir.Operation, text: str, wanted: Address, count: int, argument: str) -> ArgumentError:

@@ -147,6 +147,8 @@ def record_steps(module: ir.Operation, *texts: str) -> None:
     """Appends pass texts to what `recorded_steps` returns."""
     if not texts:
         return
-    new = [ir.StringAttr.get(text, module.context) for text in texts]
-    known = ir.ArrayAttr(module.attributes[SCHEDULE]) if SCHEDULE in module.attributes else []
-    module.attributes[SCHEDULE] = ir.ArrayAttr.get([*known, *new], module.context)
+    new: list[ir.Attribute] = [ir.StringAttr.get(text, module.context) for text in texts]
+    known = SCHEDULE in module.attributes
+    module.attributes[SCHEDULE] = (
+        ir.ArrayAttr(module.attributes[SCHEDULE]) + new if known else ir.ArrayAttr.get(new, module.context)
+    )

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import Address
+from loopmorph.passes.address import Address, find_nest
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.explain import explain
@@ -107,6 +107,10 @@ class Transformation(Pass, Generic[PlanT]):
             IllegalTransform: the program does not admit the transformation.
         """
 
+    def analyze_nest(self, nest: Nest) -> PlanT:
+        """`analyze`, given the nest that it is on."""
+        return self.analyze(_module_of(nest))
+
     @abstractmethod
     def rewrite(self, plan: PlanT) -> ir.Operation:
         """Carries the plan out; returns the outermost loop of the (first) nest that it built or changed."""
@@ -114,14 +118,23 @@ class Transformation(Pass, Generic[PlanT]):
     def apply(self, module: ir.Operation) -> ir.Operation:
         """`analyze`, `rewrite`, and the record in `morph.schedule`; returns what `rewrite` returns."""
         with module.context, ir.Location.unknown():
-            nest = self._rewrite(module, self._explained(module))
+            nest = self._rewrite(module, self._explained(module, lambda: self.analyze(module)))
             marks.record_steps(module, str(self))
         return nest
 
-    def _explained(self, module: ir.Operation) -> PlanT:
-        """`analyze`, whose refusal shows the nest that it is about."""
+    def apply_to(self, nest: Nest) -> ir.Operation:
+        """As `apply`, given the nest that it is on; leaves the record to the caller.
+
+        To look for a nest in a large program takes longer than to change it.
+        """
+        module = _module_of(nest)
+        with module.context, ir.Location.unknown():
+            return self._rewrite(module, self._explained(module, lambda: self.analyze_nest(nest)))
+
+    def _explained(self, module: ir.Operation, analyze: Callable[[], PlanT]) -> PlanT:
+        """What `analyze` gives, whose refusal shows the nest that it is about."""
         try:
-            return self.analyze(module)
+            return analyze()
         except IllegalTransform as refusal:
             if self.address is not None and refusal.explain is None:
                 refusal.explain = functools.partial(explain, module, self.address.layer, str(refusal))
@@ -138,3 +151,20 @@ class Transformation(Pass, Generic[PlanT]):
 
     def run(self, module: ir.Operation) -> None:
         self.apply(module)
+
+
+class NestTransformation(Transformation[PlanT]):
+    """A transformation that looks at nothing but the nest at the address `layer` and at what uses its memrefs."""
+
+    layer: str
+
+    @abstractmethod
+    def analyze_nest(self, nest: Nest) -> PlanT: ...
+
+    def analyze(self, module: ir.Operation) -> PlanT:
+        with module.context:
+            return self.analyze_nest(find_nest(module, self.layer))
+
+
+def _module_of(nest: Nest) -> ir.Operation:
+    return nest.root.operation.parent.operation.parent.operation

@@ -9,7 +9,14 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes.analysis.memory.index_maps import Reach, includes
-from loopmorph.passes.analysis.memory.memref_uses import Body, describe
+from loopmorph.passes.analysis.memory.memref_uses import (
+    MemrefUses,
+    describe,
+    in_order,
+    is_before,
+    is_defined_after,
+    last_of,
+)
 from loopmorph.passes.analysis.memory.register_results import Address, RegisterResults
 from loopmorph.passes.building.pointwise import Instance, Pointwise, instantiate, pointwise
 from loopmorph.passes.building.widen import is_constant
@@ -98,7 +105,7 @@ class _Planner:
         memref: where it stores its results.
         addresses: where in it, for each store.
         reads: the other memrefs that it reads.
-        place: the number, in the function's body, of the operation whose place it takes.
+        place: the operation of the function's body whose place it takes.
         gone: operations that will be part of it.
         needed: values from outside that it uses.
     """
@@ -106,11 +113,11 @@ class _Planner:
     def __init__(self, results: RegisterResults) -> None:
         self.results = results
         self.nest = results.nest
-        self.body = Body(self.nest.root.operation.block)
+        self.uses = MemrefUses()
         self.memref = results.memref
         self.addresses: tuple[Address, ...] = tuple(results.address(a) for a in results.stores)
         self.reads = {a.memref for a in self.nest.loads} - {results.memref}
-        self.place = self.body.position(self.nest.root.operation)
+        self.place = self.nest.root.operation
         self.takes_place_of: ir.Operation | None = None
         self.gone = {self.nest.root.operation}
         self.needed: dict[ir.Value, None] = {}
@@ -121,20 +128,19 @@ class _Planner:
         Raises:
             IllegalTransform: they have to be loaded; says why.
         """
-        uses = [u for u in self.body.uses(self.memref) if u.op not in self.gone]
-        before = [u.op for u in uses if u.kind != "read" and self.body.position(u.op) < self.place]
+        uses = [u for u in self.uses.of(self.memref) if u.op not in self.gone]
+        before = [u.op for u in uses if u.kind != "read" and is_before(u.op, self.place)]
         if not before:
             raise IllegalTransform(self.nest.label, "no nest of the program writes it")
-        root = max(before, key=self.body.position)
+        root = last_of(before)
         source = self._pointwise(root, "its writer")
-        first = self.body.position(root)
         for memref in {a.memref for a in source.nest.loads}:
-            if any(u.kind != "read" for u in self.body.between(memref, first, self.place, ())):
+            if any(u.kind != "read" for u in self.uses.between(memref, root, self.place, ())):
                 raise IllegalTransform(self.nest.label, f"an operand of {describe(root)} changes before it is used")
         written, stored = _reach(source, source.store), self.results.reach(self.memref, self.addresses)
         if source.loads_of(self.memref) or not includes(written, stored):
             raise IllegalTransform(self.nest.label, f"{describe(root)} does not give all of it")
-        read = any(u.kind == "read" for u in self.body.between(self.memref, first, self.place, self.gone))
+        read = any(u.kind == "read" for u in self.uses.between(self.memref, root, self.place, self.gone))
         addresses = [self.results.address(a) for a in self.results.loads]
         instances = tuple(instantiate(source, source.store.exprs, a, self.results.frame) for a in addresses)
         is_dead = not read and includes(stored, written)
@@ -171,14 +177,13 @@ class _Planner:
 
     def hoisted(self) -> tuple[ir.Operation, ...]:
         """The operations that have to move before the nest, in program order."""
-        late = {v.owner.operation for v in self.needed if self.body.defined(v) > self.place}
-        return tuple(sorted(late, key=self.body.position))
+        return tuple(in_order({v.owner.operation for v in self.needed if is_defined_after(v, self.place)}))
 
     def _only_reader(self) -> ir.Operation:
         if isinstance(self.memref.owner, ir.Block):
             raise IllegalTransform(self.nest.label, "its result is an argument of the function")
-        uses = [u for u in self.body.uses(self.memref) if u.op not in self.gone and u.kind != "free"]
-        later = [u for u in uses if self.body.position(u.op) > self.place]
+        uses = [u for u in self.uses.of(self.memref) if u.op not in self.gone and u.kind != "free"]
+        later = [u for u in uses if is_before(self.place, u.op)]
         readers = list(dict.fromkeys(u.op for u in later if u.kind == "read"))
         if len(readers) != 1:
             reason = f"its result is read by {len(readers)} nests" if readers else "nothing reads its result"
@@ -199,33 +204,32 @@ class _Planner:
 
     def _place(self, reader: Pointwise, root: ir.Operation) -> None:
         """Decides whether the reader moves up to the nest or the nest down to the reader."""
-        last = self.body.position(root)
-        up = self._hinders_up(reader, last)
+        up = self._hinders_up(reader, root)
         if up is None:
             return
-        down = self._hinders_down(last)
+        down = self._hinders_down(root)
         if down is not None:
             reason = f"its reader {describe(root)} cannot move up to it, as {up}, nor it down, as {down}"
             raise IllegalTransform(self.nest.label, reason)
-        self.place, self.takes_place_of = last, root
+        self.place = self.takes_place_of = root
 
-    def _hinders_up(self, reader: Pointwise, last: int) -> str | None:
+    def _hinders_up(self, reader: Pointwise, last: ir.Operation) -> str | None:
         """Why the reader cannot be computed where the nest is, None if it can."""
         for memref in {a.memref: None for a in reader.nest.loads if a.memref != self.memref}:
-            for use in self.body.between(memref, self.place, last, self.gone):
+            for use in self.uses.between(memref, self.place, last, self.gone):
                 if use.kind != "read":
                     return f"{describe(use.op)} writes one of its operands in between"
-        for use in self.body.between(reader.store.memref, self.place, last, self.gone):
+        for use in self.uses.between(reader.store.memref, self.place, last, self.gone):
             return f"{describe(use.op)} uses the memref that it writes in between"
         outer = [*reader.outer_values, *(a.memref for a in reader.nest.accesses)]
-        if any(self.body.defined(v) > self.place and not _is_movable(v) for v in outer):
+        if any(is_defined_after(v, self.place) and not _is_movable(v) for v in outer):
             return "one of its operands is defined in between"
         return None
 
-    def _hinders_down(self, last: int) -> str | None:
+    def _hinders_down(self, last: ir.Operation) -> str | None:
         """Why the nest cannot be computed where the reader is, None if it can."""
         for memref in self.reads:
-            for use in self.body.between(memref, self.place, last, self.gone):
+            for use in self.uses.between(memref, self.place, last, self.gone):
                 if use.kind != "read":
                     return f"{describe(use.op)} writes one of its operands in between"
         return None

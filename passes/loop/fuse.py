@@ -8,16 +8,15 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.building.arrange import Piece, arrange, band_with, find_loops, require_normal, whole
 from loopmorph.passes.building.rebuild import Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
-class Fuse(Transformation[Rebuild]):
+class Fuse(NestTransformation[Rebuild]):
     """Fuses adjacent loops of one nest into a single one: `morph-fuse{layer=conv1 iters=co,oh}`.
 
         affine.for %co = 0 to 16 {                      affine.for %f = 0 to 512 {
@@ -48,23 +47,19 @@ class Fuse(Transformation[Rebuild]):
         pairs = zip(nest.loops, nest.loops[1:], strict=False)
         return [cls(nest.layer, (a.iterator, b.iterator)) for a, b in pairs if 1 not in (a.extent, b.extent)]
 
-    def analyze(self, module: ir.Operation) -> Rebuild:
-        with module.context:
-            nest = find_nest(module, self.layer)
-            loops = find_loops(nest, self.iters, "iters", at_least=2)
-            positions = tuple(loop.position for loop in loops)
-            if list(positions) != sorted(positions):
-                raise ArgumentError("iters", f"expected outermost first, got {','.join(self.iters)}")
-            band = band_with(nest, loops)
-            if positions != band[: len(positions)]:
-                between = [nest.iterators[p] for p in band if positions[0] < p < positions[-1] and p not in positions]
-                raise IllegalTransform(
-                    nest.label, f"loops to fuse must be adjacent; between them: {', '.join(between)}"
-                )
-            for loop in loops:
-                require_normal(nest, loop)
-            fused = Piece("_".join(self.iters), positions)
-            return arrange(nest, band, [fused, *(whole(nest.loops[p]) for p in band[len(positions) :])])
+    def analyze_nest(self, nest: Nest) -> Rebuild:
+        loops = find_loops(nest, self.iters, "iters", at_least=2)
+        positions = tuple(loop.position for loop in loops)
+        if list(positions) != sorted(positions):
+            raise ArgumentError("iters", f"expected outermost first, got {','.join(self.iters)}")
+        band = band_with(nest, loops)
+        if positions != band[: len(positions)]:
+            between = [nest.iterators[p] for p in band if positions[0] < p < positions[-1] and p not in positions]
+            raise IllegalTransform(nest.label, f"loops to fuse must be adjacent; between them: {', '.join(between)}")
+        for loop in loops:
+            require_normal(nest, loop)
+        fused = Piece("_".join(self.iters), positions)
+        return arrange(nest, band, [fused, *(whole(nest.loops[p]) for p in band[len(positions) :])])
 
     def rewrite(self, plan: Rebuild) -> ir.Operation:
         with plan.nest.root.context:

@@ -7,16 +7,16 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.memory.register_results import register_results
 from loopmorph.passes.building.erase import erase_memref
 from loopmorph.passes.building.pointwise import Builder
 from loopmorph.passes.loop.epilogue_plan import EpiloguePlan, plan_epilogue
-from loopmorph.passes.transformation import Kind, Scope, Transformation
+from loopmorph.passes.nest import Nest
+from loopmorph.passes.transformation import Kind, NestTransformation, Scope
 
 
 @dataclass(frozen=True)
-class FuseEpilogue(Transformation[EpiloguePlan]):
+class FuseEpilogue(NestTransformation[EpiloguePlan]):
     """Fuses what comes just before and after a nest with promoted accumulators: `morph-fuse-epilogue{layer=conv1}`.
 
         affine.for %co = 0 to 16 {                               affine.for %co = 0 to 16 {
@@ -69,9 +69,8 @@ class FuseEpilogue(Transformation[EpiloguePlan]):
     def scope(self) -> Scope:
         return "neighbours"
 
-    def analyze(self, module: ir.Operation) -> EpiloguePlan:
-        with module.context:
-            return plan_epilogue(register_results(find_nest(module, self.layer)))
+    def analyze_nest(self, nest: Nest) -> EpiloguePlan:
+        return plan_epilogue(register_results(nest))
 
     def rewrite(self, plan: EpiloguePlan) -> ir.Operation:
         root = plan.results.nest.root.operation

@@ -8,16 +8,15 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.building.arrange import arrange, band_with, find_loops, require_order_kept, whole
 from loopmorph.passes.building.rebuild import Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.nest import Nest
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
-class Interchange(Transformation[Rebuild]):
+class Interchange(NestTransformation[Rebuild]):
     """Permutes loops among the places that they have: `morph-interchange{layer=conv1 order=ow,oh}`.
 
         affine.for %oh = 0 to 32 {                         affine.for %ow = 0 to 32 {
@@ -50,19 +49,17 @@ class Interchange(Transformation[Rebuild]):
         moved = [loop.iterator for loop in nest.loops[:-1] if loop.extent != 1]
         return [cls(nest.layer, (*(i for i in nest.iterators if i != inner), inner)) for inner in moved]
 
-    def analyze(self, module: ir.Operation) -> Rebuild:
-        with module.context:
-            nest = find_nest(module, self.layer)
-            loops = find_loops(nest, self.order, "order", at_least=2)
-            places = sorted(loop.position for loop in loops)
-            if [loop.position for loop in loops] == places:
-                raise ArgumentError("order", f"{','.join(self.order)} is the present order; this changes nothing")
-            band = band_with(nest, loops)
-            moved = dict(zip(places, loops, strict=True))
-            pieces = [whole(moved.get(p, nest.loops[p])) for p in band]
-            plan = arrange(nest, band, pieces)
-            require_order_kept(nest, band, pieces)
-            return plan
+    def analyze_nest(self, nest: Nest) -> Rebuild:
+        loops = find_loops(nest, self.order, "order", at_least=2)
+        places = sorted(loop.position for loop in loops)
+        if [loop.position for loop in loops] == places:
+            raise ArgumentError("order", f"{','.join(self.order)} is the present order; this changes nothing")
+        band = band_with(nest, loops)
+        moved = dict(zip(places, loops, strict=True))
+        pieces = [whole(moved.get(p, nest.loops[p])) for p in band]
+        plan = arrange(nest, band, pieces)
+        require_order_kept(nest, band, pieces)
+        return plan
 
     def rewrite(self, plan: Rebuild) -> ir.Operation:
         with plan.nest.root.context:

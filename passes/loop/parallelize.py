@@ -8,7 +8,6 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.dependence.aliasing import may_alias
 from loopmorph.passes.analysis.dependence.dependence import between_iterations, dependences
 from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
@@ -16,7 +15,7 @@ from loopmorph.passes.analysis.memory.slabs import by_memref, spread
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
 from loopmorph.passes.nest_text import access_text
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class ParallelizePlan:
 
 
 @dataclass(frozen=True)
-class Parallelize(Transformation[ParallelizePlan]):
+class Parallelize(NestTransformation[ParallelizePlan]):
     """Marks a loop whose iterations may run at the same time: `morph-parallelize{layer=conv1 iter=co}`.
 
         affine.for %co = 0 to 64 {                        affine.for %co = 0 to 64 {
@@ -55,16 +54,14 @@ class Parallelize(Transformation[ParallelizePlan]):
     layer: str
     iter: str
 
-    def analyze(self, module: ir.Operation) -> ParallelizePlan:
-        with module.context:
-            nest = find_nest(module, self.layer)
-            loop = nest.loop(self.iter)
-            marked = parallel_loop(nest)
-            if marked is not None:
-                other = "" if marked.position == loop.position else "; one loop of a nest can be"
-                raise IllegalTransform(nest.label, f"'{marked.iterator}' is already parallel{other}")
-            require_parallel(nest, loop)
-            return ParallelizePlan(nest, loop)
+    def analyze_nest(self, nest: Nest) -> ParallelizePlan:
+        loop = nest.loop(self.iter)
+        marked = parallel_loop(nest)
+        if marked is not None:
+            other = "" if marked.position == loop.position else "; one loop of a nest can be"
+            raise IllegalTransform(nest.label, f"'{marked.iterator}' is already parallel{other}")
+        require_parallel(nest, loop)
+        return ParallelizePlan(nest, loop)
 
     def rewrite(self, plan: ParallelizePlan) -> ir.Operation:
         with plan.nest.root.context:

@@ -13,7 +13,6 @@ from torch_mlir import ir
 from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import LinearForm, from_linear, used_dims
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.coupling.inheritance import compose_inheritance
@@ -26,7 +25,7 @@ from loopmorph.passes.building.nest_builder import rewrite_access
 from loopmorph.passes.building.rebuild import keep_range
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest, view_nest
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class PartitionPlan:
 
 
 @dataclass(frozen=True)
-class Partition(Transformation[PartitionPlan]):
+class Partition(NestTransformation[PartitionPlan]):
     """Cuts a nest into several over consecutive ranges of one iterator: `morph-partition{layer=a iter=co sizes=16,48}`.
 
     The parts run one after the other and are addressed as `a#main.0`, `a#main.1` from then on, in program order, so
@@ -105,8 +104,7 @@ class Partition(Transformation[PartitionPlan]):
     sizes: tuple[int, ...] = ()
     parts: int | None = None
 
-    def analyze(self, module: ir.Operation) -> PartitionPlan:
-        nest = find_nest(module, self.layer)
+    def analyze_nest(self, nest: Nest) -> PartitionPlan:
         loop = nest.loop(self.iter)
         require_scalar(nest)
         require_normal(nest, loop)

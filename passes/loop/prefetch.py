@@ -8,12 +8,11 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import substitute, used_dims
 from loopmorph.passes.building.nest_builder import compress
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 _LOCALITY = 3  # into the first-level cache
 
@@ -34,7 +33,7 @@ class PrefetchPlan:
 
 
 @dataclass(frozen=True)
-class Prefetch(Transformation[PrefetchPlan]):
+class Prefetch(NestTransformation[PrefetchPlan]):
     """Prefetches what an innermost loop will load in vectors: `morph-prefetch{layer=conv1 iter=ci distance=8}`.
 
         affine.for %ci = 0 to 64 {                        affine.for %ci = 0 to 64 {
@@ -50,7 +49,7 @@ class Prefetch(Transformation[PrefetchPlan]):
     Requires an innermost loop that holds vector loads whose index depends on it.
 
     Attributes:
-        layer: the nest (see `loopmorph.passes.nest.find_nest`).
+        layer: the nest (see `loopmorph.passes.address.find_nest`).
         iter: the innermost loop.
         distance: how many iterations ahead, at least 1.
     """
@@ -63,8 +62,7 @@ class Prefetch(Transformation[PrefetchPlan]):
     iter: str
     distance: int
 
-    def analyze(self, module: ir.Operation) -> PrefetchPlan:
-        nest = find_nest(module, self.layer)
+    def analyze_nest(self, nest: Nest) -> PrefetchPlan:
         loop = nest.loop(self.iter)
         if self.distance < 1:
             raise ArgumentError("distance", f"expected at least 1 iteration, got {self.distance}")

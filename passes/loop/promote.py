@@ -11,14 +11,13 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.memory.accumulators import Cell, find_accumulators
 from loopmorph.passes.analysis.structure import body_of
 from loopmorph.passes.building.nest_builder import load, store, vector_load, vector_store
 from loopmorph.passes.building.rebuild import copy_marks, move_nest_marks, wrap
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class PromotePlan:
 
 
 @dataclass(frozen=True)
-class Promote(Transformation[PromotePlan]):
+class Promote(NestTransformation[PromotePlan]):
     """Carries accumulators in registers through the loops that do not index them: `morph-promote{layer=conv1}`.
 
         affine.for %co = 0 to 8 {                         affine.for %co = 0 to 8 {
@@ -72,14 +71,12 @@ class Promote(Transformation[PromotePlan]):
 
     layer: str
 
-    def analyze(self, module: ir.Operation) -> PromotePlan:
-        with module.context:
-            nest = find_nest(module, self.layer)
-            carried = find_accumulators(nest)
-            if not any(carried.values()):
-                reason = "no loop reads and then writes an element that it does not index; there is nothing to promote"
-                raise IllegalTransform(nest.label, reason)
-            return PromotePlan(nest, carried, _wrapper(nest) if carried[0] else None)
+    def analyze_nest(self, nest: Nest) -> PromotePlan:
+        carried = find_accumulators(nest)
+        if not any(carried.values()):
+            reason = "no loop reads and then writes an element that it does not index; there is nothing to promote"
+            raise IllegalTransform(nest.label, reason)
+        return PromotePlan(nest, carried, _wrapper(nest) if carried[0] else None)
 
     def rewrite(self, plan: PromotePlan) -> ir.Operation:
         with plan.nest.root.context:

@@ -8,14 +8,13 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.bounds import limits_of
 from loopmorph.passes.analysis.definitions import is_defined_by
 from loopmorph.passes.analysis.memory.zero_halo import live_box, outside
 from loopmorph.passes.analysis.structure import require_scalar
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Nest
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class SkipPlan:
 
 
 @dataclass(frozen=True)
-class SkipZeros(Transformation[SkipPlan]):
+class SkipZeros(NestTransformation[SkipPlan]):
     """Drops statements that accumulate a product with a zero of the padding: `morph-skip-zeros{layer=conv1}`.
 
     With the pixels and the taps unrolled, the index of each load is known; `%x` is padded by one row, which
@@ -48,7 +47,7 @@ class SkipZeros(Transformation[SkipPlan]):
     writes there, and is only used to be multiplied and added to an element that is stored back.
 
     Attributes:
-        layer: the nest (see `loopmorph.passes.nest.find_nest`).
+        layer: the nest (see `loopmorph.passes.address.find_nest`).
     """
 
     name: ClassVar[str] = "morph-skip-zeros"
@@ -57,8 +56,7 @@ class SkipZeros(Transformation[SkipPlan]):
 
     layer: str
 
-    def analyze(self, module: ir.Operation) -> SkipPlan:
-        nest = find_nest(module, self.layer)
+    def analyze_nest(self, nest: Nest) -> SkipPlan:
         require_scalar(nest)
         accesses = {access.op: access for access in nest.accesses}
         statements = [_statement(accesses, load) for load in zero_loads(nest)]

@@ -8,16 +8,15 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.structure import perfect_band
 from loopmorph.passes.building.arrange import arrange, cut, require_factor, whole
 from loopmorph.passes.building.rebuild import Rebuild, rebuild
 from loopmorph.passes.nest import Nest, divisors
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
-class Split(Transformation[Rebuild]):
+class Split(NestTransformation[Rebuild]):
     """Splits a loop: `morph-split{layer=conv1 iter=ow factor=4}`.
 
         affine.for %ow = 0 to 30 {                        affine.for %a = 0 to 8 {
@@ -48,13 +47,11 @@ class Split(Transformation[Rebuild]):
     def space(cls, nest: Nest) -> Sequence[Split]:
         return [cls(nest.layer, loop.iterator, f) for loop in nest.loops for f in divisors(loop.extent, (4, 8, 16))]
 
-    def analyze(self, module: ir.Operation) -> Rebuild:
-        with module.context:
-            nest = find_nest(module, self.layer)
-            loop = nest.loop(self.iter)
-            require_factor(nest, loop, self.factor, "factor")
-            band = perfect_band(nest, loop.position)
-            return arrange(nest, band, [*cut(loop, self.factor), *(whole(nest.loops[p]) for p in band[1:])])
+    def analyze_nest(self, nest: Nest) -> Rebuild:
+        loop = nest.loop(self.iter)
+        require_factor(nest, loop, self.factor, "factor")
+        band = perfect_band(nest, loop.position)
+        return arrange(nest, band, [*cut(loop, self.factor), *(whole(nest.loops[p]) for p in band[1:])])
 
     def rewrite(self, plan: Rebuild) -> ir.Operation:
         with plan.nest.root.context:

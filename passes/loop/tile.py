@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.building.arrange import (
     arrange,
     band_with,
@@ -21,11 +20,11 @@ from loopmorph.passes.building.arrange import (
 from loopmorph.passes.building.rebuild import Rebuild, rebuild
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.nest import Nest, divisors
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
-class Tile(Transformation[Rebuild]):
+class Tile(NestTransformation[Rebuild]):
     """Tiles loops: `morph-tile{layer=conv1 iters=oh,ow sizes=8,4}`.
 
         affine.for %oh = 0 to 32 {                    affine.for %a = 0 to 4 {                       // oh.0
@@ -68,23 +67,19 @@ class Tile(Transformation[Rebuild]):
             for y in right
         ]
 
-    def analyze(self, module: ir.Operation) -> Rebuild:
-        with module.context:
-            nest = find_nest(module, self.layer)
-            loops = find_loops(nest, self.iters, "iters")
-            if len(self.sizes) != len(loops):
-                raise ArgumentError(
-                    "sizes", f"expected {len(loops)} sizes, one for each iterator, got {len(self.sizes)}"
-                )
-            for loop, size in zip(loops, self.sizes, strict=True):
-                require_factor(nest, loop, size, "sizes")
-            band = band_with(nest, loops)
-            cuts = [cut(loop, size) for loop, size in zip(loops, self.sizes, strict=True)]
-            points = dict(zip(sorted(loop.position for loop in loops), (inner for _, inner in cuts), strict=True))
-            pieces = [*(outer for outer, _ in cuts), *(points.get(p) or whole(nest.loops[p]) for p in band)]
-            plan = arrange(nest, band, pieces)
-            require_order_kept(nest, band, pieces)
-            return plan
+    def analyze_nest(self, nest: Nest) -> Rebuild:
+        loops = find_loops(nest, self.iters, "iters")
+        if len(self.sizes) != len(loops):
+            raise ArgumentError("sizes", f"expected {len(loops)} sizes, one for each iterator, got {len(self.sizes)}")
+        for loop, size in zip(loops, self.sizes, strict=True):
+            require_factor(nest, loop, size, "sizes")
+        band = band_with(nest, loops)
+        cuts = [cut(loop, size) for loop, size in zip(loops, self.sizes, strict=True)]
+        points = dict(zip(sorted(loop.position for loop in loops), (inner for _, inner in cuts), strict=True))
+        pieces = [*(outer for outer, _ in cuts), *(points.get(p) or whole(nest.loops[p]) for p in band)]
+        plan = arrange(nest, band, pieces)
+        require_order_kept(nest, band, pieces)
+        return plan
 
     def rewrite(self, plan: Rebuild) -> ir.Operation:
         with plan.nest.root.context:

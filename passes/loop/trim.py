@@ -9,14 +9,13 @@ from typing import ClassVar
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import LinearForm, from_linear
 from loopmorph.passes.analysis.bounds import limits_of
 from loopmorph.passes.analysis.memory.zero_halo import live_box
 from loopmorph.passes.building.rebound import rebound
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class TrimPlan:
 
 
 @dataclass(frozen=True)
-class Trim(Transformation[TrimPlan]):
+class Trim(NestTransformation[TrimPlan]):
     """Bounds a reduction by where the data is more than padding: `morph-trim{layer=conv1 iter=kh}`.
 
         affine.for %oh = 0 to 8 {                         affine.for %oh = 0 to 8 {
@@ -47,7 +46,7 @@ class Trim(Transformation[TrimPlan]):
     than zeros, all lanes of a vector at once.
 
     Attributes:
-        layer: the nest (see `loopmorph.passes.nest.find_nest`).
+        layer: the nest (see `loopmorph.passes.address.find_nest`).
         iter: the reduction.
     """
 
@@ -58,8 +57,7 @@ class Trim(Transformation[TrimPlan]):
     layer: str
     iter: str
 
-    def analyze(self, module: ir.Operation) -> TrimPlan:
-        nest = find_nest(module, self.layer)
+    def analyze_nest(self, nest: Nest) -> TrimPlan:
         loop = nest.loop(self.iter)
         bounds = nest.bounds(loop)
         if loop.extent is None or bounds.step != 1 or not len(loop.op.operation.results):

@@ -9,12 +9,11 @@ from typing import ClassVar
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.structure import body_of
 from loopmorph.passes.building.replicate import inner_names, replicate, require_divisor
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Loop, Nest, divisors
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class UnrollPlan:
 
 
 @dataclass(frozen=True)
-class Unroll(Transformation[UnrollPlan]):
+class Unroll(NestTransformation[UnrollPlan]):
     """Unrolls a loop: `morph-unroll{layer=conv1 iter=kw factor=2}`.
 
         affine.for %kw = 0 to 6 {                         affine.for %kw = 0 to 3 {
@@ -66,18 +65,16 @@ class Unroll(Transformation[UnrollPlan]):
         whole = [loop.extent] if loop.extent is not None and 2 <= loop.extent <= 8 else []
         return [cls(nest.layer, loop.iterator, f) for f in [*divisors(loop.extent, (2, 4)), *whole]]
 
-    def analyze(self, module: ir.Operation) -> UnrollPlan:
-        with module.context:
-            nest = find_nest(module, self.layer)
-            loop = nest.loop(self.iter)
-            extent = require_divisor(nest, loop, self.factor)
-            if loop.position == 0 and self.factor == extent:
-                body = body_of(loop.op)
-                if extent > 1 or len(body) != 1 or not isinstance(body[0].opview, affine.AffineForOp):
-                    reason = f"'{loop.iterator}' is the outermost loop and cannot go away: no single loop would be left"
-                    raise IllegalTransform(nest.label, reason)
-            inner_names(nest, loop, self.factor)
-            return UnrollPlan(nest, loop, loop, self.factor)
+    def analyze_nest(self, nest: Nest) -> UnrollPlan:
+        loop = nest.loop(self.iter)
+        extent = require_divisor(nest, loop, self.factor)
+        if loop.position == 0 and self.factor == extent:
+            body = body_of(loop.op)
+            if extent > 1 or len(body) != 1 or not isinstance(body[0].opview, affine.AffineForOp):
+                reason = f"'{loop.iterator}' is the outermost loop and cannot go away: no single loop would be left"
+                raise IllegalTransform(nest.label, reason)
+        inner_names(nest, loop, self.factor)
+        return UnrollPlan(nest, loop, loop, self.factor)
 
     def rewrite(self, plan: UnrollPlan) -> ir.Operation:
         with plan.nest.root.context:

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.dependence.dependence import band_violation
 from loopmorph.passes.analysis.structure import perfect_band
@@ -16,11 +15,11 @@ from loopmorph.passes.building.replicate import inner_names, replicate, require_
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.unroll import UnrollPlan
 from loopmorph.passes.nest import Loop, Nest, divisors
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 
 @dataclass(frozen=True)
-class UnrollJam(Transformation[UnrollPlan]):
+class UnrollJam(NestTransformation[UnrollPlan]):
     """Unrolls an outer loop and jams the copies into the innermost body: `morph-unroll-jam{layer=c iter=co factor=2}`.
 
         affine.for %co = 0 to 16 {                        affine.for %co = 0 to 8 {
@@ -56,22 +55,20 @@ class UnrollJam(Transformation[UnrollPlan]):
     def space(cls, nest: Nest) -> Sequence[UnrollJam]:
         return [cls(nest.layer, loop.iterator, f) for loop in nest.loops[:-1] for f in divisors(loop.extent, (2, 4))]
 
-    def analyze(self, module: ir.Operation) -> UnrollPlan:
-        with module.context:
-            nest = find_nest(module, self.layer)
-            loop = nest.loop(self.iter)
-            require_divisor(nest, loop, self.factor)
-            if self.factor < 2:
-                raise ArgumentError("factor", f"the factor must be at least 2, got {self.factor}")
-            band = perfect_band(nest, loop.position)
-            if len(band) == 1:
-                reason = f"'{loop.iterator}' holds no single loop to jam copies into; morph-unroll unrolls it"
-                raise IllegalTransform(nest.label, reason)
-            _require_independent_bounds(nest, loop, band)
-            _require_order_kept(nest, band, self.factor)
-            holder = nest.loops[band[-1]]
-            inner_names(nest, holder, self.factor)
-            return UnrollPlan(nest, loop, holder, self.factor)
+    def analyze_nest(self, nest: Nest) -> UnrollPlan:
+        loop = nest.loop(self.iter)
+        require_divisor(nest, loop, self.factor)
+        if self.factor < 2:
+            raise ArgumentError("factor", f"the factor must be at least 2, got {self.factor}")
+        band = perfect_band(nest, loop.position)
+        if len(band) == 1:
+            reason = f"'{loop.iterator}' holds no single loop to jam copies into; morph-unroll unrolls it"
+            raise IllegalTransform(nest.label, reason)
+        _require_independent_bounds(nest, loop, band)
+        _require_order_kept(nest, band, self.factor)
+        holder = nest.loops[band[-1]]
+        inner_names(nest, holder, self.factor)
+        return UnrollPlan(nest, loop, holder, self.factor)
 
     def rewrite(self, plan: UnrollPlan) -> ir.Operation:
         with plan.nest.root.context:

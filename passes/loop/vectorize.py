@@ -10,7 +10,6 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.dependence.dependence import carried
 from loopmorph.passes.analysis.dependence.reductions import reductions
@@ -28,7 +27,7 @@ from loopmorph.passes.building.vector_body import (
 )
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes.transformation import Kind, NestTransformation
 
 _UNIFORM = frozenset({"affine.apply", "affine.min", "affine.max"})
 _WIDENED_DIALECTS = frozenset({"arith", "math"})
@@ -44,7 +43,7 @@ class VectorizePlan:
 
 
 @dataclass(frozen=True)
-class Vectorize(Transformation[VectorizePlan]):
+class Vectorize(NestTransformation[VectorizePlan]):
     """Vectorises an innermost loop: `morph-vectorize{layer=relu iter=ow width=16}`.
 
         affine.for %ow = 0 to 40 {                        affine.for %ow = 0 to 2 {
@@ -86,15 +85,13 @@ class Vectorize(Transformation[VectorizePlan]):
     iter: str
     width: int = 16
 
-    def analyze(self, module: ir.Operation) -> VectorizePlan:
-        with module.context:
-            nest = find_nest(module, self.layer)
-            nest.loop(self.iter)
-            if self.width < 2:
-                raise ArgumentError("width", f"the width must be at least 2, got {self.width}")
-            loops = tuple(_analyze(nest, p, self.width) for p in nest.loops if p.iterator == self.iter)
-            wrapper = f"{self.iter}.0" if len(nest.loops) == 1 else None
-            return VectorizePlan(nest, loops, wrapper)
+    def analyze_nest(self, nest: Nest) -> VectorizePlan:
+        nest.loop(self.iter)
+        if self.width < 2:
+            raise ArgumentError("width", f"the width must be at least 2, got {self.width}")
+        loops = tuple(_analyze(nest, p, self.width) for p in nest.loops if p.iterator == self.iter)
+        wrapper = f"{self.iter}.0" if len(nest.loops) == 1 else None
+        return VectorizePlan(nest, loops, wrapper)
 
     def rewrite(self, plan: VectorizePlan) -> ir.Operation:
         with plan.nest.root.context:

@@ -13,7 +13,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import addressed_roots, addresses, find_nest, has_nest
+from loopmorph.passes.address import addressed_roots, addresses, find_nest, root_at
 from loopmorph.passes.analysis.choice import (
     WINOGRAD_TILES,
     algorithm_name,
@@ -28,11 +28,11 @@ from loopmorph.passes.analysis.dependence.known_operations import gathered
 from loopmorph.passes.analysis.roles import accumulates
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.history import Step, history, scheduled_by_hand
+from loopmorph.passes.history import Step, history, record, scheduled_by_hand
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.winograd import WinogradFiltering
-from loopmorph.passes.nest import view_nest
+from loopmorph.passes.nest import Nest, view_nest
 from loopmorph.passes.scheduling.algorithm import winograd_tile
 from loopmorph.passes.scheduling.choose import Choose, require_possible
 from loopmorph.passes.scheduling.contraction_schedules import contraction_schedule, transform_schedule
@@ -100,12 +100,13 @@ class DefaultSchedule(Pass):
         target = self.processor()
         with module.context, ir.Location.unknown():
             by_hand = scheduled_by_hand(module)
-            shared = SharedSchedules(module, _apply)
+            shared = SharedSchedules(module, _apply, _apply_to)
             for address, layer in _to_schedule(module, by_hand):
-                if not has_nest(module, address):
+                root = root_at(module, address)
+                if root is None:
                     continue  # taken in by a nest scheduled before it, as the mean over one pixel is
                 if address == layer:
-                    shared.schedule(address, functools.partial(self.steps, layer=address, target=target))
+                    shared.schedule(address, root, functools.partial(self.steps, layer=address, target=target))
                 else:
                     for step in self.steps(module, address, target):
                         _apply(module, step)
@@ -177,18 +178,31 @@ def _to_schedule(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[st
 
 def vectorize_rest(module: ir.Operation, by_hand: frozenset[str], target: Target) -> None:
     """Vectorises the copies and element-wise nests that no other nest has taken in, but for the layers `by_hand`."""
-    for address, root in _elementwise(module, by_hand):
-        for step in elementwise_schedule(view_nest(root), address, target):
-            _apply(module, step)
+    applied: list[Step] = []
+    for address, nest in _elementwise(module, by_hand):
+        for step in elementwise_schedule(nest, address, target):
+            changed = _apply_to(nest, step)
+            if changed is not None:
+                applied.append(step)
+                nest = view_nest(changed)
+    record(module, *applied)
 
 
-def _elementwise(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[str, affine.AffineForOp]]:
+def _elementwise(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[str, Nest]]:
     """The nests that copy or map activations and that no other nest has taken in, with their addresses."""
-    return [
-        (str(address), root)
-        for address, root in addressed_roots(module)
-        if address.layer not in by_hand and address.role in _ELEMENTWISE and not gathered(view_nest(root))
-    ]
+    wanted = (a for a in addressed_roots(module) if a[0].layer not in by_hand and a[0].role in _ELEMENTWISE)
+    found = [(str(address), view_nest(root)) for address, root in wanted]
+    return [(address, nest) for address, nest in found if not gathered(nest)]
+
+
+def _apply_to(nest: Nest, step: Step) -> affine.AffineForOp | None:
+    """Applies a step to a nest; what became of its outermost loop, None where the step is left out."""
+    try:
+        return step.apply_to(nest).opview
+    except (IllegalTransform, ArgumentError):
+        if not step.may_find_nothing:
+            raise
+        return None
 
 
 def _apply(module: ir.Operation, step: Step) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch_mlir import ir
-from torch_mlir.dialects import arith, func
+from torch_mlir.dialects import affine, arith, func
 
 from loopmorph.passes.analysis.memory.box import Box
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, replace_operands, store
@@ -93,20 +93,25 @@ class LayerModule:
         ops = iter(self._block.operations)
         return [next(arguments) if isinstance(v.owner, ir.Block) else next(ops).results[0] for v in group.outside]
 
-    def put_back(self, group: LayerGroup) -> None:
+    def put_back(self, group: LayerGroup) -> list[affine.AffineForOp]:
         """Moves the contents to the places of a group's runs; this module is of no use then.
 
         Args:
             group: the group that was taken, or one with an equal text.
+
+        Returns:
+            The outermost loops of the nests, in program order.
         """
         stand_ins = self.stand_ins(group)
         for op in [op for op in self._before_runs() if op.name == "affine.for"]:
             op.erase()
         for stand_in, value in zip(stand_ins, group.outside, strict=True):
             stand_in.replace_all_uses_with(value)
-        for ops, run in zip(self.contents(), group.runs, strict=True):
+        contents = self.contents()
+        for ops, run in zip(contents, group.runs, strict=True):
             for op in ops:
                 op.move_before(run.after)
+        return [op.opview for ops in contents for op in ops if isinstance(op.opview, affine.AffineForOp)]
 
     def _before_runs(self) -> list[ir.Operation]:
         ops = (op.operation for op in self._block.operations)

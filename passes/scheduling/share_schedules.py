@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch_mlir import ir
+from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import find_nest
+from loopmorph.passes.address import find_root
 from loopmorph.passes.history import Step, history, record
 from loopmorph.passes.marks import record_steps, recorded_steps
+from loopmorph.passes.nest import Nest, view_nest
 from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.scheduling.layer_group import LayerGroup, is_movable, layer_group, move_accesses
 from loopmorph.passes.scheduling.layer_module import LayerModule
@@ -50,28 +52,35 @@ class SharedSchedules:
     depend on the nests around.
     """
 
-    def __init__(self, module: ir.Operation, apply: Callable[[ir.Operation, Step], None]) -> None:
+    def __init__(
+        self,
+        module: ir.Operation,
+        apply: Callable[[ir.Operation, Step], None],
+        apply_to: Callable[[Nest, Step], object | None],
+    ) -> None:
         """Wants the module's context to be entered.
 
         Args:
             module: the module to schedule.
-            apply: applies one step to a module; may leave a step out that is not possible.
+            apply: applies one step to a module and records it; may leave a step out that is not possible.
+            apply_to: likewise, given the step's nest, but records nothing; gives None where it leaves the step out.
         """
         self._module = module
-        self._apply = apply
+        self._apply, self._apply_to = apply, apply_to
         self._chosen = _choices(module)
         self._templates: dict[str, _Template] = {}
 
-    def schedule(self, layer: str, steps: Callable[[ir.Operation], Iterable[Step]]) -> None:
+    def schedule(self, layer: str, main: affine.AffineForOp, steps: Callable[[ir.Operation], Iterable[Step]]) -> None:
         """Schedules one layer.
 
         Args:
             layer: qualified name of the layer.
+            main: the outermost loop of its main nest.
             steps: its steps in a module that holds its nests. Each is applied before the next is asked for; from the
                 first one that goes beyond the group on, steps do not depend on what those before them did. Not asked
                 for where an equal layer's can be copied.
         """
-        group = layer_group(layer, find_nest(self._module, layer).root.operation)
+        group = layer_group(layer, main.operation)
         if group is None:
             for step in steps(self._module):
                 self._apply(self._module, step)
@@ -99,10 +108,9 @@ class SharedSchedules:
             if applied and later and all(step.scope == "neighbours" for step in later):
                 self._templates[group.text] = _Template(group, locations, nests.copy(), tuple(applied), tuple(later))
         finally:
-            nests.put_back(group)
+            roots = nests.put_back(group)
         record_steps(self._module, *recorded_steps(nests.operation)[len(chosen) :])
-        for step in later:
-            self._apply(self._module, step)
+        self._go_on(later, roots)
 
     def _copy(self, template: _Template, group: LayerGroup) -> None:
         """Puts a copy of the template in the place of an equal group, records its steps and applies the later ones."""
@@ -115,12 +123,23 @@ class SharedSchedules:
                 _relocate(op, places)
         if group.place is not None and any(_distance(template, group)):
             move_accesses(_results(nests, group), _distance(template, group))
-        nests.put_back(group)
+        roots = nests.put_back(group)
         for op in reversed(group.ops):
             op.erase()
         record(self._module, *(step.on(group.layer) for step in template.applied))
-        for step in template.later:
-            self._apply(self._module, step.on(group.layer))
+        self._go_on([step.on(group.layer) for step in template.later], roots)
+
+    def _go_on(self, later: Iterable[Step], roots: Sequence[affine.AffineForOp]) -> None:
+        """Applies the steps that go beyond a group, given the nests that are left of it."""
+        known = list(roots)
+        for step in later:
+            root = None if step.address is None else find_root(known, step.address)
+            if root is None:
+                self._apply(self._module, step)
+                known.clear()
+            elif self._apply_to(view_nest(root), step) is not None:
+                record(self._module, step)
+                known.clear()  # it may have erased some
 
 
 def _results(nests: LayerModule, group: LayerGroup) -> ir.Value:

@@ -11,7 +11,7 @@ from typing import Protocol
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import find_nest, has_nest
+from loopmorph.passes.address import find_nest, root_at
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.roles import channels
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError
@@ -112,7 +112,7 @@ class RandomDrawer:
         try:
             if neural is not None:
                 neural.apply(module)
-            for _ in range(n_loops if has_nest(module, layer) else 0):
+            for _ in range(n_loops if root_at(module, layer) is not None else 0):
                 step = self._choose(module, layer, "loop", generator)
                 if step is not None:
                     loops.append(step)

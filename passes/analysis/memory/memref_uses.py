@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.memory.dataflow import outermost
 from loopmorph.passes.errors import IllegalTransform
 
 _KINDS: dict[str, Literal["read", "write", "free"]] = {
@@ -35,22 +37,13 @@ class Use:
     op: ir.Operation
 
 
-class Body:
-    """The operations of a function's body, their order, and the uses of memrefs in them."""
+class MemrefUses:
+    """The uses of memrefs in the body of a function; each looked up once."""
 
-    def __init__(self, block: ir.Block) -> None:
-        self._position = {op.operation: k for k, op in enumerate(block.operations)}
+    def __init__(self) -> None:
         self._uses: dict[ir.Value, tuple[Use, ...]] = {}
 
-    def position(self, op: ir.Operation) -> int:
-        """The operation's number in the body."""
-        return self._position[op]
-
-    def defined(self, value: ir.Value) -> int:
-        """The number of the operation that a value comes from, -1 for an argument of the function."""
-        return -1 if isinstance(value.owner, ir.Block) else self._position[value.owner.operation]
-
-    def uses(self, memref: ir.Value) -> tuple[Use, ...]:
+    def of(self, memref: ir.Value) -> tuple[Use, ...]:
         """All uses of a memref.
 
         Raises:
@@ -61,10 +54,12 @@ class Body:
             self._uses[memref] = tuple(self._collect(memref))
         return self._uses[memref]
 
-    def between(self, memref: ir.Value, first: int, last: int, gone: Iterable[ir.Operation]) -> list[Use]:
+    def between(
+        self, memref: ir.Value, first: ir.Operation, last: ir.Operation, gone: Iterable[ir.Operation]
+    ) -> list[Use]:
         """The uses of a memref after operation `first` and before operation `last` but those in `gone`."""
         skipped = set(gone)
-        return [u for u in self.uses(memref) if first < self._position[u.op] < last and u.op not in skipped]
+        return [u for u in self.of(memref) if is_before(first, u.op) and is_before(u.op, last) and u.op not in skipped]
 
     def _collect(self, memref: ir.Value) -> Iterable[Use]:
         owner = memref.owner
@@ -74,10 +69,27 @@ class Body:
             if use.owner.name not in _KINDS:
                 where = f"memref at {use.owner.location}"
                 raise IllegalTransform(where, f"it is used by '{use.owner.name}', whose effects are not understood")
-            op = use.owner.operation
-            while op not in self._position:
-                op = op.parent.operation
-            yield Use(_KINDS[use.owner.name], op)
+            yield Use(_KINDS[use.owner.name], outermost(use.owner.operation))
+
+
+def is_before(op: ir.Operation, other: ir.Operation) -> bool:
+    """Whether one operation of a block comes before another one."""
+    return op != other and op.is_before_in_block(other)
+
+
+def last_of(ops: Iterable[ir.Operation]) -> ir.Operation:
+    """Of some operations of a block, at least one, the last."""
+    return functools.reduce(lambda op, other: other if is_before(op, other) else op, ops)
+
+
+def in_order(ops: Iterable[ir.Operation]) -> list[ir.Operation]:
+    """Operations of a block in program order."""
+    return sorted(ops, key=functools.cmp_to_key(lambda op, other: -1 if is_before(op, other) else int(op != other)))
+
+
+def is_defined_after(value: ir.Value, op: ir.Operation) -> bool:
+    """Whether a value comes from an operation after another one of its block; not so for an argument."""
+    return not isinstance(value.owner, ir.Block) and is_before(op, value.owner.operation)
 
 
 def describe(op: ir.Operation) -> str:
