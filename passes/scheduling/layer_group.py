@@ -39,10 +39,13 @@ class Place:
     Attributes:
         memref: the memref of the results.
         offset: a constant for each axis; 0 for the last, along which there may be vectors.
+        is_own: whether the group reads there only what it has written; then the memref's extents but the last mean
+            nothing to it.
     """
 
     memref: ir.Value
     offset: tuple[int, ...]
+    is_own: bool
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class LayerGroup:
         live: for each of these a box around all but zeros that the program writes to it, None where that is not known.
         nodes: the names of the FX nodes that they compute, in the order of their first mark.
         place: where in the memref of the results, one from outside, the results lie.
-        text: equal for groups that differ in names, in the memrefs outside and in the place of the results only.
+        text: equal for groups that differ in names, in the memrefs outside, in the place of the results and, where
+            that is the group's own, in the extents of their memref only.
     """
 
     layer: str
@@ -153,9 +157,23 @@ def _place(written: frozenset[ir.Value], members: Sequence[ir.Operation]) -> Pla
     offsets = {tuple(map(_constant, _map(op).results)) for op in accesses}
     first = min(offsets)
     rank = len(first)
-    return Place(
-        memref, tuple(first[k] if k < rank - 1 and len({o[k] for o in offsets}) == 1 else 0 for k in range(rank))
-    )
+    offset = tuple(first[k] if k < rank - 1 and len({o[k] for o in offsets}) == 1 else 0 for k in range(rank))
+    loaded, stored = ({_element(op) for op in accesses if op.name == name} for name in ("affine.load", "affine.store"))
+    return Place(memref, offset, loaded <= stored)
+
+
+def _element(op: ir.Operation) -> tuple[ir.Attribute | ir.Value, ...]:
+    """Which element a plain access touches: its map and the values that the map is of."""
+    operands = list(op.operands)
+    return (op.attributes["map"], *operands[1 if op.name == "affine.load" else 2 :])
+
+
+def _any_extents(type_: ir.Type) -> ir.MemRefType:
+    """A memref's type with all extents but the last left open."""
+    known = ir.MemRefType(type_)
+    shape = [*([ir.ShapedType.get_dynamic_size()] * (known.rank - 1)), *known.shape[-1:]]
+    unknown = ir.Location.unknown(known.context)
+    return ir.MemRefType.get(shape, known.element_type, known.layout, known.memory_space, unknown)
 
 
 def _constant(expr: ir.AffineExpr) -> int:
@@ -175,7 +193,7 @@ def _moved(op: ir.Operation, offset: Sequence[int]) -> ir.AffineMap:
 
 
 class _Writer:
-    """Spells operations with all values numbered, the place of the results left out.
+    """Spells operations with all values numbered, the place of the results and what means nothing there left out.
 
     Attributes:
         lines: the text so far.
@@ -223,8 +241,11 @@ class _Writer:
 
     def _number(self, value: ir.Value) -> int:
         if value not in self._numbers:
-            self.outside[value] = self._live(value)
-            self.lines.append(f"outside {self._define([value])} {self._source(value)} {self.outside[value]}")
+            is_own = self._place is not None and self._place.is_own and value == self._place.memref
+            self.outside[value] = None if is_own else self._live(value)
+            self._numbers[value] = len(self._numbers)
+            spelt = f"{self._numbers[value]}: {_any_extents(value.type) if is_own else value.type}"
+            self.lines.append(f"outside {spelt} {self._source(value)} {self.outside[value]}")
         return self._numbers[value]
 
     def _source(self, value: ir.Value) -> str:

@@ -41,8 +41,8 @@ class SharedSchedules:
     """Schedules the layers of a module: each in a small module of its own, equal ones by copying.
 
     Layers are equal whose nests (see `LayerGroup`) differ in the names of layer and nodes, in the memrefs outside and
-    in the part of such a memref to which they write only (the layers of a dense block). The nests, marks and recorded
-    steps are the same as if every layer's steps had run.
+    in the memref and the part of it to which they write only (the layers of a dense block). The nests, marks and
+    recorded steps are the same as if every layer's steps had run.
 
         affine.for ... %x ... %y {morph.layer = "a"}            the schedule of "a" on %x and %y
         affine.for ... %z ... %u {morph.layer = "b"}    ->      its copy on %z and %u, marked "b"
@@ -157,7 +157,11 @@ def _distance(template: _Template, group: LayerGroup) -> tuple[int, ...]:
 
 def _fits(template: _Template, group: LayerGroup) -> bool:
     """Whether copies of the template's nests can store their results where an equal group does."""
-    return not any(_distance(template, group)) or is_movable(_results(template.nests, group))
+    if group.place is None:
+        return True
+    results = _results(template.nests, group)
+    stays = not any(_distance(template, group)) and results.type == group.place.memref.type
+    return stays or is_movable(results)
 
 
 def _choices(module: ir.Operation) -> dict[str, list[Choose]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.lowering.to_llvm import plan_functions
 from loopmorph.passes.marks import recorded_steps
-from loopmorph.passes.nest import nest_roots
+from loopmorph.passes.nest import Nest
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule, vectorize_rest
 from loopmorph.passes.scheduling.layer_group import LayerGroup, layer_group
@@ -59,13 +60,10 @@ def laid_out(model: nn.Module) -> ir.Module:
     return module
 
 
-def schedule_one_by_one(module: ir.Module) -> None:
-    """The default schedule, every step of every layer run."""
-    default = DefaultSchedule()
+def schedule_one_by_one(module: ir.Module, layers: Sequence[str], default: DefaultSchedule) -> None:
+    """The default schedule of these layers, every step of each run, and then of the element-wise nests."""
     with module.context, ir.Location.unknown():
-        mains = [r for r in nest_roots(module.operation) if marks.get_text(r, marks.ROLE, marks.MAIN) == marks.MAIN]
-        layers = [marks.get_text(r, marks.LAYER) for r in mains]
-        for layer in [name for name in layers if name.endswith(".0")]:
+        for layer in layers:
             for step in default.steps(module.operation, layer, named_target("x86_64_v4")):
                 try:
                     step.apply(module.operation)
@@ -81,16 +79,44 @@ def located(module: ir.Module) -> str:
 
 @pytest.mark.parametrize("kernel", [3, 1])
 def test_sharing_gives_the_module_that_the_steps_give(kernel: int) -> None:
-    shared, single = (copy_module(chain(*4 * [(kernel, 1)])) for _ in range(2))
-    DefaultSchedule().run(shared.operation)
-    schedule_one_by_one(single)
+    shared, single = (copy_module(chain(*3 * [(kernel, 1)])) for _ in range(2))
+    default = DefaultSchedule()
+    default.run(shared.operation)
+    schedule_one_by_one(single, NAMES, default)
     assert recorded_steps(shared.operation) == recorded_steps(single.operation)
     assert str(shared) == str(single)
     assert located(shared) == located(single)
 
 
+class Growing(nn.Module):
+    """Two equal convolutions that write to memrefs of different extents, as in a dense block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin, self.first, self.second = conv(1), conv(), conv()
+        self.narrow, self.last = nn.Conv2d(64, 32, 1), nn.Conv2d(96, 32, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        begun = self.begin(x)
+        narrowed = self.narrow(torch.cat([begun, self.first(begun)], 1))
+        return self.last(torch.cat([begun, narrowed, self.second(narrowed)], 1))
+
+
+def test_layers_that_write_to_memrefs_of_other_extents_are_equal() -> None:
+    module = laid_out(Growing())
+    places = [group(module, name).place for name in ("first", "second")]
+    shapes = [ir.MemRefType(place.memref.type).shape for place in places if place is not None]
+    assert shapes == [[1, 4, 16, 16, 16], [1, 6, 16, 16, 16]]
+    assert group(module, "first").text == group(module, "second").text
+    shared, single = copy_module(module), copy_module(module)
+    direct = DefaultSchedule(algorithm="direct")
+    direct.run(shared.operation)
+    schedule_one_by_one(single, ("begin", "first", "narrow", "second", "last"), direct)
+    assert located(shared) == located(single)
+
+
 def test_every_layer_keeps_its_marks() -> None:
-    module = copy_module(chain(*4 * [PLAIN]))
+    module = copy_module(chain(*3 * [PLAIN]))
     nodes = {name: {marks.get_text(n.root, marks.NODE) for n in layer_nests(module.operation, name)} for name in NAMES}
     DefaultSchedule().run(module.operation)
     for name in NAMES:
@@ -126,7 +152,7 @@ def group(module: ir.Module, layer: str) -> LayerGroup:
 
 
 def test_equal_layers_have_equal_texts() -> None:
-    module = chain(*4 * [PLAIN])
+    module = chain(*3 * [PLAIN])
     assert group(module, "1.0").text == group(module, "2.0").text
 
 
@@ -172,16 +198,20 @@ def test_what_layers_share_with_others_stays_right(model: nn.Module) -> None:
 
 
 def test_a_refused_step_leaves_the_layer_in_the_program() -> None:
-    module = copy_module(chain(*4 * [PLAIN]))
+    module = copy_module(chain(*3 * [PLAIN]))
     before = str(module)
 
     def apply(part: ir.Operation, step: Step) -> None:
         step.apply(part)
 
+    def apply_to(nest: Nest, step: Step) -> ir.Operation:
+        return step.apply_to(nest)
+
     with module.context, ir.Location.unknown():
-        shared = SharedSchedules(module.operation, apply)
+        shared = SharedSchedules(module.operation, apply, apply_to)
+        main = find_nest(module.operation, "1.0").root
         with pytest.raises(ArgumentError, match="no iterator 'nowhere'"):
-            shared.schedule("1.0", lambda part: [Split("1.0", "nowhere", 2)])
+            shared.schedule("1.0", main, lambda part: [Split("1.0", "nowhere", 2)])
     assert str(module) == before
 
 
@@ -228,6 +258,6 @@ CONSTANTS = f"""
 
 
 def test_the_whole_lowering_accepts_shared_nests() -> None:
-    module = copy_module(chain(*4 * [PLAIN]))
+    module = copy_module(chain(*3 * [PLAIN]))
     plan_functions(module, native_target())
     assert module.operation.verify()
