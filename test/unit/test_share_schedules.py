@@ -79,10 +79,10 @@ def located(module: ir.Module) -> str:
 
 @pytest.mark.parametrize("kernel", [3, 1])
 def test_sharing_gives_the_module_that_the_steps_give(kernel: int) -> None:
-    shared, single = (copy_module(chain(*3 * [(kernel, 1)])) for _ in range(2))
+    shared, single = (copy_module(chain(*4 * [(kernel, 1)])) for _ in range(2))
     default = DefaultSchedule()
     default.run(shared.operation)
-    schedule_one_by_one(single, NAMES, default)
+    schedule_one_by_one(single, (*NAMES, "3.0"), default)
     assert recorded_steps(shared.operation) == recorded_steps(single.operation)
     assert str(shared) == str(single)
     assert located(shared) == located(single)
@@ -116,7 +116,7 @@ def test_layers_that_write_to_memrefs_of_other_extents_are_equal() -> None:
 
 
 def test_every_layer_keeps_its_marks() -> None:
-    module = copy_module(chain(*3 * [PLAIN]))
+    module = copy_module(chain(*4 * [PLAIN]))
     nodes = {name: {marks.get_text(n.root, marks.NODE) for n in layer_nests(module.operation, name)} for name in NAMES}
     DefaultSchedule().run(module.operation)
     for name in NAMES:
@@ -152,7 +152,7 @@ def group(module: ir.Module, layer: str) -> LayerGroup:
 
 
 def test_equal_layers_have_equal_texts() -> None:
-    module = chain(*3 * [PLAIN])
+    module = chain(*4 * [PLAIN])
     assert group(module, "1.0").text == group(module, "2.0").text
 
 
@@ -198,7 +198,7 @@ def test_what_layers_share_with_others_stays_right(model: nn.Module) -> None:
 
 
 def test_a_refused_step_leaves_the_layer_in_the_program() -> None:
-    module = copy_module(chain(*3 * [PLAIN]))
+    module = copy_module(chain(*4 * [PLAIN]))
     before = str(module)
 
     def apply(part: ir.Operation, step: Step) -> None:
@@ -258,6 +258,6 @@ CONSTANTS = f"""
 
 
 def test_the_whole_lowering_accepts_shared_nests() -> None:
-    module = copy_module(chain(*3 * [PLAIN]))
+    module = copy_module(chain(*4 * [PLAIN]))
     plan_functions(module, native_target())
     assert module.operation.verify()
