@@ -70,6 +70,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def nearest_first(word: str, known: Iterable[str]) -> list[str]:
+    """All known words, those most like `word` first; equally near ones in their own order."""
+    matcher = difflib.SequenceMatcher(b=word)
+
+    def likeness(candidate: str) -> float:
+        matcher.set_seq1(candidate)
+        return matcher.ratio()
+
+    return sorted(known, key=likeness, reverse=True)
+
+
 def _own_passes() -> Iterator[tuple[str, type[Pass]]]:
     for package in OWN_PACKAGES:
         for module in _modules(importlib.import_module(package)):

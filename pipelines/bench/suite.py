@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from loopmorph.passes.errors import ArgumentError, LoopmorphError
-from loopmorph.passes.registry import did_you_mean
+from loopmorph.passes.registry import did_you_mean, nearest_first
 from loopmorph.passes.target.detect import native_target, processor_model, processor_name
 from loopmorph.pipelines.bench.bench import check_arguments, check_positive, measure
 from loopmorph.pipelines.bench.contenders import PEERS, versions
@@ -138,12 +138,14 @@ def choose_networks(patterns: Sequence[str]) -> list[str]:
     """The networks that one of the patterns (see `bench_suite`) names, in the suite's order.
 
     Raises:
-        ArgumentError: a pattern that names none.
+        ArgumentError: a pattern that names none; says which names there are, the nearest first.
     """
     for pattern in patterns:
         if not any(_names(pattern, name) for name in NETWORKS):
             hint = did_you_mean(pattern, [*NETWORKS, *NETWORKS.values()])
-            raise ArgumentError("networks", f"'{pattern}' names no network of the suite{hint}")
+            there = f"there are, nearest first, {', '.join(nearest_first(pattern, NETWORKS))}"
+            kinds = f"and the kinds {', '.join(dict.fromkeys(NETWORKS.values()))}"
+            raise ArgumentError("networks", f"'{pattern}' names no network of the suite{hint}; {there}; {kinds}")
     return [name for name in NETWORKS if not patterns or any(_names(pattern, name) for pattern in patterns)]
 
 

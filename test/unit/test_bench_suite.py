@@ -53,6 +53,16 @@ def test_networks_are_chosen_by_name_pattern_and_kind() -> None:
         choose_networks(["resnet18", "resnet51"])
 
 
+@pytest.mark.parametrize(("wrong", "nearest"), [("resnet5", "resnet50"), ("vit_tiny_patch16", "vit_tiny_patch16_224")])
+def test_a_wrong_name_is_told_all_names_the_nearest_first(wrong: str, nearest: str) -> None:
+    with pytest.raises(ArgumentError, match=f"'{wrong}' names no network of the suite") as caught:
+        choose_networks([wrong])
+    listed, kinds = caught.value.message.split("nearest first, ")[1].split("; and the kinds ")
+    names = listed.split(", ")
+    assert names[0] == nearest and sorted(names) == sorted(NETWORKS)
+    assert kinds == "cnn, mixer, transformer"
+
+
 # --- measuring ---
 
 
