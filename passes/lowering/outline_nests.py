@@ -67,7 +67,8 @@ def _outline(root: affine.AffineForOp, function: func.FuncOp, kernels: dict[str,
     replacement = dict(zip([*passed, *constants], [*block.arguments, *copies], strict=True))
     for op, position, value in uses:
         op.operands[position] = replacement[value]
-    same = kernels.setdefault(kernel.operation.get_asm(use_local_scope=True).replace(f"@{name}", "@", 1), name)
+    text = kernel.operation.get_asm(use_local_scope=True, assume_verified=True)
+    same = kernels.setdefault(text.replace(f"@{name}", "@", 1), name)
     if same == name:
         kernel.attributes[marks.KERNEL] = ir.StringAttr.get(layer)
     else:

@@ -56,6 +56,13 @@ _TO_LLVM = (
     "reconcile-unrealized-casts",
 )
 
+# Each of these looks through all of a program for what is seldom there: for operations of such names.
+_SELDOM = {
+    "convert-vector-to-scf": re.compile(r"vector\.(transfer_read|transfer_write|print)"),
+    "expand-strided-metadata": re.compile(r"memref\.(?!(alloc|alloca|dealloc|load|store|prefetch|view|get_global)$)"),
+    "math-expand-ops{ops=fpowi}": re.compile(r"math\.fpowi"),
+}
+
 # `contract` lets a product and a sum become one fused multiply-add, `reassoc` lets a reduction be summed in several
 # lanes: both change only rounding. None of the flags that assume away NaN, infinities or signed zeros: max-pooling
 # pads with -inf, and a network's NaN has to stay one.
@@ -131,8 +138,9 @@ def lower_to_llvm(module: ir.Module) -> None:
         _flatten_empty_arguments(module)
         OutlineNests().run(module.operation)
         _refuse(module, {"memref.copy"})  # it would become a call of a library that is not there
-        _allow_rounding_changes(module)
-        manager = PassManager.parse(f"builtin.module({','.join(_TO_LLVM)})")
+        names = _allow_rounding_changes(module)
+        needed = [each for each in _TO_LLVM if each not in _SELDOM or any(map(_SELDOM[each].match, names))]
+        manager = PassManager.parse(f"builtin.module({','.join(needed)})")
         manager.enable_verifier(False)  # after every pass it would take as long as the passes
         try:
             module.operation.verify()
@@ -167,15 +175,20 @@ def _separate_kernels(module: ir.Module) -> None:
             op.attributes["arg_attrs"] = ir.ArrayAttr.get([ir.DictAttr.get(p) for p in pointers])
 
 
-def _allow_rounding_changes(module: ir.Module) -> None:
+def _allow_rounding_changes(module: ir.Module) -> set[str]:
+    """Sets the flags; returns the names of all operations that there are."""
     flags = ir.Attribute.parse(_FAST_MATH)
+    names: set[str] = set()
 
     def visit(op: ir.Operation) -> ir.WalkResult:
-        if op.name in _FAST_OPERATIONS:
+        name = op.name
+        names.add(name)
+        if name in _FAST_OPERATIONS:
             op.attributes["fastmath"] = flags
         return ir.WalkResult.ADVANCE
 
     module.operation.walk(visit)
+    return names
 
 
 def _refuse(module: ir.Module, names: set[str]) -> None:
