@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch_mlir import ir
+from torch_mlir.dialects import affine
 
 from loopmorph.passes.affine_expr import LinearForm, linear_form
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.arrange import arrange, require_order_kept, whole
 from loopmorph.passes.building.rebuild import rebuild
 from loopmorph.passes.errors import IllegalTransform
-from loopmorph.passes.nest import Loop, Nest, nest_roots, view_nest
+from loopmorph.passes.nest import Loop, Nest, nest_roots, view_nest, walk_loops
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,24 @@ class ContiguousInnermost(Pass):
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():
-            for root in nest_roots(module):
+            for root in filter(_is_scalar_band, nest_roots(module)):
                 nest = view_nest(root)
                 lane = _lane(nest)
                 if lane is not None and lane.position != len(nest.loops) - 1:
                     _move_inside(nest, lane)
 
 
+def _is_scalar_band(root: affine.AffineForOp) -> bool:
+    """Whether a nest is perfect and computes no vectors; a view of it, which takes longer, is to be had only then."""
+    *band, innermost = walk_loops(root)
+    body = (op.operation for op in innermost.body.operations)
+    is_perfect = all(len(list(loop.body.operations)) == 2 for loop in band)
+    return is_perfect and not any(isinstance(v.type, ir.VectorType) for op in body for v in (*op.results, *op.operands))
+
+
 def _lane(nest: Nest) -> Loop | None:
     """The iterator that indexes the last axis of what the nest stores, with stride 1."""
-    if nest.is_vectorised or not nest.is_perfect or not nest.is_rectangular or len(nest.stores) != 1:
+    if not nest.is_rectangular or len(nest.stores) != 1:
         return None
     (store,) = nest.stores
     form = linear_form(store.exprs[-1]) if store.exprs else None
