@@ -22,3 +22,9 @@ def own_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOPMORPH_CACHE", str(tmp_path_factory.getbasetemp() / name))
         yield
+
+
+@pytest.fixture
+def own_code(own_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test of a file has compiled is kept in the file's own cache; for tests that compile the same again."""
+    monkeypatch.setenv("LOOPMORPH_CODE_CACHE", "on")

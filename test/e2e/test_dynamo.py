@@ -72,6 +72,7 @@ def test_outputs_keep_eager_strides() -> None:
     assert run(x).stride() == convolution(x).stride()
 
 
+@pytest.mark.usefixtures("own_code")
 def test_each_static_shape_has_its_code() -> None:
     model = networks.randomized(networks.Separable())
     with warnings.catch_warnings():
@@ -126,6 +127,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.usefixtures("own_code")
 @pytest.mark.parametrize("change", CHANGES)
 def test_changed_parameters_are_seen(change: Callable[[networks.Plain], None]) -> None:
     model = networks.randomized(networks.Plain())
@@ -249,6 +251,7 @@ def test_grad_falls_back_and_flows() -> None:
     assert model.conv1.weight.grad is not None
 
 
+@pytest.mark.usefixtures("own_code")
 @pytest.mark.parametrize("dynamic", [True, None])
 def test_each_size_that_is_met_is_compiled(dynamic: bool | None) -> None:
     model = networks.randomized(networks.Separable())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from networks import randomized
@@ -44,12 +46,18 @@ def test_its_grouped_convolutions_become_transforms_and_products(network):
         assert any(s.startswith(f"morph-winograd{{layer={layer}") for s in steps) == (layer in PLAIN), layer
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(32, 2), (64, 4), (128, 2), (32, 4)])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_small_networks_of_groups(channels, groups, threads):
+@functools.cache
+def small(channels: int, groups: int) -> Program:
     torch.manual_seed(0)
     grouped = nn.Conv2d(channels, channels, 3, padding=1, groups=groups)
     model = nn.Sequential(nn.Conv2d(3, channels, 1), grouped, nn.ReLU(), nn.Conv2d(channels, 5, 1)).eval()
-    x = torch.randn(2, 3, 13, 16)
+    return import_model(model, (torch.randn(2, 3, 13, 16),))
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(32, 2), (64, 4), (128, 2), (32, 4)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_small_networks_of_groups(channels, groups, threads):
+    program = small(channels, groups)
+    (x,) = program.example_inputs
     with torch.no_grad():
-        torch.testing.assert_close(compile(model, (x,), threads=threads)(x), model(x), rtol=0, atol=1e-4)
+        torch.testing.assert_close(compile(program, threads=threads)(x), program.model(x), rtol=0, atol=1e-4)

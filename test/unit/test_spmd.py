@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -53,19 +55,21 @@ def block() -> lm.Program:
 
 
 @pytest.fixture(scope="module")
-def single(block: lm.Program) -> lm.Executable:
-    """The block on one thread."""
-    return lm.compile(block)
+def compiled(block: lm.Program) -> Callable[[int], lm.Executable]:
+    """The block on so many threads."""
+    return functools.cache(lambda threads: lm.compile(block, threads=threads))
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
-def test_equals_pytorch_and_one_thread(block: lm.Program, single: lm.Executable, threads: int) -> None:
+def test_equals_pytorch_and_one_thread(
+    block: lm.Program, compiled: Callable[[int], lm.Executable], threads: int
+) -> None:
     (x,) = block.example_inputs
     expected = block.model(x).detach()
-    several = lm.compile(block, threads=threads)
+    several = compiled(threads)
     first = several(x)
     torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(first, single(x), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(first, compiled(1)(x), rtol=1e-5, atol=1e-6)
     assert all(torch.equal(several(x), first) for _ in range(300))
 
 
@@ -92,9 +96,11 @@ def test_a_schedule_that_marks_loops(block: lm.Program) -> None:
         torch.testing.assert_close(lm.compile(program, threads=threads)(x), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_child_process_may_call_what_its_parent_is_in(block: lm.Program) -> None:
+def test_a_child_process_may_call_what_its_parent_is_in(
+    block: lm.Program, compiled: Callable[[int], lm.Executable]
+) -> None:
     (x,) = block.example_inputs
-    executable = lm.compile(block, threads=2)
+    executable = compiled(2)
     expected, stop = executable(x), threading.Event()
 
     def call() -> None:
