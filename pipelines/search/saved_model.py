@@ -10,7 +10,8 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.ingress.models import resolve_model
-from loopmorph.pipelines.program import import_model
+from loopmorph.pipelines.oracle.module_values import values_in
+from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.support.archives import UNREADABLE, TooLarge, load_tensors
 from loopmorph.pipelines.zoo import ZOO
 
@@ -50,14 +51,38 @@ def load_model(path: str | Path, original: Original | None = None) -> nn.Module:
         ArgumentError: the original network cannot be found, or has to be named.
         IllegalTransform: the original network does not admit the schedule.
     """
+    return _rebuilt(path, original)[1]
+
+
+def load_program(path: str | Path, original: Original | None = None) -> Program:
+    """The optimised network from a `model.pt` as a program, with the loop transformations of its schedule.
+
+    Args:
+        path, original: see `load_model`.
+
+    Raises:
+        DataError, ArgumentError, IllegalTransform: see `load_model`.
+    """
+    program, module = _rebuilt(path, original)
+    loaded = program.with_values(values_in(program, module))
+    theirs, ours = module.state_dict(), loaded.to_module().state_dict()
+    differing = [name for name, tensor in theirs.items() if not torch.equal(tensor, ours[name])]
+    if differing:
+        raise DataError(f"{path}: '{differing[0]}' has no place in the program; load_model gives the module")
+    return loaded
+
+
+def _rebuilt(path: str | Path, original: Original | None) -> tuple[Program, nn.Module]:
+    """The program with the weights that it inherits, and the module with those of the file."""
     content = _read(Path(path))
     model, inputs = _original(path, content, original)
-    module = import_model(model, inputs).apply(content["schedule"]).to_module()
+    program = import_model(model, inputs).apply(content["schedule"])
+    module = program.to_module()
     try:
         module.load_state_dict(content["state_dict"])
     except (RuntimeError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: its weights do not fit the rebuilt network: {str(error).splitlines()[0]}") from error
-    return module
+    return program, module
 
 
 def _original(
