@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loopmorph.pipelines.codegen.export.cmake_package import CMAKE_FOLDER
 from loopmorph.tools.options import POSITIVE, SEEDS, trust_option
 
 if TYPE_CHECKING:
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 
 def _print_cmake_folder(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        from loopmorph.pipelines.codegen.export.folder import CMAKE
-
-        click.echo(CMAKE)
+        click.echo(CMAKE_FOLDER)
         context.exit()
 
 

@@ -21,7 +21,6 @@ _OF_FORMAT: dict[Format, tuple[str, ...]] = {
     "llvm-ir": ("{}.c", "{}_code.ll"),
 }
 FORMATS = tuple(_OF_FORMAT)
-CMAKE = Path(__file__).resolve().parent / "cmake"  # where find_package(loopmorph) looks
 _ALWAYS = ("{}.h", "{}.d")
 _WEIGHTS = "{}.safetensors"
 

@@ -105,10 +105,18 @@ def instructions(target: Target) -> Instructions:
     """What LLVM may use in code for a target."""
     if target.arch != "x86_64":
         return Instructions("generic", ("+neon",), "generic")
-    flags = archspec.cpu.TARGETS[target.name].optimization_flags(*_TUNING_OF)
-    found = _TUNING.search(flags)
     features = ("+sse2", *(f"+{feature.llvm}" for feature in required_features(target)))
-    return Instructions("x86-64", features, found[1] if found else "generic")
+    return Instructions("x86-64", features, _tuning(target))
+
+
+def _tuning(target: Target) -> str:
+    """The processor as LLVM calls it; "generic" where it is newer than that."""
+    try:
+        flags = archspec.cpu.TARGETS[target.name].optimization_flags(*_TUNING_OF)
+    except archspec.cpu.UnsupportedMicroarchitecture:
+        return "generic"
+    found = _TUNING.search(flags)
+    return found[1] if found else "generic"
 
 
 def why_not_here(target: Target) -> str | None:

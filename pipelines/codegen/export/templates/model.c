@@ -87,9 +87,9 @@ static {{ name }}_status fail({{ name }}_status status, char *message, size_t si
 
 {% if features %}
 struct feature {
-  const char *name;
+  char name[24];
   unsigned leaf, subleaf, index, bit; /* of eax, ebx, ecx, edx; of that register */
-  unsigned state;                     /* what the system has to keep of the registers */
+  unsigned state; /* what the system has to keep of the registers */
 };
 
 static const struct feature features[] = {
