@@ -22,6 +22,7 @@ from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.measure.target import this_computer
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.saved_model import Original, load_program
+from loopmorph.pipelines.support.interrupts import held_interrupts
 
 WEIGHTS = ("file", "embedded")
 SAVED = ".pt"
@@ -107,6 +108,7 @@ def export(
     name = _default_name(model) if name is None else name
     check_name("name", name)
     processor = this_computer() if target is None else resolve_target(target)
+    require_possible(processor, threads, format)
     toolchain = find_toolchain() if format == "library" else None
     embedded = weights == "embedded"
     folder = ExportFolder(Path(out), name)
@@ -114,26 +116,33 @@ def export(
     folder.make_ready(names)
     sources: list[Path] = []
     if isinstance(model, str | Path):
+        if example_inputs is not None or example_kwargs is not None:
+            raise ArgumentError("example_inputs", f"'{model}' has its example inputs already; leave them out")
         sources = [Path(each) for each in (model, original) if isinstance(each, str | Path) and Path(each).is_file()]
         program = _loaded(str(model), original, seed=seed, trust=trust)
     else:
+        _refuse_original(original, "what is in memory")
         program = as_program(model, example_inputs, example_kwargs)
     program = transformed(program, processor, threads, schedule=schedule, tune=tune)
     wanted = Wanted(program, name, processor, threads, format, embedded, check)
-    require_possible(wanted)
     ports, files = make_export(wanted, toolchain)
     files[f"{name}.d"] = dependency_text(folder.header, [*sources, *loaded_sources()]).encode()
-    folder.write(files)
+    with held_interrupts():  # the files of one export belong together
+        folder.write(files)
     return Exported(name, folder.path, tuple(files), ports.inputs, ports.outputs)
 
 
 def _loaded(text: str, original: Original | None, *, seed: int, trust: bool) -> Program:
     if text.endswith(SAVED):
         return load_program(text, original)
-    if original is not None:
-        raise ArgumentError("original", f"'{text}' is no model{SAVED}, which alone is made from another network")
+    _refuse_original(original, f"'{text}'")
     loaded = resolve_model(text, seed=seed, trust=trust)
     return import_model(loaded.model, loaded.example_inputs)
+
+
+def _refuse_original(original: Original | None, model: str) -> None:
+    if original is not None:
+        raise ArgumentError("original", f"{model} is no model{SAVED}, which alone is made from another network")
 
 
 def _default_name(model: object) -> str:

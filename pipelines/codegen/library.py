@@ -78,7 +78,7 @@ def run_tool(command: Sequence[str]) -> None:
     """Runs a compiler, a linker or the like.
 
     Raises:
-        LibraryError: it does not run, or refuses; says what it says first.
+        LibraryError: it does not run, or refuses; says the first of what it says that tells why.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT, check=False)
@@ -86,4 +86,5 @@ def run_tool(command: Sequence[str]) -> None:
         raise LibraryError(f"{command[0]} does not run: {error}") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise LibraryError(f"{command[0]} refuses: {lines[0]}")
+        why = next((line for line in lines if "error" in line or "undefined" in line), lines[0])
+        raise LibraryError(f"{command[0]} refuses: {why.strip()}")

@@ -59,6 +59,11 @@ def expected() -> torch.Tensor:
         return model(*inputs)
 
 
+def base_target() -> str:
+    """The least processor of this computer's instruction set."""
+    return os.uname().machine
+
+
 def run_tool(*words: str | Path) -> str:
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -159,6 +164,28 @@ def _exit_right(linked: Linked, model: object) -> None:
     """In a forked process, whose threads have to be started anew."""
     right = all(torch.allclose(linked.run(model, tagged()[1])[0], expected(), **TOLERANCE) for _ in range(20))  # type: ignore[arg-type]
     os._exit(0 if right else 1)
+
+
+class _Types(nn.Module):
+    """No parameters; tensors of several types, one of them without extents, one without elements."""
+
+    def forward(self, x: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        kept = torch.where(keep, x, -x)
+        return kept.exp(), kept.double().sum(), kept > 0, x[:0]
+
+
+def test_types(tmp_path: Path) -> None:
+    """bfloat16 is rounded to without an instruction for it."""
+    model, inputs = _Types(), (torch.randn(3, 5).bfloat16(), torch.rand(3, 5) > 0.5)
+    linked = Linked(lm.export(model, inputs, out=tmp_path, name="types", target=base_target()))
+    header = (tmp_path / "types.h").read_text()
+    declared = "const uint16_t *x, const uint8_t *keep, uint16_t *output_0, double *output_1, uint8_t *output_2, "
+    assert f"types_run(types_model *model, {declared}uint16_t *output_3);" in header
+    with linked.model() as ready:
+        found = linked.run(ready, inputs)
+        assert linked.status(ready, (inputs[0], torch.empty(0)))[0] == 1  # null
+    for ours, theirs in zip(found, model(*inputs), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_weights_of_another_training(library: Exported, program: lm.Program, tmp_path: Path) -> None:

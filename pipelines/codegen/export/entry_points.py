@@ -85,6 +85,36 @@ def add_entry_points(lowered: Lowered, names: CodeNames, target: Target, weights
         _restrict(module, target)
 
 
+def add_bf16_conversion(lowered: Lowered, target: Target) -> None:
+    """Adds the function that LLVM calls to round to bfloat16 where there is no instruction for that; in place.
+
+    GCC's library has it from version 13 on. It is weak, so that this copy yields to others. Ties go to even; a NaN
+    stays one.
+    """
+    text = """
+    llvm.func weak @__truncsfbf2(%x: f32) -> bf16 {
+      %bits = llvm.bitcast %x : f32 to i32
+      %nan = llvm.fcmp "uno" %x, %x : f32
+      %quiet = llvm.mlir.constant(4194304 : i32) : i32
+      %half = llvm.mlir.constant(32767 : i32) : i32
+      %one = llvm.mlir.constant(1 : i32) : i32
+      %shift = llvm.mlir.constant(16 : i32) : i32
+      %upper = llvm.lshr %bits, %shift : i32
+      %odd = llvm.and %upper, %one : i32
+      %below = llvm.add %bits, %half : i32
+      %rounded = llvm.add %below, %odd : i32
+      %still_nan = llvm.or %bits, %quiet : i32
+      %chosen = llvm.select %nan, %still_nan, %rounded : i1, i32
+      %result = llvm.lshr %chosen, %shift : i32
+      %narrow = llvm.trunc %result : i32 to i16
+      %value = llvm.bitcast %narrow : i16 to bf16
+      llvm.return %value : bf16
+    }"""
+    with lowered.module.context, ir.Location.unknown():
+        _merge(lowered.module, text)
+        _restrict(lowered.module, target)
+
+
 def _entry_text(module: ir.Module, inner: str, outer: str) -> str:
     """A function that calls another one with the values that an array points to."""
     function = next(op for op in module.body.operations if _has_body(op) and _name(op) == inner)

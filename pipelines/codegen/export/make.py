@@ -12,10 +12,10 @@ from loopmorph.passes.target.detect import native_target
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.check import UncheckedWarning, check_executable
 from loopmorph.pipelines.codegen.executable import Executable
-from loopmorph.pipelines.codegen.export.entry_points import MARK, CodeNames, add_entry_points
+from loopmorph.pipelines.codegen.export.entry_points import MARK, CodeNames, add_bf16_conversion, add_entry_points
 from loopmorph.pipelines.codegen.export.folder import Format
 from loopmorph.pipelines.codegen.export.ports import Ports, ports_of
-from loopmorph.pipelines.codegen.export.processor import why_not_here
+from loopmorph.pipelines.codegen.export.processor import converts_bf16, why_not_here
 from loopmorph.pipelines.codegen.export.sources import ExportTexts
 from loopmorph.pipelines.codegen.export.toolchain import Toolchain
 from loopmorph.pipelines.codegen.export.weights_file import lay_out
@@ -53,20 +53,19 @@ class Wanted:
     check: bool
 
 
-def require_possible(wanted: Wanted) -> None:
-    """Looks, before any long work, at what does not depend on the network's operations.
+def require_possible(target: Target, threads: int, format: Format) -> None:
+    """Looks, before any long work, at what does not depend on the network.
 
     Raises:
-        ArgumentError: a number of threads or a target that nothing can be made for here; a type that C has not.
+        ArgumentError: a number of threads that is too large, or a target of which nothing in this format can be made.
     """
-    check_count("threads", wanted.threads)
-    if wanted.threads > MOST_THREADS:
-        raise ArgumentError("threads", f"expected at most {MOST_THREADS}, got {wanted.threads}")
+    check_count("threads", threads)
+    if threads > MOST_THREADS:
+        raise ArgumentError("threads", f"expected at most {MOST_THREADS}, got {threads}")
     here = native_target().arch
-    if wanted.target.arch != here and wanted.format != "llvm-ir":
-        only = f"code for {wanted.target.arch} is exported from {here} as 'llvm-ir' only, which clang and llc compile"
-        raise ArgumentError("format", f"{only}; got '{wanted.format}'")
-    ports_of(wanted.network)
+    if target.arch != here and format != "llvm-ir":
+        only = f"code for {target.arch} is exported from {here} as 'llvm-ir' only, which clang and llc compile"
+        raise ArgumentError("format", f"{only}; got '{format}'")
 
 
 def make_export(wanted: Wanted, toolchain: Toolchain | None) -> tuple[Ports, dict[str, bytes]]:
@@ -80,6 +79,7 @@ def make_export(wanted: Wanted, toolchain: Toolchain | None) -> tuple[Ports, dic
         The network's inputs and outputs, and name -> content of each file, but for that of the dependencies.
 
     Raises:
+        ArgumentError: an input or output of a type that C has not.
         CompilationFailed: an operation that cannot be lowered; LLVM, the compiler or the linker refuses.
         WrongResult: the code computes something else than PyTorch.
     """
@@ -90,10 +90,12 @@ def make_export(wanted: Wanted, toolchain: Toolchain | None) -> tuple[Ports, dic
     layout = lay_out((*interface.prepare, *interface.run), MARK)
     weights = layout.content(parameters)
     add_entry_points(lowered, names, wanted.target, weights if wanted.embedded else None)
+    if "bf16" in str(network.module) and not converts_bf16(wanted.target):
+        add_bf16_conversion(lowered, wanted.target)
     texts = ExportTexts(name, ports, interface, layout, wanted.target, wanted.embedded)
     ir_text = llvm.translate_module_to_llvmir(lowered.module.operation) if wanted.format == "llvm-ir" else ""
     code = b""
-    if wanted.target.arch == native_target().arch:
+    if wanted.target.arch == native_target().arch and (wanted.check or not ir_text):
         machine_code = Jitted(lowered)
         machine_code.address_of(names.run)  # has LLVM generate it
         code = machine_code.object_file()

@@ -119,6 +119,11 @@ def _tuning(target: Target) -> str:
     return found[1] if found else "generic"
 
 
+def converts_bf16(target: Target) -> bool:
+    """Whether code for a target may convert from float32 to bfloat16 with one instruction."""
+    return any(feature.name == "avx512_bf16" for feature in required_features(target))
+
+
 def why_not_here(target: Target) -> str | None:
     """Why code for a target cannot run on this computer; None where it can."""
     if target.arch != native_target().arch:

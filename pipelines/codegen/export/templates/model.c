@@ -390,6 +390,8 @@ static {{ name }}_status set_up({{ name }}_model *model, const char *weights, ch
   if (status != {{ upper }}_OK) return status;
   if (!allocate(&model->packed, packed_bytes) || pack(model) != {{ upper }}_OK)
     return fail({{ upper }}_NO_MEMORY, message, size, "%zu bytes for the weights cannot be allocated", packed_bytes);
+  /* Most of the file has been read for good. */
+  if (model->weights_mapped) madvise((void *)(uintptr_t)model->weights, weights_bytes, MADV_DONTNEED);
   return {{ upper }}_OK;
 }
 
