@@ -9,13 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from factories import heads
 from linked import Linked
+from tagged import tagged
 from torch import nn
 
 import loopmorph as lm
@@ -30,27 +31,19 @@ from loopmorph.tools.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "test" / "export"
-sys.path.append(str(PROGRAMS))
-from tagged import tagged  # noqa: E402
-
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
 
 @pytest.fixture(scope="module")
-def program() -> lm.Program:
-    return lm.import_model(*tagged())
+def library(tagged_program: lm.Program, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return lm.export(tagged_program, out=tmp_path_factory.mktemp("export"), name="tagged")
 
 
 @pytest.fixture(scope="module")
-def library(program: lm.Program, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return lm.export(program, out=tmp_path_factory.mktemp("export"), name="tagged")
-
-
-@pytest.fixture(scope="module")
-def team(program: lm.Program, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def team(tagged_program: lm.Program, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """For two threads, with the weights in the library."""
     out = tmp_path_factory.mktemp("team")
-    return lm.export(program, out=out, name="paired", threads=2, weights="embedded", check=False)
+    return lm.export(tagged_program, out=out, name="paired", threads=2, weights="embedded", check=False)
 
 
 def expected() -> torch.Tensor:
@@ -177,10 +170,10 @@ class _Types(nn.Module):
 def test_types(tmp_path: Path) -> None:
     """bfloat16 is rounded to without an instruction for it."""
     model, inputs = _Types(), (torch.randn(3, 5).bfloat16(), torch.rand(3, 5) > 0.5)
-    linked = Linked(lm.export(model, inputs, out=tmp_path, name="types", target=base_target()))
-    header = (tmp_path / "types.h").read_text()
+    linked = Linked(lm.export(model, inputs, out=tmp_path, target=base_target()))
+    header = (tmp_path / "model.h").read_text()
     declared = "const uint16_t *x, const uint8_t *keep, uint16_t *output_0, double *output_1, uint8_t *output_2, "
-    assert f"types_run(types_model *model, {declared}uint16_t *output_3);" in header
+    assert f"model_run(model_model *model, {declared}uint16_t *output_3);" in header
     with linked.model() as ready:
         found = linked.run(ready, inputs)
         assert linked.status(ready, (inputs[0], torch.empty(0)))[0] == 1  # null
@@ -188,14 +181,14 @@ def test_types(tmp_path: Path) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_weights_of_another_training(library: Exported, program: lm.Program, tmp_path: Path) -> None:
+def test_weights_of_another_training(library: Exported, tagged_program: lm.Program, tmp_path: Path) -> None:
     """Their file has the same layout, and the code is the same for all values."""
     model, inputs = tagged()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5)
-    values = {name: 1.5 * value for name, value in program.parameters.items() if value.is_floating_point()}
-    other = lm.export(program.with_values(values), out=tmp_path, name="tagged", format="object", check=False)
+    values = {name: 1.5 * value for name, value in tagged_program.parameters.items() if value.is_floating_point()}
+    other = lm.export(tagged_program.with_values(values), out=tmp_path, name="tagged", format="object", check=False)
     weights = tmp_path / "tagged.safetensors"
     assert other.files == ("tagged.h", "tagged.safetensors", "tagged.c", "tagged_code.o", "tagged.d")
     linked = Linked(library)
@@ -207,7 +200,7 @@ def test_weights_of_another_training(library: Exported, program: lm.Program, tmp
     assert linked.refusal(weights=str(weights)) == (4, f"{weights} holds the weights of another network")
 
 
-def test_the_weights_are_in_a_known_format(library: Exported, program: lm.Program) -> None:
+def test_the_weights_are_in_a_known_format(library: Exported, tagged_program: lm.Program) -> None:
     content = (library.folder / "tagged.safetensors").read_bytes()
     size = int.from_bytes(content[:8], "little")
     header, data = json.loads(content[8 : 8 + size]), content[8 + size :]
@@ -217,7 +210,7 @@ def test_the_weights_are_in_a_known_format(library: Exported, program: lm.Progra
         begin, end = entry["data_offsets"]
         assert entry["dtype"] == "F32"
         found = torch.frombuffer(bytearray(data[begin:end]), dtype=torch.float32).reshape(entry["shape"])
-        assert torch.equal(found, program.parameters[name])
+        assert torch.equal(found, tagged_program.parameters[name])
     assert max(entry["data_offsets"][1] for entry in header.values()) == len(data)
 
 
@@ -265,32 +258,32 @@ def test_a_saved_model_is_exported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("target", "forbidden"), [("x86_64", r"%[yz]mm|\tv[a-z]"), ("x86_64_v3", r"%zmm|%k[0-7]")])
-def test_only_the_targets_instructions(program: lm.Program, tmp_path: Path, target: str, forbidden: str) -> None:
+def test_only_the_targets_instructions(tagged_program: lm.Program, tmp_path: Path, target: str, forbidden: str) -> None:
     if shutil.which("objdump") is None or named_target(target).arch != os.uname().machine:
         pytest.skip("needs objdump and x86-64")
-    lm.export(program, out=tmp_path, name="tagged", target=target, format="object", threads=2, check=False)
+    lm.export(tagged_program, out=tmp_path, name="tagged", target=target, format="object", threads=2, check=False)
     code = run_tool("objdump", "-d", "--no-show-raw-insn", tmp_path / "tagged_code.o")
     assert "%xmm" in code and re.search(forbidden, code) is None
     assert ('"avx2"' in (tmp_path / "tagged.c").read_text()) == (target == "x86_64_v3")
 
 
-def test_a_processor_that_lacks_something(program: lm.Program, tmp_path: Path) -> None:
+def test_a_processor_that_lacks_something(tagged_program: lm.Program, tmp_path: Path) -> None:
     here = [t for t in map(named_target, accepted_names()) if t.arch == os.uname().machine]
     lacking = [t for t in here if why_not_here(t) is not None]
     if not lacking:
         pytest.skip("this processor has all that is known")
     target = max(lacking, key=lambda each: len(required_features(each)))
     with pytest.warns(UncheckedWarning, match="cannot run on this computer: this processor has no "):
-        exported = lm.export(program, out=tmp_path, name="far", target=target)
+        exported = lm.export(tagged_program, out=tmp_path, name="far", target=target)
     status, message = Linked(exported).refusal()
     lacks = str(why_not_here(target)).removeprefix("this processor has no ").split(", ")
     assert status == 3
     assert message in [f"this processor, or its system, has no {each}, which code for {target} needs" for each in lacks]
 
 
-def test_llvm_ir_for_another_processor(program: lm.Program, tmp_path: Path) -> None:
+def test_llvm_ir_for_another_processor(tagged_program: lm.Program, tmp_path: Path) -> None:
     with pytest.warns(UncheckedWarning, match="cannot run on this computer: it is for aarch64"):
-        lm.export(program, out=tmp_path, name="tagged", target="neoverse_v1", format="llvm-ir")
+        lm.export(tagged_program, out=tmp_path, name="tagged", target="neoverse_v1", format="llvm-ir")
     text = (tmp_path / "tagged_code.ll").read_text()
     assert 'target triple = "aarch64-unknown-linux-gnu"' in text and '"target-features"="+neon"' in text
     assert "define void @tagged_code_run(ptr" in text and "define internal void @run(" in text
@@ -302,9 +295,9 @@ def test_llvm_ir_for_another_processor(program: lm.Program, tmp_path: Path) -> N
 
 class _Nested(nn.Module):
     def forward(
-        self, register: torch.Tensor, boxes: list[torch.Tensor], *, mask: dict[str, torch.Tensor]
+        self, register: torch.Tensor, model: list[torch.Tensor], *, mask: dict[str, torch.Tensor]
     ) -> dict[str, object]:
-        total = register + boxes[0] + boxes[1].half().float() + mask["a b"]
+        total = register + model[0] + model[1].half().float() + mask["a b"]
         return {"sum": total, "pair": (total * 2, total > 0)}
 
 
@@ -314,8 +307,8 @@ def test_names_of_inputs_and_outputs() -> None:
     ports = ports_of(nested)
     assert [str(port) for port in ports.inputs] == [
         "register_ float32[2,3]",
-        "boxes_0 float32[2,3]",
-        "boxes_1 float64[2,3]",
+        "model_0 float32[2,3]",
+        "model_1 float64[2,3]",
         "mask_a_b float32[2,3]",
     ]
     assert [(port.name, port.c_type) for port in ports.outputs] == [
@@ -327,73 +320,7 @@ def test_names_of_inputs_and_outputs() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "9x", "a-b", "int", "class", "_x", "a b", "é"])
-def test_a_name_that_c_has_not(program: lm.Program, tmp_path: Path, name: str) -> None:
+def test_a_name_that_c_has_not(tagged_program: lm.Program, tmp_path: Path, name: str) -> None:
     with pytest.raises(lm.ArgumentError, match=f"'name': expected a C identifier: .* no keyword; got '{name}'"):
-        lm.export(program, out=tmp_path / "out", name=name)
+        lm.export(tagged_program, out=tmp_path / "out", name=name)
     assert not (tmp_path / "out").exists()
-
-
-# -- the folder
-
-
-def test_nothing_of_anybody_else_is_lost(program: lm.Program, tmp_path: Path) -> None:
-    theirs = {"notes.txt": "mine", "tagged.txt": "mine", "other.h": "mine"}
-    for name, text in theirs.items():
-        (tmp_path / name).write_text(text)
-    (tmp_path / "tagged.c").write_text("int mine;")
-
-    def again(format: str) -> set[str]:
-        lm.export(program, out=tmp_path, name="tagged", format=format, check=False)  # type: ignore[arg-type]
-        return {path.name for path in tmp_path.iterdir()} - set(theirs)
-
-    with pytest.raises(lm.ArgumentError, match=r"'out': '.*tagged\.c' is there and is not of an export: move it, or"):
-        again("object")
-    assert (tmp_path / "tagged.c").read_text() == "int mine;" and not (tmp_path / "tagged.h").exists()
-    (tmp_path / "tagged.c").unlink()
-    common = {"tagged.h", "tagged.d", "tagged.safetensors"}
-    assert again("object") == {*common, "tagged.c", "tagged_code.o"}
-    assert again("llvm-ir") == {*common, "tagged.c", "tagged_code.ll"}
-    (tmp_path / "tagged.c").write_text("int mine;")
-    assert again("library") == {*common, "tagged.c", "libtagged.so", "libtagged.a", "taggedConfig.cmake"}
-    assert {name: (tmp_path / name).read_text() for name in theirs} == theirs
-    assert (tmp_path / "tagged.c").read_text() == "int mine;"
-
-
-REFUSED = [
-    (["resnet8_digits", "-o", "file/out"], r"'out': cannot write to 'file/out': Not a directory"),
-    (["resnet8_digits", "-o", "file"], r"'out': cannot write to 'file': it is a file, not a folder"),
-    (["resnet8_digits", "-o", "out", "--target", "zen44"], r"'target': no processor 'zen44' is known; did you mean"),
-    (
-        ["resnet8_digits", "-o", "out", "--target", "neoverse_v1"],
-        r"'format': code for aarch64 is exported from .* only",
-    ),
-    (["resnet8_digits", "-o", "out", "--name", "a-b"], r"'name': expected a C identifier: .*; got 'a-b'"),
-    (["resnet8_digits", "-o", "out", "--threads", "5000"], r"'threads': expected at most 1024, got 5000"),
-    (
-        ["resnet8_digits", "-o", "out", "--original", "vgg11"],
-        r"'original': 'resnet8_digits' is no model\.pt, which alone",
-    ),
-    (["resnet88", "-o", "out"], r"'model': 'resnet88' is not known; did you mean"),
-    (["none.pt", "-o", "out"], r"none\.pt: no such file"),
-    (["factories:refuses_export", "-o", "out"], r"factories\.py:\d+\): Could not guard on data-dependent expression"),
-]
-
-
-@pytest.mark.parametrize(("words", "reason"), REFUSED, ids=lambda value: value[-1] if isinstance(value, list) else "")
-def test_refused_in_one_line(refused: Callable[[Sequence[str]], str], words: list[str], reason: str) -> None:
-    Path("file").write_text("mine")
-    assert re.search(reason, refused(["export", *words]))
-    assert Path("file").read_text() == "mine" and not any(Path().glob("out/*"))
-
-
-def test_no_compiler(refused: Callable[[Sequence[str]], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.delenv("CC", raising=False)
-    words = ["export", "resnet8_digits", "-o", "out"]
-    assert "a library needs a C compiler (cc, gcc, clang), and none is found; the format 'object'" in refused(words)
-
-
-@pytest.mark.parametrize("argument", ["format", "weights"])
-def test_choices(program: lm.Program, tmp_path: Path, argument: str) -> None:
-    with pytest.raises(lm.ArgumentError, match=f"'{argument}': expected one of .*; got 'elf'"):
-        lm.export(program, out=tmp_path, **{argument: "elf"})  # type: ignore[arg-type]

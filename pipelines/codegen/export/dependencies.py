@@ -8,6 +8,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
+TEMPLATES = Path(__file__).parent / "templates"
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _SPECIAL = re.compile(r"([\s#$\\])")
 
@@ -19,9 +20,12 @@ def dependency_text(target: Path, sources: Iterable[Path]) -> str:
 
 
 def loaded_sources() -> list[Path]:
-    """The Python files of loopmorph, and of the user's modules, that are loaded now; none of an installed package."""
+    """The Python files of loopmorph, and of the user's modules, that are loaded now, and the templates beside them.
+
+    None of an installed package: those are changed by installing another version.
+    """
     standard = Path(sysconfig.get_path("stdlib")).resolve()
-    found = []
+    found = sorted(TEMPLATES.iterdir())
     for name, module in sorted(sys.modules.items()):
         file = Path(getattr(module, "__file__", None) or "")
         if file.suffix == ".py" and (name.partition(".")[0] == "loopmorph" or not _is_installed(file, standard)):

@@ -32,17 +32,18 @@ _C_TYPES = {
     torch.bool: "uint8_t",
 }
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-# Of C23 and C++23, what compilers define, and what the header itself uses.
+# Of C23 and C++23, and what compilers define.
 _TAKEN = """
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const const_cast
 consteval constexpr constinit continue co_await co_return co_yield decltype default delete do double dynamic_cast
-else enum explicit export extern false float for friend goto if inline int linux long main model mutable namespace
-new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires
-restrict return short signed sizeof static static_assert static_cast struct switch template this thread_local throw
-true try typedef typeid typename typeof typeof_unqual union unix unsigned using virtual void volatile wchar_t while
-xor xor_eq
+else enum explicit export extern false float for friend goto if inline int linux long main mutable namespace new
+noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires restrict
+return short signed sizeof static static_assert static_cast struct switch template this thread_local throw true try
+typedef typeid typename typeof typeof_unqual union unix unsigned using virtual void volatile wchar_t while xor
+xor_eq
 """
 _KEYWORDS = frozenset(_TAKEN.split())
+_FIRST = "model"  # what `NAME_run` takes before the inputs
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _identifiers(names: Iterable[str]) -> list[str]:
     for name in names:
         base = re.sub(r"[^A-Za-z0-9_]", "_", name)
         base = base if _NAME.fullmatch(base) else f"a{base}"
-        base = f"{base}_" if base in _KEYWORDS else base
+        base = f"{base}_" if base in (*_KEYWORDS, _FIRST) else base
         tries = [base, *(f"{base}_{k}" for k in range(1, len(found) + 2))]
         found.append(next(each for each in tries if each.upper() not in {f.upper() for f in found}))
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,6 +14,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.spmd import runtime
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen import threads
+from loopmorph.pipelines.codegen.export.dependencies import TEMPLATES
 from loopmorph.pipelines.codegen.export.entry_points import MARK, CodeNames
 from loopmorph.pipelines.codegen.export.ports import Ports
 from loopmorph.pipelines.codegen.export.processor import required_features
@@ -160,7 +160,7 @@ def _render(template: str, values: Mapping[str, Any]) -> str:
 
 @cache
 def _environment() -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    loader = FileSystemLoader(TEMPLATES)
     made = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
