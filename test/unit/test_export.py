@@ -290,6 +290,9 @@ def test_llvm_ir_for_another_processor(tagged_program: lm.Program, tmp_path: Pat
         lm.export(tagged_program, out=tmp_path, name="tagged", target="neoverse_v1", format="llvm-ir")
     text = (tmp_path / "tagged_code.ll").read_text()
     assert 'target triple = "aarch64-unknown-linux-gnu"' in text and '"target-features"="+neon"' in text
+    (prefetch,) = re.findall(r"^declare .*@llvm\.prefetch.*", text, re.MULTILINE)
+    assert prefetch == "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"  # as every version of LLVM reads it
+    assert set(re.findall(r"^attributes (#\d+)", text, re.MULTILINE)) == set(re.findall(r"\) (#\d+) \{", text))
     assert "define void @tagged_code_run(ptr" in text and "define internal void @run(" in text
     assert "cpuid" not in (tmp_path / "tagged.c").read_text()
 

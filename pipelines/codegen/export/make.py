@@ -14,6 +14,7 @@ from loopmorph.pipelines.codegen.check import UncheckedWarning, check_executable
 from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.codegen.export.entry_points import MARK, CodeNames, add_bf16_conversion, add_entry_points
 from loopmorph.pipelines.codegen.export.folder import Format
+from loopmorph.pipelines.codegen.export.llvm_text import portable_text
 from loopmorph.pipelines.codegen.export.ports import Ports, ports_of
 from loopmorph.pipelines.codegen.export.processor import converts_bf16, why_not_here
 from loopmorph.pipelines.codegen.export.sources import ExportTexts
@@ -93,7 +94,9 @@ def make_export(wanted: Wanted, toolchain: Toolchain | None) -> tuple[Ports, dic
     if "bf16" in str(network.module) and not converts_bf16(wanted.target):
         add_bf16_conversion(lowered, wanted.target)
     texts = ExportTexts(name, ports, interface, layout, wanted.target, wanted.embedded)
-    ir_text = llvm.translate_module_to_llvmir(lowered.module.operation) if wanted.format == "llvm-ir" else ""
+    ir_text = ""
+    if wanted.format == "llvm-ir":
+        ir_text = portable_text(llvm.translate_module_to_llvmir(lowered.module.operation))
     code = b""
     if wanted.target.arch == native_target().arch and (wanted.check or not ir_text):
         machine_code = Jitted(lowered)
