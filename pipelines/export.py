@@ -16,13 +16,14 @@ from loopmorph.pipelines.codegen.export.dependencies import dependency_text, loa
 from loopmorph.pipelines.codegen.export.folder import FORMATS, ExportFolder, Format
 from loopmorph.pipelines.codegen.export.make import Wanted, make_export, require_possible
 from loopmorph.pipelines.codegen.export.ports import Port, check_name
-from loopmorph.pipelines.codegen.export.toolchain import find_toolchain
+from loopmorph.pipelines.codegen.export.processor import why_not_here
 from loopmorph.pipelines.compile import as_program, transformed
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.measure.target import this_computer
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.saved_model import Original, load_program
 from loopmorph.pipelines.support.interrupts import held_interrupts
+from loopmorph.pipelines.tuning.tune import check_seconds
 
 WEIGHTS = ("file", "embedded")
 SAVED = ".pt"
@@ -109,7 +110,8 @@ def export(
     check_name("name", name)
     processor = this_computer() if target is None else resolve_target(target)
     require_possible(processor, threads, format)
-    toolchain = find_toolchain() if format == "library" else None
+    if tune is not None:
+        _check_tuning(tune, processor)
     embedded = weights == "embedded"
     folder = ExportFolder(Path(out), name)
     names = folder.files_of(format, embedded=embedded)
@@ -125,7 +127,7 @@ def export(
         program = as_program(model, example_inputs, example_kwargs)
     program = transformed(program, processor, threads, schedule=schedule, tune=tune)
     wanted = Wanted(program, name, processor, threads, format, embedded, check)
-    ports, files = make_export(wanted, toolchain)
+    ports, files = make_export(wanted)
     files[f"{name}.d"] = dependency_text(folder.header, [*sources, *loaded_sources()]).encode()
     with held_interrupts():  # the files of one export belong together
         folder.write(files)
@@ -143,6 +145,13 @@ def _loaded(text: str, original: Original | None, *, seed: int, trust: bool) -> 
 def _refuse_original(original: Original | None, model: str) -> None:
     if original is not None:
         raise ArgumentError("original", f"{model} is no model{SAVED}, which alone is made from another network")
+
+
+def _check_tuning(seconds: float, target: Target) -> None:
+    check_seconds(seconds)
+    reason = why_not_here(target)
+    if reason is not None:
+        raise ArgumentError("tune", f"code for {target} cannot be measured on this computer: {reason}")
 
 
 def _default_name(model: object) -> str:

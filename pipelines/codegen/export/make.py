@@ -18,7 +18,7 @@ from loopmorph.pipelines.codegen.export.llvm_text import portable_text
 from loopmorph.pipelines.codegen.export.ports import Ports, ports_of
 from loopmorph.pipelines.codegen.export.processor import converts_bf16, why_not_here
 from loopmorph.pipelines.codegen.export.sources import ExportTexts
-from loopmorph.pipelines.codegen.export.toolchain import Toolchain
+from loopmorph.pipelines.codegen.export.toolchain import find_toolchain
 from loopmorph.pipelines.codegen.export.weights_file import lay_out
 from loopmorph.pipelines.codegen.jit import Jitted
 from loopmorph.pipelines.codegen.library import Library, LibraryError, link
@@ -59,6 +59,7 @@ def require_possible(target: Target, threads: int, format: Format) -> None:
 
     Raises:
         ArgumentError: a number of threads that is too large, or a target of which nothing in this format can be made.
+        CompilationFailed: there is no C compiler that makes a library.
     """
     check_count("threads", threads)
     if threads > MOST_THREADS:
@@ -67,14 +68,12 @@ def require_possible(target: Target, threads: int, format: Format) -> None:
     if target.arch != here and format != "llvm-ir":
         only = f"code for {target.arch} is exported from {here} as 'llvm-ir' only, which clang and llc compile"
         raise ArgumentError("format", f"{only}; got '{format}'")
+    if format == "library":
+        find_toolchain()
 
 
-def make_export(wanted: Wanted, toolchain: Toolchain | None) -> tuple[Ports, dict[str, bytes]]:
+def make_export(wanted: Wanted) -> tuple[Ports, dict[str, bytes]]:
     """Compiles a network and compares it with PyTorch.
-
-    Args:
-        wanted: the network, and how it is to be exported.
-        toolchain: makes libraries; needed for the format "library".
 
     Returns:
         The network's inputs and outputs, and name -> content of each file, but for that of the dependencies.
@@ -108,9 +107,7 @@ def make_export(wanted: Wanted, toolchain: Toolchain | None) -> tuple[Ports, dic
     if not wanted.embedded:
         files[f"{name}.safetensors"] = weights
     if wanted.format == "library":
-        if toolchain is None:
-            raise ArgumentError("toolchain", "needed to make a library")
-        made = toolchain.libraries(name, texts.header, texts.glue, texts.link_map, code)
+        made = find_toolchain().libraries(name, texts.header, texts.glue, texts.link_map, code)
         files |= {f"lib{name}.so": made.shared, f"lib{name}.a": made.static}
         return ports, {**files, f"{name}Config.cmake": texts.cmake.encode()}
     files[f"{name}.c"] = texts.glue.encode()
