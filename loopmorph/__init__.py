@@ -31,6 +31,8 @@ _HOME = {
     "import_model": "loopmorph.pipelines.program",
     "Executable": "loopmorph.pipelines.codegen.executable",
     "compile": "loopmorph.pipelines.compile",
+    "Exported": "loopmorph.pipelines.export",
+    "export": "loopmorph.pipelines.export",
     "FisherScore": "loopmorph.pipelines.legality.fisher",
     "fisher_potential": "loopmorph.pipelines.legality.fisher",
     "Calibration": "loopmorph.pipelines.legality.calibration",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     )
     from loopmorph.pipelines.codegen.executable import Executable
     from loopmorph.pipelines.compile import compile
+    from loopmorph.pipelines.export import Exported, export
     from loopmorph.pipelines.legality.calibration import Calibration
     from loopmorph.pipelines.legality.calibration_file import load_calibration
     from loopmorph.pipelines.legality.fisher import FisherScore, fisher_potential

@@ -61,22 +61,38 @@ def compile(
     if tune is not None:
         check_seconds(tune)
     with paused_collection():
-        program = _program(model_or_program, example_inputs, example_kwargs)
-        if schedule is not None:
-            program = program.apply(schedule)
-    if tune is not None:
-        program = tuned(program, tune, processor, threads)
+        program = as_program(model_or_program, example_inputs, example_kwargs)
+    program = transformed(program, processor, threads, schedule=schedule, tune=tune)
     executable = Executable(program, threads, processor)
     if check:
         check_executable(executable)
     return executable
 
 
-def _program(
+def transformed(program: Program, target: Target, threads: int, *, schedule: str | None, tune: float | None) -> Program:
+    """A program after a schedule, and with what is fastest on this computer chosen for the rest; see `compile`.
+
+    Raises:
+        ArgumentError: `tune` is no positive number.
+        IllegalTransform: the program does not admit the schedule.
+    """
+    if schedule is not None:
+        with paused_collection():
+            program = program.apply(schedule)
+    return program if tune is None else tuned(program, tune, target, threads)
+
+
+def as_program(
     model_or_program: nn.Module | Program,
     example_inputs: tuple[Any, ...] | None,
     example_kwargs: Mapping[str, Any] | None,
 ) -> Program:
+    """A program itself, or a module imported with its example inputs; see `compile`.
+
+    Raises:
+        ArgumentError: something else; example inputs missing or superfluous.
+        ImportRefused: the module cannot be imported.
+    """
     if isinstance(model_or_program, Program):
         for name, given in (("example_inputs", example_inputs), ("example_kwargs", example_kwargs)):
             if given is not None:

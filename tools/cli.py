@@ -17,6 +17,7 @@ from loopmorph.tools.bench_compare_command import bench_compare_command
 from loopmorph.tools.calibrate_command import calibrate_command
 from loopmorph.tools.catalogue_command import catalogue_command
 from loopmorph.tools.demo_command import demo_command
+from loopmorph.tools.export_command import export_command
 from loopmorph.tools.finetune_command import finetune_command
 from loopmorph.tools.graph_command import graph_command
 from loopmorph.tools.import_command import import_command
@@ -44,6 +45,7 @@ for command in (
     import_command,
     graph_command,
     optimize_command,
+    export_command,
     demo_command,
     variants_command,
     study_command,

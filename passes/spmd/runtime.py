@@ -75,8 +75,8 @@ llvm.func @{BARRIER}(%address: i64) attributes {{no_inline}} {{
 """
 
 
-def pool_text(arch: str) -> str:
-    """The functions of a pool of threads, on Linux.
+def pool_text(arch: str, prefix: str = PREFIX) -> str:
+    """The functions of a pool of threads, on Linux; their names begin with the prefix.
 
     `morph_dispatch(state)` runs the state's job as thread 0 and returns when all threads have (a null job: ends
     the workers and returns at once); `morph_work(state, thread, generation)` is a worker's life; `morph_spin(count)`
@@ -85,7 +85,7 @@ def pool_text(arch: str) -> str:
     _, futex = _MACHINES[arch]
     return f"""{_wait_text(arch)}
 llvm.func @syscall(i64, ...) -> i64
-llvm.func @{PREFIX}{SPIN}(%count: i64) {{
+llvm.func @{prefix}{SPIN}(%count: i64) {{
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %cell = llvm.alloca %one x i64 : (i64) -> !llvm.ptr
@@ -100,7 +100,7 @@ llvm.func @{PREFIX}{SPIN}(%count: i64) {{
 ^end:
   llvm.return
 }}
-llvm.func @{PREFIX}{DISPATCH}(%address: i64) {{
+llvm.func @{prefix}{DISPATCH}(%address: i64) {{
   %state = llvm.inttoptr %address : i64 to !llvm.ptr
   %zero = llvm.mlir.constant(0 : i32) : i32
   %one = llvm.mlir.constant(1 : i32) : i32
@@ -135,7 +135,7 @@ llvm.func @{PREFIX}{DISPATCH}(%address: i64) {{
 ^end:
   llvm.return
 }}
-llvm.func @{PREFIX}{WORK}(%address: i64, %thread: i64, %first: i32) {{
+llvm.func @{prefix}{WORK}(%address: i64, %thread: i64, %first: i32) {{
   %state = llvm.inttoptr %address : i64 to !llvm.ptr
   %null = llvm.mlir.zero : !llvm.ptr
   %zero64 = llvm.mlir.constant(0 : i64) : i64

@@ -18,7 +18,8 @@ from loopmorph.passes.nest import functions
 from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.target.detect import resolve_target
 from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.codegen.compiled_code import bind_memory, compiled_code
+from loopmorph.pipelines.codegen.compiled_code import CompiledCode, bind_memory, compiled_code
+from loopmorph.pipelines.codegen.native import NativeCode
 from loopmorph.pipelines.codegen.signature import Argument, index_limits, signature_of
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.support.collection import paused_collection
@@ -40,13 +41,21 @@ class Executable:
         compile_seconds: wall time of compilation and of the work on the parameters.
     """
 
-    def __init__(self, program: Network, threads: int = 1, target: Target | None = None) -> None:
+    def __init__(
+        self,
+        program: Network,
+        threads: int = 1,
+        target: Target | None = None,
+        *,
+        native: NativeCode | None = None,
+    ) -> None:
         """Compiles a program. `compile` is the usual way to get here.
 
         Args:
             program: the network.
             threads: number of threads that the code uses, the calling one included.
             target: the processor; this computer by default.
+            native: the program's code, where it is compiled already, for these threads and this processor.
 
         Raises:
             ArgumentError: a number of threads that this computer does not admit.
@@ -55,7 +64,7 @@ class Executable:
         started = time.perf_counter()
         self.program, self.threads, self.target = program, threads, resolve_target(target)
         with paused_collection():
-            compiled = compiled_code(program, self.target, threads)
+            compiled = compiled_code(program, self.target, threads) if native is None else CompiledCode(native, False)
         self.cached, native = compiled.cached, compiled.native
         self._run, self.steps = native.run, native.interface.steps
         self._lock = threading.Lock()

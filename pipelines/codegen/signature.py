@@ -52,8 +52,12 @@ class Argument:
     dtype: str
 
     @property
+    def item_bytes(self) -> int:
+        return _ITEM_BYTES.get(self.dtype, 1)
+
+    @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * _ITEM_BYTES.get(self.dtype, 1)
+        return math.prod(self.shape) * self.item_bytes
 
 
 Signature = tuple[Argument, ...]

@@ -28,9 +28,9 @@ from loopmorph.passes.target.detect import native_target
 SPIN_SECONDS = 5e-6
 IDLE_OFFERS = 100
 THREADS_PER_CORE = 4  # more than this many are refused
-_ALIGNMENT = 128
+ALIGNMENT = 128
 _STOP_SECONDS = 5.0  # how long the end of the interpreter waits for a worker
-_SPINS_TIMED = 2000
+SPINS_TIMED = 2000
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class ThreadPool:
         """Forgets the workers, which do not exist in a process that has just been forked."""
         self._lock = threading.Lock()
         self._workers: list[threading.Thread] = []
-        self._memory = (ctypes.c_char * (runtime.STATE_BYTES + _ALIGNMENT))()
-        self._state = -(-ctypes.addressof(self._memory) // _ALIGNMENT) * _ALIGNMENT
+        self._memory = (ctypes.c_char * (runtime.STATE_BYTES + ALIGNMENT))()
+        self._state = -(-ctypes.addressof(self._memory) // ALIGNMENT) * ALIGNMENT
         self._code = self._field(runtime.CODE)
         self._arguments = self._field(runtime.ARGUMENTS)
         self._stride = self._field(runtime.STRIDE)
@@ -193,13 +193,13 @@ def _runtime() -> _Runtime:
     times = []
     for _ in range(5):
         started = time.perf_counter()
-        spin(_SPINS_TIMED)
+        spin(SPINS_TIMED)
         times.append(time.perf_counter() - started)
     return _Runtime(
         engine,
         ctypes.CFUNCTYPE(None, ctypes.c_int64)(lookup[runtime.DISPATCH]),
         ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32)(lookup[runtime.WORK]),
-        _SPINS_TIMED / min(times),
+        SPINS_TIMED / min(times),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from loop_programs import KEPT
 from networks import Dense, Plain, Residual, Separable
+from tagged import tagged
 from torch_mlir import ir
 from trained_networks import pattern_batch, trained_residual
 from transformed import network
@@ -51,6 +52,12 @@ def dense() -> Program:
 @pytest.fixture(scope="session")
 def separable() -> Program:
     return network(Separable)
+
+
+@pytest.fixture(scope="session")
+def tagged_program() -> Program:
+    """The network that the programs of test/export compute."""
+    return import_model(*tagged())
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,13 @@ def test_every_calibration_is_installed(pyproject: dict[str, Any]) -> None:
     assert installed == set(legality.rglob("*.json")) and len(installed) == 1
 
 
+def test_what_an_export_is_made_from_is_installed(pyproject: dict[str, Any]) -> None:
+    patterns = pyproject["tool"]["setuptools"]["package-data"]["loopmorph.pipelines.codegen.export"]
+    export = ROOT / "pipelines" / "codegen" / "export"
+    other = {file for file in export.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert {file for pattern in patterns for file in export.glob(pattern)} == other and len(other) == 6
+
+
 def test_the_digits_are_installed(pyproject: dict[str, Any]) -> None:
     patterns = pyproject["tool"]["setuptools"]["package-data"]["loopmorph.pipelines.data"]
     data = ROOT / "pipelines" / "data"

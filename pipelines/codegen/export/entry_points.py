@@ -1,0 +1,178 @@
+"""A lowered network made ready to be linked with others: what is called from outside gets a name of its own.
+
+All else in the module becomes private to it. Two exported networks can then be parts of one program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch_mlir import ir
+
+from loopmorph.passes import marks
+from loopmorph.passes.spmd import runtime
+from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.codegen.export.processor import instructions
+from loopmorph.pipelines.codegen.lowered import Lowered
+
+# In files that export writes; one that has it may be written anew.
+MARK = "Written by `loopmorph export`; changes are lost when it is written anew."
+
+
+@dataclass(frozen=True)
+class CodeNames:
+    """The symbols of a network's code, as C has them.
+
+    Attributes:
+        network: the network's name, a C identifier.
+    """
+
+    network: str
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.network}_code_"
+
+    @property
+    def prepare(self) -> str:
+        return self.prefix + marks.PREPARE
+
+    @property
+    def run(self) -> str:
+        return self.prefix + marks.RUN
+
+    @property
+    def dispatch(self) -> str:
+        return self.prefix + runtime.DISPATCH
+
+    @property
+    def work(self) -> str:
+        return self.prefix + runtime.WORK
+
+    @property
+    def spin(self) -> str:
+        return self.prefix + runtime.SPIN
+
+    @property
+    def weights(self) -> str:
+        return f"{self.prefix}weights"
+
+
+def add_entry_points(lowered: Lowered, names: CodeNames, target: Target, weights: bytes | None = None) -> None:
+    """Adds what an exported network is called by, and restricts its code to the target's instructions; in place.
+
+    It is called by functions that take an array of pointers to the values of `@prepare`'s and `@run`'s arguments; with
+    several threads there are those of their pool, too (see `loopmorph.passes.spmd.runtime`).
+
+    Args:
+        lowered: the network.
+        names: how they are called.
+        target: the processor.
+        weights: bytes that become the constant of that name; None for no such constant.
+    """
+    module = lowered.module
+    with module.context, ir.Location.unknown():
+        for op in module.body.operations:
+            if _has_body(op):
+                op.operation.attributes["linkage"] = ir.Attribute.parse("#llvm.linkage<internal>")
+        _merge(module, _entry_text(module, marks.PREPARE, names.prepare))
+        _merge(module, _entry_text(module, marks.RUN, names.run))
+        if lowered.interface.threads > 1:
+            _merge(module, runtime.pool_text(target.arch, names.prefix))
+        _add_constant(module, f"{names.prefix}made_by", f"{MARK}\0".encode())
+        if weights is not None:
+            _add_constant(module, names.weights, weights)
+        _restrict(module, target)
+
+
+def add_bf16_conversion(lowered: Lowered, target: Target) -> None:
+    """Adds the function that LLVM calls to round to bfloat16 where there is no instruction for that; in place.
+
+    GCC's library has it from version 13 on. It is weak, so that this copy yields to others. Ties go to even; a NaN
+    stays one.
+    """
+    text = """
+    llvm.func weak @__truncsfbf2(%x: f32) -> bf16 {
+      %bits = llvm.bitcast %x : f32 to i32
+      %nan = llvm.fcmp "uno" %x, %x : f32
+      %quiet = llvm.mlir.constant(4194304 : i32) : i32
+      %half = llvm.mlir.constant(32767 : i32) : i32
+      %one = llvm.mlir.constant(1 : i32) : i32
+      %shift = llvm.mlir.constant(16 : i32) : i32
+      %upper = llvm.lshr %bits, %shift : i32
+      %odd = llvm.and %upper, %one : i32
+      %below = llvm.add %bits, %half : i32
+      %rounded = llvm.add %below, %odd : i32
+      %still_nan = llvm.or %bits, %quiet : i32
+      %chosen = llvm.select %nan, %still_nan, %rounded : i1, i32
+      %result = llvm.lshr %chosen, %shift : i32
+      %narrow = llvm.trunc %result : i32 to i16
+      %value = llvm.bitcast %narrow : i16 to bf16
+      llvm.return %value : bf16
+    }"""
+    with lowered.module.context, ir.Location.unknown():
+        _merge(lowered.module, text)
+        _restrict(lowered.module, target)
+
+
+def _entry_text(module: ir.Module, inner: str, outer: str) -> str:
+    """A function that calls another one with the values that an array points to."""
+    function = next(op for op in module.body.operations if _has_body(op) and _name(op) == inner)
+    types = [str(argument.type) for argument in function.operation.regions[0].blocks[0].arguments]
+    loads = [
+        f"%at{k} = llvm.getelementptr %arguments[{k}] : (!llvm.ptr) -> !llvm.ptr, !llvm.ptr\n"
+        f"%place{k} = llvm.load %at{k} : !llvm.ptr -> !llvm.ptr\n"
+        f"%value{k} = llvm.load %place{k} : !llvm.ptr -> {type_}\n"
+        for k, type_ in enumerate(types)
+    ]
+    values, signature = ", ".join(f"%value{k}" for k in range(len(types))), ", ".join(types)
+    return (
+        f"llvm.func @{inner}({signature})\n"
+        f"llvm.func @{outer}(%arguments: !llvm.ptr) attributes {{no_inline}} {{\n{''.join(loads)}"
+        f"llvm.call @{inner}({values}) : ({signature}) -> ()\nllvm.return\n}}\n"
+    )
+
+
+def _merge(module: ir.Module, text: str) -> None:
+    """Adds what a text defines, but for names that the module has already."""
+    known = {_name(op) for op in module.body.operations}
+    for op in ir.Module.parse(text).body.operations:
+        if _name(op) not in known:
+            module.body.append(op.operation.clone())
+
+
+def _add_constant(module: ir.Module, name: str, content: bytes) -> None:
+    attributes = {
+        "sym_name": ir.StringAttr.get(name),
+        "global_type": ir.TypeAttr.parse(f"!llvm.array<{len(content)} x i8>"),
+        "linkage": ir.Attribute.parse("#llvm.linkage<external>"),
+        "constant": ir.UnitAttr.get(),
+        "value": ir.StringAttr.get(content),
+        "alignment": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), marks.ALIGNMENT),
+    }
+    with ir.InsertionPoint(module.body):
+        ir.Operation.create("llvm.mlir.global", attributes=attributes, regions=1)
+
+
+def _restrict(module: ir.Module, target: Target) -> None:
+    """Tells LLVM for each function which instructions it may use; the engine would take all that this computer has."""
+    allowed = instructions(target)
+    features = ", ".join(f'"{each}"' for each in allowed.features)
+    attributes = {
+        "target_cpu": ir.StringAttr.get(allowed.base),
+        "tune_cpu": ir.StringAttr.get(allowed.tuning),
+        "target_features": ir.Attribute.parse(f"#llvm.target_features<[{features}]>"),
+    }
+    module.operation.attributes["llvm.target_triple"] = ir.StringAttr.get(target.triple)
+    for op in module.body.operations:
+        if _has_body(op):
+            for name, value in attributes.items():
+                op.operation.attributes[name] = value
+
+
+def _has_body(op: ir.OpView) -> bool:
+    return op.operation.name == "llvm.func" and len(op.operation.regions[0].blocks) > 0
+
+
+def _name(op: ir.OpView) -> str:
+    return ir.StringAttr(op.operation.attributes["sym_name"]).value
