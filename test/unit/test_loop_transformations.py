@@ -22,17 +22,39 @@ from loop_programs import (
 )
 from torch_mlir import ir
 
+from loopmorph.passes.address import find_nest
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.history import record
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.tile import Tile
 from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
-from loopmorph.passes.nest import Nest
+from loopmorph.passes.marks import recorded_steps
+from loopmorph.passes.nest import Nest, nests
 from loopmorph.passes.transformation import Transformation
 
 pytestmark = pytest.mark.usefixtures("context")
+
+
+def test_a_nest_that_is_known_is_changed_as_one_that_is_looked_for():
+    step = Interchange("net", ("ci", "n", "co"))
+    looked_for, known = (ir.Module.parse(convolution().text).operation for _ in range(2))
+    step.apply(looked_for)
+    root = step.apply_to(find_nest(known, "net"))
+    assert root == find_nest(known, "net").root.operation
+    assert recorded_steps(looked_for) == [str(step)] and not recorded_steps(known)
+    record(known, step)
+    assert str(known) == str(looked_for)
+
+
+def test_a_refusal_of_a_known_nest_shows_it():
+    module = ir.Module.parse(triangle().text)
+    (nest,) = nests(module.operation)
+    with pytest.raises(IllegalTransform, match="the bounds of 'j' depend on 'i', which must stay outside it") as caught:
+        Interchange("net", tuple(reversed(nest.iterators))).apply_to(nest)
+    assert caught.value.explain is not None and "layer 'net' (main)" in caught.value.explain()
 
 
 # ---- interchange
