@@ -23,6 +23,7 @@ from loopmorph.pipelines.measure.target import this_computer
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.saved_model import Original, load_program
 from loopmorph.pipelines.support.interrupts import held_interrupts
+from loopmorph.pipelines.support.progress import Progress, silent, stage
 from loopmorph.pipelines.tuning.tune import check_seconds
 
 WEIGHTS = ("file", "embedded")
@@ -64,6 +65,7 @@ def export(
     seed: int = 0,
     trust: bool = False,
     check: bool = True,
+    progress: Progress = silent,
 ) -> Exported:
     """Writes the inference form of a network as C code can use it, without Python, PyTorch or LLVM.
 
@@ -94,6 +96,7 @@ def export(
         seed: of the weights, for what builds a network anew.
         trust: whether a `.pt2` may run code that it holds.
         check: whether to compare the code that is written with PyTorch, as `compile` does.
+        progress: called with "import", then as `make_export` does, as each stage begins (0 of 1) and ends (1 of 1).
 
     Raises:
         ArgumentError: an argument of the wrong type or range; a folder that cannot be written, or that has somebody
@@ -121,13 +124,15 @@ def export(
         if example_inputs is not None or example_kwargs is not None:
             raise ArgumentError("example_inputs", f"'{model}' has its example inputs already; leave them out")
         sources = [Path(each) for each in (model, original) if isinstance(each, str | Path) and Path(each).is_file()]
-        program = _loaded(str(model), original, seed=seed, trust=trust)
+        with stage(progress, "import"):
+            program = _loaded(str(model), original, seed=seed, trust=trust)
     else:
         _refuse_original(original, "what is in memory")
-        program = as_program(model, example_inputs, example_kwargs)
+        with stage(progress, "import"):
+            program = as_program(model, example_inputs, example_kwargs)
     program = transformed(program, processor, threads, schedule=schedule, tune=tune)
     wanted = Wanted(program, name, processor, threads, format, embedded, check)
-    ports, files = make_export(wanted)
+    ports, files = make_export(wanted, progress)
     files[f"{name}.d"] = dependency_text(folder.header, [*sources, *loaded_sources()]).encode()
     with held_interrupts():  # the files of one export belong together
         folder.write(files)

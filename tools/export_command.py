@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loopmorph.pipelines.codegen.export.cmake_package import CMAKE_FOLDER
+from loopmorph.tools.bars import stage_bars
 from loopmorph.tools.options import POSITIVE, SEEDS, trust_option
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def export_command(model: str, format: Format, no_check: bool, **options: Any) -
     """Write MODEL as a C library that needs neither Python nor PyTorch; MODEL may also be a model.pt of a search."""
     from loopmorph.pipelines.export import export
 
-    done = export(model, format=format, check=not no_check, **options)
+    with stage_bars() as tell:
+        done = export(model, format=format, check=not no_check, progress=tell, **options)
     for kind, ports in (("input", done.inputs), ("output", done.outputs)):
         for port in ports:
             click.echo(f"{kind:7} {port}")

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -265,7 +266,10 @@ def test_a_saved_model_is_exported(tmp_path: Path) -> None:
 def test_only_the_targets_instructions(tagged_program: lm.Program, tmp_path: Path, target: str, forbidden: str) -> None:
     if shutil.which("objdump") is None or named_target(target).arch != os.uname().machine:
         pytest.skip("needs objdump and x86-64")
-    lm.export(tagged_program, out=tmp_path, name="tagged", target=target, format="object", threads=2, check=False)
+    told: list[tuple[str, int, int]] = []
+    how: dict[str, Any] = {"target": target, "format": "object", "threads": 2, "check": False}
+    lm.export(tagged_program, out=tmp_path, name="tagged", progress=lambda *step: told.append(step), **how)
+    assert told == [(stage, done, 1) for stage in ("import", "lower", "compile") for done in (0, 1)]
     code = run_tool("objdump", "-d", "--no-show-raw-insn", tmp_path / "tagged_code.o")
     assert "%xmm" in code and re.search(forbidden, code) is None
     assert ('"avx2"' in (tmp_path / "tagged.c").read_text()) == (target == "x86_64_v3")

@@ -27,6 +27,7 @@ from loopmorph.pipelines.codegen.native import native_code
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.network import Network, copy_module
 from loopmorph.pipelines.support.numbers import check_count
+from loopmorph.pipelines.support.progress import Progress, silent, stage
 
 MOST_THREADS = 1024
 
@@ -72,8 +73,12 @@ def require_possible(target: Target, threads: int, format: Format) -> None:
         find_toolchain()
 
 
-def make_export(wanted: Wanted) -> tuple[Ports, dict[str, bytes]]:
+def make_export(wanted: Wanted, progress: Progress = silent) -> tuple[Ports, dict[str, bytes]]:
     """Compiles a network and compares it with PyTorch.
+
+    Args:
+        wanted: the network, and how.
+        progress: called with "lower", "compile", "compare" and "link", 0 or 1, and 1, as each begins and ends.
 
     Returns:
         The network's inputs and outputs, and name -> content of each file, but for that of the dependencies.
@@ -85,7 +90,8 @@ def make_export(wanted: Wanted) -> tuple[Ports, dict[str, bytes]]:
     """
     network, name, names = wanted.network, wanted.name, CodeNames(wanted.name)
     ports, parameters = ports_of(network), network.parameters
-    lowered = lower(copy_module(network.module), wanted.target, wanted.threads)
+    with stage(progress, "lower"):
+        lowered = lower(copy_module(network.module), wanted.target, wanted.threads)
     interface = lowered.interface
     layout = lay_out((*interface.prepare, *interface.run), MARK)
     weights = layout.content(parameters)
@@ -98,16 +104,19 @@ def make_export(wanted: Wanted) -> tuple[Ports, dict[str, bytes]]:
         ir_text = portable_text(llvm.translate_module_to_llvmir(lowered.module.operation))
     code = b""
     if wanted.target.arch == native_target().arch and (wanted.check or not ir_text):
-        machine_code = Jitted(lowered)
-        machine_code.address_of(names.run)  # has LLVM generate it
-        code = machine_code.object_file()
+        with stage(progress, "compile"):
+            machine_code = Jitted(lowered)
+            machine_code.address_of(names.run)  # has LLVM generate it
+            code = machine_code.object_file()
     if wanted.check:
-        _compare(wanted, interface, code, names)
+        with stage(progress, "compare"):
+            _compare(wanted, interface, code, names)
     files = {f"{name}.h": texts.header.encode()}
     if not wanted.embedded:
         files[f"{name}.safetensors"] = weights
     if wanted.format == "library":
-        made = find_toolchain().libraries(name, texts.header, texts.glue, texts.link_map, code)
+        with stage(progress, "link"):
+            made = find_toolchain().libraries(name, texts.header, texts.glue, texts.link_map, code)
         files |= {f"lib{name}.so": made.shared, f"lib{name}.a": made.static}
         return ports, {**files, f"{name}Config.cmake": texts.cmake.encode()}
     files[f"{name}.c"] = texts.glue.encode()
