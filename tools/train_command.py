@@ -13,7 +13,7 @@ from loopmorph.tools.training import TrainingOptions, run_training, training_opt
 @training_options
 @trust_option
 def train_command(options: TrainingOptions, model: str, trust: bool) -> None:
-    """Train MODEL from fresh weights, and write it as a model.pt, which holds them as its state_dict.
+    """Train MODEL from the weights that it has (of the zoo: fresh ones), and write it as a model.pt.
 
     A run that was stopped goes on when the same command is given again. With several GPUs:
     torchrun --nproc-per-node 4 --no-python loopmorph train ...
@@ -36,5 +36,5 @@ def train_command(options: TrainingOptions, model: str, trust: bool) -> None:
             checkpoint=options.checkpoint,
             progress=tell,
         ),
-        lambda file, trained: save_model(file, trained.model, model=model, seed=options.seed, schedule=""),
+        lambda file, trained: save_model(file, trained.model, model=model, seed=options.seed, original=loaded.model),
     )

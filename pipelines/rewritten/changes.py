@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.fx import GraphModule
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.rewritten.layer_data import KINDS
@@ -62,7 +63,7 @@ def loose_buffers(original: nn.Module, module: nn.Module) -> list[str]:
         if each._buffers[name] is not None
     ]
     now = dict(module.named_buffers(remove_duplicate=False))
-    return [name for name in names if name not in before or not torch.equal(before[name], now[name])]
+    return [name for name in names if name not in before or not torch.equal(before[name].cpu(), now[name].cpu())]
 
 
 def qualified(path: str, name: str) -> str:
@@ -76,7 +77,7 @@ def shapes(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, list[int]]:
 
 
 def _differs(path: str, old: nn.Module, new: nn.Module) -> bool:
-    if type(old) is not type(new):
+    if type(old) is not type(new) and not (isinstance(old, GraphModule) and isinstance(new, GraphModule)):
         if type(new) not in KINDS:
             reason = f"its module '{path}' is a {type(new).__name__}, the original's a {type(old).__name__}"
             raise ArgumentError("module", f"{reason}; only layers that loopmorph has rewritten may differ from it")

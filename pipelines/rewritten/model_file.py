@@ -96,12 +96,17 @@ def _tensors(fields: Fields, name: str) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         fields.wrong(name, "a dictionary of tensors")
     for key, tensor in content.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
+        if not isinstance(tensor, torch.Tensor) or not _is_plain(tensor):
             raise DataError(f"{fields.where}: field '{name}': '{key}' is no plain tensor")
     total = sum(tensor.numel() * tensor.element_size() for tensor in content.values())
     if total > MAX_UNPACKED:
         raise DataError(f"{fields.where}: field '{name}': its tensors have {total:,} bytes; {MAX_UNPACKED:,} are read")
     return content
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    dense = tensor.layout == torch.strided and not tensor.is_nested
+    return dense and not (tensor.is_quantized or tensor.is_meta or tensor.is_complex())
 
 
 def describe_origin(module: nn.Module, original: nn.Module, model: str, seed: int, schedule: str) -> Origin:

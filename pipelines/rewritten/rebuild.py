@@ -114,6 +114,9 @@ class _Rebuilding:
         for name, tensor in own_tensors(new):
             value = self.value(fields.where, qualified(path, name), tuple(tensor.shape), like)
             if isinstance(tensor, nn.Parameter):
+                if not value.is_floating_point():
+                    reason = f"{_UNFIT}: '{qualified(path, name)}' is of {value.dtype}; floating numbers are expected"
+                    raise DataError(f"{fields.where}: {reason}")
                 new.register_parameter(name, nn.Parameter(value, requires_grad=name not in frozen))
             else:
                 new.register_buffer(name, value)

@@ -8,6 +8,7 @@ loaded, numbers, and `[operation, predicate]`. Which axis is the batch is not ke
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, get_args
@@ -28,6 +29,7 @@ from loopmorph.passes.raising.nest_recipe import (
 from loopmorph.pipelines.rewritten.fields import Fields, is_integer
 from loopmorph.pipelines.rewritten.nest_executor import ARITIES, PREDICATES, check_supported
 
+_MOST_FORMS = 100_000  # of a recipe; a rewritten layer has some dozens
 _MOST_POINTS = 1 << 44  # of a statement; a convolution of a large network and batch has 2^37
 DEEPEST = 300  # floor divisions, and operations, within each other
 
@@ -84,8 +86,9 @@ def read_recipe(where: str, content: Any) -> Recipe:
     """
     fields = Fields.of(where, content, ("layer", "buffers", "statements"))
     buffers = tuple(_buffer(f"{where}: buffers[{k}]", each) for k, each in enumerate(fields.sequence("buffers")))
+    forms: Counter[str] = Counter()
     statements = [
-        _Reader(f"{where}: statements[{k}]", buffers).statement(each)
+        _Reader(f"{where}: statements[{k}]", buffers, forms).statement(each)
         for k, each in enumerate(fields.sequence("statements"))
     ]
     recipe = Recipe(fields.text("layer"), buffers, tuple(statements))
@@ -115,10 +118,12 @@ class _Reader:
     Attributes:
         where: what messages call it.
         buffers: those of the recipe.
+        forms: how many forms have been read: lists that a file holds once may stand in many places.
     """
 
     where: str
     buffers: tuple[Buffer, ...]
+    forms: Counter[str]
 
     def statement(self, content: Any) -> Statement:
         fields = Fields.of(self.where, content, ("loops", "extents", "target", "value", "guards", "role"))
@@ -193,6 +198,9 @@ class _Reader:
         shaped = isinstance(content, list) and len(content) == 2 and isinstance(content[1], list)
         if depth > DEEPEST or not shaped or not _is_coefficient(content[0]):
             self.malformed(name, "[constant, [[atom, coefficient], ...]]")
+        self.forms["read"] += 1
+        if self.forms["read"] > _MOST_FORMS:
+            self.malformed(name, f"at most {_MOST_FORMS:,} forms in a recipe")
         terms = []
         for term in content[1]:
             if not isinstance(term, list) or len(term) != 2 or not _is_coefficient(term[1]) or term[1] == 0:

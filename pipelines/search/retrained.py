@@ -12,7 +12,7 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.ingress.state import load_state
-from loopmorph.pipelines.search.saved_model import load_model
+from loopmorph.pipelines.search.saved_model import load_model, save_model
 from loopmorph.pipelines.support.archives import load_tensors
 from loopmorph.pipelines.zoo import ZOO
 
@@ -80,5 +80,4 @@ class Retrained:
 
     def write(self, file: IO[bytes], module: nn.Module) -> None:
         """Writes the same `model.pt` with a module's weights instead of its own."""
-        state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-        torch.save({**self.content, "state_dict": state}, file)
+        save_model(file, module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,20 @@ from typing import Any
 import torch
 
 MAX_UNPACKED = 2 << 30  # bytes
-UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
+UNREADABLE = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+# What torch.load admits though a few bytes make it as large as they say, and no tensor is written so.
+_UNBOUNDED = {"builtins bytearray", "__builtin__ bytearray", "torch Tensor"}
 
 
 class TooLarge(Exception):
@@ -37,7 +51,19 @@ def load_tensors(path: Path) -> Any:
     """
     with zipfile.ZipFile(path) as archive:
         check_unpacked(archive)
+        for member in archive.namelist():
+            if member.rpartition("/")[2] == "data.pkl":
+                _check_bounded(archive.read(member))
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_bounded(pickled: bytes) -> None:
+    """Raises:
+    UnpicklingError: what it makes may be larger than the archive.
+    """
+    for operation, argument, _ in pickletools.genops(pickled):
+        if operation.name == "GLOBAL" and argument in _UNBOUNDED:
+            raise pickle.UnpicklingError(f"it makes a {argument.rpartition(' ')[2]} of any size")
 
 
 def _size(count: int) -> str:

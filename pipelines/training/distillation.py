@@ -29,7 +29,7 @@ Objective = Callable[[torch.Tensor, Any, torch.Tensor], torch.Tensor]
 class Teacher:
     """A network whose outputs another one is trained to give (Hinton, Vinyals and Dean 2015, section 2).
 
-    With t and s the logits of teacher and student, T the temperature and w the weight, the loss of an image is
+    With t and s the logits of teacher and student, T the temperature and w the weight, the loss of a batch is
     `w T^2 KL(softmax(t / T) || softmax(s / T)) + (1 - w) CE(s, label)`. T^2 keeps the two in proportion whatever T is,
     since the gradient of the first shrinks with it. To it comes, for a student that has the teacher's blocks, rewritten
     or not, `b mean_k (|s_k - t_k|^2 / |t_k|^2)`, with s_k and t_k what the k-th of them gives (Romero et al. 2015,
@@ -76,7 +76,7 @@ class Teacher:
         Args:
             labels: the loss against the labels.
             student: what is trained; within the context the outputs of its blocks are noted whenever it runs.
-            images: (N, C, H, W), N of at least 1, as the networks take them, on the CPU, by which blocks are found.
+            images: (N, C, H, W), N of at least 1, as the networks take them, by which blocks are found.
             device: where the student is trained.
 
         Raises:
@@ -108,7 +108,7 @@ class Teacher:
         if not self.blocks:
             return []
         try:
-            paths = outer_blocks(self.network, images)
+            paths = outer_blocks(copy.deepcopy(self.network).cpu(), images.cpu())
         except ArgumentError as error:
             raise ArgumentError("teacher", error.message) from error
         owned = dict(student.named_modules())

@@ -209,6 +209,7 @@ class _Run:
         train: its images lie on the device.
         key: of all that the training depends on.
         steps: in all.
+        layout: the order in memory of images and weights.
         step: steps done.
         loss: of the last step.
         early: the losses of the steps `EARLY`.
@@ -224,6 +225,7 @@ class _Run:
     schedule: torch.optim.lr_scheduler.OneCycleLR
     key: str
     steps: int
+    layout: torch.memory_format
     step: int = 0
     loss: float = math.nan
     early: list[float] = field(default_factory=list)
@@ -244,7 +246,7 @@ class _Run:
             rate = f"with learning_rate={self.settings.learning_rate:g} the loss is {self.loss}"
             raise Diverged("learning_rate", f"{rate} at step {self.step + 1} of {self.steps}; a smaller one is needed")
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self._differentiate(loss)
         self.optimiser.step()
         self.schedule.step()
         if EARLY[0] <= self.step < EARLY[1]:
@@ -277,7 +279,7 @@ class _Run:
         chosen = order[place * size : (place + 1) * size][self.processes.share(size)]
         draws = _generator(self.settings.seed, self.processes.own("step"), self.step)
         images = shifted_and_flipped(self.train.images, chosen, self.settings.padding, self.settings.flip, draws)
-        normalised = self.train.normalised(images).to(memory_format=torch.channels_last)
+        normalised = self.train.normalised(images).to(memory_format=self.layout)
         return normalised, self.train.labels[chosen.to(self.processes.device)]
 
     def _outputs(self, images: torch.Tensor) -> Any:
@@ -298,6 +300,12 @@ class _Run:
             raise ArgumentError("model", "the loss is not one number that depends on the trained parameters")
         return loss.reshape(())
 
+    def _differentiate(self, loss: torch.Tensor) -> None:
+        try:
+            loss.backward()
+        except Exception as error:  # an in-place operation of the user's own forward, or no memory
+            raise ArgumentError("model", f"its gradients cannot be computed: {describe(error)}") from error
+
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.processes.device.type != "cuda":
             return nullcontext()
@@ -315,7 +323,9 @@ def _start(
 ) -> _Run:
     device = processes.device
     twin = switch_to_training(copy.deepcopy(model)).to(device)
-    lay_out(twin, torch.channels_last)
+    networks = [twin] if teacher is None else [twin, teacher.network]
+    layout = _layout(networks, train.normalised(train.images[:1]))
+    lay_out(twin, layout)
     trained = [parameter for parameter in twin.parameters() if parameter.requires_grad]
     if not trained:
         raise ArgumentError("model", "it has no parameter that requires a gradient; there is nothing to train")
@@ -334,7 +344,23 @@ def _start(
     loss = objective
     if teacher is not None:
         loss = taught.enter_context(teacher.objective(objective, twin, train.normalised(train.images[:1]), device))
-    return _Run(twin, processes.joined(twin), placed, settings, loss, processes, optimiser, schedule, key, steps)
+    return _Run(
+        twin, processes.joined(twin), placed, settings, loss, processes, optimiser, schedule, key, steps, layout
+    )
+
+
+def _layout(networks: list[nn.Module], images: torch.Tensor) -> torch.memory_format:
+    """Channels last, which is faster, unless a network does not run on that (`x.view` of activations does not)."""
+    last = images.cpu().to(memory_format=torch.channels_last)
+    for network in networks:
+        twin = switch_to_inference(copy.deepcopy(network)).cpu()
+        lay_out(twin, torch.channels_last)
+        try:
+            with torch.no_grad():
+                twin(last)
+        except Exception:  # what else is wrong with it is told where it is trained
+            return torch.contiguous_format
+    return torch.channels_last
 
 
 def training_key(

@@ -57,7 +57,8 @@ class Processes:
         """The model with gradients that are means over all processes; its parameters and buffers become the first's."""
         if self.count == 1:
             return model
-        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
 
     def settle(self, model: nn.Module) -> None:
         """Makes the buffers (means and variances of each one's own images) those of the first process."""
@@ -84,6 +85,8 @@ def training_processes(device: torch.device | str | None) -> Iterator[Processes]
     if not _launched():
         yield Processes(0, 1, resolve_device(device))
         return
+    if dist.is_initialized():
+        raise ArgumentError("device", "this script has set up torch.distributed already; expected to do that itself")
     place = _own_device(device)
     if place.type == "cuda":
         torch.cuda.set_device(place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
+from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.labelled_images import LabelledImages, LabelledSets, load_labelled_sets, own_image_shape
 from loopmorph.pipelines.support.files import check_writable
 from loopmorph.pipelines.support.foreign import describe
@@ -139,6 +138,7 @@ def _trained(
     checkpoint: str | Path | None,
     progress: Progress,
 ) -> Trained:
+    _check_types(data, image_shape, settings, teacher)
     (settings or preset).check()
     if teacher is not None:
         teacher.check()
@@ -152,7 +152,7 @@ def _trained(
         before = _tested("before", model, sets.test, processes, progress)
         taught_by = None if teacher is None else _tested("teacher", teacher.network, sets.test, processes, progress)
         if taught_by is not None:
-            _warn_untrained(taught_by, sets.test)
+            _require_trained(taught_by, sets.test)
         try:
             tuned = train_on(
                 model,
@@ -234,8 +234,24 @@ def _tested(what: str, model: nn.Module, test: LabelledImages, processes: Proces
     return measure_accuracy(model, test, processes.device, mirrored=what == _MIRRORED, progress=tell)
 
 
-def _warn_untrained(teacher: Accuracy, test: LabelledImages) -> None:
+def _require_trained(teacher: Accuracy, test: LabelledImages) -> None:
     if not beats_chance(teacher.percent, test):
-        what = f"the teacher tells {teacher.percent:.1f} % of the test images right, no more than chance would"
-        text = f"{what}: it is not trained, or takes other inputs, and nothing can be learned from it"
-        warnings.warn(text, LoopmorphWarning, stacklevel=4)
+        what = f"it tells {teacher.percent:.1f} % of the test images right, no more than chance would"
+        reason = f"{what}: it is not trained, or takes other inputs; expected a trained one, or none"
+        raise ArgumentError("teacher", reason)
+
+
+def _check_types(data: Any, image_shape: Any, settings: Any, teacher: Any) -> None:
+    if settings is not None and not isinstance(settings, FineTuning):
+        raise ArgumentError("settings", f"expected FineTuning(...), got a {type(settings).__name__}")
+    if teacher is not None and not isinstance(teacher, Teacher):
+        raise ArgumentError("teacher", f"a {type(teacher).__name__} was given; a module or Teacher(...) is expected")
+    if isinstance(data, LabelledSets):
+        if image_shape is not None:
+            raise ArgumentError("image_shape", "the images are there and have a shape; expected none beside them")
+        if not len(data.test):
+            raise ArgumentError("data", "its test part has no image")
+    if image_shape is not None:
+        sizes = list(image_shape) if isinstance(image_shape, Sequence) else []
+        if len(sizes) != 3 or not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ArgumentError("image_shape", f"expected (C, H, W), positive numbers, got {image_shape!r}")

@@ -141,6 +141,16 @@ def test_symbols(library: Exported, team: Exported) -> None:
         assert [symbol for kind, symbol in kinds if kind in "DdBbC"] == []
 
 
+def test_threads_without_a_barrier_share_no_name_with_others(tmp_path: Path) -> None:
+    if shutil.which("nm") is None:
+        pytest.skip("this computer has no nm")
+    folder = tmp_path / "a folder"
+    for _ in range(2):  # the second time the files of the first one are written anew
+        lm.export(nn.ReLU(), (torch.ones(4, 8),), out=folder, name="one", threads=2, format="object", check=False)
+    shown = run_tool("nm", "--extern-only", "--defined-only", folder / "one_code.o")
+    assert [name for name in (line.split()[-1] for line in shown.splitlines()) if "one_" not in name] == []
+
+
 # -- what it computes
 
 

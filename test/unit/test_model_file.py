@@ -400,3 +400,19 @@ def test_an_index_beyond_its_buffer(content: Content, network: Any, tmp_path: Pa
     torch.save(damaged, tmp_path / "model.pt")
     with pytest.raises(DataError, match=r"statements\[\d\]: an index from 1000 to 1007 on an axis of 8"):
         lm.load_model(tmp_path / "model.pt", original=network[0])
+
+
+def test_what_a_few_bytes_would_make_large_is_not_made(tmp_path: Path) -> None:
+    torch.save({"format": "loopmorph-model-2", "state_dict": bytearray(8)}, tmp_path / "bomb.pt")
+    with pytest.raises(DataError, match=r"bomb\.pt: not a readable model file \(UnpicklingError\)"):
+        lm.load_model(tmp_path / "bomb.pt")
+
+
+def test_a_recipe_of_few_lists_in_many_places_ends() -> None:
+    form: list[Any] = [0, []]
+    for _ in range(30):
+        form = [0, [[[form, 2], 1], [[form, 3], 1]]]  # read anew wherever it stands: 2^30 times
+    statement = {"loops": [0], "extents": [2], "target": [0, [form]], "value": [0.0], "guards": [], "role": "main"}
+    content = {"layer": "x", "buffers": [{"kind": "output", "shape": [2], "name": "y"}], "statements": [statement]}
+    with pytest.raises(DataError, match="at most 100,000 forms in a recipe"):
+        read_recipe("file", content)

@@ -55,6 +55,29 @@ def test_the_calls_are_those_of_a_run_in_lockstep() -> None:
     torch.testing.assert_close(run.given[other], block.skip(run.inputs[0]), rtol=0, atol=0)
 
 
+class Shared(nn.Module):
+    """One ReLU runs twice, and a layer's output is added to what it gave first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.skip, self.relu = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(3, 4, 1), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) to (N, 4, H, W)."""
+        around = self.relu(self.skip(x))
+        return self.relu(self.conv(around) + around)
+
+
+def test_what_is_met_twice_at_a_place_is_not_recorded() -> None:
+    assert record_run(randomized(Shared()).eval(), LAYERS, NORMS, (image(batch=2),)) is None
+
+
+def test_what_is_larger_than_all_may_be_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = randomized(Block()).eval()
+    monkeypatch.setattr(recorded, "_MEMORY", run_of(block).size - 1)
+    assert record_run(block, LAYERS, NORMS, (image(batch=2),)) is None
+
+
 def test_what_is_changed_in_place_is_not_recorded() -> None:
     assert record_run(randomized(Block(in_place=True)).eval(), LAYERS, NORMS, (image(batch=2),)) is None
 

@@ -21,7 +21,7 @@ from torch import nn
 from trained_networks import trained_residual
 
 import loopmorph as lm
-from loopmorph.passes.errors import ArgumentError, LoopmorphWarning
+from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.labelled_images import LabelledSets
 from loopmorph.pipelines.training.accuracy import Accuracy, accuracy, measure_accuracy
 from loopmorph.pipelines.training.finetune import Diverged, FineTuning, finetune
@@ -82,12 +82,29 @@ def test_with_a_teacher() -> None:
     assert found.loss == same_teacher.loss != train(Small()).loss
 
 
-def test_a_teacher_that_knows_nothing_is_told_of() -> None:
+class Viewed(nn.Module):
+    """Runs on activations in the usual order alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 64, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 3, 8, 8) to (N, 4)."""
+        x = self.conv(x).relu()
+        return self.linear(x.view(x.size(0), -1))
+
+
+def test_a_network_that_views_its_activations_is_trained() -> None:
+    found = train(Viewed(), settings=replace(QUICK, epochs=8))
+    assert found.after.percent > 60 > found.before.percent
+
+
+def test_a_teacher_that_knows_nothing_is_refused() -> None:
     ignorant = Small()
     nn.init.zeros_(ignorant.linear.weight)
-    with pytest.warns(
-        LoopmorphWarning, match=r"the teacher tells 25\.0 % of the test images right, no more than chance"
-    ):
+    with pytest.raises(ArgumentError, match=r"'teacher': it tells 25\.0 % of the test images right, no more"):
         lm.finetune(Small(), SETS, teacher=ignorant, settings=replace(QUICK, epochs=1), device="cpu")
 
 
@@ -219,6 +236,9 @@ def with_nan() -> nn.Module:
         ({"model": "resnet34"}, r"'model': a str was given; an nn\.Module is expected"),
         ({"model": with_nan()}, r"'model': its parameter 'linear\.bias' holds NaN or infinities"),
         ({"model": nn.LazyLinear(4)}, "'model': its parameter 'weight' has no values yet"),
+        ({"teacher": "resnet34"}, r"'teacher': a str was given; a module or Teacher\(...\) is expected"),
+        ({"settings": {"epochs": 1}}, r"'settings': expected FineTuning\(...\), got a dict"),
+        ({"image_shape": (3, 8, 8)}, "'image_shape': the images are there and have a shape; expected none beside them"),
         ({"teacher": nn.Flatten()}, "'teacher': it tells 192 classes apart, the images are of 4"),
         ({"settings": FineTuning(epochs=0)}, "'epochs': expected an integer of at least 1, got 0"),
         ({"checkpoint": "none/c.pt"}, "'checkpoint': cannot write 'none/c.pt': there is no folder 'none'"),

@@ -72,13 +72,13 @@ def add_entry_points(lowered: Lowered, names: CodeNames, target: Target, weights
     """
     module = lowered.module
     with module.context, ir.Location.unknown():
-        for op in module.body.operations:
-            if _has_body(op):
-                op.operation.attributes["linkage"] = ir.Attribute.parse("#llvm.linkage<internal>")
         _merge(module, _entry_text(module, marks.PREPARE, names.prepare))
         _merge(module, _entry_text(module, marks.RUN, names.run))
         if lowered.interface.threads > 1:
             _merge(module, runtime.pool_text(target.arch, names.prefix))
+        for op in module.body.operations:
+            if _has_body(op) and not _name(op).startswith(names.prefix):
+                op.operation.attributes["linkage"] = ir.Attribute.parse("#llvm.linkage<internal>")
         _add_constant(module, f"{names.prefix}made_by", f"{MARK}\0".encode())
         if weights is not None:
             _add_constant(module, names.weights, weights)

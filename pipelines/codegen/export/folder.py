@@ -81,5 +81,5 @@ class ExportFolder:
         except OSError:
             return False
         if name == f"{self.name}.d":  # a list of files has no place for remarks
-            return re.match(rf"\S*\b{self.name}\.h:".encode(), content) is not None
+            return re.match(rf"(?:\\.|\S)*\b{self.name}\.h:".encode(), content) is not None
         return MARK.encode() in content

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import ArgumentError, one_line
 from loopmorph.passes.nest import functions
 from loopmorph.pipelines.codegen.signature import index_limits, signature_of
 from loopmorph.pipelines.network import Network
@@ -125,9 +125,22 @@ def check_name(argument: str, name: str) -> None:
     """Raises:
     ArgumentError: a name that C cannot have for a network.
     """
-    if not _NAME.fullmatch(name) or name in _KEYWORDS:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _KEYWORDS:
         wanted = "a C identifier: a letter, then letters, digits and underscores, no keyword"
         raise ArgumentError(argument, f"expected {wanted}; got '{name}'")
+
+
+def _with_paths(tree: Any) -> list[tuple[Any, Any]]:
+    """The leaves of a pytree with the keys that lead to them.
+
+    Raises:
+        ArgumentError: a class in it was registered without keys.
+    """
+    try:
+        return pytree.tree_flatten_with_path(tree)[0]
+    except ValueError as error:
+        reason = f"what it takes and returns has to have names: {one_line(str(error))}"
+        raise ArgumentError("model", reason) from error
 
 
 def _input_names(network: Network) -> list[str]:
@@ -136,7 +149,7 @@ def _input_names(network: Network) -> list[str]:
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     tree = (tuple(network.example_inputs), dict(network.example_kwargs))
     found = []
-    for path, leaf in pytree.tree_flatten_with_path(tree)[0]:
+    for path, leaf in _with_paths(tree):
         if isinstance(leaf, torch.Tensor):
             kind, first, *inner = [_key(each) for each in path]
             by_position = kind == "0"
@@ -149,7 +162,7 @@ def _output_names(leaves: Sequence[Leaf], spec: Any) -> list[str]:
     """The names of the tensors that `forward` returns, by position."""
     tree = pytree.tree_unflatten(list(range(len(leaves))), spec)
     names: dict[int, str] = {}
-    for path, number in pytree.tree_flatten_with_path(tree)[0]:
+    for path, number in _with_paths(tree):
         leaf, name = leaves[number], "_".join(_key(each) for each in path)
         if isinstance(leaf, TensorLeaf):
             names.setdefault(leaf.position, name if _NAME.match(name) else f"output_{name}".rstrip("_"))

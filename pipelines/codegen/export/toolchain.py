@@ -78,7 +78,12 @@ def find_toolchain() -> Toolchain:
     Raises:
         CompilationFailed: it has none.
     """
-    named = shlex.split(os.environ.get("CC", ""))
+    try:
+        named = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        raise CompilationFailed(f"$CC is no command: {error}") from error
+    if named and shutil.which(named[0]) is None:
+        raise CompilationFailed(f"$CC names '{named[0]}', and there is no such command")
     compiler = named or [path for each in COMPILERS if (path := shutil.which(each)) is not None][:1]
     archiver = next((path for each in ARCHIVERS if (path := shutil.which(each)) is not None), None)
     if not compiler or archiver is None:

@@ -68,33 +68,52 @@ def record_run(
         inputs: its positional inputs, (N, ...) each.
 
     Returns:
-        None where the module itself changes in place what was to be kept.
+        None where the module itself changes in place what was to be kept, where a layer's output is added to what is
+        met at a place twice (a ReLU that runs twice), or where it would be larger than what all may have together.
     """
     around = surroundings(source, layers, [x[:1] for x in inputs])
     watch = _Watch(layers, norms)
     places = {each.other for each in around.values() if each.other is not None}
     for each in inputs:
         watch.note(each)
-    with held(source, places, watch.note) as given, hooked(watch.hooks(source)), torch.no_grad(), exact_arithmetic():
+    with held(source, places, watch.meet) as given, hooked(watch.hooks(source)), torch.no_grad(), exact_arithmetic():
         source(*inputs)
     return None if watch.is_spoilt else RecordedRun(inputs, tuple(watch.calls), around, given)
 
 
 @dataclass
 class _Watch:
-    """What has been seen, and which version of each tensor it was."""
+    """What has been seen, and which version of each tensor it was; nothing any more once it is useless."""
 
     layers: Collection[str]
     norms: Collection[str]
     calls: list[LayerCall] = field(default_factory=list)
     versions: list[tuple[torch.Tensor, int]] = field(default_factory=list)
+    met: dict[Place, torch.Tensor] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+    useless: bool = False
 
     def note(self, value: torch.Tensor) -> None:
+        if self.useless:
+            return
         self.versions.append((value, value._version))
+        self.sizes[value.data_ptr()] = value.nbytes
+        if sum(self.sizes.values()) > _MEMORY:
+            self._give_up()
+
+    def meet(self, place: Place, value: torch.Tensor) -> None:
+        if self.met.setdefault(place, value) is not value:
+            self._give_up()
+        self.note(value)
+
+    def _give_up(self) -> None:
+        self.useless = True
+        for each in (self.calls, self.versions, self.met, self.sizes):
+            each.clear()
 
     @property
     def is_spoilt(self) -> bool:
-        return any(value._version != version for value, version in self.versions)
+        return self.useless or any(value._version != version for value, version in self.versions)
 
     def hooks(self, model: nn.Module) -> Iterator[RemovableHandle]:
         for name, module in model.named_modules():
@@ -107,7 +126,8 @@ class _Watch:
             result = output if name in self.layers else torch.empty(0)  # of a BatchNorm its input is wanted alone
             for each in (*inputs, result):
                 self.note(each)
-            self.calls.append(LayerCall(name, inputs, result))
+            if not self.useless:
+                self.calls.append(LayerCall(name, inputs, result))
 
         return keep
 

@@ -96,7 +96,7 @@ def scale_of(norm: nn.Module, like: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def held(
-    model: nn.Module, places: Container[Place], note: Callable[[torch.Tensor], None] | None = None
+    model: nn.Module, places: Container[Place], note: Callable[[Place, torch.Tensor], None] | None = None
 ) -> Iterator[dict[Place, torch.Tensor]]:
     """The tensors that are met at some places while the model runs, each as long as no later one is met there.
 
@@ -113,7 +113,7 @@ def held(
             if place in places and isinstance(value, torch.Tensor):
                 found[place] = value
                 if note is not None:
-                    note(value)
+                    note(place, value)
 
     with hooked(_watching(model, keep)):
         yield found

@@ -29,6 +29,10 @@ function(loopmorph_add_model target)
     message(FATAL_ERROR "loopmorph_add_model(${target} ...): expected MODEL and its value, "
                         "got '${arg_MODEL}' '${arg_UNPARSED_ARGUMENTS}'")
   endif()
+  if(arg_KEYWORDS_MISSING_VALUES OR (arg_STATIC AND arg_SHARED))
+    message(FATAL_ERROR "loopmorph_add_model(${target} ...): expected a value after '${arg_KEYWORDS_MISSING_VALUES}', "
+                        "and at most one of STATIC and SHARED")
+  endif()
   set(model "${arg_MODEL}")
   set(depends)
   get_filename_component(file "${model}" ABSOLUTE)

@@ -257,7 +257,7 @@ static uint64_t fingerprint(const unsigned char *bytes, size_t count) {
 
 static {{ name }}_status find_weights({{ name }}_model *model, const char *path, char *message, size_t size) {
   if (path == NULL) return fail({{ upper }}_BAD_ARGUMENT, message, size, "weights is null; the path of %s is expected", {{ upper }}_WEIGHTS_NAME);
-  int file = open(path, O_RDONLY | O_CLOEXEC);
+  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0) return fail({{ upper }}_BAD_WEIGHTS, message, size, "%s cannot be opened: %s", path, strerror(errno));
   struct stat about;
   if (fstat(file, &about) != 0 || !S_ISREG(about.st_mode) || (uint64_t)about.st_size != weights_bytes) {
