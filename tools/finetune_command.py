@@ -26,6 +26,7 @@ def finetune_command(options: TrainingOptions, model: Path, teacher: str | None,
     torchrun --nproc-per-node 4 --no-python loopmorph finetune ...
     """
     from loopmorph.pipelines.search.retrained import Retrained
+    from loopmorph.pipelines.search.saved_model import save_model
     from loopmorph.pipelines.training.finetune import FineTuning
     from loopmorph.pipelines.training.processes import is_first
     from loopmorph.pipelines.training.train import finetune, fitted, image_shape_of
@@ -48,5 +49,5 @@ def finetune_command(options: TrainingOptions, model: Path, teacher: str | None,
             checkpoint=options.checkpoint,
             progress=tell,
         ),
-        lambda file, trained: saved.write(file, trained.model),
+        lambda file, trained: save_model(file, trained.model),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine
@@ -45,6 +45,7 @@ from loopmorph.passes.scheduling.share_schedules import SharedSchedules
 from loopmorph.passes.target.detect import resolve_target
 from loopmorph.passes.target.target import GENERIC, Target
 
+T = TypeVar("T")
 _WORKING = (marks.MAIN, marks.MIX, marks.MIX_IN)
 _ELEMENTWISE = (marks.MAIN, marks.PAD, marks.COPY, marks.EPILOGUE, marks.EXPAND)
 ALGORITHM_CHOICES = ("auto", "direct")
@@ -197,17 +198,19 @@ def _elementwise(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[st
 
 def _apply_to(nest: Nest, step: Step) -> affine.AffineForOp | None:
     """Applies a step to a nest; what became of its outermost loop, None where the step is left out."""
+    changed = _if_possible(step, lambda: step.apply_to(nest))
+    return None if changed is None else changed.opview
+
+
+def _apply(module: ir.Operation, step: Step) -> None:
+    _if_possible(step, lambda: step.apply(module))
+
+
+def _if_possible(step: Step, apply: Callable[[], T]) -> T | None:
+    """What applying a step gives; None where it is one that may be left out, and is refused."""
     try:
-        return step.apply_to(nest).opview
+        return apply()
     except (IllegalTransform, ArgumentError):
         if not step.may_find_nothing:
             raise
         return None
-
-
-def _apply(module: ir.Operation, step: Step) -> None:
-    try:
-        step.apply(module)
-    except (IllegalTransform, ArgumentError):
-        if not step.may_find_nothing:
-            raise

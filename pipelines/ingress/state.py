@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import DataError
-from loopmorph.pipelines.support.archives import UNREADABLE, TooLarge, load_tensors
+from loopmorph.pipelines.support.archives import UNREADABLE, load_tensors
 
 
 def load_state(model: nn.Module, path: Path) -> None:
@@ -43,8 +43,6 @@ def load_state(model: nn.Module, path: Path) -> None:
 def _piece(file: Path) -> dict[str, torch.Tensor]:
     try:
         found = load_tensors(file)
-    except TooLarge as error:
-        raise DataError(f"{file}: refused: {error}") from error
     except UNREADABLE as error:
         raise DataError(f"{file}: cannot be read as weights: {str(error).splitlines()[0]}") from error
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):

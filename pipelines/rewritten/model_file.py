@@ -17,7 +17,7 @@ from loopmorph.pipelines.rewritten.changes import changed_paths, describe_change
 from loopmorph.pipelines.rewritten.fields import Fields
 from loopmorph.pipelines.rewritten.origin import Origin, origin_of, remember, state_shapes
 from loopmorph.pipelines.rewritten.rebuild import rebuild
-from loopmorph.pipelines.support.archives import MAX_UNPACKED, UNREADABLE, TooLarge, load_tensors
+from loopmorph.pipelines.support.archives import MAX_UNPACKED, UNREADABLE, load_tensors
 
 FORMAT = "loopmorph-model-2"
 FORMER = "loopmorph-model-1"  # has one schedule and no changes: the network is its original after the schedule
@@ -67,8 +67,6 @@ def read_model(path: str | Path) -> ModelFile:
         content = load_tensors(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except TooLarge as error:
-        raise DataError(f"{path}: refused: {error}") from error
     except UNREADABLE as error:
         raise DataError(f"{path}: not a readable model file ({type(error).__name__})") from error
     format_ = content.get("format") if isinstance(content, dict) else None
@@ -85,8 +83,7 @@ def _read(path: str, content: Any, former: bool) -> ModelFile:
         return ModelFile(path, Origin(model, seed, (fields.text("schedule"),)), state, {}, former=True)
     loose = _tensors(fields, "buffers")
     changes, tied = list(fields.sequence("changes")), list(fields.sequence("tied"))
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    origin = Origin(model, seed, fields.texts("schedules"), changes, tied, list(loose), shapes)
+    origin = Origin(model, seed, fields.texts("schedules"), changes, tied, list(loose), state_shapes(state))
     return ModelFile(path, origin, state, loose)
 
 
@@ -132,7 +129,7 @@ def describe_origin(module: nn.Module, original: nn.Module, model: str, seed: in
         describe_changes(module, paths),
         tied_names(module, paths),
         sorted({*loose_buffers(original, module), *former.loose} & _buffers(module).keys()),
-        state_shapes(module),
+        state_shapes(module.state_dict()),
     )
     _check_rebuilt(module, original, origin)
     return origin
@@ -145,7 +142,7 @@ def write_model(file: IO[bytes], module: nn.Module, origin: Origin) -> None:
         ArgumentError: it has other weights than a network of this origin.
     """
     state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-    _check_shapes({name: tuple(tensor.shape) for name, tensor in state.items()}, origin.shapes)
+    _check_shapes(state_shapes(state), origin.shapes)
     buffers = _buffers(module)
     content = {
         "format": FORMAT,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 _ATTRIBUTE = "loopmorph_origin"
@@ -48,6 +50,6 @@ def remember(module: nn.Module, origin: Origin) -> None:
     setattr(module, _ATTRIBUTE, origin)
 
 
-def state_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of what a network's state dict holds."""
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+def state_shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of what a state dict holds."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -18,6 +18,7 @@ from loopmorph.pipelines.rewritten.layer_data import KINDS
 from loopmorph.pipelines.rewritten.module_tensors import own_tensors
 from loopmorph.pipelines.rewritten.substitution import substitute
 from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.module_paths import is_within
 
 _UNFIT = "its weights do not fit the rebuilt network"
 _CLASSES = {cls.__name__: cls for cls in KINDS}
@@ -87,7 +88,7 @@ class _Rebuilding:
             path = fields.text("at")
             if path not in modules:
                 raise DataError(f"{where}: the original network has no module '{path}'; was it made from another one?")
-            if any(path == other or not other or path.startswith(f"{other}.") for other in replaced):
+            if any(is_within(path, other) for other in replaced):
                 raise DataError(f"{where}: the module '{path}' was replaced by an earlier one")
             fields = Fields(f"{where} ('{path}')", fields.content)
             if fields.text("kind", of=(*_CLASSES, RESHAPED)) == RESHAPED:

@@ -7,9 +7,9 @@ loaded, numbers, and `[operation, predicate]`. Which axis is the batch is not ke
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, get_args
 
@@ -86,7 +86,7 @@ def read_recipe(where: str, content: Any) -> Recipe:
     """
     fields = Fields.of(where, content, ("layer", "buffers", "statements"))
     buffers = tuple(_buffer(f"{where}: buffers[{k}]", each) for k, each in enumerate(fields.sequence("buffers")))
-    forms: Counter[str] = Counter()
+    forms = itertools.count(1)
     statements = [
         _Reader(f"{where}: statements[{k}]", buffers, forms).statement(each)
         for k, each in enumerate(fields.sequence("statements"))
@@ -118,12 +118,12 @@ class _Reader:
     Attributes:
         where: what messages call it.
         buffers: those of the recipe.
-        forms: how many forms have been read: lists that a file holds once may stand in many places.
+        forms: numbers the forms of the recipe: lists that a file holds once may stand in many places.
     """
 
     where: str
     buffers: tuple[Buffer, ...]
-    forms: Counter[str]
+    forms: Iterator[int]
 
     def statement(self, content: Any) -> Statement:
         fields = Fields.of(self.where, content, ("loops", "extents", "target", "value", "guards", "role"))
@@ -198,8 +198,7 @@ class _Reader:
         shaped = isinstance(content, list) and len(content) == 2 and isinstance(content[1], list)
         if depth > DEEPEST or not shaped or not _is_coefficient(content[0]):
             self.malformed(name, "[constant, [[atom, coefficient], ...]]")
-        self.forms["read"] += 1
-        if self.forms["read"] > _MOST_FORMS:
+        if next(self.forms) > _MOST_FORMS:
             self.malformed(name, f"at most {_MOST_FORMS:,} forms in a recipe")
         terms = []
         for term in content[1]:

@@ -1,10 +1,9 @@
-"""A `model.pt` in training: the rewritten network, its original, and the same file with other weights."""
+"""A `model.pt` in training: the rewritten network, and its original as the teacher."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import torch
 from torch import nn
@@ -12,8 +11,8 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.ingress.state import load_state
-from loopmorph.pipelines.search.saved_model import load_model, save_model
-from loopmorph.pipelines.support.archives import load_tensors
+from loopmorph.pipelines.rewritten.origin import origin_of
+from loopmorph.pipelines.search.saved_model import load_model
 from loopmorph.pipelines.zoo import ZOO
 
 ORIGINAL, NONE = "original", "none"  # teachers; all else names a file of weights
@@ -28,7 +27,6 @@ class Retrained:
         network: the rewritten network, with the file's weights.
         original: what it was made from; its weights are the user's own, or those that its seed gives.
         example_inputs: of both.
-        content: what the file holds.
         named: what `original` was built from.
     """
 
@@ -36,7 +34,6 @@ class Retrained:
     network: nn.Module
     original: nn.Module
     example_inputs: tuple[torch.Tensor, ...]
-    content: dict[str, Any]
     named: str
 
     @classmethod
@@ -51,10 +48,11 @@ class Retrained:
             ArgumentError, DataError, IllegalTransform: see `load_model`.
         """
         network = load_model(path, original)
-        content = load_tensors(path)
-        named = original or content["model"]
-        loaded = resolve_model(named, seed=content["seed"])  # once more: what is trained shares nothing with it
-        return cls(path, network, loaded.model, loaded.example_inputs, content, named)
+        origin = origin_of(network)
+        assert origin is not None  # what was loaded knows where it is from
+        named = original or origin.model
+        loaded = resolve_model(named, seed=origin.seed)  # once more: what is trained shares nothing with it
+        return cls(path, network, loaded.model, loaded.example_inputs, named)
 
     def teacher(self, asked: str | None) -> nn.Module | None:
         """The original as a teacher, or None.
@@ -77,7 +75,3 @@ class Retrained:
             return self.original
         load_state(self.original, Path(asked))
         return self.original
-
-    def write(self, file: IO[bytes], module: nn.Module) -> None:
-        """Writes the same `model.pt` with a module's weights instead of its own."""
-        save_model(file, module)

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from loopmorph.passes.errors import DataError
+
 MAX_UNPACKED = 2 << 30  # bytes
 UNREADABLE = (
     RuntimeError,
@@ -46,11 +48,14 @@ def load_tensors(path: Path) -> Any:
     """What `torch.save` wrote, on the CPU: tensors, numbers and texts in lists and dictionaries; no code of it is run.
 
     Raises:
-        TooLarge: it unpacks to more than is read.
+        DataError: it unpacks to more than is read.
         UNREADABLE: it is missing, damaged, or holds something else.
     """
     with zipfile.ZipFile(path) as archive:
-        check_unpacked(archive)
+        try:
+            check_unpacked(archive)
+        except TooLarge as error:
+            raise DataError(f"{path}: refused: {error}") from error
         for member in archive.namelist():
             if member.rpartition("/")[2] == "data.pkl":
                 _check_bounded(archive.read(member))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from loopmorph.passes.errors import DataError
-from loopmorph.pipelines.support.archives import UNREADABLE, TooLarge, load_tensors
+from loopmorph.pipelines.support.archives import UNREADABLE, load_tensors
 from loopmorph.pipelines.support.files import write_atomically
 
 FORMAT = "loopmorph-training-1"
@@ -38,8 +38,6 @@ def read_checkpoint(path: Path, key: str) -> dict[str, Any]:
     """
     try:
         content = load_tensors(path)
-    except TooLarge as error:
-        raise DataError(f"{path}: refused: {error}") from error
     except UNREADABLE as error:
         raise DataError(f"{path}: is not a readable checkpoint ({type(error).__name__}); {_AGAIN}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("state"), dict):

@@ -324,7 +324,8 @@ def _start(
     device = processes.device
     twin = switch_to_training(copy.deepcopy(model)).to(device)
     networks = [twin] if teacher is None else [twin, teacher.network]
-    layout = _layout(networks, train.normalised(train.images[:1]))
+    image = train.normalised(train.images[:1])
+    layout = _layout(networks, image)
     lay_out(twin, layout)
     trained = [parameter for parameter in twin.parameters() if parameter.requires_grad]
     if not trained:
@@ -343,7 +344,7 @@ def _start(
     placed = replace(train, images=train.images.to(device), labels=train.labels.to(device))
     loss = objective
     if teacher is not None:
-        loss = taught.enter_context(teacher.objective(objective, twin, train.normalised(train.images[:1]), device))
+        loss = taught.enter_context(teacher.objective(objective, twin, image, device))
     return _Run(
         twin, processes.joined(twin), placed, settings, loss, processes, optimiser, schedule, key, steps, layout
     )

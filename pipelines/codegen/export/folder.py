@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class ExportFolder:
             ArgumentError: a file cannot be written.
         """
         for name, content in files.items():
-            write_atomically(self.path / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+            write_atomically(self.path / name, operator.methodcaller("write", content))
         for pattern in {*(each for group in _OF_FORMAT.values() for each in group), _WEIGHTS}:
             name = pattern.format(self.name)
             if name not in files and (self.path / name).is_file() and self._is_ours(name):
