@@ -124,6 +124,35 @@ def test_every_kind_is_there(every: tuple[Proposal, ...]) -> None:
     assert texts(every, "") == {narrower: "width", ",".join([narrower, *inside]): "width-bottleneck"}
 
 
+class _Bottleneck(nn.Module):
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.a, self.c = nn.Conv2d(32, 16, 1), nn.Conv2d(16, 32, 1)
+        self.b = nn.Conv2d(16, 16, 3, padding=1, groups=groups)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.relu(self.c(functional.relu(self.b(functional.relu(self.a(x))))) + x)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_all_insides_of_a_block_are_narrowed_at_once(groups: int) -> None:
+    original = imported(nn.Sequential(nn.Conv2d(3, 32, 1), _Bottleneck(groups)))
+    ground = Ground(original, TARGET)
+    (unit,) = [each for each in ground.units if each.path == "1"]
+    inner = 16 // groups
+    assert [(ties.writer, ties.extent) for ties in unit.ties] == [(("1.a", "co"), 16), (("1.b", "co"), inner)]
+    assert all({"1.a", "1.b", "1.c"} & set(ties.layers) >= {"1.b"} for ties in unit.ties)
+    block = texts(propose(ground, MANY), "1")
+    a, b = (f"morph-bottleneck{{layer=1.{layer} iter=co factor=%d}}" for layer in "ab")
+    for first, second in ((2, 2), (2, 4), (4, 2), (4, 4)):
+        assert block[f"{a % first},{b % second}"] == "bottleneck-all"
+    assert f"{a % 2},{b % 8}" not in block
+    (steps,) = [each.steps for each in propose(ground, MANY) if each.text == f"{a % 2},{b % 2}"]
+    narrower = original.after(steps)
+    assert narrower.macs < original.macs / 2
+    assert any(text.startswith(f"{a % 2},{b % 2},morph-group") for text in block)
+
+
 def test_each_branch_of_a_block_may_go(residual: Program) -> None:
     found = [each for each in propose(Ground(residual, TARGET), MANY) if each.kind == "drop-block"]
     assert {each.text: each.unit for each in found} == {

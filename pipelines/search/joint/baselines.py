@@ -11,7 +11,7 @@ from loopmorph.passes.history import parse_steps
 from loopmorph.pipelines.search.joint.knapsack import LOSS, MILLISECONDS, Problem, Selection, is_within, selection_of
 from loopmorph.pipelines.search.variants.table import Variant, VariantTable
 
-UNIFORM_KINDS = ("bottleneck", "group")
+UNIFORM_KINDS = ("bottleneck", "bottleneck-all", "group")
 GREEDY, RANDOM = "greedy", "random 1"
 _SOMEWHERE = "somewhere"
 _TRIES = 10_000  # variants that a random choice draws before it gives up
@@ -137,7 +137,7 @@ def _signature(variant: Variant) -> str:
     words = [
         text.removeprefix("morph-").replace(f"layer={_SOMEWHERE}", "").strip("}").replace("{", " ") for text in texts
     ]
-    return " + ".join(dict.fromkeys(" ".join(re.sub(r"\w+=", "", each).split()) for each in words))
+    return " + ".join(" ".join(re.sub(r"\w+=", "", each).split()) for each in words)
 
 
 def _compatible(table: VariantTable, indices: Sequence[int]) -> list[int]:

@@ -93,13 +93,16 @@ class Ground:
     def ties(self) -> tuple[Ties, ...]:
         """The dimensions of contractions' output channels that may shrink, in program order of their writers."""
         merged = _merged(dimension_classes(self.network.module.operation))
-        found: dict[frozenset[str], Ties] = {}
+        found: dict[tuple[frozenset[str], str], Ties] = {}
         for layer, nest in self.mains.items():
+            groups = {loop.iterator for loop in loops_of(nest, "group")}
             for loop in loops_of(nest, "output"):
-                layers = merged.get((layer, loop.iterator), frozenset())
-                if len(layers) > 1 and layers not in found:
+                digits = next((key for key in merged if key[0] == layer and {*groups, loop.iterator} <= {*key[1:]}), ())
+                layers = merged.get(digits, frozenset())
+                place = (layers, layer if groups else "")  # what a group makes is a dimension within that of its inputs
+                if len(layers) > 1 and place not in found:
                     ordered = tuple(name for name in self.layers if name in layers)
-                    found[layers] = Ties(ordered, (layer, loop.iterator), loop.extent or 1)
+                    found[place] = Ties(ordered, (layer, loop.iterator), loop.extent or 1)
         return tuple(found.values())
 
     def reach(self, step: Step) -> frozenset[str]:

@@ -115,6 +115,27 @@ def narrowed(unit: Unit) -> list[list[Proposal]]:
     ]
 
 
+def all_narrowed(unit: Unit) -> list[list[Proposal]]:
+    """Fewer channels in all places inside a block that has several, as bottleneck blocks do; also in groups."""
+    ties = unit.ties
+    reach = frozenset(layer for each in ties for layer in each.layers)
+    inside = [layer for layer in unit.contractions if layer in reach]
+    alike: list[Proposal] = []
+    graded: list[Proposal] = []
+    grouped: list[Proposal] = []
+    for factor in NARROWINGS if len(ties) > 1 else ():
+        for place in (None, *range(len(ties))):  # the one that is narrowed once more
+            factors = [factor * 2 if each == place else factor for each in range(len(ties))]
+            steps = [step for each, by in zip(ties, factors, strict=True) for step in _narrowings(each, [by])]
+            if len(steps) == len(ties):
+                (alike if place is None else graded).append(Proposal("bottleneck-all", tuple(steps), reach))
+    for each in alike:
+        left = each.steps[0].factor
+        options = [(*each.steps, *_groups(unit, inside, f * left, f)) for f in GROUPS[:-1]]
+        grouped += [Proposal("bottleneck-group", steps, reach) for steps in options if len(steps) > len(ties)]
+    return [alike, graded, grouped]
+
+
 def narrowed_and_grouped(unit: Unit) -> list[list[Proposal]]:
     """Fewer channels inside the block, and its contractions in groups of what is left."""
     found = []
@@ -179,6 +200,7 @@ def stage_width(ground: Ground) -> list[Proposal]:
 
 UNIT_KINDS: tuple[UnitKind, ...] = (
     narrowed,
+    all_narrowed,
     dropped,
     of_passes,
     narrowed_and_grouped,
