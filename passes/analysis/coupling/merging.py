@@ -117,14 +117,16 @@ class _Roles:
                 if position in used_dims(expr):
                     yield store.memref, axis
 
-    def _rearranges(self, nest: Nest, around: frozenset[ir.Value] = frozenset()) -> bool:
-        """Whether the nest reads parameters alone, or what such nests have made of them."""
-        return all(self._is_prepared(load.memref, around) for load in nest.loads)
-
-    def _is_prepared(self, memref: ir.Value, around: frozenset[ir.Value]) -> bool:
-        if marks.parameter_name(memref) is not None or memref in around:
-            return True
-        if isinstance(memref, ir.BlockArgument):
-            return False
-        writers = [nest for nest, access in self.program.accesses[memref] if access.kind == "store"]
-        return all(self._rearranges(nest, around | {memref}) for nest in writers)
+    def _rearranges(self, nest: Nest) -> bool:
+        """Whether the nest reads parameters alone, or what such nests have made of them, through however many."""
+        left, seen = [load.memref for load in nest.loads], set[ir.Value]()
+        while left:
+            memref = left.pop()
+            if memref in seen or marks.parameter_name(memref) is not None:
+                continue
+            if isinstance(memref, ir.BlockArgument):
+                return False
+            seen.add(memref)
+            writers = [writer for writer, access in self.program.accesses[memref] if access.kind == "store"]
+            left += [load.memref for writer in writers for load in writer.loads]
+        return True

@@ -300,7 +300,7 @@ def solver(gram: torch.Tensor, ridge: float) -> Callable[[torch.Tensor], torch.T
         factor = next((each for each in factors if each is not None), None)
     if factor is None:
         whole = _with_diagonal(gram, shift)
-        return lambda right: torch.linalg.lstsq(whole, right).solution * alive[:, None, None]
+        return lambda right: torch.linalg.lstsq(whole, right.to(whole)).solution * alive[:, None, None]
     return lambda right: torch.cholesky_solve(right.to(factor), factor).double() * alive[:, None, None]
 
 

@@ -133,7 +133,7 @@ def all_narrowed(unit: Unit) -> list[list[Proposal]]:
         left = each.steps[0].factor
         options = [(*each.steps, *_groups(unit, inside, f * left, f)) for f in GROUPS[:-1]]
         grouped += [Proposal("bottleneck-group", steps, reach) for steps in options if len(steps) > len(ties)]
-    return [alike, graded, grouped]
+    return [[each] for each in alike] + [graded, grouped]
 
 
 def narrowed_and_grouped(unit: Unit) -> list[list[Proposal]]:
