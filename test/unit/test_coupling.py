@@ -17,8 +17,10 @@ import loopmorph as lm
 from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.coupling.classes import DimensionClass, dimension_classes
 from loopmorph.passes.analysis.coupling.coupling import Coupling
+from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.passes.neural.shrink import shrink
 from loopmorph.pipelines.network import copy_module
+from loopmorph.pipelines.oracle.saliency import axis_readers
 from loopmorph.pipelines.program import Program
 
 
@@ -281,3 +283,10 @@ def test_the_report_leaves_the_program_as_it_is(dense: Program) -> None:
     lines = output.getvalue().splitlines()
     assert all(line.startswith("//") and len(line) <= 120 for line in lines)
     assert sum(line.startswith("// class ") for line in lines) == len(dimension_classes(dense.module.operation))
+
+
+def test_a_dimension_is_followed_through_hundreds_of_layers() -> None:
+    layers = [nn.Conv2d(3, 4, 1), *(nn.ReLU() for _ in range(340)), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)]
+    deep = imported(nn.Sequential(*layers), torch.zeros(1, 3, 2, 2))
+    readers, extent = axis_readers(deep, Bottleneck("0", "co", 2))
+    assert ([(each.name, each.axis) for each in readers], extent) == ([("342.weight", 1)], 4)

@@ -109,3 +109,10 @@ def test_what_float32_cannot_factorise_is_solved_in_float64() -> None:
     gram = torch.ones(1, 4, 4) + 1e-9 * torch.eye(4)
     found = solver(gram, 1e-10)(torch.ones(1, 4, 1, dtype=torch.float64))
     torch.testing.assert_close(found, torch.full((1, 4, 1), 0.25, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_cannot_be_factorised_at_all_is_solved_as_far_as_it_can(dtype: torch.dtype) -> None:
+    gram = torch.tensor([[[1.0, 1e6], [1e6, 1.0]]], dtype=dtype)  # no ridge that is tried makes it positive
+    found = solver(gram, 1e-6)(torch.tensor([[[2e6], [1e6]]], dtype=dtype))
+    torch.testing.assert_close(found, torch.tensor([[[1.0], [2.0]]], dtype=torch.float64), rtol=1e-4, atol=0)
