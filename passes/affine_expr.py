@@ -1,4 +1,4 @@
-"""Affine expressions as data: linear forms, ranges, simplification, evaluation, isl text.
+"""Affine expressions as data: linear forms, ranges, simplification, evaluation, integer sets, isl text.
 
 `ir.AffineExpr` prints and composes; the analyses need to look inside. Dimensions are numbered from 0 and stand for
 iterators; an `extents` argument gives, for each, how many values 0, 1, ... it takes.
@@ -6,6 +6,7 @@ iterators; an `extents` argument gives, for each, how many values 0, 1, ... it t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -191,6 +192,34 @@ def isl_text(expr: ir.AffineExpr, names: Sequence[str]) -> str:
     if isinstance(expr, ir.AffineCeilDivExpr):
         return f"ceil(({lhs}) / {rhs})"
     return f"(({lhs}) mod {rhs})"
+
+
+def constraints(condition: ir.Attribute) -> list[tuple[ir.AffineMap, bool]]:
+    """The constraints of an integer set, of which the bindings show only the text.
+
+    Returns:
+        The left side of each, a map of one result without symbols (those come after the dimensions), and whether it
+        has to be 0; else it has to be at least 0.
+
+    Raises:
+        IllegalTransform: the attribute is no integer set.
+    """
+    match = re.fullmatch(r"affine_set<(\(.*?\)(?:\[.*?\])?) : \((.*)\)>", str(condition))
+    parts = match[2].split(", ") if match else []
+    compared = [re.fullmatch(r"(.*) (==|>=) 0", part) for part in parts]
+    if match is None or None in compared:
+        raise IllegalTransform(f"condition '{condition}'", "it is no integer set of constraints with 0")
+    texts = [(each[1], each[2] == "==") for each in compared if each is not None]
+    return [(_without_symbols(f"affine_map<{match[1]} -> ({left})>"), is_equality) for left, is_equality in texts]
+
+
+def _without_symbols(text: str) -> ir.AffineMap:
+    map_ = ir.AffineMapAttr(ir.Attribute.parse(text)).value
+    n_dims, n_symbols = map_.n_dims, map_.n_symbols
+    for k in range(n_symbols):
+        symbol, dimension = ir.AffineExpr.get_symbol(k), ir.AffineExpr.get_dim(n_dims + k)
+        map_ = map_.replace(symbol, dimension, n_dims + n_symbols, n_symbols)
+    return map_
 
 
 def downcast(expr: ir.AffineExpr) -> ir.AffineExpr:

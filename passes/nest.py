@@ -15,7 +15,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine, func
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import LinearForm, downcast, linear_form, substitute
+from loopmorph.passes.affine_expr import LinearForm, constraints, downcast, linear_form, substitute
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 
 LoadOp: TypeAlias = affine.AffineLoadOp | affine.AffineVectorLoadOp
@@ -23,6 +23,7 @@ StoreOp: TypeAlias = affine.AffineStoreOp | affine.AffineVectorStoreOp
 _LOADS = (affine.AffineLoadOp, affine.AffineVectorLoadOp)  # `isinstance` is slow on the unions
 _ACCESSES = (*_LOADS, affine.AffineStoreOp, affine.AffineVectorStoreOp)
 _Frame: TypeAlias = dict[ir.Value, ir.AffineExpr]  # iterators as expressions over a nest's loops
+_Guards: TypeAlias = tuple["Guard", ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,21 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """One branch of an `affine.if` in a nest.
+
+    Attributes:
+        op: the `affine.if`.
+        is_else: whether it is the branch that runs where not all constraints hold.
+        constraints: an expression, dimension p being loop p, and whether it has to be 0, else at least 0.
+    """
+
+    op: ir.Operation
+    is_else: bool
+    constraints: tuple[tuple[ir.AffineExpr, bool], ...]
+
+
+@dataclass(frozen=True)
 class Access:
     """One `affine.load`, `affine.store`, `affine.vector_load` or `affine.vector_store` in a nest.
 
@@ -75,6 +91,7 @@ class Access:
         loops: positions of the loops around it, outermost first.
         order: its number among the nest's accesses, in program order.
         lanes: how many elements it touches, side by side along the last axis; `exprs` is the first.
+        guards: the branches around it, outermost first.
     """
 
     op: ir.Operation
@@ -84,6 +101,7 @@ class Access:
     loops: tuple[int, ...]
     order: int
     lanes: int = 1
+    guards: tuple[Guard, ...] = ()
 
     @cached_property
     def forms(self) -> tuple[LinearForm | None, ...]:
@@ -93,11 +111,12 @@ class Access:
 
 @dataclass(frozen=True)
 class Nest:
-    """An outermost `affine.for` and everything in it."""
+    """An outermost `affine.for` and everything in it; what stands in an `affine.if` only where there are `guards`."""
 
     root: affine.AffineForOp
     loops: tuple[Loop, ...]
     accesses: tuple[Access, ...]
+    guards: tuple[Guard, ...] = ()
 
     @property
     def layer(self) -> str:
@@ -253,19 +272,20 @@ def function_roots(function: func.FuncOp) -> list[affine.AffineForOp]:
     return [op for op in function.entry_block.operations if isinstance(op, affine.AffineForOp)]
 
 
-def view_nest(root: affine.AffineForOp, memref: ir.Value | None = None) -> Nest:
+def view_nest(root: affine.AffineForOp, memref: ir.Value | None = None, *, guarded: bool = False) -> Nest:
     """The view of one nest; wants its context to be entered.
 
     Args:
         root: its outermost loop.
         memref: where given, the accesses of all others are left out, which saves much where bodies are unrolled.
+        guarded: whether to look into `affine.if`. Transformations, which do not know what to do with one, do not.
 
     Raises:
         IllegalTransform: an index that is no affine function of the nest's iterators.
     """
-    view = _View(memref)
-    view.collect(root, None, (), {})
-    return Nest(root, tuple(view.loops), tuple(view.accesses))
+    view = _View(memref, guarded)
+    view.collect(root, None, (), {}, ())
+    return Nest(root, tuple(view.loops), tuple(view.accesses), tuple(view.guards))
 
 
 def divisors(extent: int | None, candidates: Sequence[int]) -> list[int]:
@@ -296,27 +316,38 @@ def constant_extent(op: affine.AffineForOp) -> int | None:
 class _View:
     """Collects the loops and accesses of a nest."""
 
-    def __init__(self, memref: ir.Value | None) -> None:
+    def __init__(self, memref: ir.Value | None, guarded: bool) -> None:
         self._only = memref
+        self._guarded = guarded
         self.loops: list[Loop] = []
         self.accesses: list[Access] = []
+        self.guards: list[Guard] = []
         # The expressions of each map on each list of operands: the copies of an unrolled body share many.
         self._exprs: dict[tuple[ir.Attribute | ir.Value, ...], tuple[ir.AffineExpr, ...]] = {}
 
-    def collect(self, op: affine.AffineForOp, parent: int | None, around: tuple[int, ...], frame: _Frame) -> None:
+    def collect(
+        self, op: affine.AffineForOp, parent: int | None, around: tuple[int, ...], frame: _Frame, guards: _Guards
+    ) -> None:
         position = len(self.loops)
         name = marks.get_text(op, marks.ITER, f"i{position}")
         self.loops.append(Loop(op, name, position, len(around), constant_extent(op), parent))
-        around = (*around, position)
         body = op.body
         frame = {**frame, body.arguments[0]: ir.AffineExpr.get_dim(position)}
-        for inner in body.operations:
-            if isinstance(inner, affine.AffineForOp):
-                self.collect(inner, position, around, frame)
-            elif isinstance(inner, _ACCESSES):
-                self._access(inner, around, frame)
+        self._block(body, (*around, position), frame, guards)
 
-    def _access(self, op: LoadOp | StoreOp, around: tuple[int, ...], frame: _Frame) -> None:
+    def _block(self, block: ir.Block, around: tuple[int, ...], frame: _Frame, guards: _Guards) -> None:
+        for inner in block.operations:
+            if isinstance(inner, affine.AffineForOp):
+                self.collect(inner, around[-1], around, frame, guards)
+            elif isinstance(inner, _ACCESSES):
+                self._access(inner, around, frame, guards)
+            elif self._guarded and isinstance(inner, affine.AffineIfOp):
+                for region, branch in zip(inner.operation.regions, _branches(inner, frame), strict=True):
+                    self.guards.append(branch)
+                    for each in region.blocks:
+                        self._block(each, around, frame, (*guards, branch))
+
+    def _access(self, op: LoadOp | StoreOp, around: tuple[int, ...], frame: _Frame, guards: _Guards) -> None:
         is_load = isinstance(op, _LOADS)
         operation = op.operation
         if self._only is not None and operation.operands[0 if is_load else 1] != self._only:
@@ -329,7 +360,16 @@ class _View:
             exprs = self._exprs[map_, *indices] = _composed(ir.AffineMapAttr(map_).value, indices, frame, op)
         lanes = _lanes(op, operation.results[0] if is_load else values[0])
         kind: Literal["load", "store"] = "load" if is_load else "store"
-        self.accesses.append(Access(operation, kind, memref, exprs, around, len(self.accesses), lanes))
+        self.accesses.append(Access(operation, kind, memref, exprs, around, len(self.accesses), lanes, guards))
+
+
+def _branches(op: affine.AffineIfOp, frame: _Frame) -> tuple[Guard, Guard]:
+    """Both branches of an `affine.if`; the second may hold nothing."""
+    found = []
+    for map_, is_equality in constraints(op.operation.attributes["condition"]):
+        (expr,) = _composed(map_, op.operation.operands, frame, op)
+        found.append((expr, is_equality))
+    return Guard(op.operation, False, tuple(found)), Guard(op.operation, True, tuple(found))
 
 
 def _composed(

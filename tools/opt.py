@@ -28,6 +28,8 @@ from torch_mlir.passmanager import PassManager
 
 import loopmorph
 from loopmorph.dialects import morph
+from loopmorph.passes.analysis.polyhedral.columns import COLUMN, side_by_side
+from loopmorph.passes.analysis.polyhedral.text import Document, polyhedral_documents, polyhedral_text
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError, DataError, IllegalTransform, LoopmorphError
 from loopmorph.passes.pipeline import Pipeline, parse_pipeline, run_pipeline
@@ -58,6 +60,8 @@ class OptOptions:
     mlir_print_debuginfo: bool = False
     allow_unregistered_dialect: bool = False
     explain: bool = False
+    polyhedral: bool = False
+    polyhedral_both: bool = False
 
 
 class OptTool:
@@ -103,7 +107,8 @@ class OptTool:
             parts = split(options.file, text) if options.split_input_file else [Part(options.file, text)]
             results = [self._process(part, options) for part in parts]
             good = not any(problems for _, problems in results)
-            output = SEPARATOR.join(printed for printed, _ in results if printed is not None)
+            separator = "" if options.polyhedral or options.polyhedral_both else SEPARATOR
+            output = separator.join(printed for printed, _ in results if printed is not None)
             if good or options.output == STDIN:
                 write_text(options.output, output)
         except LoopmorphError as error:
@@ -123,9 +128,9 @@ class OptTool:
             try:
                 self.set_up_context(context)
                 module = parse(part, context)
+                before = polyhedral_documents(module.operation, COLUMN) if options.polyhedral_both else []
                 self.transform(module, options)
-                text = module.operation.get_asm(enable_debug_info=options.mlir_print_debuginfo)
-                printed = text.rstrip("\n") + "\n"
+                printed = _result(module.operation, before, options)
             except (LoopmorphError, ir.MLIRError) as error:
                 reports += from_error(error, part.source)
                 if options.explain and isinstance(error, IllegalTransform) and error.explain is not None:
@@ -187,6 +192,12 @@ def make_command(tool: OptTool) -> click.Command:
     @click.option("--mlir-print-debuginfo", is_flag=True, help="Print locations.")
     @click.option("--allow-unregistered-dialect", is_flag=True, help="Accept operations of unknown dialects.")
     @click.option("--explain", is_flag=True, help="Show the nest that a refusal is about, the culprit lines marked.")
+    @click.option(
+        "--polyhedral", is_flag=True, help="Print the nests as sets, relations and schedule trees that isl reads."
+    )
+    @click.option(
+        "--polyhedral-both", is_flag=True, help="The same, before and after schedule and pipeline side by side."
+    )
     @click.option("--list-passes", is_flag=True, help="List loopmorph's passes and those of plug-ins, and leave.")
     @click.option("--list-schedules", is_flag=True, help="List the schedules that come with loopmorph, and leave.")
     @click.option("--version", is_flag=True, help="Print the version, and leave.")
@@ -216,6 +227,7 @@ def make_command(tool: OptTool) -> click.Command:
                 return 0
             if values and transform is None:
                 raise ArgumentError("--set", "there is no schedule to set parameters of; name one with --transform")
+            require_one_form(flags["polyhedral"], flags["polyhedral_both"], transform or pass_pipeline)
             parameters = read_values(values)
             pipeline = None if pass_pipeline is None else parse_pipeline(pass_pipeline)
         except LoopmorphError as error:
@@ -229,6 +241,18 @@ def make_command(tool: OptTool) -> click.Command:
         return tool.run(OptOptions(pipeline=pipeline, transform=transform, schedule=schedule, **flags))
 
     return command
+
+
+def require_one_form(polyhedral: bool, both: bool, change: str | None) -> None:
+    """Makes sure that the polyhedral view is asked for in one form, and that there is something to compare.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if both and polyhedral:
+        raise ArgumentError("--polyhedral-both", "it excludes --polyhedral, which prints the program after alone")
+    if both and change is None:
+        raise ArgumentError("--polyhedral-both", "there is nothing to compare; name a schedule or a pipeline")
 
 
 def read_values(texts: Sequence[str]) -> dict[str, str]:
@@ -289,6 +313,15 @@ def write_text(path: str, text: str) -> None:
 def fail(message: str) -> None:
     """Shows an error."""
     click.echo(f"error: {message}", err=True)
+
+
+def _result(module: ir.Operation, before: Sequence[Document], options: OptOptions) -> str:
+    """What is printed of a module: its text or the polyhedral view, beside the one `before` if both are asked for."""
+    if options.polyhedral_both:
+        return side_by_side(before, polyhedral_documents(module, COLUMN))
+    if options.polyhedral:
+        return polyhedral_text(module)
+    return module.get_asm(enable_debug_info=options.mlir_print_debuginfo).rstrip("\n") + "\n"
 
 
 def _collect(reports: list[Report], diagnostic: ir.Diagnostic, source: str) -> bool:

@@ -17,7 +17,8 @@ from loopmorph.passes.affine_expr import LinearForm, from_linear, used_dims
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.coupling.inheritance import compose_inheritance
 from loopmorph.passes.analysis.coupling.ties import tie
-from loopmorph.passes.analysis.dependence.dependence import reordering_violation, schedule
+from loopmorph.passes.analysis.dependence.dependence import reordering_violation
+from loopmorph.passes.analysis.dependence.instances import schedule
 from loopmorph.passes.analysis.structure import body_of, require_no_results, require_scalar
 from loopmorph.passes.building.arguments import add_argument, arrange_arguments
 from loopmorph.passes.building.arrange import require_normal

@@ -13,7 +13,7 @@ from jit import run_affine
 from torch_mlir import ir
 
 from loopmorph.passes.address import find_nest
-from loopmorph.passes.analysis.dependence.dependence import access_relation, domain
+from loopmorph.passes.analysis.dependence.instances import access_relation, domain
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.passes.marks import recorded_steps
 from loopmorph.passes.nest import Nest, nests

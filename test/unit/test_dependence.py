@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 from loop_programs import KEPT
 from torch_mlir import ir
 
-from loopmorph.passes.analysis.dependence.dependence import (
-    band_schedule,
-    carried,
-    dependences,
-    domain,
-    reordering_violation,
-)
+from loopmorph.passes.analysis.dependence.dependence import carried, dependences, reordering_violation
+from loopmorph.passes.analysis.dependence.instances import band_schedule, domain
 from loopmorph.passes.analysis.dependence.reductions import reductions
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest, nests

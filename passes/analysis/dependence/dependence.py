@@ -1,9 +1,7 @@
 """Exact dependence analysis of a nest, with isl.
 
-A statement is one access (`affine.load`, `affine.store` or one of their vector forms); an instance of it is the vector
-of the values of the iterators around it, outermost first, anonymous in isl: `[i0, i2, i3]`, where `i2` is the nest's
-loop 2. Two accesses depend on each other when they touch the same element, at least one stores, and the nest runs one
-before the other.
+Instances of accesses, the elements that they touch and the order in which they run are as in `instances`. Two accesses
+depend on each other when they touch the same element, at least one stores, and the nest runs one before the other.
 
 Which memrefs can overlap: results of `memref.alloc` and arguments of the function are distinct buffers; views
 (`memref.subview`, casts, reshapes) overlap everything that has the same base; any other memref overlaps everything.
@@ -16,22 +14,20 @@ long as each stays in one piece (floating-point results may round differently), 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import islpy as isl
-from torch_mlir.dialects import affine
 
-from loopmorph.passes.affine_expr import isl_text
 from loopmorph.passes.analysis.dependence.aliasing import may_alias
+from loopmorph.passes.analysis.dependence.instances import access_relation, band_schedule, domain, schedule
 from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
 from loopmorph.passes.analysis.dependence.quick_conflict import QuickTest, meet_in_one_iteration
 from loopmorph.passes.analysis.dependence.reductions import Reduction, combining_accesses, is_same_reduction
 from loopmorph.passes.analysis.unseen import is_unseen
-from loopmorph.passes.nest import Access, LoadOp, Loop, Nest, StoreOp
+from loopmorph.passes.nest import Access, Loop, Nest
 from loopmorph.passes.nest_text import access_text
 
 DependenceKind = Literal["flow", "anti", "output"]
@@ -220,56 +216,6 @@ def _violation(found: Sequence[Dependence], new: Sequence[isl.Map]) -> Dependenc
     return None
 
 
-def schedule(nest: Nest) -> tuple[isl.Map, ...]:
-    """For each access the present execution order: iterators and places in the text, alternating, as points in time."""
-    return _schedule_maps(nest, _times(nest))
-
-
-def band_schedule(nest: Nest, band: Sequence[int], times: Sequence[str]) -> tuple[isl.Map, ...]:
-    """The execution order after the loops of a perfect band were replaced by others.
-
-    Args:
-        nest: the nest.
-        band: positions of the loops, outermost first; each but the last holds nothing but the next.
-        times: what the new loops count, outermost first: isl expressions over the iterators `i<position>`.
-
-    Returns:
-        One isl map for each access, as `schedule` gives.
-    """
-    first, last = f"i{band[0]}", f"i{band[-1]}"
-
-    def replace(old: tuple[str, ...]) -> tuple[str, ...]:
-        if first not in old:
-            return old
-        return (*old[: old.index(first)], *times, *old[old.index(last) + 1 :])
-
-    return _schedule_maps(nest, [replace(t) for t in _times(nest)])
-
-
-def domain(nest: Nest, access: Access) -> isl.Set:
-    """The instances of an access: the values that the iterators around it take.
-
-    Raises:
-        IllegalTransform: a bound is no affine function of the iterators.
-    """
-    names = [f"i{p}" for p in range(len(nest.loops))]
-    constraints = [c for p in access.loops for c in _loop_constraints(nest, nest.loops[p], names)]
-    return isl.Set(f"{{ [{_dims(access)}] : {' and '.join(constraints) or 'true'} }}")
-
-
-def access_relation(access: Access) -> isl.Map:
-    """From the values of the iterators around an access to the element (several: of a vector) that it touches."""
-    names = [f"i{p}" for p in range(max(access.loops, default=-1) + 1)]
-    element = [isl_text(e, names) for e in access.exprs]
-    if access.lanes == 1:
-        return isl.Map(f"{{ [{_dims(access)}] -> [{', '.join(element)}] }}")
-    element[-1] += " + lane"
-    lanes = f"exists lane : 0 <= lane < {access.lanes}"
-    axes = [f"a{k}" for k in range(len(element))]
-    equal = " and ".join(f"{a} = {e}" for a, e in zip(axes, element, strict=True))
-    return isl.Map(f"{{ [{_dims(access)}] -> [{', '.join(axes)}] : {lanes} and {equal} }}")
-
-
 def _conflict(a: Access, b: Access, touched: dict[int, isl.Map]) -> isl.Map:
     """Instances of `a` and `b` that (may) touch the same element; `touched` gives the elements by instance."""
     to_a, to_b = touched[a.order], touched[b.order]
@@ -296,43 +242,3 @@ def _directed(
     for part, reduction in parts:
         if not part.is_empty():
             yield Dependence(kind, source, sink, part, common, reduction, exact)
-
-
-def _times(nest: Nest) -> list[tuple[str, ...]]:
-    """For each access its point in time: (iterator, place in its loop's text, next iterator, ...)."""
-    times: list[tuple[str, ...]] = []
-    n_loops = 0
-
-    def visit(op: affine.AffineForOp, prefix: tuple[str, ...]) -> None:
-        nonlocal n_loops
-        prefix = (*prefix, f"i{n_loops}")
-        n_loops += 1
-        for place, inner in enumerate(op.body.operations):
-            if isinstance(inner, affine.AffineForOp):
-                visit(inner, (*prefix, str(place)))
-            elif isinstance(inner, LoadOp | StoreOp):
-                times.append((*prefix, str(place)))
-
-    visit(nest.root, ())
-    return times
-
-
-def _schedule_maps(nest: Nest, times: Sequence[tuple[str, ...]]) -> tuple[isl.Map, ...]:
-    length = max((len(t) for t in times), default=0)
-    padded = [(*t, *["0"] * (length - len(t))) for t in times]
-    pairs = zip(nest.accesses, padded, strict=True)
-    return tuple(isl.Map(f"{{ [{_dims(a)}] -> [{', '.join(t)}] }}") for a, t in pairs)
-
-
-def _loop_constraints(nest: Nest, loop: Loop, names: Sequence[str]) -> Iterator[str]:
-    bounds, name = nest.bounds(loop), names[loop.position]
-    lower = [isl_text(e, names) for e in bounds.lower]
-    yield from (f"{name} >= {e}" for e in lower)
-    yield from (f"{name} < {isl_text(e, names)}" for e in bounds.upper)
-    if bounds.step > 1:
-        start = functools.reduce(lambda a, b: f"max({a}, {b})", lower)
-        yield f"({name} - ({start})) mod {bounds.step} = 0"
-
-
-def _dims(access: Access) -> str:
-    return ", ".join(f"i{p}" for p in access.loops)

@@ -40,9 +40,10 @@ def gathered(nest: Nest) -> list[ir.Value]:
 def _others(nest: Nest) -> list[ir.Operation]:
     """The operations of a nest that are neither those of the nest view nor without access to memory."""
     others: list[ir.Operation] = []
+    known = _HARMLESS | ({"affine.if"} if nest.guards else frozenset())
 
     def visit(op: ir.Operation) -> ir.WalkResult:
-        if op.name not in _HARMLESS and op.name.split(".")[0] not in _HARMLESS_DIALECTS:
+        if op.name not in known and op.name.split(".")[0] not in _HARMLESS_DIALECTS:
             others.append(op)
         return ir.WalkResult.ADVANCE
 

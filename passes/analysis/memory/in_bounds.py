@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import interval, isl_text
+from loopmorph.passes.affine_expr import constraints, interval, isl_text
 from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.nest import functions
@@ -189,25 +188,10 @@ def _conditions(around: _Around, names: Mapping[ir.Value, str]) -> list[str]:
         found = [f"{name} >= {low}" for low in lows] + [f"{name} < {high}" for high in highs]
         return [*found, f"({name} - {lows[0]}) mod {step} = 0"] if step != 1 and len(lows) == 1 else found
     texts = []
-    for map_, relation in _constraints(op.operation.attributes["condition"]):
-        (text,) = _texts(map_, list(op.operation.operands), names)
-        texts.append(f"{text} {relation} 0")
+    for map_, is_equality in constraints(op.operation.attributes["condition"]):
+        (text,) = _texts(ir.AffineMapAttr.get(map_), list(op.operation.operands), names)
+        texts.append(f"{text} {'=' if is_equality else '>='} 0")
     return [f"not ({' and '.join(texts)})"] if around.is_else else texts
-
-
-def _constraints(condition: ir.Attribute) -> list[tuple[ir.Attribute, str]]:
-    """The left sides of a set's constraints as maps, and how each compares with 0; the bindings show only the text."""
-    match = re.fullmatch(r"affine_set<(\(.*?\)(?:\[.*?\])?) : \((.*)\)>", str(condition))
-    if match is None:
-        raise _Unknown
-    found = []
-    for constraint in match[2].split(", "):
-        compared = re.fullmatch(r"(.*) (==|>=) 0", constraint)
-        if compared is None:
-            raise _Unknown
-        left = ir.Attribute.parse(f"affine_map<{match[1]} -> ({compared[1]})>")
-        found.append((left, compared[2].replace("==", "=")))
-    return found
 
 
 def _texts(attribute: ir.Attribute, operands: Sequence[ir.Value], names: Mapping[ir.Value, str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""The polyhedral view of nests: domains, accesses, dependences and schedule trees, in isl's terms and notation."""

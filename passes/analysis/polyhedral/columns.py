@@ -1,0 +1,53 @@
+"""Two polyhedral views of a program beside each other: before and after a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+
+from loopmorph.passes.analysis.polyhedral.text import Document, wrapped
+
+COLUMN = 76  # characters
+
+
+def side_by_side(before: Sequence[Document], after: Sequence[Document]) -> str:
+    """The documents of the same nest in two columns of `COLUMN` characters, in the order of the program after.
+
+    Between the columns stands ` ` where both have the line, `|` where it differs, `<` and `>` where one lacks it; nests
+    that are the same are named alone.
+
+    Args:
+        before, after: the documents, for lines of `COLUMN` characters.
+    """
+    return "".join(f"{line}\n" for line in _lines(before, after))
+
+
+def _lines(before: Sequence[Document], after: Sequence[Document]) -> Iterator[str]:
+    for old, new in _pairs(before, after):
+        title = (old or new or Document("", ())).title
+        if old is not None and new is not None and old.lines == new.lines:
+            yield f"==== {title}: unchanged"
+            continue
+        yield f"==== {title}: {'new' if old is None else 'gone' if new is None else 'before, after'}"
+        yield from columns(old.lines if old else (), new.lines if new else ())
+
+
+def columns(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    """The lines of two texts beside each other."""
+    left, right = ([part for line in lines for part in wrapped(line, COLUMN)] for lines in (before, after))
+    for tag, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        for row in range(max(j - i, m - k)):
+            old, new = (left[i + row] if row < j - i else None), (right[k + row] if row < m - k else None)
+            mark = " " if tag == "equal" else "<" if new is None else ">" if old is None else "|"
+            yield f"{old or '':<{COLUMN}} {mark} {new or ''}".rstrip()
+
+
+def _pairs(before: Sequence[Document], after: Sequence[Document]) -> Iterator[tuple[Document | None, Document | None]]:
+    """The documents of one title; one that has gone comes where it stood."""
+    old, new = ([document.title for document in documents] for documents in (before, after))
+    for tag, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal":
+            yield from zip(before[i:j], after[k:m], strict=True)
+        else:
+            yield from ((document, None) for document in before[i:j])
+            yield from ((None, document) for document in after[k:m])
