@@ -64,8 +64,8 @@ class NamedNest:
     @cached_property
     def gathers(self) -> tuple[isl.Map, ...]:
         """From statements to all elements of the memrefs that they read at indices that depend on data."""
-        found = ((s, op.operands[0]) for s in self.statements for op in s.gathers)
-        return tuple(self._whole(statement, memref) for statement, memref in dict.fromkeys(found))
+        found = ((s, dict.fromkeys(op.operands[0] for op in s.gathers)) for s in self.statements)
+        return tuple(self._whole(statement, memref) for statement, memrefs in found for memref in memrefs)
 
     @cached_property
     def registers(self) -> dict[Register, str]:
