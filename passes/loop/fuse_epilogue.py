@@ -38,7 +38,8 @@ class FuseEpilogue(NestTransformation[EpiloguePlan]):
     results before the stores of these; then that reader's only reader, and so on. Nests and memrefs that serve no
     other purpose go away. On vectors, operations become vector operations; an operand whose elements for the lanes
     lie side by side becomes a vector load, one that is the same in all lanes a scalar load and a broadcast. Where
-    an operand of a reader is computed only after the nest, the nest moves down to the reader's place.
+    an operand of a reader is computed only after the nest, the nest moves down to the reader's place. On a convolution:
+    `morph-promote{layer=a},morph-fuse-epilogue{layer=a}`.
 
     Requires that the nest stores scalars or vectors to one memref, each element once, all at one place, and reads
     from that memref nothing but their start values; and of a nest that is fused that

@@ -44,7 +44,9 @@ class Prefetch(NestTransformation[PrefetchPlan]):
 
     Values stay. Past the end of the loop the address runs on into what lies behind it in memory, which is what the
     next iteration of the loops around reads where the memref is laid out in the order of the nest (`morph-pack`); a
-    prefetch of an address outside of the memref does nothing.
+    prefetch of an address outside of the memref does nothing. On a convolution:
+    `morph-interchange{layer=a order=kh,kw,ci,ow},morph-vectorize{layer=a iter=ow width=8},
+    morph-prefetch{layer=a iter=ci distance=8}`.
 
     Requires an innermost loop that holds vector loads whose index depends on it.
 

@@ -41,7 +41,9 @@ class SkipZeros(NestTransformation[SkipPlan]):
           %x1 = affine.load %x[%ci, 1]
           ...
 
-    Values stay as long as the other factor is finite.
+    Values stay as long as the other factor is finite. On a padded convolution with four rows of pixels:
+    `morph-interchange{layer=b order=ow,ci,kw,oh,kh},morph-unroll{layer=b iter=kh factor=3},
+    morph-unroll{layer=b iter=oh factor=4},morph-skip-zeros{layer=b}`.
 
     Requires a scalar nest in which a load of a local memref lies outside of everything but zeros that the program
     writes there, and is only used to be multiplied and added to an element that is stored back.

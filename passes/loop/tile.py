@@ -36,7 +36,7 @@ class Tile(NestTransformation[Rebuild]):
     The loops over tiles take the place of the first tiled loop, in the order given. Below them all loops from there on
     keep their places, those that are not tiled included; the places of the tiled loops are taken by the loops within a
     tile, in the order given. The tiled loops need not be adjacent. Sizes that do not divide give `min` bounds, as in
-    `morph-split`.
+    `morph-split`. On a convolution with 8 x 8 pixels: `morph-tile{layer=a iters=oh,ow sizes=4,2}`.
 
     Requires that the loops from the first to the last tiled are perfectly nested, that the tiled ones start at 0 with
     step 1, that no loop leaves one that its bounds depend on, and that no dependence is reversed (reductions as in

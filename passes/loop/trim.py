@@ -38,7 +38,8 @@ class Trim(NestTransformation[TrimPlan]):
             %x = affine.load %d[%oh + %kh]                    %x = affine.load %d[%oh + %kh]
             ...                                               ...
 
-    where rows 0 and 9 of `%d` hold nothing but zeros. Values stay as long as the other factors are finite.
+    where rows 0 and 9 of `%d` hold nothing but zeros. Values stay as long as the other factors are finite. On a padded
+    convolution: `morph-promote{layer=a},morph-trim{layer=a iter=kh}`.
 
     Requires a loop from 0 to a constant with step 1 that carries accumulators in registers (`morph-promote`) and
     stores nothing, all of whose sums add products with loads of one local memref, at one and the same index along an

@@ -40,7 +40,8 @@ class Unroll(NestTransformation[UnrollPlan]):
     The loop keeps its name, starts at 0 and has step 1. With a factor equal to the extent it goes away. Loops inside
     an unrolled one are copied too and renamed `kw_0`, `kw_1`, ..., which leaves a nest that is not perfect.
 
-    The iterations keep their order, so it is always legal.
+    The iterations keep their order, so it is always legal. On a 3x3 convolution:
+    `morph-unroll{layer=a iter=kw factor=3}`.
 
     Requires a loop from 0 to a constant with step 1, a factor that divides this extent, and, where an outermost loop
     goes away, exactly one loop in its place.

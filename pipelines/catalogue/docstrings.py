@@ -34,12 +34,14 @@ class Description:
         blocks: what follows, up to the options, in order.
         options: option name -> its meaning.
         examples: the texts of this pass that it shows, `morph-split{layer=conv1 iter=ow factor=4}`.
+        prepared: the pipelines that it shows, at whose end this pass stands.
     """
 
     summary: str
     blocks: tuple[Block, ...]
     options: dict[str, str]
     examples: tuple[str, ...]
+    prepared: tuple[str, ...]
 
     @property
     def requirements(self) -> tuple[Block, ...]:
@@ -76,8 +78,10 @@ def describe(cls: type[Pass]) -> Description:
         wrong = ", ".join(sorted(options.keys() ^ known))
         raise ArgumentError("passes", f"the docstring of '{cls.name}' and its options do not agree on: {wrong}")
     first, *blocks = _blocks(head)
-    examples = re.findall(rf"(?<![\w-]){re.escape(cls.name)}\{{[^{{}}`]*\}}", " ".join(head.split()))
-    return Description(" ".join(first.text.split()), tuple(blocks), options, tuple(dict.fromkeys(examples)))
+    own, flat = rf"{re.escape(cls.name)}\{{[^{{}}`]*\}}", " ".join(head.split())
+    examples = tuple(dict.fromkeys(re.findall(rf"(?<![\w-]){own}", flat)))
+    prepared = tuple(text.replace(" morph-", "morph-") for text in re.findall(rf"`(morph-[^`]*\}}, ?{own})`", flat))
+    return Description(" ".join(first.text.split()), tuple(blocks), options, examples, prepared)
 
 
 def require_complete(cls: type[Pass], description: Description) -> None:

@@ -11,10 +11,10 @@ COLUMN = 76  # characters
 
 
 def side_by_side(before: Sequence[Document], after: Sequence[Document]) -> str:
-    """The documents of the same nest in two columns of `COLUMN` characters, in the order of the program after.
+    """The documents of the same nest in two columns of `COLUMN` characters, as `diff --side-by-side` shows files.
 
-    Between the columns stands ` ` where both have the line, `|` where it differs, `<` and `>` where one lacks it; nests
-    that are the same are named alone.
+    Between the columns stands ` ` where both have the line, `|` where it differs, `<` and `>` where one lacks it. Of
+    nests that are the same there is one line.
 
     Args:
         before, after: the documents, for lines of `COLUMN` characters.
@@ -43,11 +43,7 @@ def columns(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
 
 
 def _pairs(before: Sequence[Document], after: Sequence[Document]) -> Iterator[tuple[Document | None, Document | None]]:
-    """The documents of one title; one that has gone comes where it stood."""
-    old, new = ([document.title for document in documents] for documents in (before, after))
-    for tag, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag == "equal":
-            yield from zip(before[i:j], after[k:m], strict=True)
-        else:
-            yield from ((document, None) for document in before[i:j])
-            yield from ((None, document) for document in after[k:m])
+    """The documents of one title, in the order of the program after; those that have gone come last."""
+    old = {document.title: document for document in before}
+    yield from ((old.pop(document.title, None), document) for document in after)
+    yield from ((document, None) for document in old.values())

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 import islpy as isl
 from torch_mlir import ir
-from torch_mlir.dialects import affine, func
+from torch_mlir.dialects import func
 
+from loopmorph.passes.address import name_of
 from loopmorph.passes.analysis.dependence.aliasing import VIEWS
 from loopmorph.passes.analysis.polyhedral.names import memref_names, nest_names
 from loopmorph.passes.analysis.polyhedral.view import PolyhedralView, polyhedral_view
 from loopmorph.passes.errors import IllegalTransform, one_line
-from loopmorph.passes.nest import function_roots, functions, view_nest
+from loopmorph.passes.nest import function_roots, functions, nest_roots, view_nest
 
 WIDTH = 120
 _SILENT_DIALECTS = ("arith", "math", "index", "ub")
@@ -40,22 +41,22 @@ class Document:
     lines: tuple[str, ...]
 
 
-def polyhedral_documents(module: ir.Operation, width: int = WIDTH) -> list[Document]:
+def polyhedral_documents(module: ir.Operation, width: int = WIDTH, layer: str | None = None) -> list[Document]:
     """The documents of all functions of a module.
 
     Args:
         module: the module.
         width: of the lines; those of schedule trees, which isl reads only as they are, and long names exceed it.
+        layer: where given, only those of this layer's nests, which may be none.
 
     Raises:
         IllegalTransform: there is no nest at all.
     """
+    if not nest_roots(module):
+        raise IllegalTransform("program", "it has no `affine.for` nest to show; lower it to affine loops first")
     with module.context:
         names = iter(nest_names(module))
-        found = [document for function in functions(module) for document in _of_function(function, names, width)]
-    if not any(" " in document.title for document in found):
-        raise IllegalTransform("program", "it has no `affine.for` nest to show; lower it to affine loops first")
-    return found
+        return [document for function in functions(module) for document in _of_function(function, names, width, layer)]
 
 
 def polyhedral_text(module: ir.Operation) -> str:
@@ -63,15 +64,18 @@ def polyhedral_text(module: ir.Operation) -> str:
     return "".join("---\n" + "".join(f"{line}\n" for line in d.lines) for d in polyhedral_documents(module))
 
 
-def _of_function(function: func.FuncOp, names: Iterator[tuple[str, str]], width: int) -> Iterator[Document]:
-    where = f"@{function.sym_name.value}"
-    others = _others(function)
-    if others:
-        yield Document(where, (f"# {where}: not shown, as it is in no nest: {others}",))
-    roots = function_roots(function)
+def _of_function(
+    function: func.FuncOp, names: Iterator[tuple[str, str]], width: int, layer: str | None
+) -> Iterator[Document]:
+    where, roots = f"@{function.sym_name.value}", function_roots(function)
     own = [next(names) for _ in roots]
+    others = _others(function)
+    if others and layer is None:
+        yield Document(where, (f"# {where}: not shown, as it is in no nest: {others}",))
     memrefs = memref_names(function, [name for _, name in own])
     for root, (address, name) in zip(roots, own, strict=True):
+        if layer is not None and name_of(root)[0] != layer:
+            continue
         lines = [f"nest: {json.dumps(address)}", f"function: {json.dumps(function.sym_name.value)}"]
         try:
             lines += _lines(polyhedral_view(view_nest(root, guarded=True), name, memrefs), width)
@@ -82,10 +86,9 @@ def _of_function(function: func.FuncOp, names: Iterator[tuple[str, str]], width:
 
 def _others(function: func.FuncOp) -> str:
     """The operations of a function that do something and belong to no nest."""
-    found = [op for op in function.entry_block.operations if not isinstance(op, affine.AffineForOp)]
-    names = Counter(op.operation.name for op in found)
-    shown = {n: k for n, k in names.items() if n not in _SILENT and n.split(".")[0] not in _SILENT_DIALECTS}
-    return ", ".join(name if count == 1 else f"{name} ({count})" for name, count in shown.items())
+    names = [op.operation.name for op in function.entry_block.operations]
+    count = Counter(n for n in names if n not in _SILENT and n.split(".")[0] not in _SILENT_DIALECTS)
+    return ", ".join(name if k == 1 else f"{name} ({k})" for name, k in count.items())
 
 
 def _lines(view: PolyhedralView, width: int) -> Iterator[str]:
