@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import islpy as isl
 
-from loopmorph.passes.analysis.dependence.dependence import dependences
+from loopmorph.passes.analysis.dependence.dependence import DependenceKind, dependences
 from loopmorph.passes.analysis.polyhedral.relations import NamedNest, union
 from loopmorph.passes.analysis.polyhedral.tree import Relation
+
+_IN, _OUT = isl.dim_type.in_, isl.dim_type.out
 
 # Of isl's own steps, of which it takes some four million a second; the nests that a default schedule makes of a
 # convolution take up to four million.
@@ -51,26 +54,42 @@ def dependences_between(named: NamedNest, order: isl.Schedule) -> tuple[DirectDe
         TooManySteps: isl takes too long.
     """
     with _bounded():
-        domain = isl.UnionSet("{ }")
-        for each in named.domains:
-            domain = domain.union(isl.UnionSet.from_set(each))
-        reads, writes = (union(maps).intersect_domain(domain) for maps in (named.reads, named.writes))
-        flow, output = _last(reads, writes, order.get_map()), _last(writes, writes, order.get_map())
-        anti = _last(reads, writes, _reversed(order.get_map())).reverse()
+        direct = _direct(named, named.reads, named.writes, order)
         relations, assumed = _by_access(named)
-        for kind, found in assumed.items():
-            flow, anti, output = (
-                flow.union(found) if kind == "flow" else flow,
-                anti.union(found) if kind == "anti" else anti,
-                output.union(found) if kind == "output" else output,
-            )
-        commuting = union([r.map for r in relations if r.reduction])
-        strict = union([r.map for r in relations if not r.reduction])
-        direct = flow.union(anti).union(output)
-        reduction = direct.intersect(commuting.subtract(strict))
-        relations += _relations(named, direct.subtract(reduction))
-        parts = [each.coalesce() for each in (flow, anti, output, reduction)]
-        return DirectDependences(*parts, assumed=bool(assumed)), relations
+        for kind, map_ in assumed:
+            direct[kind] = direct[kind].union(isl.UnionMap.from_map(map_))
+        reduction = _together(direct).intersect(_reorderable(named, relations, order))
+        relations += _relations(named, _together(direct).subtract(reduction))
+        flow, anti, output = (each.coalesce() for each in direct.values())
+        return DirectDependences(flow, anti, output, reduction.coalesce(), bool(assumed)), relations
+
+
+def _together(direct: Mapping[DependenceKind, isl.UnionMap]) -> isl.UnionMap:
+    """Dependences of all kinds."""
+    return functools.reduce(lambda one, other: one.union(other), direct.values())
+
+
+def _direct(
+    named: NamedNest, reads: Sequence[isl.Map], writes: Sequence[isl.Map], order: isl.Schedule
+) -> dict[DependenceKind, isl.UnionMap]:
+    domain = isl.UnionSet("{ }")
+    for each in named.domains:
+        domain = domain.union(isl.UnionSet.from_set(each))
+    read, written = (union(maps).intersect_domain(domain) for maps in (reads, writes))
+    forwards, backwards = order.get_map(), _reversed(order.get_map())
+    return {
+        "flow": _last(read, written, forwards),
+        "anti": _last(read, written, backwards).reverse(),
+        "output": _last(written, written, forwards),
+    }
+
+
+def _reorderable(named: NamedNest, relations: Sequence[Relation], order: isl.Schedule) -> isl.UnionMap:
+    """Instances between which there are no other dependences than those of reductions, in memory or in registers."""
+    registers = frozenset(named.registers.values())
+    held = [[m for m in maps if m.get_tuple_name(_OUT) in registers] for maps in (named.reads, named.writes)]
+    commuting, strict = (union([r.map for r in relations if r.reduction == wanted]) for wanted in (True, False))
+    return commuting.subtract(strict.union(_together(_direct(named, *held, order))))
 
 
 def _last(sinks: isl.UnionMap, sources: isl.UnionMap, order: isl.UnionMap) -> isl.UnionMap:
@@ -85,17 +104,17 @@ def _reversed(order: isl.UnionMap) -> isl.UnionMap:
     """The schedule that runs backwards."""
     found = isl.UnionMap("{ }")
     for map_ in _maps(order):
-        axes = [f"t{k}" for k in range(map_.dim(isl.dim_type.out))]
+        axes = [f"t{k}" for k in range(map_.dim(_OUT))]
         back = isl.Map(f"{{ [{', '.join(axes)}] -> [{', '.join(f'-{axis}' for axis in axes)}] }}")
         found = found.union(isl.UnionMap.from_map(map_.apply_range(back)))
     return found
 
 
-def _by_access(named: NamedNest) -> tuple[list[Relation], dict[str, isl.UnionMap]]:
-    """What the dependence analysis finds between accesses, between their statements; and what it assumes, by kind."""
+def _by_access(named: NamedNest) -> tuple[list[Relation], list[tuple[DependenceKind, isl.Map]]]:
+    """What the dependence analysis finds between accesses, for their statements; and the part that it assumes."""
     statement_of = {access.order: s for s in named.statements for access in s.accesses}
     relations: list[Relation] = []
-    assumed: dict[str, isl.UnionMap] = {}
+    assumed: list[tuple[DependenceKind, isl.Map]] = []
     for each in dependences(named.nest):
         source, sink = statement_of[each.source.order], statement_of[each.sink.order]
         map_ = each.relation
@@ -106,15 +125,13 @@ def _by_access(named: NamedNest) -> tuple[list[Relation], dict[str, isl.UnionMap
         map_ = named.name_instances(map_, source, sink)
         relations.append(Relation(source.number, sink.number, map_, each.reduction))
         if not each.exact:
-            found = isl.UnionMap.from_map(map_)
-            assumed[each.kind] = assumed[each.kind].union(found) if each.kind in assumed else found
+            assumed.append((each.kind, map_))
     return relations, assumed
 
 
 def _relations(named: NamedNest, direct: isl.UnionMap) -> list[Relation]:
     numbers = {named.label(s): s.number for s in named.statements}
-    sides = isl.dim_type.in_, isl.dim_type.out
-    return [Relation(*(numbers[m.get_tuple_name(side)] for side in sides), m, False) for m in _maps(direct)]
+    return [Relation(numbers[m.get_tuple_name(_IN)], numbers[m.get_tuple_name(_OUT)], m, False) for m in _maps(direct)]
 
 
 def _maps(relation: isl.UnionMap) -> Sequence[isl.Map]:

@@ -14,7 +14,7 @@ from loopmorph.passes.analysis.polyhedral.names import unique
 from loopmorph.passes.analysis.polyhedral.statements import Node, Register, Statement, statement_tree, statements_in
 from loopmorph.passes.nest import Access, Nest
 
-_IN, _OUT, _SET = isl.dim_type.in_, isl.dim_type.out, isl.dim_type.set
+_IN, _OUT = isl.dim_type.in_, isl.dim_type.out
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,13 @@ class NamedNest:
 
     def name_instances(self, map_: isl.Map, source: Statement, sink: Statement) -> isl.Map:
         """A map between instances of two statements, with names."""
-        return self._named(self._named(map_, _IN, source), _OUT, sink)
+        return self._name_side(self._name_side(map_, _IN, source), _OUT, sink)
 
     def _domain(self, statement: Statement) -> isl.Set:
-        return self._named(iteration_domain(self.nest, statement.loops, statement.guards), _SET, statement).coalesce()
+        domain = iteration_domain(self.nest, statement.loops, statement.guards).set_tuple_name(self.label(statement))
+        for k, name in enumerate(self._dims(statement.loops)):
+            domain = domain.set_dim_name(isl.dim_type.set, k, name)
+        return domain.coalesce()
 
     def _touched(self, kind: str) -> tuple[isl.Map, ...]:
         found: dict[tuple[int, str], isl.Map] = {}
@@ -97,7 +100,8 @@ class NamedNest:
         return tuple(found.values())
 
     def _access(self, statement: Statement, access: Access) -> isl.Map:
-        return self._named(access_relation(access), _IN, statement).set_tuple_name(_OUT, self.memrefs[access.memref])
+        named = self._name_side(access_relation(access), _IN, statement)
+        return named.set_tuple_name(_OUT, self.memrefs[access.memref])
 
     def _register(self, statement: Statement, register: Register) -> isl.Map:
         element = self._dims(register.loops)
@@ -117,9 +121,8 @@ class NamedNest:
     def _dims(self, loops: Sequence[int]) -> list[str]:
         return [self.iterators[p] for p in loops]
 
-    def _named(self, object_: isl.Set | isl.Map, side: isl.dim_type, statement: Statement) -> isl.Set | isl.Map:
-        label = self.label(statement)
-        named = object_.set_tuple_name(label) if isinstance(object_, isl.Set) else object_.set_tuple_name(side, label)
+    def _name_side(self, map_: isl.Map, side: isl.dim_type, statement: Statement) -> isl.Map:
+        named = map_.set_tuple_name(side, self.label(statement))
         for k, name in enumerate(self._dims(statement.loops)):
             named = named.set_dim_name(side, k, name)
         return named

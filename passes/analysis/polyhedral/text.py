@@ -92,6 +92,8 @@ def _others(function: func.FuncOp) -> str:
 
 
 def _lines(view: PolyhedralView, width: int) -> Iterator[str]:
+    if view.prefetches:
+        yield f"# not shown, as it changes no value: affine.prefetch ({view.prefetches})"
     yield "memrefs:" if view.memrefs else "memrefs: {}"
     yield from (f"  {name}: {json.dumps(kind)}" for name, kind in view.memrefs.items())
     yield from _relation("domain", view.domains, width)

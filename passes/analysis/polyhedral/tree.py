@@ -86,7 +86,7 @@ class _Builder:
         if len(band) > 1:
             top = top.band_set_permutable(1)
         if own is not None and self._is_parallel(node):
-            top = top.insert_mark(isl.Id(PARALLEL))
+            top = top.insert_mark(isl.Id.read_from_str(isl.DEFAULT_CONTEXT, PARALLEL))
         return top.get_schedule()
 
     def _band(self, node: LoopNode, depth: int, relations: Sequence[Relation] | None) -> list[LoopNode]:
@@ -110,7 +110,7 @@ class _Builder:
             texts = []
             for statement in statements_in(node):
                 domain = self.domains[statement.number]
-                names = [domain.get_dim_name(isl.dim_type.set, d) for d in range(domain.dim(isl.dim_type.set))]
+                names = [str(domain.get_dim_name(isl.dim_type.set, d)) for d in range(domain.dim(isl.dim_type.set))]
                 texts.append(f"{domain.get_tuple_name()}[{', '.join(names)}] -> [({names[k]})]")
             members.append(f"{{ {'; '.join(texts)} }}")
         return isl.MultiUnionPwAff(f"[{', '.join(members)}]")

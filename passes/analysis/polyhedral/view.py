@@ -25,6 +25,7 @@ class PolyhedralView:
             register is read and written like a memref of its own.
         may_reads: from a statement to the elements of which it loads some, at an index that depends on data.
         memrefs: the names in them -> what they are.
+        prefetches: how many operations there are that only fetch data early, of which nothing else tells.
         dependences: None where isl would take too long to find them.
         schedule: the schedule tree; its bands are as `schedule_tree` makes them, or single loops where there are no
             dependences to judge by.
@@ -35,6 +36,7 @@ class PolyhedralView:
     writes: tuple[isl.Map, ...]
     may_reads: tuple[isl.Map, ...]
     memrefs: Mapping[str, str]
+    prefetches: int
     dependences: DirectDependences | None
     schedule: isl.Schedule
 
@@ -59,7 +61,16 @@ def polyhedral_view(nest: Nest, name: str, memrefs: Mapping[ir.Value, str]) -> P
         schedule = schedule_tree(nest, named.nodes, named.domains, relations)
     except TooManySteps:
         pass
-    return PolyhedralView(named.domains, named.reads, named.writes, named.gathers, _described(named), found, schedule)
+    return PolyhedralView(
+        named.domains,
+        named.reads,
+        named.writes,
+        named.gathers,
+        _described(named),
+        _prefetches(nest),
+        found,
+        schedule,
+    )
 
 
 def _described(named: NamedNest) -> dict[str, str]:
@@ -68,3 +79,14 @@ def _described(named: NamedNest) -> dict[str, str]:
     touched += [op.operands[0] for s in named.statements for op in s.gathers]
     memrefs = {named.memrefs[value]: str(value.type) for value in touched}
     return memrefs | {name: "register" for name in named.registers.values()}
+
+
+def _prefetches(nest: Nest) -> int:
+    names: list[str] = []
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        names.append(op.name)
+        return ir.WalkResult.ADVANCE
+
+    nest.root.operation.walk(visit)
+    return names.count("affine.prefetch")
