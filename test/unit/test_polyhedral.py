@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import islpy as isl
 import numpy as np
@@ -261,6 +264,18 @@ def test_isl_makes_code_of_a_tree() -> None:
         "      for (int c3 = c1; c3 <= c1 + 1; c3 += 1)\n"
         "        net_main_S0(c0, c1, c2, c3);\n"
     )
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "polyhedral.md").read_text()
+
+
+def test_the_page_s_reader_reads_the_page_s_document() -> None:
+    """With a YAML reader that is not ours."""
+    (document,), (reader,) = (re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL) for kind in ("yaml", "python"))
+    names: dict[str, Any] = {"text": document}
+    exec(reader, names)
+    assert count(names["domain"]) == 640
+    assert names["code"].splitlines()[-1].strip() == "fc_main_S0(0, c1, c2);"
 
 
 # -- what isl cannot express, and names

@@ -124,11 +124,10 @@ def _relation(key: str, parts: Sequence[isl.Set | isl.Map], width: int) -> Itera
 
 
 def wrapped(line: str, width: int) -> list[str]:
-    """A line of isl's notation as lines of at most so many characters, if words admit it."""
-    indent = len(line) - len(line.lstrip()) + 6
-    return textwrap.wrap(
-        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-    ) or [line]
+    """A line of isl's notation as lines of at most so many characters, if its words admit it."""
+    indent = " " * (len(line) - len(line.lstrip(" {")) + 4)
+    lines = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return lines or [line]
 
 
 def _sorted(relation: isl.UnionMap, order: dict[str, int]) -> list[isl.Map]:
