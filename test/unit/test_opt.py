@@ -57,6 +57,15 @@ def test_the_standard_input(
     assert "affine.for" in capsys.readouterr().out
 
 
+def test_the_polyhedral_view_of_several_parts_is_one_stream(source: Path, tmp_path: Path) -> None:
+    source.write_text(SOURCE + "// -----\n" + SOURCE.replace('"a"', '"b"'))
+    output = tmp_path / "out.yaml"
+    assert main([str(source), "--split-input-file", "--polyhedral", "-o", str(output)]) == 0
+    assert [line for line in output.read_text().splitlines() if line.startswith(("---", "nest"))] == [
+        *("---", 'nest: "a"', "---", 'nest: "b"')
+    ]
+
+
 def test_output_is_a_fixed_point(source: Path, tmp_path: Path) -> None:
     once, twice = tmp_path / "once.mlir", tmp_path / "twice.mlir"
     assert main([str(source), "-o", str(once)]) == 0

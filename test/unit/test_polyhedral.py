@@ -266,12 +266,14 @@ def test_isl_makes_code_of_a_tree() -> None:
     )
 
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "polyhedral.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "polyhedral.md").read_text()
 
 
-def test_the_page_s_reader_reads_the_page_s_document() -> None:
-    """With a YAML reader that is not ours."""
+def test_the_page_shows_what_is_printed_and_how_to_read_it() -> None:
     (document,), (reader,) = (re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL) for kind in ("yaml", "python"))
+    program = ir.Module.parse((ROOT / "test" / "lit" / "tools" / "polyhedral.mlir").read_text())
+    assert polyhedral_text(program.operation).endswith(document)
     names: dict[str, Any] = {"text": document}
     exec(reader, names)
     assert count(names["domain"]) == 640
