@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import islpy as isl
@@ -53,15 +52,14 @@ def dependences_between(named: NamedNest, order: isl.Schedule) -> tuple[DirectDe
     Raises:
         TooManySteps: isl takes too long.
     """
-    with _bounded():
-        direct = _direct(named, named.reads, named.writes, order)
-        relations, assumed = _by_access(named)
-        for kind, map_ in assumed:
-            direct[kind] = direct[kind].union(isl.UnionMap.from_map(map_))
-        reduction = _together(direct).intersect(_reorderable(named, relations, order))
-        relations += _relations(named, _together(direct).subtract(reduction))
-        flow, anti, output = (each.coalesce() for each in direct.values())
-        return DirectDependences(flow, anti, output, reduction.coalesce(), bool(assumed)), relations
+    direct = _direct(named, named.reads, named.writes, order)
+    relations, assumed = _by_access(named)
+    for kind, map_ in assumed:
+        direct[kind] = direct[kind].union(isl.UnionMap.from_map(map_))
+    reduction = _together(direct).intersect(_reorderable(named, relations, order))
+    relations += _relations(named, _together(direct).subtract(reduction))
+    flow, anti, output = (each.coalesce() for each in direct.values())
+    return DirectDependences(flow, anti, output, reduction.coalesce(), bool(assumed)), relations
 
 
 def _together(direct: Mapping[DependenceKind, isl.UnionMap]) -> isl.UnionMap:
@@ -72,30 +70,39 @@ def _together(direct: Mapping[DependenceKind, isl.UnionMap]) -> isl.UnionMap:
 def _direct(
     named: NamedNest, reads: Sequence[isl.Map], writes: Sequence[isl.Map], order: isl.Schedule
 ) -> dict[DependenceKind, isl.UnionMap]:
+    """By kind; in a context of its own, so that the limit is that of nobody else, on another thread for example."""
     domain = isl.UnionSet("{ }")
     for each in named.domains:
         domain = domain.union(isl.UnionSet.from_set(each))
-    read, written = (union(maps).intersect_domain(domain) for maps in (reads, writes))
-    forwards, backwards = order.get_map(), _reversed(order.get_map())
-    return {
-        "flow": _last(read, written, forwards),
-        "anti": _last(read, written, backwards).reverse(),
-        "output": _last(written, written, forwards),
-    }
+    accesses = (union(maps).intersect_domain(domain) for maps in (reads, writes))
+    texts = [str(each) for each in (*accesses, order.get_map(), _reversed(order.get_map()))]
+    context = isl.Context()
+    context.set_on_error(isl.on_error.CONTINUE)
+    context.set_max_operations(MOST_STEPS)
+    try:
+        read, written, forwards, backwards = (isl.UnionMap(text, context) for text in texts)
+        flow, output = _last(read, written, forwards), _last(written, written, forwards)
+        anti = _last(read, written, backwards).reverse()
+        found = [str(each) for each in (flow, anti, output)]
+    except isl.Error as error:
+        if _is_exhausted(context):
+            raise TooManySteps from error
+        raise
+    return dict(zip(("flow", "anti", "output"), map(isl.UnionMap, found), strict=True))
 
 
 def _reorderable(named: NamedNest, relations: Sequence[Relation], order: isl.Schedule) -> isl.UnionMap:
     """Instances between which there are no other dependences than those of reductions, in memory or in registers."""
     registers = frozenset(named.registers.values())
-    held = [[m for m in maps if m.get_tuple_name(_OUT) in registers] for maps in (named.reads, named.writes)]
+    read, written = ([m for m in maps if m.get_tuple_name(_OUT) in registers] for maps in (named.reads, named.writes))
     commuting, strict = (union([r.map for r in relations if r.reduction == wanted]) for wanted in (True, False))
-    return commuting.subtract(strict.union(_together(_direct(named, *held, order))))
+    return commuting.subtract(strict.union(_together(_direct(named, read, written, order))))
 
 
 def _last(sinks: isl.UnionMap, sources: isl.UnionMap, order: isl.UnionMap) -> isl.UnionMap:
     """From the instance that last touched an element as one of `sources` to those that then touch it as `sinks`."""
     if sinks.is_empty() or sources.is_empty():
-        return isl.UnionMap("{ }")
+        return isl.UnionMap("{ }", sinks.get_ctx())
     info = isl.UnionAccessInfo.from_sink(sinks).set_must_source(sources).set_schedule_map(order)
     return info.compute_flow().get_may_dependence()
 
@@ -139,26 +146,10 @@ def _maps(relation: isl.UnionMap) -> Sequence[isl.Map]:
     return [maps.get_at(k) for k in range(maps.n_map())]
 
 
-@contextmanager
-def _bounded() -> Iterator[None]:
-    """Lets isl take so many steps and no more."""
-    context = isl.DEFAULT_CONTEXT
-    context.reset_operations()
-    context.set_max_operations(MOST_STEPS)
-    try:
-        yield
-    except isl.Error as error:
-        if _is_exhausted():
-            raise TooManySteps from error
-        raise
-    finally:
-        context.set_max_operations(0)
-
-
-def _is_exhausted() -> bool:
+def _is_exhausted(context: isl.Context) -> bool:
     """Whether isl may not take any more steps: what it then says of an error depends on where it stopped."""
     try:
-        isl.Set("{ [i, j] : 0 <= 2i + 3j <= 7 and 1 <= i - j <= 5 }").is_empty()
+        isl.Set("{ [i, j] : 0 <= 2i + 3j <= 7 and 1 <= i - j <= 5 }", context).is_empty()
     except isl.Error:
         return True
     return False
