@@ -365,11 +365,9 @@ class _View:
 
 def _branches(op: affine.AffineIfOp, frame: _Frame) -> tuple[Guard, Guard]:
     """Both branches of an `affine.if`; the second may hold nothing."""
-    found = []
-    for map_, is_equality in constraints(op.operation.attributes["condition"]):
-        (expr,) = _composed(map_, op.operation.operands, frame, op)
-        found.append((expr, is_equality))
-    return Guard(op.operation, False, tuple(found)), Guard(op.operation, True, tuple(found))
+    sides = constraints(op.operation.attributes["condition"])
+    found = tuple((_composed(map_, op.operation.operands, frame, op)[0], equality) for map_, equality in sides)
+    return Guard(op.operation, False, found), Guard(op.operation, True, found)
 
 
 def _composed(

@@ -11,6 +11,7 @@ import pytest
 from torch_mlir import ir
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.loop.split import Split
 from loopmorph.passes.neural.depthwise import Depthwise
 from loopmorph.passes.registry import OWN_PACKAGES, all_passes
 from loopmorph.passes.transformation import Kind, Transformation
@@ -52,6 +53,26 @@ def test_schedules_show_their_steps(page: str) -> None:
     assert "\nmorph-partition{layer=a iter=co parts=2}\nmorph-group{layer=a#main.0 iters=co,ci factor=2}\n" in seq1
 
 
+def test_each_transformation_shows_what_it_does_to_the_nests(page: str) -> None:
+    entries = re.split(r"^### ", page.partition("\n## Schedules\n")[0], flags=re.MULTILINE)[1:]
+    assert [entry.count("<details>") for entry in entries] == [1] * len(entries)
+    (split,) = (entry for entry in entries if entry.startswith("`morph-split`"))
+    assert "before and after <code>morph-split{layer=a iter=ow factor=4}</code></summary>" in split
+    assert re.search(r"^==== @main a#pad: unchanged\n(.*\n)*==== @main a: before, after$", split, re.MULTILINE)
+    assert re.search(r"a_main_S0\[n = 0, co, oh, ow, ci, .* \| .*a_main_S0\[n = 0, co, oh, ow_0, ow_1, ci, ", split)
+    (trim,) = (entry for entry in entries if entry.startswith("`morph-trim`"))
+    assert "</code>, after <code>morph-promote{layer=a}</code></summary>" in trim
+
+
+def test_an_example_that_no_layer_admits_is_named() -> None:
+    class Stale(Split):
+        __doc__ = (Split.__doc__ or "").replace("iter=ow factor=4}", "iter=od factor=4}")
+
+    match = r"no example of 'morph-split' can be applied .*'morph-split\{layer=a iter=od .*\}': .* no iterator 'od'"
+    with pytest.raises(ArgumentError, match=match):
+        catalogue({"morph-split": Stale}, {})
+
+
 def documented(text: str) -> type[Transformation[None]]:
     """A neural transformation of no effect with that docstring."""
 
@@ -89,6 +110,14 @@ def test_a_docstring_is_taken_apart() -> None:
     assert [block.kind for block in description.blocks] == ["code", "text"]
     assert description.options == {"layer": "the layer, or another."}
     assert description.examples == ("morph-idle{layer=a}",)
+    assert description.prepared == ()
+
+
+def test_a_pipeline_that_prepares_a_nest_is_read_across_lines() -> None:
+    prepared = COMPLETE.replace(
+        "Requires nothing", "First: `morph-split{layer=a},\nmorph-idle{layer=a}`.\n\nRequires nothing"
+    )
+    assert describe(documented(prepared)).prepared == ("morph-split{layer=a},morph-idle{layer=a}",)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,22 @@ def test_the_polyhedral_view_of_several_parts_is_one_stream(source: Path, tmp_pa
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--polyhedral-both"], 2, "there is nothing to compare; name a schedule or a pipeline"),
+        (["--polyhedral", "--polyhedral-both", "-p", "cse"], 2, "it excludes --polyhedral, which prints"),
+        (["--polyhedral", "-p", "lower-affine"], 1, "program: it has no `affine.for` nest to show; lower it to affine"),
+    ],
+)
+def test_a_polyhedral_view_that_cannot_be_is_refused(
+    source: Path, capsys: pytest.CaptureFixture[str], options: list[str], status: int, message: str
+) -> None:
+    assert main([str(source), *options]) == status
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and message in err and err.count("\n") == 1
+
+
 def test_output_is_a_fixed_point(source: Path, tmp_path: Path) -> None:
     once, twice = tmp_path / "once.mlir", tmp_path / "twice.mlir"
     assert main([str(source), "-o", str(once)]) == 0
