@@ -92,7 +92,40 @@ REGISTERS = """func.func @main(%x: memref<4x6xf32>, %w: memref<4xf32>, %y: memre
   return
 }"""
 
+# A loop in a branch, with a branch in it.
+BRANCHES = """func.func @main(%x: memref<4x6xf32>, %y: memref<4xf32>) {
+  affine.for %i = 0 to 4 {
+    affine.if affine_set<(d0) : (d0 mod 2 == 0, 2 - d0 >= 0)>(%i) {
+      affine.for %j = 0 to 6 {
+        affine.if affine_set<(d0, d1) : (d0 floordiv 2 - d1 >= 0)>(%j, %i) {
+          %v = affine.load %x[%i, %j] : memref<4x6xf32>
+          affine.store %v, %y[%i] : memref<4xf32>
+        }
+      } {morph.iter = "j"}
+    } else {
+      %v = affine.load %y[%i - 1] : memref<4xf32>
+      affine.store %v, %y[%i] : memref<4xf32>
+    }
+  } {morph.iter = "i", morph.layer = "net", morph.role = "main"}
+  return
+}"""
+
+# Two loops carry one sum, the outer one a second value besides; it takes what the inner one gives only an iteration later.
+NESTED_REGISTERS = """func.func @main(%x: memref<4x6xf32>) {
+  %z = arith.constant 0.0 : f32
+  %r:2 = affine.for %i = 0 to 4 iter_args(%a = %z, %b = %z) -> (f32, f32) {
+    %s = affine.for %j = 0 to 6 iter_args(%c = %a) -> f32 {
+      %v = affine.load %x[%i, %j] : memref<4x6xf32>
+      %t = arith.addf %c, %v : f32
+      affine.yield %t : f32
+    } {morph.iter = "j"}
+    affine.yield %b, %s : f32, f32
+  } {morph.iter = "i", morph.layer = "net", morph.role = "main"}
+  return
+}"""
+
 PROGRAMS = {
+    "branches": BRANCHES,
     "matmul": MATMUL,
     "convolution": convolution(2, 3, 2, 2, 2).text,
     "diagonal": diagonal(4).text,

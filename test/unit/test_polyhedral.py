@@ -12,8 +12,9 @@ import islpy as isl
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from loop_programs import KEPT, Program, sources
-from polyhedral_programs import FUSED, GUARDED, PROGRAMS, REGISTERS, Printed, pairs, read
+from polyhedral_programs import FUSED, GUARDED, NESTED_REGISTERS, PROGRAMS, REGISTERS, Printed, pairs, read
 from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import evaluate
@@ -30,6 +31,7 @@ from loopmorph.passes.nest import Nest, nest_roots, view_nest
 
 pytestmark = pytest.mark.usefixtures("context")
 
+EVERYTHING = {**PROGRAMS, "registers": REGISTERS, "nested registers": NESTED_REGISTERS}
 KINDS = ("flow", "anti", "output")
 IN, OUT = isl.dim_type.in_, isl.dim_type.out
 
@@ -121,7 +123,7 @@ def check_agreement(text: str) -> None:
         assert document.relation(kind).is_subset(wanted[kind])
 
 
-@pytest.mark.parametrize("text", [*PROGRAMS.values(), REGISTERS], ids=[*PROGRAMS, "registers"])
+@pytest.mark.parametrize("text", EVERYTHING.values(), ids=EVERYTHING)
 def test_what_is_printed_is_read_back(text: str) -> None:
     check_round_trip(text)
 
@@ -133,7 +135,14 @@ def test_isl_and_the_dependence_analysis_agree(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "instances"),
-    [("matmul", 4 * 5 * 6), ("tiled", 10 * 6), ("padded", 3 * 5 - 2), ("guarded", 3 * 5), ("fused", 4 + 4 * 3 + 4)],
+    [
+        ("matmul", 4 * 5 * 6),
+        ("tiled", 10 * 6),
+        ("padded", 3 * 5 - 2),
+        ("guarded", 3 * 5),
+        ("fused", 4 + 4 * 3 + 4),
+        ("branches", 6 + 2 + 2),
+    ],
 )
 def test_a_domain_has_as_many_points_as_there_are_iterations(name: str, instances: int) -> None:
     assert count(printed(PROGRAMS[name]).domain) == instances
@@ -143,6 +152,24 @@ def test_the_branches_of_a_guard_share_the_iterations() -> None:
     inside, outside = view_of(GUARDED).domains
     assert (inside.count_val().to_python(), outside.count_val().to_python()) == (13, 2)
     assert outside == isl.Set("{ net_main_S1[oh = 0, kh = 0]; net_main_S1[oh = 4, kh = 2] }")
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.tuples(*[st.integers(-3, 3)] * 3), st.integers(2, 4), st.integers(0, 3), st.booleans())
+def test_any_guard(coefficients: tuple[int, int, int], divisor: int, rest: int, inside: bool) -> None:
+    """Of the points of a square those count where the guard holds, or where it does not."""
+    a, b, c = coefficients
+    store = "affine.store %v, %x[%i, %j] : memref<5x5xf32>"
+    branches = f"{{ {store} }}" if inside else f"{{ }} else {{ {store} }}"
+    text = f"""func.func @main(%x: memref<5x5xf32>) {{
+      affine.for %i = 0 to 5 {{ affine.for %j = 0 to 5 {{
+        %v = affine.load %x[%j, %i] : memref<5x5xf32>
+        affine.if affine_set<(d0, d1) : (d0 * {a} + d1 * {b} + {c} >= 0, (d0 + d1) mod {divisor} - {rest} == 0)>(%i, %j)
+        {branches}
+      }} }} {{morph.layer = "net"}} return }}"""
+    holds = {(i, j) for i in range(5) for j in range(5) if i * a + j * b + c >= 0 and (i + j) % divisor == rest}
+    assert count(printed(text).domain) == 25 + (len(holds) if inside else 25 - len(holds))
+    check_round_trip(text)
 
 
 @settings(max_examples=12, deadline=None)
@@ -175,7 +202,7 @@ def test_all_dependences_follow_from_the_direct_ones(text: str) -> None:
     assert everything and all(sink in reach(source) for source, sink in everything)
 
 
-@pytest.mark.parametrize("text", [*PROGRAMS.values(), REGISTERS], ids=[*PROGRAMS, "registers"])
+@pytest.mark.parametrize("text", EVERYTHING.values(), ids=EVERYTHING)
 def test_the_tree_runs_in_the_order_of_the_nest(text: str) -> None:
     nest, document = nest_of(text), printed(text)
     names, order, tree = named(nest), schedule(nest), document.schedule.get_map()
@@ -238,6 +265,15 @@ def test_a_parallel_loop_is_marked_and_a_register_is_read_and_written() -> None:
         """{ net_main_S0[i] -> net_main_S1[i, 0] : 0 <= i < 4; net_main_S0[i] -> net_main_S1[i, j] : 0 <= i < 4 and
         0 <= j < 6 and j mod 2 = 0; net_main_S1[i, j] -> net_main_S1[i, j + 2] : 0 <= i < 4 and 0 <= j < 4 and
         j mod 2 = 0; net_main_S1[i, 4] -> net_main_S2[i] : 0 <= i < 4 }"""
+    )
+
+
+def test_what_loops_within_each_other_carry() -> None:
+    assert printed(NESTED_REGISTERS).relation("flow") == isl.UnionMap(
+        """{ net_main_S0[] -> net_main_S1[0]; net_main_S0[] -> net_main_S3[0]; net_main_S1[i] -> net_main_S2[i, 0] :
+        0 <= i < 4; net_main_S2[i, j] -> net_main_S2[i, j + 1] : 0 <= i < 4 and 0 <= j < 5; net_main_S2[i, 5] ->
+        net_main_S3[i] : 0 <= i < 4; net_main_S3[i] -> net_main_S1[i + 1] : 0 <= i < 3; net_main_S3[i] ->
+        net_main_S3[i + 1] : 0 <= i < 3 }"""
     )
 
 

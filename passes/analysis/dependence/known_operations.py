@@ -47,5 +47,5 @@ def _others(nest: Nest) -> list[ir.Operation]:
             others.append(op)
         return ir.WalkResult.ADVANCE
 
-    nest.root.operation.walk(visit)
+    nest.root.operation.walk(visit, ir.WalkOrder.PRE_ORDER)
     return others
