@@ -110,7 +110,7 @@ BRANCHES = """func.func @main(%x: memref<4x6xf32>, %y: memref<4xf32>) {
   return
 }"""
 
-# Two loops carry one sum, the outer one a second value besides; it takes what the inner one gives only an iteration later.
+# Two loops carry sums; what the inner one gives, the outer one takes an iteration later.
 NESTED_REGISTERS = """func.func @main(%x: memref<4x6xf32>) {
   %z = arith.constant 0.0 : f32
   %r:2 = affine.for %i = 0 to 4 iter_args(%a = %z, %b = %z) -> (f32, f32) {
