@@ -209,12 +209,16 @@ def constraints(condition: ir.Attribute) -> list[tuple[ir.AffineMap, bool]]:
     compared = [re.fullmatch(r"(.*) (==|>=) 0", part) for part in parts]
     if match is None or None in compared:
         raise IllegalTransform(f"condition '{condition}'", "it is no integer set of constraints with 0")
-    texts = [(each[1], each[2] == "==") for each in compared if each is not None]
-    return [(_without_symbols(f"affine_map<{match[1]} -> ({left})>"), is_equality) for left, is_equality in texts]
+    found = []
+    for each in compared:
+        assert each is not None
+        left = ir.AffineMapAttr(ir.Attribute.parse(f"affine_map<{match[1]} -> ({each[1]})>")).value
+        found.append((without_symbols(left), each[2] == "=="))
+    return found
 
 
-def _without_symbols(text: str) -> ir.AffineMap:
-    map_ = ir.AffineMapAttr(ir.Attribute.parse(text)).value
+def without_symbols(map_: ir.AffineMap) -> ir.AffineMap:
+    """The same map with its symbols as further dimensions, after the others, as its operands are in order."""
     n_dims, n_symbols = map_.n_dims, map_.n_symbols
     for k in range(n_symbols):
         symbol, dimension = ir.AffineExpr.get_symbol(k), ir.AffineExpr.get_dim(n_dims + k)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 import islpy as isl
 from loop_programs import convolution, diagonal, program, triangle, wavefront
+from torch_mlir import ir
+
+from loopmorph.passes.analysis.polyhedral.text import polyhedral_text
 
 MATMUL = program(
     {"m": 4, "n": 5, "k": 6},
@@ -184,3 +187,24 @@ def pairs(relation: isl.UnionMap) -> set[tuple[str, str]]:
 
     relation.wrap().foreach_point(visit)
     return found
+
+
+def printed(text: str) -> Printed:
+    """What is printed of a program of one nest."""
+    (document,) = read(polyhedral_text(ir.Module.parse(text).operation))
+    return document
+
+
+def count(union_set: isl.UnionSet) -> int:
+    """How many points all the sets have."""
+    sets = union_set.get_set_list()
+    return sum(sets.get_at(k).count_val().to_python() for k in range(sets.n_set()))
+
+
+def bands(node: isl.ScheduleNode) -> list[tuple[bool, list[bool]]]:
+    """Permutable and coincident of the bands, outermost first."""
+    found = []
+    if node.get_type() == isl.schedule_node_type.band:
+        members = range(node.band_n_member())
+        found.append((bool(node.band_get_permutable()), [bool(node.band_member_get_coincident(k)) for k in members]))
+    return found + [band for k in range(node.n_children()) for band in bands(node.child(k))]
