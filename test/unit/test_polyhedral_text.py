@@ -99,6 +99,29 @@ def test_names_are_unique_and_stay() -> None:
     assert domains == [f"{{ {name}_S0[a_0, a_0_2] : 0 <= a_0 <= 3 and 0 <= a_0_2 <= 3 }}" for name in names]
 
 
+def test_memrefs_go_by_what_they_are() -> None:
+    fill = """affine.for %i = 0 to 4 { affine.store %z, MEMREF[%i] : memref<4xf32> } {morph.layer = LAYER}"""
+    copy = """affine.for %i = 0 to 4 { %v = affine.load %x[%i] : memref<4xf32>
+      affine.store %v, MEMREF[%i] : memref<4xf32> } {morph.layer = "a", morph.role = "main"}"""
+    arguments = {
+        "%x": "morph.input = 1 : i64",
+        "%w": 'morph.param = "a.weight"',
+        "%y": "morph.output = 0 : i64",
+        "%p": "morph.packed = 2 : i64",
+        "%s": "morph.scratch",
+        "%o": "",
+    }
+    nests = [fill.replace("MEMREF", name).replace("LAYER", '"b"') for name in arguments]
+    init = fill.replace("MEMREF", "%t").replace("LAYER", '"a", morph.role = "init"')
+    text = f"""func.func @main({", ".join(f"{name}: memref<4xf32> {{{mark}}}" for name, mark in arguments.items())}) {{
+      %z = arith.constant 0.0 : f32
+      %t = memref.alloc() : memref<4xf32>
+      {" ".join([*nests, init, copy.replace("MEMREF", "%t")])} return }}"""
+    written = [d.relation("writes").range() for d in read(polyhedral_text(ir.Module.parse(text).operation))]
+    names = [each.get_set_list().get_at(0).get_tuple_name() for each in written]
+    assert names == ["input1", "a_weight", "output0", "packed2", "scratch", "arg5", "a_main_out", "a_main_out"]
+
+
 def test_what_takes_isl_too_long_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "MOST_STEPS", 100)
     document = printed(PROGRAMS["matmul"])

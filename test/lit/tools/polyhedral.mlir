@@ -44,8 +44,9 @@
 
 // BOTH: {{^}}==== @main fc#init: unchanged
 // BOTH-NEXT: {{^}}==== @main fc: before, after
-// BOTH: {{^}}domain: | {{ +}}domain: |
-// BOTH: {{^}}  { fc_main_S0[n = 0, co, ci] : {{.*}} |   { fc_main_S0[n = 0, co_0, ci_0, co_1, ci_1] :
+// BOTH-NEXT: {{^}}memrefs: unchanged
+// BOTH-NEXT: {{^}}domain: | {{ +}}domain: |
+// BOTH-NEXT: {{^}}  { fc_main_S0[n = 0, co, ci] : {{.*}} |   { fc_main_S0[n = 0, co_0, ci_0, co_1, ci_1] :
 // BOTH: coincident: [ 1, 1, 0 ] {{ +}}|     coincident: [ 1, 1, 0, 1, 0 ]
 
 func.func @main(%x: memref<1x64xf32> {morph.input = 0 : i64}, %w: memref<10x64xf32> {morph.param = "fc.weight"},
