@@ -23,10 +23,10 @@ class PrintPolyhedral(Pass):
         // nest: "fc"
         // function: "main"
         // memrefs:
-        //   fc_weight: "memref<10x64xf32>"
+        //   input0: "memref<1x64xf32>"
         //   ...
         // domain: |
-        //   { fc_main_S0[n, co, ci] : n = 0 and 0 <= co <= 9 and 0 <= ci <= 63 }
+        //   { fc_main_S0[n = 0, co, ci] : 0 <= co <= 9 and 0 <= ci <= 63 }
         // reads: |
         //   { fc_main_S0[n, co, ci] -> input0[n, ci];
         //     fc_main_S0[n, co, ci] -> fc_weight[co, ci];
@@ -34,12 +34,12 @@ class PrintPolyhedral(Pass):
         // writes: |
         //   { fc_main_S0[n, co, ci] -> output0[n, co] }
         // flow: |
-        //   { fc_main_S0[n, co, ci] -> fc_main_S0[n, co, ci' = 1 + ci] : ... }
+        //   { fc_main_S0[n = 0, co, ci] -> fc_main_S0[n' = 0, co' = co, ci' = 1 + ci] : ... }
         // ...
         // schedule: |
-        //   domain: "{ fc_main_S0[n, co, ci] : n = 0 and 0 <= co <= 9 and 0 <= ci <= 63 }"
+        //   domain: "{ fc_main_S0[n = 0, co, ci] : 0 <= co <= 9 and 0 <= ci <= 63 }"
         //   child:
-        //     schedule: "[{ fc_main_S0[n, co, ci] -> [(n)] }, ...]"
+        //     schedule: "[{ fc_main_S0[n, co, ci] -> [(n)] }, { fc_main_S0[n, co, ci] -> [(co)] }, ...]"
         //     permutable: 1
         //     coincident: [ 1, 1, 0 ]
 
