@@ -48,7 +48,7 @@ HARM = HarmJob(
         Proposal("any", parse_steps(text), frozenset([layer]), unit=layer)
         for text, layer in ((GROUP, "block1.conv1"), (TIED, "linear"), (SPATIAL, "block2.conv2"))
     ),
-    ("fisher-change", "residual"),
+    ("harm", "fisher-change", "residual"),
 )
 COMPARE = CompareJob(SPATIAL, 0.5)
 
@@ -108,7 +108,7 @@ def at(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         (TIME, at("layers", []), "either times or a refusal"),
         (TIME, at("refused", "no"), "either times or a refusal"),
         (HARM, at("variants/0/scores/residual", math.nan), "scores that are no numbers"),
-        (HARM, at("variants/0/scores", {"residual": 0.1}), "the signals residual, expected fisher-change, residual"),
+        (HARM, at("variants/0/scores", {"residual": 0.1}), "the signals residual, expected harm, fisher-change, residual"),
         (HARM, at("variants/1/scores", {"residual": 0.1}), "the signals residual, expected none"),
         (HARM, at("variants", []), "0 variants, expected 3"),
         (HARM, at("variants/2/structure/layers", []), "it changes no layer, and is not refused"),
