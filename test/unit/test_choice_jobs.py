@@ -108,7 +108,11 @@ def at(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         (TIME, at("layers", []), "either times or a refusal"),
         (TIME, at("refused", "no"), "either times or a refusal"),
         (HARM, at("variants/0/scores/residual", math.nan), "scores that are no numbers"),
-        (HARM, at("variants/0/scores", {"residual": 0.1}), "the signals residual, expected harm, fisher-change, residual"),
+        (
+            HARM,
+            at("variants/0/scores", {"residual": 0.1}),
+            "the signals residual, expected harm, fisher-change, residual",
+        ),
         (HARM, at("variants/1/scores", {"residual": 0.1}), "the signals residual, expected none"),
         (HARM, at("variants", []), "0 variants, expected 3"),
         (HARM, at("variants/2/structure/layers", []), "it changes no layer, and is not refused"),
