@@ -95,7 +95,7 @@ def test_what_the_table_says_holds(program: Program, table: VariantTable) -> Non
         assert each.change.milliseconds < 0
         blocks = signals.measure(after, ("fisher-change", "residual")).blocks
         fisher, residual = ([_value(block, name) for block in blocks] for name in ("fisher-change", "residual"))
-        felt = sum(f**0.3 * r**0.8 for f, r in zip(fisher, residual, strict=True))
+        felt = sum((f * r) ** 0.5 for f, r in zip(fisher, residual, strict=True))
         assert each.loss == pytest.approx(felt, rel=1e-3)
         expected = {"fisher-change": sum(fisher), "residual": sum(residual)}
         assert each.signals == {name: pytest.approx(value, rel=1e-3) for name, value in expected.items()}

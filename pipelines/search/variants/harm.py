@@ -17,9 +17,8 @@ from loopmorph.pipelines.support.module_paths import is_within
 from loopmorph.pipelines.training.task import Task, UserTask
 
 FISHER_DROP = "fisher-drop"
-HARM = "harm"  # what a change of a block adds to the joint KL divergence, up to a factor that a network has
-# Fitted to the joint KL of 45 rewritten ResNet-34 and ResNeXt-29 2x64d (docs/legality.md, "What adds up").
-EXPONENTS = {FISHER_CHANGE: 0.3, RESIDUAL: 0.8}
+HARM = "harm"  # of a block: the geometric mean of these two, which adds up better than either (docs/legality.md)
+_OF_BLOCK = (FISHER_CHANGE, RESIDUAL)
 
 
 class Harm(Protocol):
@@ -67,7 +66,8 @@ class BlockHarm:
     Attributes:
         original: the network.
         task: the minibatch; one half is repaired on, the other measured.
-        signal: "harm", which is the product of powers (`EXPONENTS`) of a block's signals, summed over blocks; or
+        signal: "harm", the geometric mean of a block's Fisher of the change and residual, summed over blocks: the first
+            alone underrates what a hundred images do not feel, the second that not every block counts as much. Or
             "residual" where there are no labels.
         device: where to compute.
     """
@@ -80,7 +80,7 @@ class BlockHarm:
 
     @property
     def signals(self) -> tuple[str, ...]:
-        return (HARM, *EXPONENTS) if self.signal == HARM else (self.signal,)
+        return (HARM, *_OF_BLOCK) if self.signal == HARM else (self.signal,)
 
     @cached_property
     def blocks(self) -> BlockSignals:
@@ -111,7 +111,7 @@ class BlockHarm:
         scores = {name: math.inf if score is None else score.value for name, score in known.items()}
         if self.signal == HARM:
             whole = all(map(math.isfinite, scores.values()))
-            scores[HARM] = math.prod(scores[name] ** power for name, power in EXPONENTS.items()) if whole else math.inf
+            scores[HARM] = math.sqrt(math.prod(scores.values())) if whole else math.inf
         return scores
 
 
