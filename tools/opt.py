@@ -37,6 +37,7 @@ from loopmorph.pipelines.schedules import fill, find_schedule, read_schedule, sc
 from loopmorph.pipelines.support.files import replace_file
 from loopmorph.tools.opt_diagnostics import Report, compare, from_diagnostic, from_error
 from loopmorph.tools.opt_input import STDIN, Part, parse, read_text, split
+from loopmorph.tools.opt_nests import nest_table
 
 SEPARATOR = "// -----\n"
 
@@ -58,6 +59,7 @@ class OptOptions:
     mlir_print_debuginfo: bool = False
     allow_unregistered_dialect: bool = False
     explain: bool = False
+    list_nests: bool = False
 
 
 class OptTool:
@@ -124,8 +126,7 @@ class OptTool:
                 self.set_up_context(context)
                 module = parse(part, context)
                 self.transform(module, options)
-                text = module.operation.get_asm(enable_debug_info=options.mlir_print_debuginfo)
-                printed = text.rstrip("\n") + "\n"
+                printed = self._printed(module, options)
             except (LoopmorphError, ir.MLIRError) as error:
                 reports += from_error(error, part.source)
                 if options.explain and isinstance(error, IllegalTransform) and error.explain is not None:
@@ -140,6 +141,11 @@ class OptTool:
         if explanation:
             click.echo(explanation, err=True)
         return printed, [report for report in reports if report.severity == "error"]
+
+    def _printed(self, module: ir.Module, options: OptOptions) -> str:
+        if options.list_nests:
+            return nest_table(module)
+        return module.operation.get_asm(enable_debug_info=options.mlir_print_debuginfo).rstrip("\n") + "\n"
 
     def _configure(self, manager: PassManager, options: OptOptions) -> None:
         if options.mlir_print_ir_after_all or options.mlir_print_ir_after_change:
@@ -187,6 +193,11 @@ def make_command(tool: OptTool) -> click.Command:
     @click.option("--mlir-print-debuginfo", is_flag=True, help="Print locations.")
     @click.option("--allow-unregistered-dialect", is_flag=True, help="Accept operations of unknown dialects.")
     @click.option("--explain", is_flag=True, help="Show the nest that a refusal is about, the culprit lines marked.")
+    @click.option(
+        "--list-nests",
+        is_flag=True,
+        help="Print a table of the loop nests, which linalg becomes first, in place of the IR.",
+    )
     @click.option("--list-passes", is_flag=True, help="List loopmorph's passes and those of plug-ins, and leave.")
     @click.option("--list-schedules", is_flag=True, help="List the schedules that come with loopmorph, and leave.")
     @click.option("--version", is_flag=True, help="Print the version, and leave.")

@@ -12,7 +12,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import interval, isl_text
+from loopmorph.passes.affine_expr import interval, isl_text, without_symbols
 from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import CompilationFailed
 from loopmorph.passes.nest import functions
@@ -212,11 +212,7 @@ def _constraints(condition: ir.Attribute) -> list[tuple[ir.Attribute, str]]:
 
 def _texts(attribute: ir.Attribute, operands: Sequence[ir.Value], names: Mapping[ir.Value, str]) -> list[str]:
     """The results of a map in isl's syntax, over the names of the loops."""
-    map_ = ir.AffineMapAttr(attribute).value
-    n_dims, n_symbols = map_.n_dims, map_.n_symbols
-    for k in range(n_symbols):
-        symbol, dimension = ir.AffineExpr.get_symbol(k), ir.AffineExpr.get_dim(n_dims + k)
-        map_ = map_.replace(symbol, dimension, n_dims + n_symbols, n_symbols)
+    map_ = without_symbols(ir.AffineMapAttr(attribute).value)
     texts = [_value_text(value, names) for value in operands]
     return [isl_text(expr, texts) for expr in map_.results]
 

@@ -1,0 +1,101 @@
+"""The table of a program's loop nests: what they are called, what they run over, what they access, where they stand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from torch_mlir import ir
+from torch_mlir.dialects import affine, func
+
+from loopmorph.passes.address import Address, name_of
+from loopmorph.passes.building.name_nests import name_nests
+from loopmorph.passes.diagnostics import UNKNOWN, file_location, location_text
+from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.ingress.linalg_to_affine import LinalgToAffine
+from loopmorph.passes.marks import MAIN
+from loopmorph.passes.nest import Nest, function_roots, functions, nest_roots, view_nest
+from loopmorph.passes.nest_text import access_text
+
+_HEADINGS = ("address", "iterators", "accesses", "place")
+_MOST_ACCESSES = 6
+_LOOPS = frozenset({"affine.for", "affine.parallel", "scf.for", "scf.forall", "scf.parallel", "scf.while"})
+
+
+def nest_table(module: ir.Module) -> str:
+    """The table, with a line for each nest; then a line for each loop that stands elsewhere than at a function's top.
+
+    What is there of linalg is lowered before, and nests that have no names get them: the module is changed.
+
+    Raises:
+        ImportRefused: an operation of linalg or on tensors that is no affine nest.
+    """
+    operation = module.operation
+    LinalgToAffine().run(operation)
+    with operation.context:
+        name_nests(operation)
+        rows = [row for function in functions(operation) for row in _rows(operation, function)]
+        lines = _aligned([_HEADINGS, *rows]) if rows else ["no nests"]
+        return "\n".join([*lines, *_out_of_reach(operation)]) + "\n"
+
+
+def _rows(module: ir.Operation, function: func.FuncOp) -> Iterator[tuple[str, ...]]:
+    alike = Counter(name_of(root) for root in nest_roots(module))
+    numbers = _numbers(module)
+    many = len(functions(module)) > 1
+    for root in function_roots(function):
+        layer, role = name_of(root)
+        single = alike[layer, role] == 1
+        address = str(Address(layer, role or MAIN, None if single else numbers[root.operation]))
+        place = file_location(root.operation.location)
+        where = UNKNOWN if place is None else f"{place.filename}:{place.start_line}"
+        yield address, *_contents(root), f"{where} @{function.name.value}" if many else where
+
+
+def _numbers(module: ir.Operation) -> dict[ir.Operation, int]:
+    met: Counter[tuple[str, str]] = Counter()
+    found = {}
+    for root in nest_roots(module):
+        found[root.operation] = met[name_of(root)]
+        met[name_of(root)] += 1
+    return found
+
+
+def _contents(root: affine.AffineForOp) -> tuple[str, str]:
+    """A nest's iterators with their extents, and its accesses; or why they cannot be told."""
+    try:
+        nest = view_nest(root)
+    except IllegalTransform as error:
+        return "?", str(error)
+    iterators = " ".join(f"{loop.iterator}={'?' if loop.extent is None else loop.extent}" for loop in nest.loops)
+    return iterators, _accesses(nest)
+
+
+def _accesses(nest: Nest) -> str:
+    texts = list(dict.fromkeys(access_text(nest, access) for access in nest.accesses))
+    more = [f"and {len(texts) - _MOST_ACCESSES} more"] if len(texts) > _MOST_ACCESSES else []
+    return "; ".join([*texts[:_MOST_ACCESSES], *more])
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _out_of_reach(module: ir.Operation) -> list[str]:
+    """Of each outermost loop that no address names, what it is and where."""
+    reached = {root.operation for root in nest_roots(module)}
+    found: list[str] = []
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        if op in reached:
+            return ir.WalkResult.SKIP
+        if op.name in _LOOPS:
+            found.append(
+                f"no address: {op.name} ({location_text(op.location)}); only affine.for at a function's top has one"
+            )
+            return ir.WalkResult.SKIP
+        return ir.WalkResult.ADVANCE
+
+    module.walk(visit, ir.WalkOrder.PRE_ORDER)
+    return found
