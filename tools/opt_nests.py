@@ -9,6 +9,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine, func
 
 from loopmorph.passes.address import Address, name_of
+from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
 from loopmorph.passes.building.name_nests import name_nests
 from loopmorph.passes.diagnostics import UNKNOWN, file_location, location_text
 from loopmorph.passes.errors import IllegalTransform
@@ -73,6 +74,10 @@ def _contents(root: affine.AffineForOp) -> tuple[str, str]:
 
 def _accesses(nest: Nest) -> str:
     texts = list(dict.fromkeys(access_text(nest, access) for access in nest.accesses))
+    try:
+        require_known_operations(nest)
+    except IllegalTransform as error:
+        texts.insert(0, f"? ({error.reason})")
     more = [f"and {len(texts) - _MOST_ACCESSES} more"] if len(texts) > _MOST_ACCESSES else []
     return "; ".join([*texts[:_MOST_ACCESSES], *more])
 

@@ -31,6 +31,7 @@ ITERATORS_BY_RANK = {
     5: ("n", "c", "d", "h", "w"),
 }
 _AXES = {1: ("w",), 2: ("h", "w"), 3: ("d", "h", "w")}
+_LABELS = {"ci": "c", "co": "c"} | {f"{kind}{axis}": axis for kind in "ok" for axis in "dhw"}
 
 Index = Sequence[frozenset[int]]  # the dimensions that each axis of an operand is indexed by
 
@@ -58,6 +59,12 @@ def names_by_use(rank: int, output: Index, operands: Sequence[Index]) -> tuple[s
     if weight is None and not window:
         return None
     return _named(rank, output, _used(data), None if weight is None else _used(weight), window)
+
+
+def axis_label(names: Sequence[str]) -> str:
+    """What an axis is that iterators of these names index: `oh` and `kh` run along h, `ci` and `co` along c."""
+    labels = {_LABELS.get(name, name) for name in names}
+    return labels.pop() if len(labels) == 1 else ""
 
 
 def distinct(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:

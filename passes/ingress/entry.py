@@ -60,8 +60,8 @@ class Entry(Pass):
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():
             function = self._chosen(module)
-            _require_shape(function)
             roles = self._roles(function)
+            _require_shape(function)
             for other in [f for f in _all_functions(module) if f.operation != function.operation]:
                 other.operation.erase()
             _rewrite(function, roles)
@@ -160,11 +160,11 @@ _DENSE = "{}: only memrefs of static shape that lie densely can be compiled"
 def _require_passable(function: func.FuncOp, argument: ir.Value, position: int) -> None:
     where = f"argument {position} of @{function.name.value} ({location_text(function.location)})"
     type_ = argument.type
-    if isinstance(type_, ir.MemRefType):
-        if not _is_dense(type_):
-            raise IllegalTransform(where, _DENSE.format(type_))
-    elif not isinstance(type_, ir.IntegerType | ir.FloatType):
-        raise IllegalTransform(where, f"{type_} cannot be passed to compiled code; a memref or a number can")
+    element = type_.element_type if isinstance(type_, ir.MemRefType) else type_
+    if not isinstance(element, ir.IntegerType | ir.FloatType):
+        raise IllegalTransform(where, f"{type_} cannot be passed to compiled code; numbers and memrefs of them can")
+    if isinstance(type_, ir.MemRefType) and not _is_dense(type_):
+        raise IllegalTransform(where, _DENSE.format(type_))
 
 
 def _is_dense(type_: ir.Type) -> bool:

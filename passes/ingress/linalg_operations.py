@@ -8,6 +8,7 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.analysis.iterator_names import names_by_use
 from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import ImportRefused
@@ -74,10 +75,22 @@ def loop_order(output_map: ir.AffineMap, n_dims: int) -> list[int]:
 
 
 def static(op: ir.Operation, name: str) -> list[int]:
+    """The sizes or offsets that an operation holds as the attribute `name`, or takes as constants.
+
+    Raises:
+        ImportRefused: one of them is computed.
+    """
     values = list(ir.DenseI64ArrayAttr(op.attributes[name]))
-    if any(v == ir.ShapedType.get_dynamic_size() for v in values):
+    given = iter(getattr(op.opview, name.removeprefix("static_")))
+    found = [_constant(next(given)) if v == ir.ShapedType.get_dynamic_size() else v for v in values]
+    if any(v is None for v in found):
         raise ImportRefused(f"{describe(op)}: a dynamic size or offset; static shapes are required")
-    return values
+    return [v for v in found if v is not None]
+
+
+def _constant(value: ir.Value) -> int | None:
+    op = definition(value)
+    return ir.IntegerAttr(op.attributes["value"]).value if op is not None and op.name == "arith.constant" else None
 
 
 def static_shape(type_: ir.Type, location: ir.Location) -> tuple[int, ...]:

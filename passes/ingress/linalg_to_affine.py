@@ -18,6 +18,7 @@ from loopmorph.passes.building.name_nests import name_nests, tell_helpers
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, store
 from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import ImportRefused
+from loopmorph.passes.ingress.axis_names import Axes, axis_names
 from loopmorph.passes.ingress.element_access import affine_index, load_element
 from loopmorph.passes.ingress.linalg_operations import (
     describe,
@@ -107,12 +108,14 @@ class _FunctionLowering:
     tensors: dict[ir.Value, TensorValue] = field(default_factory=dict)
     scalars: dict[ir.Value, ir.Value] = field(default_factory=dict)
     returned: list[ir.Value] = field(default_factory=list)
+    axes: Axes = field(default_factory=dict)
 
     def build(self) -> None:
         """Builds the new function, under another name, and what it needs beside it."""
         if len(self.old.body.blocks) != 1:
             place = location_text(self.old.location)
             raise ImportRefused(f"function @{self.old.name.value} ({place}): it branches; one block is expected")
+        self.axes = axis_names(self.old)
         with self.old.location:
             new = self._declare()
             with ir.InsertionPoint(new.entry_block):
@@ -184,7 +187,7 @@ class _FunctionLowering:
         """Any linalg operation with indexing maps and a region: one nest, plus start-value nests for its outputs."""
         if not len(op.results):
             raise ImportRefused(f"{describe(op)}: it works on memrefs, in a function that has tensors")
-        structured = StructuredOperation.read(op)
+        structured = StructuredOperation.read(op, self.axes)
         sources: list[Source] = [
             self.tensors[operand] if is_tensor(operand.type) else self.scalars.get(operand, operand)
             for operand, _ in structured.inputs
@@ -227,7 +230,10 @@ class _FunctionLowering:
             value = read(source, exprs, source.shape, variables, op)
             store(value, target.memref, target.map, variables)
 
-        build_nest(NestHeader(names_by_rank(rank), source.shape, marks_of(op, role)), body, op.location)
+        about = op.results[0] if len(op.results) else op.operands[0]
+        names = self.axes.get(about, ())
+        names = names if len(names) == rank else names_by_rank(rank)
+        build_nest(NestHeader(names, source.shape, marks_of(op, role)), body, op.location)
 
     # -- tensor operations
 

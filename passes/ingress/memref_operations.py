@@ -11,6 +11,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.analysis.iterator_names import names_by_rank
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.errors import ImportRefused
+from loopmorph.passes.ingress.axis_names import Axes, axis_names
 from loopmorph.passes.ingress.linalg_operations import describe, static_shape
 from loopmorph.passes.ingress.structured_nest import Source, StructuredOperation, marks_of
 from loopmorph.passes.ingress.tensor_views import identity_view
@@ -24,7 +25,9 @@ def lower_on_memrefs(functions: Sequence[func.FuncOp]) -> None:
     Raises:
         ImportRefused: a dynamic shape, or an operation that is no affine nest; names it and its location.
     """
-    plans = [(op, _plan(op)) for function in functions for op in _operations(function)]
+    plans = [
+        (op, _plan(op, axes)) for f in functions if (ops := _operations(f)) for axes in (axis_names(f),) for op in ops
+    ]
     for op, build in plans:
         with ir.InsertionPoint(op), op.location:
             build()
@@ -46,11 +49,11 @@ def _operations(function: func.FuncOp) -> list[ir.Operation]:
 _INNER = frozenset({"linalg.index", "linalg.yield"})
 
 
-def _plan(op: ir.Operation) -> Callable[[], object]:
+def _plan(op: ir.Operation, axes: Axes) -> Callable[[], object]:
     """What builds the operation's nest at the current insertion point."""
     if op.name == "memref.copy":
         return _copy(op)
-    operation = StructuredOperation.read(op)
+    operation = StructuredOperation.read(op, axes)
     sources: list[Source] = [
         identity_view(value) if isinstance(value.type, ir.MemRefType) else value for value in op.operands
     ]

@@ -13,6 +13,7 @@ from loopmorph.passes.analysis.definitions import is_used
 from loopmorph.passes.analysis.iterator_names import names_by_rank
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.errors import ImportRefused
+from loopmorph.passes.ingress.axis_names import Axes, names_by_axes
 from loopmorph.passes.ingress.element_access import load_element
 from loopmorph.passes.ingress.linalg_operations import (
     describe,
@@ -47,21 +48,19 @@ class StructuredOperation:
     n_outputs: int
 
     @classmethod
-    def read(cls, op: ir.Operation) -> StructuredOperation:
-        """Reads the operation.
+    def read(cls, op: ir.Operation, axes: Axes) -> StructuredOperation:
+        """Reads the operation; `axes` are those of what it accesses, where they are known.
 
         Raises:
             ImportRefused: it has no indexing maps, is quantised, an extent is not constant, or an operation of its body
                 has no place in an affine nest.
         """
         if "quantized" in op.name or op.name.endswith("_q"):
-            raise ImportRefused(
-                f"{describe(op)}: quantised operations are not supported; generalise it to linalg.generic"
-            )
+            raise ImportRefused(f"{describe(op)}: quantised operations are not supported")
         maps = tuple(indexing_maps(op))
         _check_body(op)
         extents = tuple(iteration_extents(op, maps, list(op.operands)))
-        names = iterator_names(op) or names_by_rank(len(extents))
+        names = iterator_names(op) or names_by_axes(op, axes) or names_by_rank(len(extents))
         # Of generic ones the bindings do not tell; what is no input is an output.
         n_outputs = len(op.regions[0].blocks[0].operations[-1].operation.operands)
         return cls(op, maps, extents, names, n_outputs)
