@@ -113,7 +113,7 @@ class Nest:
     @property
     def label(self) -> str:
         """How error messages name the nest: the layer and, where the source gives one, the location."""
-        return f"layer '{self.layer}'" if self.layer else f"loop nest at {self.root.location}"
+        return f"layer '{self.layer}'" if self.layer else f"loop nest at {location_text(self.root.operation.location)}"
 
     @property
     def iterators(self) -> tuple[str, ...]:
@@ -348,7 +348,7 @@ def _lanes(op: LoadOp | StoreOp, value: ir.Value) -> int:
         return 1
     if type_.rank != 1:
         reason = f"vectors of {type_.rank} dimensions are not supported, only of one"
-        raise IllegalTransform(f"{op.operation.name} at {op.location}", reason)
+        raise IllegalTransform(f"{op.operation.name} at {location_text(op.operation.location)}", reason)
     return type_.shape[0]
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import replace
 
 from torch_mlir import ir
-from torch_mlir.dialects import affine, func
+from torch_mlir.dialects import affine
 
-from loopmorph.passes.address import Address, name_of
+from loopmorph.passes.address import addressed_roots, name_of
 from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
 from loopmorph.passes.building.name_nests import name_nests
 from loopmorph.passes.diagnostics import UNKNOWN, file_location, location_text
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.ingress.linalg_to_affine import LinalgToAffine
-from loopmorph.passes.marks import MAIN
 from loopmorph.passes.nest import Nest, function_roots, functions, nest_roots, view_nest
 from loopmorph.passes.nest_text import access_text
 
@@ -35,45 +34,38 @@ def nest_table(module: ir.Module) -> str:
     LinalgToAffine().run(operation)
     with operation.context:
         name_nests(operation)
-        rows = [row for function in functions(operation) for row in _rows(operation, function)]
-        lines = _aligned([_HEADINGS, *rows]) if rows else ["no nests"]
+        alike = Counter(name_of(root) for root in nest_roots(operation))
+        given = {root.operation: address for address, root in addressed_roots(operation)}
+        found = functions(operation)
+        rows: list[tuple[str, ...]] = [_HEADINGS]
+        for function in found:
+            state = ir.AsmState(function.operation)
+            for root in function_roots(function):
+                address = given[root.operation]
+                single = alike[name_of(root)] == 1
+                place = _place(root) + (f" @{function.name.value}" if len(found) > 1 else "")
+                rows.append((str(replace(address, number=None) if single else address), *_contents(root, state), place))
+        lines = _aligned(rows) if len(rows) > 1 else ["no nests"]
         return "\n".join([*lines, *_out_of_reach(operation)]) + "\n"
 
 
-def _rows(module: ir.Operation, function: func.FuncOp) -> Iterator[tuple[str, ...]]:
-    alike = Counter(name_of(root) for root in nest_roots(module))
-    numbers = _numbers(module)
-    many = len(functions(module)) > 1
-    for root in function_roots(function):
-        layer, role = name_of(root)
-        single = alike[layer, role] == 1
-        address = str(Address(layer, role or MAIN, None if single else numbers[root.operation]))
-        place = file_location(root.operation.location)
-        where = UNKNOWN if place is None else f"{place.filename}:{place.start_line}"
-        yield address, *_contents(root), f"{where} @{function.name.value}" if many else where
+def _place(root: affine.AffineForOp) -> str:
+    place = file_location(root.operation.location)
+    return UNKNOWN if place is None else f"{place.filename}:{place.start_line}"
 
 
-def _numbers(module: ir.Operation) -> dict[ir.Operation, int]:
-    met: Counter[tuple[str, str]] = Counter()
-    found = {}
-    for root in nest_roots(module):
-        found[root.operation] = met[name_of(root)]
-        met[name_of(root)] += 1
-    return found
-
-
-def _contents(root: affine.AffineForOp) -> tuple[str, str]:
+def _contents(root: affine.AffineForOp, state: ir.AsmState) -> tuple[str, str]:
     """A nest's iterators with their extents, and its accesses; or why they cannot be told."""
     try:
         nest = view_nest(root)
     except IllegalTransform as error:
         return "?", str(error)
     iterators = " ".join(f"{loop.iterator}={'?' if loop.extent is None else loop.extent}" for loop in nest.loops)
-    return iterators, _accesses(nest)
+    return iterators, _accesses(nest, state)
 
 
-def _accesses(nest: Nest) -> str:
-    texts = list(dict.fromkeys(access_text(nest, access) for access in nest.accesses))
+def _accesses(nest: Nest, state: ir.AsmState) -> str:
+    texts = list(dict.fromkeys(access_text(nest, access, state) for access in nest.accesses))
     try:
         require_known_operations(nest)
     except IllegalTransform as error:

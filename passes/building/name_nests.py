@@ -17,14 +17,13 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine, func
 
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.definitions import definition
+from loopmorph.passes.analysis.helpers import REARRANGING, gives_start_values, helped_by
 from loopmorph.passes.analysis.nest_iterators import nest_iterators
 from loopmorph.passes.diagnostics import location_name
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import constant_extent, function_roots, functions, nest_roots, view_nest, walk_loops
 
 _MAKING = frozenset({"tensor.concat", "tensor.insert_slice", "tensor.pad", "memref.copy"})  # a nest, besides linalg
-_REARRANGING = frozenset({"linalg.broadcast", "linalg.transpose"})  # on tensors: access maps of their readers
 _SEPARATORS = re.compile(r"[\s,={}'\"#]+")  # what a pass pipeline and an address give a meaning to
 
 
@@ -100,7 +99,7 @@ class _Names:
 
     def name_all(self, function: func.FuncOp, unnamed: list[ir.Operation], kind: Callable[[ir.Operation], str]) -> None:
         """Gives layers to operations of a function, in program order; helpers get that of what they help."""
-        helped = {op: other for op in unnamed if (other := _helped(op, unnamed)) is not None}
+        helped = helped_by(function, unnamed)
         shared = _places_by_name(function, unnamed)
         for op in unnamed:
             if op not in helped:
@@ -109,7 +108,7 @@ class _Names:
             if op in helped:
                 layer = marks.get_text(helped[op], marks.LAYER)
                 self._set(function, op, layer)
-                if _role_of_helper(op):
+                if gives_start_values(op):
                     op.attributes[marks.ROLE] = ir.StringAttr.get(marks.INIT)
 
     def _name(self, function: func.FuncOp, op: ir.Operation, kind: str, shared: dict[str, set[str]]) -> None:
@@ -170,7 +169,7 @@ def _operations(function: func.FuncOp) -> list[ir.Operation]:
         if op.name in _MAKING or (op.name.startswith("linalg.") and op.name not in ("linalg.yield", "linalg.index")):
             if marks.LAYER in op.attributes:
                 named = True
-            elif not (op.name in _REARRANGING and len(op.results)):
+            elif not (op.name in REARRANGING and len(op.results)):
                 found.append(op)
         return ir.WalkResult.ADVANCE
 
@@ -186,81 +185,6 @@ def _unnamed_roots(function: func.FuncOp) -> list[ir.Operation]:
     """The nests that carry neither a layer nor a role; an importer's own copies have a role and no layer."""
     roots = [root.operation for root in function_roots(function)]
     return [r for r in roots if marks.LAYER not in r.attributes and marks.ROLE not in r.attributes]
-
-
-# -- helpers
-
-
-def _helped(op: ir.Operation, unnamed: Collection[ir.Operation]) -> ir.Operation | None:
-    """The operation that a fill or pad is for."""
-    if op.name in ("linalg.fill", "tensor.pad") and len(op.results):
-        users = [use.owner.operation for use in op.results[0].uses]
-        if len(users) != 1 or not users[0].name.startswith("linalg.") or users[0].name in _REARRANGING:
-            return None
-        return users[0] if users[0] in unnamed or marks.LAYER in users[0].attributes else None
-    if op.name == "linalg.fill":
-        return _accumulating_after(op, op.operands[1])
-    if op.name == "affine.for":
-        memref = _filled(op)
-        return None if memref is None else _accumulating_after(op, memref)
-    return None
-
-
-def _role_of_helper(op: ir.Operation) -> bool:
-    """Whether a helper becomes a nest of its own that gives start values."""
-    return op.name == "affine.for" or (op.name == "linalg.fill" and not len(op.results))
-
-
-def _accumulating_after(op: ir.Operation, memref: ir.Value) -> ir.Operation | None:
-    """The next operation of the same block that uses the memref, if it adds to what is there."""
-    block = op.block
-    ops = [each.operation for each in block.operations]
-    after = ops[ops.index(op) + 1 :]
-    users = {_ancestor(use.owner.operation, block) for use in memref.uses}
-    other = next((each for each in after if each in users), None)
-    if other is None:
-        return None
-    if other.name.startswith("linalg."):
-        return other if other.name != "linalg.fill" and memref in list(other.operands)[-1:] else None
-    return other if other.name == "affine.for" and _accumulates(other, memref) else None
-
-
-def _ancestor(op: ir.Operation, block: ir.Block) -> ir.Operation | None:
-    """The operation of a block that holds another one."""
-    while op is not None and op.block != block:
-        op = op.parent.operation if op.parent is not None else None
-    return op
-
-
-def _filled(root: ir.Operation) -> ir.Value | None:
-    """The memref that a nest fills with one value, doing nothing else."""
-    stored = None
-    for op in _leaves(root):
-        if op.name != "affine.store" or stored is not None or isinstance(op.operands[0].owner, ir.Block):
-            return None
-        value = definition(op.operands[0])
-        if value is None or value.name != "arith.constant":
-            return None
-        stored = op.operands[1]
-    return stored
-
-
-def _accumulates(root: ir.Operation, memref: ir.Value) -> bool:
-    kinds = {op.name for op in _leaves(root) if memref in list(op.operands)}
-    return kinds == {"affine.load", "affine.store"}
-
-
-def _leaves(root: ir.Operation) -> list[ir.Operation]:
-    """What a nest holds, but for loops, their ends and constants."""
-    found: list[ir.Operation] = []
-
-    def visit(op: ir.Operation) -> ir.WalkResult:
-        if op.name not in ("affine.for", "affine.yield", "arith.constant"):
-            found.append(op)
-        return ir.WalkResult.ADVANCE
-
-    root.walk(visit, ir.WalkOrder.PRE_ORDER)
-    return found
 
 
 def _name_iterators(root: affine.AffineForOp) -> None:

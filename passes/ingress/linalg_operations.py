@@ -103,6 +103,8 @@ def static_shape(type_: ir.Type, location: ir.Location) -> tuple[int, ...]:
 def memref_type(type_: ir.Type, location: ir.Location) -> ir.Type:
     if not is_tensor(type_):
         return type_
+    if ir.RankedTensorType(type_).encoding is not None:
+        raise ImportRefused(f"{type_} ({location_text(location)}): only tensors without an encoding are supported")
     return ir.MemRefType.get(static_shape(type_, location), ir.RankedTensorType(type_).element_type)
 
 

@@ -201,6 +201,8 @@ class _FunctionLowering:
         """The memref that `result` is computed in, filled with `start`'s values where the nest reads them."""
         view = self._allocate(result)
         if initialise:
+            if isinstance(self.tensors[start], Uninitialised):
+                raise ImportRefused(f"{describe(op)}: its start values are a tensor that nothing has written")
             self._copy(op, marks.INIT, self.tensors[start], view)
         return view
 
