@@ -12,7 +12,7 @@ UNKNOWN = "unknown location"
 def location_text(location: ir.Location) -> str:
     """`file:line:column`, `module.path at file:line:column`, or the name alone; `UNKNOWN` where there is neither."""
     place = file_location(location)
-    name = location_name(location)
+    name = location_name(location).removesuffix("@")
     if place is None:
         return name or UNKNOWN
     position = f"{place.filename}:{place.start_line}:{place.start_col}"

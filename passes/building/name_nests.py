@@ -112,9 +112,9 @@ class _Names:
                     op.attributes[marks.ROLE] = ir.StringAttr.get(marks.INIT)
 
     def _name(self, function: func.FuncOp, op: ir.Operation, kind: str, shared: dict[str, set[str]]) -> None:
-        base = _layer_in(op.location)
-        if not base:
-            self._set(function, op, self._numbered(kind))
+        base, is_layer = _layer_in(op.location)
+        if not base or is_layer:
+            self._set(function, op, base or self._numbered(kind))
             return
         place = _place(function, op)
         plain = [base] if len(shared[base]) == 1 else []
@@ -131,8 +131,8 @@ class _Names:
 
     def _set(self, function: func.FuncOp, op: ir.Operation, layer: str) -> None:
         self.places.setdefault(layer, set()).add(_place(function, op))
-        if _layer_in(op.location) != layer:
-            op.location = ir.Location.name(layer, op.location)
+        if _layer_in(op.location) != (layer, True):
+            op.location = ir.Location.name(f"{layer}@", op.location)
             self.places[layer].add(_place(function, op))
         op.attributes[marks.LAYER] = ir.StringAttr.get(layer)
         self.new.add(layer)
@@ -141,7 +141,7 @@ class _Names:
 def _places_by_name(function: func.FuncOp, ops: Iterable[ir.Operation]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for op in ops:
-        found.setdefault(_layer_in(op.location), set()).add(_place(function, op))
+        found.setdefault(_layer_in(op.location)[0], set()).add(_place(function, op))
     return found
 
 
@@ -149,11 +149,11 @@ def _place(function: func.FuncOp, op: ir.Operation) -> str:
     return f"{function.name.value} {op.location}"
 
 
-def _layer_in(location: ir.Location) -> str:
-    """The layer that a location names: `conv1`, or the first part of an importer's `conv1@convolution_1`."""
+def _layer_in(location: ir.Location) -> tuple[str, bool]:
+    """The name in a location (`conv1`), and whether it is certainly a layer's, as importers' are: `conv1@node`."""
     name = location_name(location)
-    layer, _, node = name.rpartition("@")
-    return _SEPARATORS.sub("_", layer or node)
+    layer, separator, node = name.rpartition("@")
+    return _SEPARATORS.sub("_", layer or node), bool(separator and layer)
 
 
 # -- what has no name
