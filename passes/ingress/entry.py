@@ -44,13 +44,13 @@ class Entry(Pass):
         func.func @gemm(%A, %B, %C) {...}
         =>  func.func @main(%A {morph.input = 0}, %B {morph.input = 1}, %C {morph.output = 0}, %C0 {morph.input = 2})
 
+    Requires: one block, no results, no calls; of memory what the analyses know; memrefs of static shape that lie
+    densely.
+
     Options:
         function: its name; by default the only public function that no other one calls.
         parameters: positions of arguments, from 0, that hold weights: a transformation of the network may give these
             another shape, and what depends on them alone is computed once.
-
-    Requires: one block, no results, no calls; of memory what the analyses know; memrefs of static shape that lie
-    densely.
     """
 
     name: ClassVar[str] = "morph-entry"
