@@ -11,6 +11,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import func, memref
 
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.dependence.aliasing import is_constant_global
 from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
 from loopmorph.passes.analysis.iterator_names import names_by_rank
 from loopmorph.passes.analysis.memory.dataflow import effects
@@ -39,7 +40,8 @@ class Entry(Pass):
 
     An argument that is only read becomes an input, one that is only written an output. One that is both becomes an
     output that is copied from a further argument first, an input. A scalar becomes an input of no axes. Arguments that
-    have a mark (`morph.input`, `morph.output`, `morph.param`) keep it. The other functions go.
+    have a mark (`morph.input`, `morph.output`, `morph.param`) keep it. The other functions go. No two arguments may
+    overlap.
 
         func.func @gemm(%A, %B, %C) {...}
         =>  func.func @main(%A {morph.input = 0}, %B {morph.input = 1}, %C {morph.output = 0}, %C0 {morph.input = 2})
@@ -144,6 +146,8 @@ def _require_shape(function: func.FuncOp) -> None:
             raise _unknown(op)
         if op.name in ("memref.alloc", "memref.alloca") and not _is_dense(op.results[0].type):
             raise IllegalTransform(f"{op.name} ({location_text(op.location)})", _DENSE.format(op.results[0].type))
+        if op.name == "memref.get_global" and not is_constant_global(op):
+            raise IllegalTransform(f"{op.name} ({location_text(op.location)})", "a global memref that is not constant")
         if op.name == "affine.for":
             require_known_operations(view_nest(op.opview))
 
@@ -184,7 +188,8 @@ def _rewrite(function: func.FuncOp, roles: list[str]) -> None:
     arguments = list(function.entry_block.arguments)
     for k, (argument, role) in enumerate(zip(arguments, roles, strict=True)):
         if role == marks.PARAM:
-            own[k] = {**own[k], marks.PARAM: ir.StringAttr.get(f"arg{k}")}
+            kept = {name: mark for name, mark in own[k].items() if name not in (marks.INPUT, marks.OUTPUT)}
+            own[k] = {marks.PARAM: ir.StringAttr.get(f"arg{k}"), **kept}
         elif role:
             mark = marks.OUTPUT if role == _BOTH else role
             own[k] = {**own[k], mark: _number(next(numbers[mark]))}

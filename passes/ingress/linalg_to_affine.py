@@ -42,7 +42,7 @@ from loopmorph.passes.ingress.tensor_views import (
     reindex,
     slice_exprs,
 )
-from loopmorph.passes.nest import functions
+from loopmorph.passes.nest import function_roots, functions
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ class LinalgToAffine(Pass):
                         _refuse_calls(function, calls)
                         built.append(_FunctionLowering(function))
                         built[-1].build()
-                lower_on_memrefs([f for f in functions(module) if not _has_tensors(f)])
+                lowered = lower_on_memrefs([f for f in functions(module) if not _has_tensors(f)])
             except ImportRefused:
                 for lowering in built:
                     lowering.drop()
                 raise
             for lowering in built:
-                lowering.replace()
-            tell_helpers(module)
+                lowered |= lowering.replace()
+            tell_helpers(module, lowered)
             name_nests(module)
 
 
@@ -104,7 +104,7 @@ class _FunctionLowering:
     """Builds the memref function beside the tensor one, operation by operation, then removes the latter."""
 
     old: func.FuncOp
-    new: list[ir.OpView] = field(default_factory=list)
+    new: list[func.FuncOp | memref.GlobalOp] = field(default_factory=list)
     tensors: dict[ir.Value, TensorValue] = field(default_factory=dict)
     scalars: dict[ir.Value, ir.Value] = field(default_factory=dict)
     returned: list[ir.Value] = field(default_factory=list)
@@ -123,11 +123,12 @@ class _FunctionLowering:
                     self._lower(op)
                 func.ReturnOp([])
 
-    def replace(self) -> None:
-        """Puts the new function in the place of the old one."""
-        name = self.old.name.value
+    def replace(self) -> set[str]:
+        """Puts the new function in the place of the old one; returns its layers."""
+        new, name = self.new[0], self.old.name.value
         self.old.operation.erase()
-        self.new[0].attributes["sym_name"] = ir.StringAttr.get(name)
+        new.attributes["sym_name"] = ir.StringAttr.get(name)
+        return {marks.get_text(root, marks.LAYER) for root in function_roots(new)}
 
     def drop(self) -> None:
         """Takes away what has been built."""

@@ -17,8 +17,10 @@ from loopmorph.passes.ingress.structured_nest import Source, StructuredOperation
 from loopmorph.passes.ingress.tensor_views import identity_view
 
 
-def lower_on_memrefs(functions: Sequence[func.FuncOp]) -> None:
+def lower_on_memrefs(functions: Sequence[func.FuncOp]) -> set[str]:
     """Lowers the linalg operations and copies of functions without tensors, in place; all of them, or none.
+
+    Returns the layers of what has been lowered.
 
     A memref of any layout is accessed as it is.
 
@@ -28,10 +30,12 @@ def lower_on_memrefs(functions: Sequence[func.FuncOp]) -> None:
     plans = [
         (op, _plan(op, axes)) for f in functions if (ops := _operations(f)) for axes in (axis_names(f),) for op in ops
     ]
+    layers = {marks.get_text(op, marks.LAYER) for op, _ in plans}
     for op, build in plans:
         with ir.InsertionPoint(op), op.location:
             build()
         op.erase()
+    return layers
 
 
 def _operations(function: func.FuncOp) -> list[ir.Operation]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.diagnostics import illegal
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.passes.ingress.entry import Entry
@@ -41,8 +42,10 @@ class MlirFunction:
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Computes the outputs, in the order of `morph.output`, given the inputs in the order of `morph.input`.
 
+        Elements of outputs that the function does not write are 0.
+
         Raises:
-            ArgumentError: an input is missing, or has another shape or element type; there are too many.
+            ArgumentError: an input is missing, or has another shape or element type.
         """
         kept: list[np.ndarray] = []
         outputs: dict[int, np.ndarray] = {}
@@ -53,7 +56,7 @@ class MlirFunction:
             if argument.role == "input":
                 array = np.array(inputs[int(argument.key)], order="C")
                 if array.shape != argument.shape or array.dtype.name != argument.dtype:
-                    wanted = f"{argument.dtype} of shape {argument.shape}"
+                    wanted = f"expected {argument.dtype} of shape {argument.shape}"
                     raise ArgumentError(
                         "inputs", f"input {argument.key} is {array.dtype} of shape {array.shape}; {wanted}"
                     )
@@ -95,7 +98,7 @@ def compile_mlir(
     """
     if too_deep(text) is not None:
         raise DataError(f"the module nests deeper than {MOST_LEVELS} levels")
-    given = {k: torch.from_numpy(np.ascontiguousarray(value)) for k, value in (parameters or {}).items()}
+    given = {k: torch.from_numpy(np.array(value, order="C")) for k, value in (parameters or {}).items()}
     with ir.Context():
         try:
             module = ir.Module.parse(text)
@@ -104,21 +107,36 @@ def compile_mlir(
         check_input(module)
         for each in (LinalgToAffine(), Entry(function, tuple(sorted(given)))):
             each.run(module.operation)
-        _check_parameters(module, given)
+        values = _named_parameters(module, given)
         if pipeline:
             run_pipeline(module, pipeline)
         # What is rewritten inherits its weights as an imported network does; there is no PyTorch model behind it.
-        network = Network(module, nn.Module(), (), {f"arg{k}": tensor for k, tensor in given.items()})
+        network = Network(module, nn.Module(), (), values)
         values = dict(network.parameters)
         native = compile_module(module, resolve_target(target), threads)
     return MlirFunction(native, values)
 
 
-def _check_parameters(module: ir.Module, given: Mapping[int, torch.Tensor]) -> None:
+def _named_parameters(module: ir.Module, given: Mapping[int, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The values of all arguments that are parameters, by `morph.param`.
+
+    Raises:
+        ArgumentError: they are missing, or have another shape or element type.
+    """
     (main,) = functions(module.operation)
-    for position, tensor in given.items():
-        type_ = ir.MemRefType(main.entry_block.arguments[position].type)
+    found = {}
+    for position, (argument, own) in enumerate(
+        zip(main.entry_block.arguments, marks.argument_marks(main), strict=True)
+    ):
+        if marks.PARAM not in own:
+            continue
+        type_, tensor = ir.MemRefType(argument.type), given.get(position)
+        if tensor is None:
+            reason = f"argument {position} is a parameter; expected its values, as {position}: ARRAY"
+            raise ArgumentError("parameters", reason)
         element = ELEMENT_TYPES.get(str(type_.element_type))
         if tuple(type_.shape) != tuple(tensor.shape) or element != str(tensor.dtype).removeprefix("torch."):
             reason = f"argument {position} is {type_}; got {tensor.dtype} of shape {tuple(tensor.shape)}"
             raise ArgumentError("parameters", reason)
+        found[ir.StringAttr(own[marks.PARAM]).value] = tensor
+    return found

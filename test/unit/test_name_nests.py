@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from torch_mlir import ir
@@ -14,6 +15,7 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform, ImportRefus
 from loopmorph.passes.ingress.linalg_to_affine import LinalgToAffine
 from loopmorph.passes.nest import nests
 from loopmorph.passes.pipeline import run_pipeline
+from loopmorph.pipelines.codegen.from_mlir import compile_mlir
 from loopmorph.tools.opt import OptTool, main, make_command
 
 COPY = """affine.for %i = 0 to 4 {
@@ -217,6 +219,30 @@ def test_one_line_of_what_is_wrong(text: str, message: str) -> None:
 def test_options_of_the_entry(options: str, error: type[LoopmorphError], message: str) -> None:
     with ir.Context(), ir.Location.unknown(), pytest.raises(error, match=message):
         run_pipeline(ir.Module.parse(function(COPY)), f"morph-entry{{{options}}}")
+
+
+def test_parts_of_a_nest_stay_parts_when_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "copy.mlir"
+    path.write_text(function(COPY))
+    pipeline = "morph-partition{layer=for.0 iter=c sizes=1,3}"
+    assert main([str(path), "-p", pipeline, "--list-nests"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["for.0#main.0", "for.0#main.1"]
+
+
+def test_a_marked_parameter_needs_values() -> None:
+    text = function(COPY).replace("%x: memref<4xf32>", '%x: memref<4xf32> {morph.param = "w"}')
+    with pytest.raises(ArgumentError, match="argument 0 is a parameter; expected its values, as 0: ARRAY"):
+        compile_mlir(text)
+    values = np.arange(4, dtype=np.float32)
+    assert compile_mlir(text, parameters={0: values})()[0].tolist() == [0, 1, 2, 3]
+
+
+def test_inputs_that_do_not_fit() -> None:
+    compiled = compile_mlir(function(COPY))
+    with pytest.raises(ArgumentError, match="0 arrays were given; 1 are expected"):
+        compiled()
+    with pytest.raises(ArgumentError, match=r"input 0 is float64 of shape \(4,\); expected float32 of shape \(4,\)"):
+        compiled(np.zeros(4))
 
 
 def test_what_pins_an_argument_is_named() -> None:

@@ -31,10 +31,10 @@ def _is_buffer(base: ir.Value) -> bool:
     op = definition(base)
     if op is None:
         return base.owner.owner.operation.name == "func.func"
-    return op.name in _BUFFERS or (op.name == "memref.get_global" and _is_constant(op))
+    return op.name in _BUFFERS or (op.name == "memref.get_global" and is_constant_global(op))
 
 
-def _is_constant(get_global: ir.Operation) -> bool:
+def is_constant_global(get_global: ir.Operation) -> bool:
     """Whether the global memref that an operation gives is never written; then two of them cannot be in conflict."""
     name = ir.FlatSymbolRefAttr(get_global.attributes["name"]).value
     module = get_global
