@@ -31,6 +31,7 @@ _HOME = {
     "import_model": "loopmorph.pipelines.program",
     "Executable": "loopmorph.pipelines.codegen.executable",
     "compile": "loopmorph.pipelines.compile",
+    "compile_mlir": "loopmorph.pipelines.codegen.from_mlir",
     "Exported": "loopmorph.pipelines.export",
     "export": "loopmorph.pipelines.export",
     "FisherScore": "loopmorph.pipelines.legality.fisher",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         WrongResult,
     )
     from loopmorph.pipelines.codegen.executable import Executable
+    from loopmorph.pipelines.codegen.from_mlir import compile_mlir
     from loopmorph.pipelines.compile import compile
     from loopmorph.pipelines.export import Exported, export
     from loopmorph.pipelines.legality.calibration import Calibration

@@ -12,7 +12,7 @@ UNKNOWN = "unknown location"
 def location_text(location: ir.Location) -> str:
     """`file:line:column`, `module.path at file:line:column`, or the name alone; `UNKNOWN` where there is neither."""
     place = file_location(location)
-    name = _name(location)
+    name = location_name(location).removesuffix("@")
     if place is None:
         return name or UNKNOWN
     position = f"{place.filename}:{place.start_line}:{place.start_col}"
@@ -27,6 +27,14 @@ def file_location(location: ir.Location) -> ir.FileLineColLoc | None:
     return next((found for child in _children(location) if (found := file_location(child))), None)
 
 
+def location_name(location: ir.Location) -> str:
+    """The first name that `location` holds; empty where it holds none."""
+    location = _typed(location)
+    if isinstance(location, ir.NameLoc):
+        return str(location.name_str)
+    return next((found for child in _children(location) if (found := location_name(child))), "")
+
+
 def illegal(error: ir.MLIRError) -> IllegalTransform:
     """What a failed pass, parser or verifier reported first, as one of loopmorph's own errors."""
     diagnostics = list(error.error_diagnostics)
@@ -38,13 +46,6 @@ def illegal(error: ir.MLIRError) -> IllegalTransform:
 def _typed(location: ir.Location) -> ir.Location:
     """Diagnostics carry locations of the base class only."""
     return ir.Location.from_attr(location.attr, context=location.context)
-
-
-def _name(location: ir.Location) -> str:
-    location = _typed(location)
-    if isinstance(location, ir.NameLoc):
-        return str(location.name_str)
-    return next((found for child in _children(location) if (found := _name(child))), "")
 
 
 def _children(location: ir.Location) -> list[ir.Location]:

@@ -12,6 +12,7 @@ from torch_mlir import ir
 from loopmorph.passes import marks
 from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.nest import constant_extent
 
 _Check = Callable[[ir.Attribute], bool]
 
@@ -35,6 +36,8 @@ def _is_unit(attribute: ir.Attribute) -> bool:
 def _is_inheritance(attribute: ir.Attribute) -> bool:
     return isinstance(attribute, ir.AffineMapAttr | ir.ArrayAttr)
 
+
+_MOST_ITERATIONS = 1 << 31  # of one loop; analyses that look at each of its indices still end
 
 _TEXT = (_is_text, "a string")
 _NUMBER = (_is_number, "an integer from 0 on")
@@ -65,6 +68,8 @@ def check_input(module: ir.Module) -> None:
 
     module.operation.walk(note, ir.WalkOrder.PRE_ORDER)
     for op in found:
+        if op.name == "affine.for":
+            _check_loop(op)
         for name, attribute in _attributes(op):
             _check_mark(op, name, attribute)
             if isinstance(attribute, ir.AffineMapAttr):
@@ -84,6 +89,24 @@ def _check_mark(op: ir.Operation, name: str, attribute: ir.Attribute) -> None:
     check, expected = _KINDS.get(name, (None, ""))
     if check is not None and not check(attribute):
         reason = f"{op.name}: the mark '{name}' is {attribute}; {expected} is expected"
+        raise IllegalTransform(location_text(op.location), reason)
+
+    if name == marks.LAYER and "#" in ir.StringAttr(attribute).value:
+        reason = f"{op.name}: the mark '{name}' is {attribute}; '#' in an address begins the role"
+        raise IllegalTransform(location_text(op.location), reason)
+
+
+def _check_loop(op: ir.Operation) -> None:
+    """MLIR's verifier lets a bound pass that has more variables than values, and its passes crash on it."""
+    loop = op.opview
+    for name, values in (("lowerBoundMap", loop.lowerBoundOperands), ("upperBoundMap", loop.upperBoundOperands)):
+        map_, count = ir.AffineMapAttr(op.attributes[name]).value, len(list(values))
+        if map_.n_inputs != count:
+            reason = f"affine.for: a bound has {count} operands; its map takes {map_.n_inputs}"
+            raise IllegalTransform(location_text(op.location), reason)
+    extent = constant_extent(loop)
+    if extent is not None and extent > _MOST_ITERATIONS:
+        reason = f"affine.for: {extent} iterations; at most {_MOST_ITERATIONS} are expected"
         raise IllegalTransform(location_text(op.location), reason)
 
 

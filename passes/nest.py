@@ -15,7 +15,8 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine, func
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import LinearForm, constraints, downcast, linear_form, substitute
+from loopmorph.passes.affine_expr import LinearForm, constraints, linear_form, substitute, without_symbols
+from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 
 LoadOp: TypeAlias = affine.AffineLoadOp | affine.AffineVectorLoadOp
@@ -131,7 +132,7 @@ class Nest:
     @property
     def label(self) -> str:
         """How error messages name the nest: the layer and, where the source gives one, the location."""
-        return f"layer '{self.layer}'" if self.layer else f"loop nest at {self.root.location}"
+        return f"layer '{self.layer}'" if self.layer else f"loop nest at {location_text(self.root.operation.location)}"
 
     @property
     def iterators(self) -> tuple[str, ...]:
@@ -170,11 +171,11 @@ class Nest:
         return Bounds(lower, upper, ir.IntegerAttr(loop.op.attributes["step"]).value)
 
     def _bound(self, loop: Loop, name: str, values: Iterable[ir.Value]) -> tuple[ir.AffineExpr, ...]:
-        map_ = ir.AffineMapAttr(loop.op.attributes[name]).value
+        map_ = without_symbols(ir.AffineMapAttr(loop.op.attributes[name]).value)
         if not map_.n_dims:
             return tuple(map_.results)
         frame = {self.loops[p].variable: ir.AffineExpr.get_dim(p) for p in self.around(loop.position)}
-        operands = {d: _operand_expr(v, frame, loop.op) for d, v in enumerate(values)}
+        operands = {d: _operand_expr(v, frame, loop.op, "a bound") for d, v in enumerate(values)}
         return tuple(substitute(e, operands, map_.n_dims) for e in map_.results)
 
     @cached_property
@@ -306,7 +307,7 @@ def constant_extent(op: affine.AffineForOp) -> int | None:
     bounds = [ir.AffineMapAttr(op.attributes[n]).value.results for n in ("lowerBoundMap", "upperBoundMap")]
     if any(len(b) != 1 for b in bounds):
         return None
-    low, high = (downcast(b[0]) for b in bounds)
+    low, high = (b[0].maybe_downcast() for b in bounds)
     if not isinstance(low, ir.AffineConstantExpr) or not isinstance(high, ir.AffineConstantExpr):
         return None
     step = ir.IntegerAttr(op.attributes["step"]).value
@@ -374,6 +375,7 @@ def _composed(
     map_: ir.AffineMap, operands: Iterable[ir.Value], frame: _Frame, op: ir.OpView
 ) -> tuple[ir.AffineExpr, ...]:
     """The results of a map on these operands as expressions over the nest's loops."""
+    map_ = without_symbols(map_)
     exprs = {d: _operand_expr(v, frame, op) for d, v in enumerate(operands)}
     return tuple(substitute(e, exprs, map_.n_dims) for e in map_.results)
 
@@ -384,11 +386,11 @@ def _lanes(op: LoadOp | StoreOp, value: ir.Value) -> int:
         return 1
     if type_.rank != 1:
         reason = f"vectors of {type_.rank} dimensions are not supported, only of one"
-        raise IllegalTransform(f"{op.operation.name} at {op.location}", reason)
+        raise IllegalTransform(f"{op.operation.name} at {location_text(op.operation.location)}", reason)
     return type_.shape[0]
 
 
-def _operand_expr(value: ir.Value, frame: _Frame, op: ir.OpView) -> ir.AffineExpr:
+def _operand_expr(value: ir.Value, frame: _Frame, op: ir.OpView, what: str = "an index") -> ir.AffineExpr:
     """An index operand as an expression over the nest's loops; the frame holds the iterators of those around it."""
     if value in frame:
         return frame[value]
@@ -396,15 +398,16 @@ def _operand_expr(value: ir.Value, frame: _Frame, op: ir.OpView) -> ir.AffineExp
     if isinstance(owner, ir.Operation | ir.OpView):
         definition = owner.opview if isinstance(owner, ir.Operation) else owner
         if isinstance(definition, affine.AffineApplyOp):
-            map_ = ir.AffineMapAttr(definition.attributes["map"]).value
-            operands = {d: _operand_expr(v, frame, op) for d, v in enumerate(definition.operands)}
+            map_ = without_symbols(ir.AffineMapAttr(definition.attributes["map"]).value)
+            operands = {d: _operand_expr(v, frame, op, what) for d, v in enumerate(definition.operands)}
             return substitute(map_.results[0], operands, map_.n_dims)
         if definition.operation.name == "arith.constant":
             return ir.AffineExpr.get_constant(ir.IntegerAttr(definition.attributes["value"]).value)
-    raise IllegalTransform(f"{op.operation.name} at {op.location}", "an index is no affine function of the iterators")
+    where = f"{op.operation.name} at {location_text(op.operation.location)}"
+    raise IllegalTransform(where, f"{what} is no affine function of the iterators")
 
 
 def _is_rectangular(loop: Loop) -> bool:
     low = ir.AffineMapAttr(loop.op.attributes["lowerBoundMap"]).value
-    starts_at_0 = len(low.results) == 1 and downcast(low.results[0]) == ir.AffineExpr.get_constant(0)
+    starts_at_0 = len(low.results) == 1 and low.results[0] == ir.AffineExpr.get_constant(0)
     return loop.extent is not None and starts_at_0 and ir.IntegerAttr(loop.op.attributes["step"]).value == 1

@@ -24,10 +24,11 @@ def index_text(expr: ir.AffineExpr, names: Sequence[str]) -> str:
     return re.sub(r"d(\d+)", lambda match: names[int(match[1])], str(expr))
 
 
-def access_text(nest: Nest, access: Access) -> str:
-    """An access: `store %arg0[i, j - 1]`."""
+def access_text(nest: Nest, access: Access, state: ir.AsmState | None = None) -> str:
+    """An access: `store %arg0[i, j - 1]`; with the numbering `state` of the function, which saves to make it anew."""
     indices = ", ".join(index_text(expr, nest.iterators) for expr in access.exprs)
-    return f"{access.kind} {access.memref.get_name()}[{indices}]"
+    name = access.memref.get_name() if state is None else access.memref.get_name(state)
+    return f"{access.kind} {name}[{indices}]"
 
 
 def layer_texts(module: ir.Operation, *, anonymous: bool = False) -> dict[str, str]:

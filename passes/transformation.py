@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import Address, find_nest
+from loopmorph.passes.address import Address, find_nest, root_at
 from loopmorph.passes.base import Pass
+from loopmorph.passes.building.name_nests import name_nests
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.explain import explain
 from loopmorph.passes.nest import Nest
@@ -116,8 +117,13 @@ class Transformation(Pass, Generic[PlanT]):
         """Carries the plan out; returns the outermost loop of the (first) nest that it built or changed."""
 
     def apply(self, module: ir.Operation) -> ir.Operation:
-        """`analyze`, `rewrite`, and the record in `morph.schedule`; returns what `rewrite` returns."""
+        """`analyze`, `rewrite`, and the record in `morph.schedule`; returns what `rewrite` returns.
+
+        Nests that have no name yet get one where the option `layer` names none of those that have.
+        """
         with module.context, ir.Location.unknown():
+            if self.address is not None and root_at(module, str(self.address)) is None:
+                name_nests(module)
             nest = self._rewrite(module, self._explained(module, lambda: self.analyze(module)))
             marks.record_steps(module, str(self))
         return nest

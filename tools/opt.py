@@ -39,6 +39,7 @@ from loopmorph.pipelines.schedules import fill, find_schedule, read_schedule, sc
 from loopmorph.pipelines.support.files import replace_file
 from loopmorph.tools.opt_diagnostics import Report, compare, from_diagnostic, from_error
 from loopmorph.tools.opt_input import STDIN, Part, parse, read_text, split
+from loopmorph.tools.opt_nests import nest_table
 
 SEPARATOR = "// -----\n"
 
@@ -62,6 +63,7 @@ class OptOptions:
     explain: bool = False
     polyhedral: bool = False
     polyhedral_both: bool = False
+    list_nests: bool = False
 
 
 class OptTool:
@@ -130,7 +132,7 @@ class OptTool:
                 module = parse(part, context)
                 before = polyhedral_documents(module.operation, COLUMN) if options.polyhedral_both else []
                 self.transform(module, options)
-                printed = _result(module.operation, before, options)
+                printed = _result(module, before, options)
             except (LoopmorphError, ir.MLIRError) as error:
                 reports += from_error(error, part.source)
                 if options.explain and isinstance(error, IllegalTransform) and error.explain is not None:
@@ -198,6 +200,11 @@ def make_command(tool: OptTool) -> click.Command:
     @click.option(
         "--polyhedral-both", is_flag=True, help="The same, before and after schedule and pipeline side by side."
     )
+    @click.option(
+        "--list-nests",
+        is_flag=True,
+        help="Print a table of the loop nests, which linalg becomes first, in place of the IR.",
+    )
     @click.option("--list-passes", is_flag=True, help="List loopmorph's passes and those of plug-ins, and leave.")
     @click.option("--list-schedules", is_flag=True, help="List the schedules that come with loopmorph, and leave.")
     @click.option("--version", is_flag=True, help="Print the version, and leave.")
@@ -227,7 +234,9 @@ def make_command(tool: OptTool) -> click.Command:
                 return 0
             if values and transform is None:
                 raise ArgumentError("--set", "there is no schedule to set parameters of; name one with --transform")
-            require_one_form(flags["polyhedral"], flags["polyhedral_both"], transform or pass_pipeline)
+            require_one_form(
+                flags["list_nests"], flags["polyhedral"], flags["polyhedral_both"], transform or pass_pipeline
+            )
             parameters = read_values(values)
             pipeline = None if pass_pipeline is None else parse_pipeline(pass_pipeline)
         except LoopmorphError as error:
@@ -243,12 +252,14 @@ def make_command(tool: OptTool) -> click.Command:
     return command
 
 
-def require_one_form(polyhedral: bool, both: bool, change: str | None) -> None:
-    """Makes sure that the polyhedral view is asked for in one form, and that there is something to compare.
+def require_one_form(nests: bool, polyhedral: bool, both: bool, change: str | None) -> None:
+    """Makes sure that the result is asked for in one form, and that there is something to compare.
 
     Raises:
         ArgumentError: it is not.
     """
+    if nests and (polyhedral or both):
+        raise ArgumentError("--list-nests", "it excludes the polyhedral view: each is printed in place of the program")
     if both and polyhedral:
         raise ArgumentError("--polyhedral-both", "it excludes --polyhedral, which prints the program after alone")
     if both and change is None:
@@ -315,13 +326,17 @@ def fail(message: str) -> None:
     click.echo(f"error: {message}", err=True)
 
 
-def _result(module: ir.Operation, before: Sequence[Document], options: OptOptions) -> str:
-    """What is printed of a module: its text or the polyhedral view, beside the one `before` if both are asked for."""
+def _result(module: ir.Module, before: Sequence[Document], options: OptOptions) -> str:
+    """What is printed of a module: its text, the table of its nests, or the polyhedral view, beside the one `before` if
+    both are asked for.
+    """
+    if options.list_nests:
+        return nest_table(module)
     if options.polyhedral_both:
-        return side_by_side(before, polyhedral_documents(module, COLUMN))
+        return side_by_side(before, polyhedral_documents(module.operation, COLUMN))
     if options.polyhedral:
-        return polyhedral_text(module)
-    return module.get_asm(enable_debug_info=options.mlir_print_debuginfo).rstrip("\n") + "\n"
+        return polyhedral_text(module.operation)
+    return module.operation.get_asm(enable_debug_info=options.mlir_print_debuginfo).rstrip("\n") + "\n"
 
 
 def _collect(reports: list[Report], diagnostic: ir.Diagnostic, source: str) -> bool:

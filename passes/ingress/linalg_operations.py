@@ -8,33 +8,14 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.definitions import definition
+from loopmorph.passes.analysis.iterator_names import names_by_use
 from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import ImportRefused
 
-# Iterator names of the named operations, by dimension of their indexing maps.
-NAMED_ITERATORS = {
-    "linalg.conv_1d_ncw_fcw": ("n", "co", "ow", "ci", "kw"),
-    "linalg.conv_3d_ncdhw_fcdhw": ("n", "co", "od", "oh", "ow", "ci", "kd", "kh", "kw"),
-    "linalg.depthwise_conv_1d_ncw_cw": ("n", "ow", "c", "kw"),
-    "linalg.conv_2d_nchw_fchw": ("n", "co", "oh", "ow", "ci", "kh", "kw"),
-    "linalg.conv_2d_ngchw_gfchw": ("n", "g", "co", "oh", "ow", "ci", "kh", "kw"),
-    "linalg.depthwise_conv_2d_nchw_chw": ("n", "oh", "ow", "c", "kh", "kw"),
-    "linalg.pooling_nchw_max": ("n", "c", "oh", "ow", "kh", "kw"),
-    "linalg.pooling_nchw_sum": ("n", "c", "oh", "ow", "kh", "kw"),
-    "linalg.matmul": ("n", "co", "ci"),
-    "linalg.batch_matmul": ("b", "n", "co", "ci"),
-}
-# Iterator names of everything else, by the number of iterators.
-ITERATORS_BY_RANK = {
-    0: (),
-    1: ("c",),
-    2: ("n", "c"),
-    3: ("n", "c", "w"),
-    4: ("n", "c", "h", "w"),
-    5: ("n", "c", "d", "h", "w"),
-}
-# A grouped convolution over three axes has no name in linalg: batch, groups, channels of one, the axes, reductions.
-_GROUPED_3D = ("n", "g", "co", "od", "oh", "ow", "ci", "kd", "kh", "kw")
+# Operations whose iterators are named by what they index; linalg has many layouts of each.
+_PRODUCTS = ("batch_", "contract", "dot", "generic", "matmul", "matvec", "mmt4d", "vecmat")
+_BY_USE = tuple(f"linalg.{kind}" for kind in ("conv_", "depthwise_conv_", "pooling_", *_PRODUCTS))
 
 
 def describe(op: ir.Operation) -> str:
@@ -44,21 +25,18 @@ def describe(op: ir.Operation) -> str:
 
 
 def iterator_names(op: ir.Operation) -> tuple[str, ...]:
-    """Iterator names of a convolution, a pool or a product of matrices; none for another operation."""
-    if op.name == "linalg.generic" and len(op.operands) == 3 and _is_grouped_3d(op):
-        return _GROUPED_3D
-    return NAMED_ITERATORS.get(op.name, ())
-
-
-def _is_grouped_3d(op: ir.Operation) -> bool:
-    input_, weight, output = (
-        [sorted(used_dims(e)) for e in ir.AffineMapAttr(m).value.results] for m in op.attributes["indexing_maps"]
-    )
-    return (
-        input_ == [[0], [1], [6], [3, 7], [4, 8], [5, 9]]
-        and weight in ([[1], [2], [6], [7], [8], [9]], [[2], [1], [6], [7], [8], [9]])
-        and output == [[0], [1], [2], [3], [4], [5]]
-    )
+    """Iterator names of a convolution, a pool or a product, of any layout; none for another operation."""
+    if not op.name.startswith(_BY_USE):
+        return ()
+    maps = indexing_maps(op)
+    block = op.regions[0].blocks[0]
+    n_outputs = len(block.operations[len(block.operations) - 1].operation.operands)
+    if n_outputs != 1:
+        return ()
+    pool = op.name.startswith("linalg.pooling_")  # the second operand is the shape of the window alone
+    indices = [[used_dims(e) for e in map_.results] for map_ in maps]
+    operands = indices[:1] if pool else indices[:-1]
+    return names_by_use(maps[-1].n_dims, indices[-1], operands) or ()
 
 
 def indexing_maps(op: ir.Operation) -> list[ir.AffineMap]:
@@ -74,7 +52,7 @@ def iteration_extents(op: ir.Operation, maps: Sequence[ir.AffineMap], operands: 
     """Extent of each iteration dimension, read off an operand that some access indexes by it alone."""
     extents: list[int | None] = [None] * maps[0].n_dims
     for map_, operand in zip(maps, operands, strict=True):
-        if not is_tensor(operand.type):
+        if not is_shaped(operand.type):
             continue
         shape = static_shape(operand.type, op.location)
         for expr, extent in zip(map_.results, shape, strict=True):
@@ -97,27 +75,50 @@ def loop_order(output_map: ir.AffineMap, n_dims: int) -> list[int]:
 
 
 def static(op: ir.Operation, name: str) -> list[int]:
+    """The sizes or offsets that an operation holds as the attribute `name`, or takes as constants.
+
+    Raises:
+        ImportRefused: one of them is computed.
+    """
     values = list(ir.DenseI64ArrayAttr(op.attributes[name]))
-    if any(v == ir.ShapedType.get_dynamic_size() for v in values):
+    given = iter(getattr(op.opview, name.removeprefix("static_")))
+    found = [_constant(next(given)) if v == ir.ShapedType.get_dynamic_size() else v for v in values]
+    if any(v is None for v in found):
         raise ImportRefused(f"{describe(op)}: a dynamic size or offset; static shapes are required")
-    return values
+    return [v for v in found if v is not None]
+
+
+def _constant(value: ir.Value) -> int | None:
+    op = definition(value)
+    return ir.IntegerAttr(op.attributes["value"]).value if op is not None and op.name == "arith.constant" else None
 
 
 def static_shape(type_: ir.Type, location: ir.Location) -> tuple[int, ...]:
-    tensor = ir.RankedTensorType(type_)
-    if not tensor.has_static_shape:
-        raise ImportRefused(f"{tensor} ({location}): a dynamic shape; static shapes are required")
-    return tuple(tensor.shape)
+    shaped = ir.ShapedType(type_)
+    if not shaped.has_rank or not shaped.has_static_shape:
+        raise ImportRefused(f"{type_} ({location_text(location)}): a dynamic shape; static shapes are required")
+    return tuple(shaped.shape)
 
 
 def memref_type(type_: ir.Type, location: ir.Location) -> ir.Type:
     if not is_tensor(type_):
         return type_
+    if ir.RankedTensorType(type_).encoding is not None:
+        raise ImportRefused(f"{type_} ({location_text(location)}): only tensors without an encoding are supported")
     return ir.MemRefType.get(static_shape(type_, location), ir.RankedTensorType(type_).element_type)
+
+
+def result_type(type_: ir.Type, location: ir.Location) -> ir.Type:
+    """The memref that a function's result is written to; that of a scalar has no axes."""
+    return memref_type(type_, location) if is_tensor(type_) else ir.MemRefType.get([], type_)
 
 
 def is_tensor(type_: ir.Type) -> bool:
     return isinstance(type_, ir.RankedTensorType)
+
+
+def is_shaped(type_: ir.Type) -> bool:
+    return isinstance(type_, ir.RankedTensorType | ir.MemRefType)
 
 
 def replacing(placement: dict[int, ir.AffineExpr], n_dims: int) -> ir.AffineMap:

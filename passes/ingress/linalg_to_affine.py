@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -11,36 +12,37 @@ from torch_mlir.dialects import arith, func, memref
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.definitions import is_used
+from loopmorph.passes.analysis.iterator_names import names_by_rank
 from loopmorph.passes.base import Pass
-from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
+from loopmorph.passes.building.name_nests import name_nests, tell_helpers
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, store
+from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import ImportRefused
-from loopmorph.passes.ingress.element_access import load_element
+from loopmorph.passes.ingress.axis_names import Axes, axis_names
+from loopmorph.passes.ingress.element_access import affine_index, load_element
 from loopmorph.passes.ingress.linalg_operations import (
-    ITERATORS_BY_RANK,
     describe,
-    indexing_maps,
     is_tensor,
-    iteration_extents,
     iterator_names,
-    loop_order,
     memref_type,
-    replacing,
+    result_type,
     static,
     static_shape,
 )
-from loopmorph.passes.ingress.rearrangements import REARRANGEMENTS, rearranged, reassociation
+from loopmorph.passes.ingress.memref_operations import lower_on_memrefs
+from loopmorph.passes.ingress.rearrangements import REARRANGEMENTS, kept_axes, rearranged, reassociation
+from loopmorph.passes.ingress.structured_nest import Source, StructuredOperation, copy_scalar, marks_of, read
 from loopmorph.passes.ingress.tensor_views import (
     Filled,
     TensorValue,
     Uninitialised,
     View,
-    compose,
     expand_exprs,
     identity_view,
     reindex,
     slice_exprs,
 )
-from loopmorph.passes.nest import Nest, nests
+from loopmorph.passes.nest import function_roots, functions
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,25 @@ class LinalgToAffine(Pass):
     name: ClassVar[str] = "morph-linalg-to-affine"
 
     def run(self, module: ir.Operation) -> None:
-        with module.context:
-            for function in [f for f in module.regions[0].blocks[0].operations if isinstance(f, func.FuncOp)]:
-                if not function.is_external and _has_tensors(function):
-                    _FunctionLowering(function).run()
-            _tell_helpers_from_main_nests(module)
+        with module.context, ir.Location.unknown():
+            name_nests(module)
+            built: list[_FunctionLowering] = []
+            calls = _callees(module)
+            try:
+                for function in functions(module):
+                    if _has_tensors(function):
+                        _refuse_calls(function, calls)
+                        built.append(_FunctionLowering(function))
+                        built[-1].build()
+                lowered = lower_on_memrefs([f for f in functions(module) if not _has_tensors(f)])
+            except ImportRefused:
+                for lowering in built:
+                    lowering.drop()
+                raise
+            for lowering in built:
+                lowered |= lowering.replace()
+            tell_helpers(module, lowered)
+            name_nests(module)
 
 
 @dataclass
@@ -88,38 +104,62 @@ class _FunctionLowering:
     """Builds the memref function beside the tensor one, operation by operation, then removes the latter."""
 
     old: func.FuncOp
+    new: list[func.FuncOp | memref.GlobalOp] = field(default_factory=list)
     tensors: dict[ir.Value, TensorValue] = field(default_factory=dict)
     scalars: dict[ir.Value, ir.Value] = field(default_factory=dict)
     returned: list[ir.Value] = field(default_factory=list)
+    axes: Axes = field(default_factory=dict)
 
-    def run(self) -> None:
+    def build(self) -> None:
+        """Builds the new function, under another name, and what it needs beside it."""
+        if len(self.old.body.blocks) != 1:
+            place = location_text(self.old.location)
+            raise ImportRefused(f"function @{self.old.name.value} ({place}): it branches; one block is expected")
+        self.axes = axis_names(self.old)
         with self.old.location:
             new = self._declare()
             with ir.InsertionPoint(new.entry_block):
                 for op in self.old.entry_block.operations:
                     self._lower(op)
                 func.ReturnOp([])
-        name = self.old.name.value
+
+    def replace(self) -> set[str]:
+        """Puts the new function in the place of the old one; returns its layers."""
+        new, name = self.new[0], self.old.name.value
         self.old.operation.erase()
         new.attributes["sym_name"] = ir.StringAttr.get(name)
+        return {marks.get_text(root, marks.LAYER) for root in function_roots(new)}
+
+    def drop(self) -> None:
+        """Takes away what has been built."""
+        for op in self.new:
+            op.operation.erase()
+        self.new.clear()
 
     def _declare(self) -> func.FuncOp:
-        """The new function: the arguments that are read, then one memref per result."""
-        block = self.old.entry_block
-        kept = [(a, m) for a, m in zip(block.arguments, marks.argument_marks(self.old), strict=True) if is_used(a)]
+        """The new function: the arguments, but for those that the importer named and nobody reads, then one memref
+        per result."""
+        old_marks = marks.argument_marks(self.old)
+        kept = [(a, m) for a, m in zip(self.old.entry_block.arguments, old_marks, strict=True) if is_used(a) or not m]
         results = self.old.type.results
         types = [memref_type(a.type, self.old.location) for a, _ in kept]
-        types += [memref_type(t, self.old.location) for t in results]
+        types += [result_type(t, self.old.location) for t in results]
         index = ir.IntegerType.get_signless(64)
         argument_marks = [m for _, m in kept]
         argument_marks += [{marks.OUTPUT: ir.IntegerAttr.get(index, k)} for k in range(len(results))]
         with ir.InsertionPoint(self.old.operation):
             new = func.FuncOp(self.old.name.value + ".memref", (types, []))
-            new.add_entry_block()
+        self.new.append(new)
+        new.add_entry_block()
+        for name in set(self.old.attributes) - {"sym_name", "function_type", "arg_attrs", "res_attrs"}:
+            new.attributes[name] = self.old.attributes[name]
         marks.set_argument_marks(new, argument_marks)
         arguments = list(new.entry_block.arguments)
         for (argument, _), replacement in zip(kept, arguments, strict=False):
-            self.tensors[argument] = identity_view(replacement)
+            if is_tensor(argument.type):
+                self.tensors[argument] = identity_view(replacement)
+            else:
+                self.scalars[argument] = replacement
         self.returned = arguments[len(kept) :]
         return new
 
@@ -136,90 +176,34 @@ class _FunctionLowering:
             elif all(not is_tensor(v.type) for v in [*op.operands, *op.results]) and not len(op.regions):
                 self._clone_scalar(op)
             else:
-                raise ImportRefused(f"{describe(op)}: cannot be lowered to an affine nest")
+                raise ImportRefused(f"{describe(op)}: cannot be lowered to an affine nest{_remedy(op)}")
 
     # -- scalars and structured operations
 
     def _clone_scalar(self, op: ir.Operation) -> None:
-        if op.name == "cf.assert":  # guards on run-time values (BatchNorm's reciprocal); they would block the analyses
-            return
-        clone = op.clone()
-        _remap(clone, self.scalars)
-        self.scalars.update(zip(op.results, clone.results, strict=True))
+        if op.name != "cf.assert":  # guards on run-time values (BatchNorm's reciprocal) would block the analyses
+            copy_scalar(op, self.scalars)
 
     def _lower_structured(self, op: ir.Operation) -> None:
         """Any linalg operation with indexing maps and a region: one nest, plus start-value nests for its outputs."""
-        maps = indexing_maps(op)
-        outputs = [v for v in op.operands if is_tensor(v.type)][-len(op.results) :]
-        operands = list(op.operands)
-        extents = iteration_extents(op, maps, operands)
-        names = iterator_names(op) or ITERATORS_BY_RANK.get(len(extents))
-        names = names or tuple(f"i{d}" for d in range(len(extents)))
-        block = op.regions[0].blocks[0]
-        sources: list[TensorValue | ir.Value] = []
-        for position, (operand, argument) in enumerate(zip(operands, block.arguments, strict=True)):
-            if position >= len(operands) - len(outputs):
-                result = op.results[position - len(operands) + len(outputs)]
-                sources.append(self._output_view(op, operand, result, initialise=is_used(argument)))
-            else:
-                sources.append(self.tensors[operand] if is_tensor(operand.type) else self.scalars[operand])
-        order = loop_order(maps[-1], len(extents))
-        self._emit_structured(op, maps, sources, names, extents, order)
-        for result, source in zip(op.results, sources[len(operands) - len(outputs) :], strict=True):
-            assert isinstance(source, View)
-            self.tensors[result] = source
-
-    def _emit_structured(
-        self,
-        op: ir.Operation,
-        maps: Sequence[ir.AffineMap],
-        sources: Sequence[TensorValue | ir.Value],
-        names: Sequence[str],
-        extents: Sequence[int],
-        order: Sequence[int],
-    ) -> None:
-        block = op.regions[0].blocks[0]
-        placement = {d: ir.AffineExpr.get_dim(order.index(d)) for d in range(len(extents))}
-        ordered = [extents[d] for d in order]
-        access = [[e.compose(replacing(placement, len(order))) for e in m.results] for m in maps]
-
-        def body(variables: list[ir.Value]) -> None:
-            values = dict(self.scalars)
-            for argument, source, exprs in zip(block.arguments, sources, access, strict=True):
-                if is_used(argument):
-                    values[argument] = _read(source, exprs, ordered, variables)
-            for inner in block.operations:
-                if inner.operation.name == "linalg.yield":
-                    for value, source, exprs in zip(
-                        inner.operands, sources[-len(op.results) :], access[-len(op.results) :], strict=True
-                    ):
-                        assert isinstance(source, View)
-                        results = compose(source.map.results, exprs, ordered)
-                        store(values[value], source.memref, ir.AffineMap.get(len(ordered), 0, results), variables)
-                elif inner.operation.name == "linalg.index":
-                    values[inner.results[0]] = variables[order.index(ir.IntegerAttr(inner.attributes["dim"]).value)]
-                elif inner.operation.name == "tensor.extract":
-                    source, *indices = inner.operands
-                    position = [values.get(i, i) for i in indices]
-                    values[inner.results[0]] = load_element(self.tensors[source], position, variables, describe(op))
-                elif inner.operation.name == "cf.assert":  # the index is brought into range where it is used
-                    continue
-                elif len(inner.operation.regions) or any(is_tensor(v.type) for v in inner.operands):
-                    raise ImportRefused(
-                        f"{describe(inner.operation)} in {describe(op)}: cannot be lowered to an affine nest"
-                    )
-                else:
-                    clone = inner.operation.clone()
-                    _remap(clone, values)
-                    values.update(zip(inner.results, clone.results, strict=True))
-
-        header = NestHeader(tuple(names[d] for d in order), tuple(ordered), _marks(op, marks.MAIN))
-        build_nest(header, body, op.location)
+        if not len(op.results):
+            raise ImportRefused(f"{describe(op)}: it works on memrefs, in a function that has tensors")
+        structured = StructuredOperation.read(op, self.axes)
+        sources: list[Source] = [
+            self.tensors[operand] if is_tensor(operand.type) else self.scalars.get(operand, operand)
+            for operand, _ in structured.inputs
+        ]
+        for (operand, initialise), result in zip(structured.outputs, op.results, strict=True):
+            self.tensors[result] = self._output_view(op, operand, result, initialise=initialise)
+            sources.append(self.tensors[result])
+        structured.build(sources, self.scalars, self.tensors)
 
     def _output_view(self, op: ir.Operation, start: ir.Value, result: ir.Value, *, initialise: bool) -> View:
         """The memref that `result` is computed in, filled with `start`'s values where the nest reads them."""
         view = self._allocate(result)
         if initialise:
+            if isinstance(self.tensors[start], Uninitialised):
+                raise ImportRefused(f"{describe(op)}: its start values are a tensor that nothing has written")
             self._copy(op, marks.INIT, self.tensors[start], view)
         return view
 
@@ -238,14 +222,7 @@ class _FunctionLowering:
             return view
         return identity_view(memref.AllocOp(memref_type(type_, ir.Location.current), [], []).result)
 
-    def _copy(
-        self,
-        op: ir.Operation,
-        role: str,
-        source: TensorValue,
-        target: View,
-        names: Sequence[str] | None = None,
-    ) -> None:
+    def _copy(self, op: ir.Operation, role: str, source: TensorValue, target: View) -> None:
         """A nest over `source`'s elements that stores each at the same index of `target`."""
         if isinstance(source, Uninitialised):
             return
@@ -253,11 +230,13 @@ class _FunctionLowering:
         exprs = [ir.AffineExpr.get_dim(d) for d in range(rank)]
 
         def body(variables: list[ir.Value]) -> None:
-            value = _read(source, exprs, source.shape, variables)
+            value = read(source, exprs, source.shape, variables, op)
             store(value, target.memref, target.map, variables)
 
-        names = names or ITERATORS_BY_RANK.get(rank) or tuple(f"i{d}" for d in range(rank))
-        build_nest(NestHeader(tuple(names), source.shape, _marks(op, role)), body, op.location)
+        about = op.results[0] if len(op.results) else op.operands[0]
+        names = self.axes.get(about, ())
+        names = names if len(names) == rank else names_by_rank(rank)
+        build_nest(NestHeader(names, source.shape, marks_of(op, role)), body, op.location)
 
     # -- tensor operations
 
@@ -266,18 +245,48 @@ class _FunctionLowering:
             self._clone_scalar(op)
             return
         value = op.attributes["value"]
-        if not isinstance(value, ir.DenseElementsAttr) or not value.is_splat:
-            raise ImportRefused(f"{describe(op)}: a constant tensor inside the program; it must be an argument")
-        splat = value.get_splat_value()
-        type_ = ir.RankedTensorType(op.results[0].type)
-        self.tensors[op.results[0]] = Filled(arith.ConstantOp(type_.element_type, splat).result, tuple(type_.shape))
+        shape = static_shape(op.results[0].type, op.location)
+        if isinstance(value, ir.DenseElementsAttr) and value.is_splat:
+            scalar = arith.ConstantOp(ir.RankedTensorType(op.results[0].type).element_type, value.get_splat_value())
+            self.tensors[op.results[0]] = Filled(scalar.result, shape)
+            return
+        self.tensors[op.results[0]] = identity_view(self._global(memref_type(op.results[0].type, op.location), value))
+
+    def _global(self, type_: ir.Type, value: ir.Attribute) -> ir.Value:
+        """A memref that holds a constant tensor's elements, outside of the function."""
+        taken = {marks.get_text(op, "sym_name") for op in self.old.operation.parent.regions[0].blocks[0].operations}
+        name = next(text for k in itertools.count() if (text := f"constant_{k}") not in taken)
+        with ir.InsertionPoint(self.old.operation):
+            self.new.append(memref.GlobalOp(name, type_, sym_visibility="private", initial_value=value, constant=True))
+        return memref.GetGlobalOp(type_, name).result
 
     def _empty(self, op: ir.Operation) -> None:
         self.tensors[op.results[0]] = Uninitialised(static_shape(op.results[0].type, op.location))
 
     def _fill(self, op: ir.Operation) -> None:
+        if not len(op.results):
+            raise ImportRefused(f"{describe(op)}: it works on memrefs, in a function that has tensors")
         value, shape = self.scalars[op.operands[0]], static_shape(op.results[0].type, op.location)
         self.tensors[op.results[0]] = Filled(value, shape)
+
+    def _from_elements(self, op: ir.Operation) -> None:
+        """A tensor of one element, or of the same one everywhere."""
+        if len(op.operands) != 1:
+            raise ImportRefused(f"{describe(op)}: a tensor of several scalars; one is expected")
+        self._fill(op)
+
+    def _extract(self, op: ir.Operation) -> None:
+        source, *indices = op.operands
+        position = [self.scalars.get(i, i) for i in indices]
+        self.scalars[op.results[0]] = load_element(self.tensors[source], position, [], describe(op))
+
+    def _dim(self, op: ir.Operation) -> None:
+        axis = affine_index(op.operands[1], [])
+        shape = static_shape(op.operands[0].type, op.location)
+        known = axis.maybe_downcast() if axis is not None else None
+        if not isinstance(known, ir.AffineConstantExpr) or not 0 <= known.value < len(shape):
+            raise ImportRefused(f"{describe(op)}: an axis that is not constant")
+        self.scalars[op.results[0]] = arith.ConstantOp(ir.IndexType.get(), shape[known.value]).result
 
     def _cast(self, op: ir.Operation) -> None:
         self.tensors[op.results[0]] = self.tensors[op.operands[0]]
@@ -285,19 +294,21 @@ class _FunctionLowering:
     def _insert_slice(self, op: ir.Operation) -> None:
         view = self._allocate(op.results[0])
         source, target = self.tensors[op.operands[0]], self.tensors[op.operands[1]]
-        if tuple(static(op, "static_sizes")) != source.shape:
-            raise ImportRefused(f"{describe(op)}: a slice that drops axes")
+        sizes, offsets, strides = (static(op, f"static_{what}") for what in ("sizes", "offsets", "strides"))
+        kept = kept_axes(op, sizes, source.shape)
         self._copy(op, marks.INIT, target, view)
-        self._copy_into(op, marks.COPY, source, view, static(op, "static_offsets"), static(op, "static_strides"))
+        self._copy_into(op, marks.COPY, source, view, slice_exprs(offsets, strides, kept))
         self.tensors[op.results[0]] = view
 
     def _pad(self, op: ir.Operation) -> None:
         low, yielded = static(op, "static_low"), op.regions[0].blocks[0].operations[0].operands[0]
+        if min([*low, *static(op, "static_high")], default=0) < 0:
+            raise ImportRefused(f"{describe(op)}: a negative padding; tensor.extract_slice takes elements away")
         if yielded not in self.scalars:
             raise ImportRefused(f"{describe(op)}: a padding value that depends on the position")
         view = self._allocate(op.results[0])
         self._copy(op, marks.INIT, Filled(self.scalars[yielded], view.shape), view)
-        self._copy_into(op, marks.PAD, self.tensors[op.operands[0]], view, low, [1] * len(low))
+        self._copy_into(op, marks.PAD, self.tensors[op.operands[0]], view, slice_exprs(low, [1] * len(low)))
         self.tensors[op.results[0]] = view
 
     def _concat(self, op: ir.Operation) -> None:
@@ -306,41 +317,23 @@ class _FunctionLowering:
         for operand in op.operands:
             source = self.tensors[operand]
             offsets = [offset if d == axis else 0 for d in range(len(view.shape))]
-            self._copy_into(op, marks.COPY, source, view, offsets, [1] * len(offsets))
+            self._copy_into(op, marks.COPY, source, view, slice_exprs(offsets, [1] * len(offsets)))
             offset += source.shape[axis]
         self.tensors[op.results[0]] = view
 
     def _copy_into(
-        self,
-        op: ir.Operation,
-        role: str,
-        source: TensorValue,
-        target: View,
-        offsets: Sequence[int],
-        strides: Sequence[int],
+        self, op: ir.Operation, role: str, source: TensorValue, target: View, exprs: list[ir.AffineExpr]
     ) -> None:
-        part = reindex(target, slice_exprs(offsets, strides), source.shape)
+        """A nest that stores `source`'s elements at `exprs` of their indices in `target`."""
+        part = reindex(target, exprs, source.shape)
         assert isinstance(part, View)
         self._copy(op, role, source, part)
 
     def _return(self, op: ir.Operation) -> None:
         for operand, out in zip(op.operands, self.returned, strict=True):
-            value = self.tensors[operand]
+            value = self.tensors[operand] if is_tensor(operand.type) else Filled(self.scalars[operand], ())
             if not (isinstance(value, View) and value.memref == out):
                 self._copy(op, marks.COPY, value, identity_view(out))
-
-
-def _tell_helpers_from_main_nests(module: ir.Operation) -> None:
-    """Leaves one "main" nest to each layer: the largest; those before it become "prologue", those after "epilogue"."""
-    layers: dict[str, list[Nest]] = {}
-    for nest in nests(module):
-        if nest.role == marks.MAIN and nest.layer:
-            layers.setdefault(nest.layer, []).append(nest)
-    for members in layers.values():
-        largest = max(range(len(members)), key=lambda k: (members[k].points, k))
-        for k, nest in enumerate(members):
-            role = marks.PROLOGUE if k < largest else marks.EPILOGUE if k > largest else marks.MAIN
-            nest.root.attributes[marks.ROLE] = ir.StringAttr.get(role)
 
 
 _HANDLERS: dict[str, Callable[[_FunctionLowering, ir.Operation], None]] = {
@@ -349,38 +342,55 @@ _HANDLERS: dict[str, Callable[[_FunctionLowering, ir.Operation], None]] = {
     "linalg.fill": _FunctionLowering._fill,
     "tensor.cast": _FunctionLowering._cast,
     "tensor.concat": _FunctionLowering._concat,
+    "tensor.dim": _FunctionLowering._dim,
     "tensor.empty": _FunctionLowering._empty,
+    "tensor.extract": _FunctionLowering._extract,
+    "tensor.from_elements": _FunctionLowering._from_elements,
     "tensor.insert_slice": _FunctionLowering._insert_slice,
     "tensor.pad": _FunctionLowering._pad,
+    "tensor.splat": _FunctionLowering._fill,
 }
 
 
-def _read(
-    source: TensorValue | ir.Value,
-    exprs: Sequence[ir.AffineExpr],
-    extents: Sequence[int],
-    variables: Sequence[ir.Value],
-) -> ir.Value:
-    if isinstance(source, View):
-        map_ = ir.AffineMap.get(len(extents), 0, compose(source.map.results, exprs, extents))
-        return load(source.memref, map_, variables)
-    if isinstance(source, Filled):
-        return source.value
-    if isinstance(source, Uninitialised):
-        raise ImportRefused("a tensor is read that nothing has written")
-    return source
-
-
-def _remap(op: ir.Operation, values: dict[ir.Value, ir.Value]) -> None:
-    for position, operand in enumerate(op.operands):
-        if operand in values:
-            op.operands[position] = values[operand]
-
-
-def _marks(op: ir.Operation, role: str) -> dict[str, str]:
-    result = {name: marks.get_text(op, name) for name in (marks.LAYER, marks.NODE) if name in op.attributes}
-    return {**result, marks.ROLE: role}
-
-
 def _has_tensors(function: func.FuncOp) -> bool:
-    return any(is_tensor(t) for t in [*function.type.inputs, *function.type.results])
+    """Whether the function takes, gives or holds a tensor."""
+    found = any(is_tensor(t) for t in [*function.type.inputs, *function.type.results])
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        nonlocal found
+        found = found or any(is_tensor(v.type) for v in (*op.operands, *op.results))
+        return ir.WalkResult.INTERRUPT if found else ir.WalkResult.ADVANCE
+
+    function.operation.walk(visit)
+    return found
+
+
+def _callees(module: ir.Operation) -> dict[str, ir.Operation]:
+    """The functions that are called, each with the first call."""
+    found: dict[str, ir.Operation] = {}
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        if op.name == "func.call":
+            found.setdefault(ir.FlatSymbolRefAttr(op.attributes["callee"]).value, op)
+        return ir.WalkResult.ADVANCE
+
+    module.walk(visit)
+    return found
+
+
+def _refuse_calls(function: func.FuncOp, calls: dict[str, ir.Operation]) -> None:
+    name = function.name.value
+    if name in calls:
+        raise ImportRefused(
+            f"{describe(calls[name])}: it calls @{name}, whose arguments would change; run 'inline' before"
+        )
+
+
+def _remedy(op: ir.Operation) -> str:
+    """Which of MLIR's own passes may make another operation of it."""
+    dialect = op.name.partition(".")[0]
+    if op.name == "func.call":
+        return "; run 'inline' before (a function that calls itself stays)"
+    if dialect in ("arith", "math"):
+        return "; run 'func.func(convert-elementwise-to-linalg)' before"
+    return ""

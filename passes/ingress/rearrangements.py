@@ -18,7 +18,7 @@ def rearranged(op: ir.Operation, source: TensorValue) -> TensorValue:
     """What an operation of `REARRANGEMENTS` makes of its first operand.
 
     Raises:
-        ImportRefused: a dynamic shape, or a slice that drops axes.
+        ImportRefused: a dynamic shape, size or offset.
     """
     shape = static_shape(op.results[0].type, op.location)
     return reindex(source, REARRANGEMENTS[op.name](op, source.shape, shape), shape)
@@ -48,9 +48,25 @@ def _broadcast(op: ir.Operation, _source: Shape, shape: Shape) -> list[ir.Affine
 
 
 def _extract_slice(op: ir.Operation, _source: Shape, shape: Shape) -> list[ir.AffineExpr]:
-    if tuple(static(op, "static_sizes")) != tuple(shape):
-        raise ImportRefused(f"{describe(op)}: a slice that drops axes")
-    return slice_exprs(static(op, "static_offsets"), static(op, "static_strides"))
+    sizes, offsets, strides = (static(op, f"static_{what}") for what in ("sizes", "offsets", "strides"))
+    return slice_exprs(offsets, strides, kept_axes(op, sizes, shape))
+
+
+def kept_axes(op: ir.Operation, sizes: Shape, shape: Shape) -> list[int]:
+    """The axes of a slice of `sizes` that one of `shape` still has: all but some of extent 1.
+
+    Raises:
+        ImportRefused: `shape` is no such slice.
+    """
+    kept: list[int] = []
+    for axis, size in enumerate(sizes):
+        if len(kept) < len(shape) and shape[len(kept)] == size:
+            kept.append(axis)
+        elif size != 1:
+            break
+    if [sizes[axis] for axis in kept] != list(shape):
+        raise ImportRefused(f"{describe(op)}: a slice of {list(sizes)} cannot have the shape {list(shape)}")
+    return kept
 
 
 # For each operation, the index into its operand from one into its result, given the shapes of both.

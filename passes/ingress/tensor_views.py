@@ -86,9 +86,15 @@ def collapse_exprs(reassociation: Reassociation, expanded: Sequence[int]) -> lis
     return exprs
 
 
-def slice_exprs(offsets: Sequence[int], strides: Sequence[int]) -> list[ir.AffineExpr]:
-    """Index into the source from an index into the slice (`tensor.extract_slice` without dropped axes)."""
-    return [ir.AffineExpr.get_dim(d) * s + o for d, (o, s) in enumerate(zip(offsets, strides, strict=True))]
+def slice_exprs(
+    offsets: Sequence[int], strides: Sequence[int], kept: Sequence[int] | None = None
+) -> list[ir.AffineExpr]:
+    """Index into the source from an index into the slice; it has only the axes `kept`, by default all."""
+    axes = list(range(len(offsets))) if kept is None else list(kept)
+    exprs = [ir.AffineExpr.get_constant(offset) for offset in offsets]
+    for position, axis in enumerate(axes):
+        exprs[axis] = ir.AffineExpr.get_dim(position) * strides[axis] + offsets[axis]
+    return exprs
 
 
 def _linearise(group: Sequence[int], extents: Sequence[int]) -> ir.AffineExpr:

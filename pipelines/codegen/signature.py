@@ -21,7 +21,8 @@ _ROLES: dict[str, Role] = {
     marks.OUTPUT: "output",
     marks.CLOCK: "clock",
 }
-_DTYPES = {
+# Element types in MLIR, and their names in numpy and torch.
+ELEMENT_TYPES = {
     "f64": "float64",
     "f32": "float32",
     "f16": "float16",
@@ -77,9 +78,9 @@ def signature_of(function: func.FuncOp | None) -> Signature:
             continue
         mark = next((m for m in _ROLES if m in attributes), None)
         type_ = value.type
-        if mark is None or not isinstance(type_, ir.MemRefType) or str(type_.element_type) not in _DTYPES:
+        if mark is None or not isinstance(type_, ir.MemRefType) or str(type_.element_type) not in ELEMENT_TYPES:
             raise CompilationFailed(f"argument {value.get_name()} of @{function.name.value}: {type_} cannot be passed")
-        dtype = _DTYPES[str(type_.element_type)]
+        dtype = ELEMENT_TYPES[str(type_.element_type)]
         arguments.append(Argument(_ROLES[mark], _key(attributes[mark]), tuple(type_.shape), dtype))
     return tuple(arguments)
 

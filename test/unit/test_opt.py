@@ -71,6 +71,7 @@ def test_the_polyhedral_view_of_several_parts_is_one_stream(source: Path, tmp_pa
     [
         (["--polyhedral-both"], 2, "there is nothing to compare; name a schedule or a pipeline"),
         (["--polyhedral", "--polyhedral-both", "-p", "cse"], 2, "it excludes --polyhedral, which prints"),
+        (["--list-nests", "--polyhedral"], 2, "it excludes the polyhedral view"),
         (["--polyhedral", "-p", "lower-affine"], 1, "program: it has no `affine.for` nest to show; lower it to affine"),
     ],
 )

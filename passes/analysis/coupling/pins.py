@@ -49,7 +49,8 @@ def pin_of_memref(memref: ir.Value, uses: Uses, via: Nest) -> str | None:
             return f"its dimension is tied to the network's {end} through {via.label}"
     if isinstance(memref, ir.BlockArgument):
         if marks.PARAM not in attributes:
-            return f"its dimension is tied to an argument of the function through {via.label}"
+            number = f"argument {memref.arg_number} of the function, which is not marked '{marks.PARAM}',"
+            return f"its dimension is tied to {number} through {via.label}"
     elif memref.owner.name != "memref.alloc":
         return f"its dimension is tied to the result of {memref.owner.name} through {via.label}"
     known = {access.op for _, access in uses[memref]}

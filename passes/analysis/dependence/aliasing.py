@@ -27,6 +27,23 @@ def _base(memref: ir.Value) -> ir.Value:
 
 
 def _is_buffer(base: ir.Value) -> bool:
-    """Whether the memref is known to be a buffer of its own: an allocation or a function's argument."""
+    """Whether the memref is known to be a buffer of its own: an allocation, a function's argument, a constant."""
     op = definition(base)
-    return base.owner.owner.operation.name == "func.func" if op is None else op.name in _BUFFERS
+    if op is None:
+        return base.owner.owner.operation.name == "func.func"
+    return op.name in _BUFFERS or (op.name == "memref.get_global" and is_constant_global(op))
+
+
+def is_constant_global(get_global: ir.Operation) -> bool:
+    """Whether the global memref that an operation gives is never written; then two of them cannot be in conflict."""
+    name = ir.FlatSymbolRefAttr(get_global.attributes["name"]).value
+    module = get_global
+    while module.name != "builtin.module":
+        module = module.parent.operation
+    known = (op.operation for op in module.regions[0].blocks[0].operations)
+    return any(
+        op.name == "memref.global"
+        and ir.StringAttr(op.attributes["sym_name"]).value == name
+        and "constant" in op.attributes
+        for op in known
+    )
