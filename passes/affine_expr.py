@@ -238,15 +238,6 @@ def downcast(expr: ir.AffineExpr) -> ir.AffineExpr:
     return expr
 
 
-def without_symbols(map_: ir.AffineMap) -> ir.AffineMap:
-    """The same map with each symbol k as dimension `n_dims + k`; so the order of the operands stays."""
-    n_dims, n_symbols = map_.n_dims, map_.n_symbols
-    for k in range(n_symbols):
-        symbol, dimension = ir.AffineExpr.get_symbol(k), ir.AffineExpr.get_dim(n_dims + k)
-        map_ = map_.replace(symbol, dimension, n_dims + n_symbols, n_symbols)
-    return map_
-
-
 def _refuse_symbol(expr: ir.AffineExpr) -> NoReturn:
     raise SymbolRefused(f"index '{expr}'", "symbols are not supported in access maps; only iterators are")
 
