@@ -120,20 +120,21 @@ def all_narrowed(unit: Unit) -> list[list[Proposal]]:
     ties = unit.ties
     reach = frozenset(layer for each in ties for layer in each.layers)
     inside = [layer for layer in unit.contractions if layer in reach]
-    alike: list[Proposal] = []
+    alike: dict[int, Proposal] = {}
     graded: list[Proposal] = []
     grouped: list[Proposal] = []
     for factor in NARROWINGS if len(ties) > 1 else ():
         for place in (None, *range(len(ties))):  # the one that is narrowed once more
             factors = [factor * 2 if each == place else factor for each in range(len(ties))]
             steps = [step for each, by in zip(ties, factors, strict=True) for step in _narrowings(each, [by])]
-            if len(steps) == len(ties):
-                (alike if place is None else graded).append(Proposal("bottleneck-all", tuple(steps), reach))
-    for each in alike:
-        left = each.steps[0].factor
-        options = [(*each.steps, *_groups(unit, inside, f * left, f)) for f in GROUPS[:-1]]
-        grouped += [Proposal("bottleneck-group", steps, reach) for steps in options if len(steps) > len(ties)]
-    return [[each] for each in alike] + [graded, grouped]
+            if len(steps) == len(ties) and place is None:
+                alike[factor] = Proposal("bottleneck-all", tuple(steps), reach)
+            elif len(steps) == len(ties):
+                graded.append(Proposal("bottleneck-all", tuple(steps), reach))
+    for left, each in alike.items():
+        groups = [_groups(unit, inside, f * left, f) for f in GROUPS[:-1]]
+        grouped += [Proposal("bottleneck-group", (*each.steps, *steps), reach) for steps in groups if steps]
+    return [[each] for each in alike.values()] + [graded, grouped]
 
 
 def narrowed_and_grouped(unit: Unit) -> list[list[Proposal]]:
