@@ -98,7 +98,7 @@ def test_a_cell_that_fails_costs_itself_alone(cells: Path, monkeypatch: pytest.M
     found = search(cells, 2.5)
     assert found.failed == {POINTWISE: "too hard"} and len(found.best) == 2
     failing = {*ACCURACIES}
-    with pytest.raises(CompilationFailed, match="none of the cells could be measured and timed; .*: too hard"):
+    with pytest.raises(CompilationFailed, match=r"none of the cells could be measured and timed; .*: too hard"):
         search(cells, 2.5)
 
 
