@@ -183,7 +183,8 @@ def _print_blocks(model: str, found: BlockSwap, rows: Path | None) -> None:
     size = f"{found.parameters:,} of {found.original:,} parameters ({found.parameters / found.original:.1%})"
     console.print(escape(f"{model}: {size}; the least possible is {found.least:,}"), soft_wrap=True)
     error = f" +- {found.fisher.error:.2g}" if found.fisher.error else ""
-    best = f"Fisher Potential {found.fisher.value:.6g}{error}, the largest of {found.samples} networks"
+    networks = f"{found.samples} network{'s'[: found.samples > 1]}"
+    best = f"Fisher Potential {found.fisher.value:.6g}{error}, the largest of {networks}"
     console.print(escape(f"{best} ({found.drawn:,} drawn; {found.source})"), soft_wrap=True)
     if found.interrupted:
         console.print(f"stopped early; {_how_to_go_on(rows, '--rows')}")

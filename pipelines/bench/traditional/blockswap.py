@@ -30,6 +30,7 @@ from loopmorph.pipelines.training.task import Task, classification
 FISHER = "fisher"
 _DRAWS = 2_000_000  # assignments that are drawn before it is given up
 _CHUNK = 8192  # of these at once
+_SEEN_WHOLE = 32  # draws for each assignment there is, after which all of a small space have come up
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,8 @@ def draw(
     generator = np.random.default_rng(abs(seed) * 2 + (seed < 0))
     least, most = bounds
     found: dict[Selection, None] = {}
-    for before in range(0, _DRAWS, _CHUNK):
+    enough = _SEEN_WHOLE * math.prod(map(len, added))
+    for before in range(0, min(_DRAWS, enough), _CHUNK):
         picks = np.stack([generator.integers(len(each), size=_CHUNK) for each in added], axis=1)
         sums = sum(np.asarray(each, dtype=np.int64)[picks[:, k]] for k, each in enumerate(added))
         for position in np.flatnonzero((sums >= least) & (sums <= most)).tolist():
@@ -193,7 +195,7 @@ class _Space:
 
     @property
     def original(self) -> int:
-        return sum(parameter.numel() for parameter in self.program.model.parameters())
+        return _parameters(self.program)
 
     @property
     def added(self) -> list[list[int]]:
@@ -269,11 +271,18 @@ def _setting(program: Program, task: Task, fisher: FisherPotential) -> dict[str,
     return {"baseline": "blockswap", "network": network, "batch": inputs, **fisher.describe()}
 
 
+def _parameters(program: Program) -> int:
+    return sum(parameter.numel() for parameter in program.model.parameters())
+
+
 def _check(program: Program, budget: int, samples: int, window: float, images: int, seed: int, repeats: int) -> None:
     if program.steps:
         raise ArgumentError("program", f"expected it as it was imported; it has been transformed: {program.steps[0]}")
     for name, value in (("budget", budget), ("samples", samples), ("images", images), ("repeats", repeats)):
         check_count(name, value)
+    original = _parameters(program)
+    if budget >= original:
+        raise ArgumentError("budget", f"the network itself has {original:,} parameters, which {budget:,} allow")
     check_seed(seed)
     if not 0 < window <= 1:
         raise ArgumentError("window", f"expected a number above 0 and up to 1, got {window!r}")
