@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.support.files import check_writable, write_atomically
 from loopmorph.tools.bars import stage_bars
 from loopmorph.tools.options import POSITIVE, SEEDS, trust_option
@@ -91,6 +92,7 @@ def cells_command(
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled images; synthetic ones without.")
 @click.option("--weights", type=click.Path(path_type=Path), help="MODEL's trained weights: a .pt file or its pieces.")
 @click.option("--samples", type=POSITIVE, default=1000, show_default=True, help="Random networks to rank.")
+@click.option("--window", type=float, default=0.05, show_default=True, help="How far below the budget, as a share.")
 @click.option("--pointwise", is_flag=True, help="Substitute convolutions of size 1, too; BlockSwap leaves them.")
 @click.option("--images", type=POSITIVE, default=128, show_default=True, help="Images in the minibatch.")
 @click.option("--repeats", type=POSITIVE, default=1, show_default=True, help="Initialisations of each network.")
@@ -106,6 +108,7 @@ def blockswap_command(
     data: Path | None,
     weights: Path | None,
     samples: int,
+    window: float,
     pointwise: bool,
     images: int,
     repeats: int,
@@ -130,6 +133,8 @@ def blockswap_command(
     from loopmorph.pipelines.search.saved_model import save_model
 
     loaded = resolve_model(model, seed=seed, trust=trust)
+    if loaded.original is not None:
+        raise ArgumentError("model", f"{model} is rewritten already; BlockSwap starts from the original network")
     if weights is not None:
         load_state(loaded.model, weights)
     program = import_model(loaded.model, loaded.example_inputs)
@@ -139,6 +144,7 @@ def blockswap_command(
             data,
             budget,
             samples=samples,
+            window=window,
             pointwise=pointwise,
             images=images,
             repeats=repeats,
@@ -150,8 +156,8 @@ def blockswap_command(
     _print_blocks(model, found, rows)
     _write("json", json_path, found.to_json())
     if out is not None:
-        module, about = found.program.to_module(), {"model": model, "seed": seed, "schedule": found.schedule}
-        write_atomically(out, lambda file: save_model(file, module, original=loaded.model, **about))
+        module = found.program.to_module()
+        save_model(out, module, model=model, seed=seed, original=loaded.model, schedule=found.schedule)
         click.echo(f"written: {out}")
 
 

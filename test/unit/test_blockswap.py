@@ -157,7 +157,7 @@ def test_a_network_with_nothing_to_swap_is_refused() -> None:
 
 def test_the_command_writes_a_network_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, model = tmp_path / "swapped.pt", "test_blockswap:residual"
-    options = ["--budget", str(BUDGET), "--samples", "1", "--images", "2", "--out", str(out)]
+    options = ["--budget", str(BUDGET), "--window", str(WINDOW), "--samples", "1", "--images", "2", "--out", str(out)]
     assert main(["baseline", "blockswap", model, *options, "--json", str(tmp_path / "found.json")]) == 0
     printed, content = capsys.readouterr().out, json.loads((tmp_path / "found.json").read_text())
     assert f"block1: {content['choice']['block1']}" in printed and "the largest of 1 network" in printed

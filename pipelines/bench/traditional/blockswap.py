@@ -70,8 +70,9 @@ class BlockSwap:
 
     def to_json(self) -> str:
         """All but the network, which the schedule makes again."""
-        content = {name: value for name, value in vars(self).items() if name not in ("program", "fisher")}
-        return json.dumps({**content, "fisher": self.fisher.value, "schedule": self.schedule}, indent=2) + "\n"
+        content = {name: value for name, value in vars(self).items() if name != "program"}
+        fisher = self.fisher.value if math.isfinite(self.fisher.value) else None
+        return json.dumps({**content, "fisher": fisher, "schedule": self.schedule}, indent=2) + "\n"
 
 
 def blockswap(
@@ -128,7 +129,7 @@ def blockswap(
         raise ArgumentError(
             "budget",
             f"none of {drawn:,} random networks has {1 - window:.0%} to 100% of {budget:,} "
-            f"parameters; the least possible is {space.least:,}, of the smallest substitutes alone",
+            f"parameters; the least possible is {space.least:,}, with the smallest everywhere",
         )
     fisher = FisherPotential(task, seed, repeats, device=device)
     file = RowFile(out, _setting(program, task, fisher))

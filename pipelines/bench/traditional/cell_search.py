@@ -87,9 +87,14 @@ class CellSearch:
     interrupted: bool
 
     def to_json(self) -> str:
-        """All of it."""
-        content = {**vars(self), "best": [*map(vars, self.best)], "slower": [*map(vars, self.slower)]}
-        return json.dumps(content, indent=2, default=str) + "\n"
+        """All of it; a score that is not finite is null."""
+        content = {**vars(self), "best": [*map(_as_json, self.best)], "slower": [*map(_as_json, self.slower)]}
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _as_json(cell: RankedCell) -> dict[str, Any]:
+    scores = {name: value if math.isfinite(value) else None for name, value in cell.scores.items()}
+    return {**vars(cell), "scores": scores}
 
 
 def search_cells(
@@ -240,7 +245,7 @@ class _Timing:
                 return
             known = SignalRow(row.network, row.accuracy, {**known.scores, TIME: Score(taken)})
             self.file.put(known)
-        scores: dict[str, Any] = {name: score.value for name, score in known.scores.items() if name != TIME}
+        scores = {name: score.value for name, score in known.scores.items() if name != TIME}
         accuracy = self.accuracies[row.network]
         self.timed.append(RankedCell(row.network, rank, scores, accuracy, known.scores[TIME].value))
 
