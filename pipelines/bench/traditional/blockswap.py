@@ -126,11 +126,8 @@ def blockswap(
     space.check(budget)
     chosen, drawn = draw(space.added, ((1 - window) * budget - space.original, budget - space.original), samples, seed)
     if not chosen:
-        raise ArgumentError(
-            "budget",
-            f"none of {drawn:,} random networks has {1 - window:.0%} to 100% of {budget:,} "
-            f"parameters; the least possible is {space.least:,}, with the smallest everywhere",
-        )
+        reason = f"none of {drawn:,} random networks has {1 - window:.0%} to 100% of {budget:,} parameters"
+        raise ArgumentError("budget", f"{reason}; the least possible is {space.least:,}; a wider window may have some")
     fisher = FisherPotential(task, seed, repeats, device=device)
     file = RowFile(out, _setting(program, task, fisher))
     interrupted = _rank(space, chosen, fisher, file, progress)
@@ -209,10 +206,6 @@ class _Space:
     def check(self, budget: int) -> None:
         if not self.options:
             raise ArgumentError("program", "it has no block with a convolution that BlockSwap's blocks can stand for")
-        if budget >= self.original:
-            raise ArgumentError(
-                "budget", f"the network itself has {self.original:,} parameters, which {budget:,} allow"
-            )
         if budget < self.least:
             reason = f"{budget:,} parameters cannot be reached; the least possible is {self.least:,}"
             raise ArgumentError("budget", f"{reason}, of {self.original:,} that the network has")
