@@ -12,6 +12,7 @@ import click
 import loopmorph
 from loopmorph.passes.errors import LoopmorphError, LoopmorphWarning
 from loopmorph.pipelines.support.extras import needs_mlir
+from loopmorph.tools.baseline_command import baseline_command
 from loopmorph.tools.bench_command import bench_command
 from loopmorph.tools.bench_compare_command import bench_compare_command
 from loopmorph.tools.calibrate_command import calibrate_command
@@ -36,8 +37,8 @@ from loopmorph.tools.variants_command import variants_command
 def cli() -> None:
     """Neural architecture search as program transformation, on MLIR loop nests.
 
-    MODEL is a zoo name (resnet18, resnet34, resnext29_2x64d, densenet161, ...), package.module:factory, a .pt2 file, or
-    a model.pt of loopmorph's own.
+    MODEL is a zoo name (resnet18, resnet34, resnext29_2x64d, densenet161, ..., nasbench201:CELL),
+    package.module:factory, a .pt2 file, or a model.pt of loopmorph's own.
     """
 
 
@@ -52,6 +53,7 @@ for command in (
     train_command,
     finetune_command,
     calibrate_command,
+    baseline_command,
     bench_command,
     bench_compare_command,
     operators_command,

@@ -1,4 +1,4 @@
-"""What signals said of networks whose accuracy is known, as lines of a file: a measurement that can be stopped."""
+"""What signals said of networks, as lines of a file: a measurement that can be stopped."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class SignalRow:
 
     Attributes:
         network: its name, by which it is known again.
-        accuracy: what training gave, in per cent.
+        accuracy: what training gave, in per cent; None for a network that nobody has trained.
         scores: name of each signal -> its score.
     """
 
     network: str
-    accuracy: float
+    accuracy: float | None
     scores: Mapping[str, Score]
 
 
@@ -91,9 +91,10 @@ class RowFile:
     def _parse(self, line: bytes, where: str) -> SignalRow:
         try:
             found = json.loads(line)
+            accuracy = found["accuracy"]
             row = SignalRow(
                 str(found["network"]),
-                float(found["accuracy"]),
+                None if accuracy is None else float(accuracy),
                 {str(name): _score_from_json(score) for name, score in found["scores"].items()},
             )
             setting = found["setting"]

@@ -25,7 +25,7 @@ from loopmorph.pipelines.support.archives import TooLarge
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.numbers import check_seed, check_size
-from loopmorph.pipelines.zoo import ZOO
+from loopmorph.pipelines.zoo import NAMES, ZOO, ZooEntry, is_in_zoo, zoo_entry
 
 FORMS = "a zoo name, package.module:factory, or a path that ends in .pt2 (exported) or .pt (of loopmorph)"
 
@@ -78,8 +78,9 @@ def resolve_model(text: str, *, seed: int = 0, trust: bool = False) -> LoadedMod
         DataError: a `.pt` that is no `model.pt`, damaged, or of an earlier format.
     """
     check_seed(seed)
-    if text in ZOO:
-        return _from_zoo(text, seed)
+    entry = zoo_entry(text)
+    if entry is not None:
+        return _from_zoo(text, entry, seed)
     if text.endswith(".pt"):
         return _from_saved(text, trust)
     if text.endswith(".pt2"):
@@ -88,11 +89,10 @@ def resolve_model(text: str, *, seed: int = 0, trust: bool = False) -> LoadedMod
         return _from_factory(text, seed)
     near = difflib.get_close_matches(text, ZOO, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise ArgumentError("model", f"'{text}' is not known{hint}; accepted are {FORMS} (zoo: {', '.join(ZOO)})")
+    raise ArgumentError("model", f"'{text}' is not known{hint}; accepted are {FORMS} (zoo: {', '.join(NAMES)})")
 
 
-def _from_zoo(name: str, seed: int) -> LoadedModel:
-    entry = ZOO[name]
+def _from_zoo(name: str, entry: ZooEntry, seed: int) -> LoadedModel:
     with _seeded(seed):
         model = entry.factory().eval()
     return LoadedModel(name, model, (_example(entry.input_shape, seed),), entry.classes)
@@ -167,7 +167,7 @@ def _from_saved(text: str, trust: bool) -> LoadedModel:
         raise DataError(f'{text}: has the format of an earlier version; python -c "{again}" makes a new one')
     if origin.model.endswith(".pt"):
         raise DataError(f"{text}: a damaged model file: it says that it was made from another, '{origin.model}'")
-    if origin.model not in ZOO and not trust:
+    if not is_in_zoo(origin.model) and not trust:
         reason = f"{text} was made from '{origin.model}', which is code of its own"
         raise ArgumentError("model", f"{reason}; if you trust it, pass --trust (trust=True)")
     original = resolve_model(origin.model, seed=origin.seed, trust=trust)

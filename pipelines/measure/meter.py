@@ -98,6 +98,16 @@ class WorkerMeter:
         job = TimeJob((str(original.module), str(rewritten.module)), rounds=self.rounds, budget=5 * self.budget)
         return self._pair(job, 5 * self.limit)
 
+    def alone(self, network: Network) -> float:
+        """Seconds of one execution of a network that nothing is compared with: the lower quartile; measured afresh.
+
+        Raises:
+            CompilationFailed: it cannot be compiled, crashes or hangs.
+        """
+        job = TimeJob((str(network.module),), rounds=self.rounds, budget=self.budget)
+        (samples,) = self.worker.run(job, limit=5 * self.limit).seconds
+        return float(np.quantile(samples, _QUARTILE))
+
     def profile(self, network: Network) -> Profile:
         return profile(network, self.worker.threads, self.worker.target)
 

@@ -13,7 +13,7 @@ from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.ingress.state import load_state
 from loopmorph.pipelines.rewritten.origin import origin_of
 from loopmorph.pipelines.search.saved_model import load_model
-from loopmorph.pipelines.zoo import ZOO
+from loopmorph.pipelines.zoo import is_in_zoo
 
 ORIGINAL, NONE = "original", "none"  # teachers; all else names a file of weights
 
@@ -65,7 +65,7 @@ class Retrained:
             ArgumentError: the original is asked for, and no file has its trained weights.
             DataError: the weights cannot be read, or are of another network.
         """
-        fresh = self.named in ZOO  # a network of the zoo is built with weights that nobody has trained
+        fresh = is_in_zoo(self.named)  # a network of the zoo is built with weights that nobody has trained
         if asked == NONE or (asked is None and fresh):
             return None
         if asked is None or asked == ORIGINAL:

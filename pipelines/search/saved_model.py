@@ -14,7 +14,7 @@ from loopmorph.pipelines.rewritten.model_file import ModelFile, describe_origin,
 from loopmorph.pipelines.rewritten.origin import Origin, origin_of
 from loopmorph.pipelines.support.extras import needs_mlir
 from loopmorph.pipelines.support.files import write_atomically
-from loopmorph.pipelines.zoo import ZOO
+from loopmorph.pipelines.zoo import is_in_zoo
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.program import Program
@@ -126,7 +126,7 @@ def _original(file: ModelFile, given: Original | None) -> tuple[nn.Module, tuple
     if given is not None and not isinstance(given, str):
         return given
     named = file.origin.model
-    if given is None and named not in ZOO:
+    if given is None and not is_in_zoo(named):
         reason = f"{file.path} was made from '{named}', which is code of its own; name it if you trust it"
         raise ArgumentError("original", f"{reason}: load_model(path, original={named!r})")
     loaded = resolve_model(named if given is None else given, seed=file.origin.seed)

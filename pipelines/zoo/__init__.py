@@ -2,6 +2,7 @@
 
 CIFAR networks take 3x32x32 images and tell 10 classes apart; those whose name ends in `_i` have the ImageNet stem,
 take 3x224x224 and tell 1000 apart. `resnet8_digits` is for the 1x16x16 images of `pipelines/data/digits.py`.
+Beside them stands each cell of NAS-Bench-201, as `nasbench201:|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,26 @@ from functools import partial
 
 from torch import nn
 
+from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.zoo.densenet import DenseNet
 from loopmorph.pipelines.zoo.mobilenet import MobileNet
+from loopmorph.pipelines.zoo.nasbench201 import FORM, INPUT_SHAPE, nasbench201, parse_architecture
 from loopmorph.pipelines.zoo.resnet import ResNet, ResNeXt
 from loopmorph.pipelines.zoo.vgg import VGG
 
-__all__ = ["VGG", "ZOO", "DenseNet", "MobileNet", "ResNeXt", "ResNet", "ZooEntry"]
+__all__ = [
+    "CELL",
+    "NAMES",
+    "VGG",
+    "ZOO",
+    "DenseNet",
+    "MobileNet",
+    "ResNeXt",
+    "ResNet",
+    "ZooEntry",
+    "is_in_zoo",
+    "zoo_entry",
+]
 
 CIFAR_SHAPE = (3, 32, 32)
 IMAGENET_SHAPE = (3, 224, 224)
@@ -68,3 +83,30 @@ ZOO: dict[str, ZooEntry] = {
     "densenet169_i": _imagenet(_DENSENET169),
     "densenet201_i": _imagenet(_DENSENET201),
 }
+
+CELL = "nasbench201:"  # what the cell follows
+NAMES = (*ZOO, f"{CELL}{FORM}")  # for messages
+
+
+def is_in_zoo(name: str) -> bool:
+    """Whether a name is one of `ZOO`, or of a cell (which may turn out to be malformed)."""
+    return name in ZOO or name.startswith(CELL)
+
+
+def zoo_entry(name: str) -> ZooEntry | None:
+    """The network of a name; None where it is not of the zoo.
+
+    Args:
+        name: one of `ZOO`, or `nasbench201:` and a cell (see `parse_architecture`), which tells 10 classes apart.
+
+    Raises:
+        ArgumentError: a malformed cell; names the fault and what is accepted.
+    """
+    if not name.startswith(CELL):
+        return ZOO.get(name)
+    architecture = name.removeprefix(CELL)
+    try:
+        parse_architecture(architecture)
+    except ArgumentError as error:
+        raise ArgumentError("model", f"{CELL} {error.message}") from error
+    return ZooEntry(partial(nasbench201, architecture), INPUT_SHAPE, 10)

@@ -178,10 +178,7 @@ class NASBench201(nn.Module):
 def nasbench201(architecture: str, classes: int = 10) -> NASBench201:
     """The network of one cell, with fresh weights from the global random generator.
 
-    The command line takes it as `package.module:factory`, where a module of the user's has, for instance:
-
-        factory = functools.partial(nasbench201, "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|none~2|")
-        factory.input_shape = INPUT_SHAPE
+    The command line takes it as `nasbench201:ARCHITECTURE`, of 10 classes.
 
     Args:
         architecture: the cell, see `parse_architecture`.

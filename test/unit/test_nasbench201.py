@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.zoo.nasbench201 import (
     INPUT_SHAPE,
     Cell,
@@ -99,6 +101,38 @@ def test_malformed_architectures(text: str, reason: str) -> None:
     expected = r"; \|op~0\|\+\|op~0\|op~1\|\+\|op~0\|op~1\|op~2\| is expected, each op one of none, skip_connect"
     with pytest.raises(ArgumentError, match=f"'architecture': .*{reason}{expected}"):
         nasbench201(text)
+
+
+def test_a_cell_is_a_model_by_its_name() -> None:
+    loaded = resolve_model(f"nasbench201:{MIXED}", seed=3)
+    assert loaded.classes == 10 and loaded.example_inputs[0].shape == (1, *INPUT_SHAPE)
+    torch.manual_seed(3)
+    twin = nasbench201(MIXED).state_dict()
+    assert all(torch.equal(tensor, twin[name]) for name, tensor in loaded.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("nasbench201:", "nasbench201: '' has 1 nodes, separated by '\\+'; .* is expected, each op one of none, skip"),
+        (
+            f"nasbench201:{architecture('conv', *['none'] * 5)}",
+            "nasbench201: node 1 is .*, where 'conv' is not known; ",
+        ),
+        ("nasbench201", r"'nasbench201' is not known.*resnet34.*, nasbench201:\|op~0\|\+\|op~0\|op~1\|"),
+    ],
+)
+def test_a_model_that_is_no_cell(text: str, reason: str) -> None:
+    with pytest.raises(ArgumentError, match=f"'model': {reason}"):
+        resolve_model(text)
+
+
+def test_the_model_file_of_a_cell_loads_without_more_ado(tmp_path: Path) -> None:
+    name = f"nasbench201:{architecture(*['none'] * 3, 'skip_connect', 'none', 'none')}"
+    model = resolve_model(name, seed=1).model
+    lm.save_model(tmp_path / "cell.pt", model, model=name)
+    x = torch.randn(2, *INPUT_SHAPE)
+    torch.testing.assert_close(lm.load_model(tmp_path / "cell.pt").eval()(x), model(x))
 
 
 @pytest.mark.parametrize("classes", [0, -1, 2.0, True])
