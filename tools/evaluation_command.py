@@ -43,9 +43,7 @@ def page_command(folder: Path, output: Path) -> None:
 @click.argument("study", type=_FILE)
 @click.option("--report", type=_FILE, help="A report.json of optimize: adds its network.")
 @click.option("--baseline", metavar="NAME", help="Add instead a baseline of the report's joint choice: greedy, ...")
-@click.option(
-    "--trained", type=_FILE, multiple=True, help="What finetune --json wrote: adds the training to a network."
-)
+@click.option("--trained", type=_FILE, multiple=True, help="What finetune --json wrote: adds a training.")
 @click.option("--original", is_flag=True, help="The trainings are of the original.")
 @click.option("--recipe", metavar="NAME", help="What they were done by.  [default: teacher or labels]")
 @click.option("--name", help="Of the network in the study.  [default: its target and how it was chosen]")

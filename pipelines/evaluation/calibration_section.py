@@ -19,10 +19,10 @@ _PICTURE = "calibration.svg"
 _LEAST = 3  # networks of which a rank correlation says anything
 _ABOUT = """## What the check says, and what training says
 
-The calibration that comes with loopmorph (of {made})
-predicts from joint KL, accuracy lost before training and compression what each network above loses, against its original
-after the same training. It was made with the labels alone, and of another network than its own it is borrowed. A positive
-mean of "predicted less lost" is a check that is too careful.
+The calibration that comes with loopmorph (of {made}) predicts from joint KL, accuracy lost before training and
+compression what each network above loses, against its original after the same training. It was made with the labels
+alone, and of another network than its own it is borrowed. A positive mean of "predicted less lost" is a check that
+is too careful.
 """
 
 

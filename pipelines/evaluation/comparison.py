@@ -25,23 +25,25 @@ _CHOSEN = ("joint", "greedy", "uniform", "fisher-init", "random")
 _BARS = "fig4.svg"
 _ABOUT = f"""## Whole networks
 
-What a way to choose is worth: networks of one original, chosen from one table of variants, repaired, trained on one recipe
-and timed in turns with the original by the same compiler. Accuracies are those of all test images, a figure a seed. A
-network has lost what its mean is below its original's, as it came or after the same training, whichever is higher.
+What a way to choose is worth: networks of one original, chosen from one table of variants, repaired, trained on one
+recipe and timed in turns with the original by the same compiler. Accuracies are those of all test images, a figure a
+seed. A network has lost what its mean is below its original's, as it came or after the same training, whichever is
+higher.
 
 ### Beside the paper's Fig. 4
 
-The paper's bars are read off its picture (Turner, Crowley and O'Boyle, ASPLOS 2021, CPU; to about 2 %), and its baseline is
-untuned TVM: the original with TVM's default schedules. Ours is our own compiler on the unmodified network, so that only the
-choice of the network differs; the two do not compare, and stand side by side as what each says of itself. Of each choice
-the bar is that of the fastest network that has lost at most {ALLOWED:g} point; as there are few, and they are picked by the accuracy
-that they are shown with, this flatters all of them alike.
+The paper's bars are read off its picture (Turner, Crowley and O'Boyle, ASPLOS 2021, CPU; to about 2 %), and its
+baseline is untuned TVM: the original with TVM's default schedules. Ours is our own compiler on the unmodified
+network, so that only the choice of the network differs; the two do not compare, and stand side by side as what each
+says of itself. Of each choice the bar is that of the fastest network that has lost at most {ALLOWED:g} point; as
+there are few, and they are picked by the accuracy that they are shown with, this flatters all of them alike.
 """
 
 
 def comparison_section(studies: Studies) -> Part:
     """The table beside the paper's bars, then a table for each network."""
-    lines, pictures = _ABOUT.splitlines() + [""], {}
+    pictures: dict[str, str] = {}
+    lines = [*_ABOUT.splitlines(), ""]
     mine = studies.of("networks")
     compared = {name: study for name, study in mine.items() if study.compared_by is not None}
     groups = [_bars(study) for study in compared.values()]
@@ -129,8 +131,8 @@ def _reference(study: Study, recipe: str) -> str:
     seeds = "no network was trained with several seeds"
     if deviation is not None:
         seeds = f"accuracies vary between seeds with a standard deviation of {deviation:.2f} points"
-    text = f"By the recipe '{study.recipes[recipe].title}', against {number(study.reference(recipe), 2)} % of the original; {seeds}"
-    return sentence(text)
+    reference = number(study.reference(recipe), 2)
+    return sentence(f"By the recipe '{study.recipes[recipe].title}', against {reference} % of the original; {seeds}")
 
 
 def _commands(model: str) -> list[str]:

@@ -68,8 +68,8 @@ def remarks(study: Study) -> list[str]:
     """What does not count and why, and notes on networks, a line each."""
     everyone = in_order(study)
     lines = [
-        f"{_named(network)}, {study.recipes[run.recipe].title}, {_seed(run)}: {run.accuracy:.2f} % is left out of means: "
-        f"{run.left_out}"
+        f"{_named(network)}, {study.recipes[run.recipe].title}, {_seed(run)}: {run.accuracy:.2f} % is left out of "
+        f"means: {run.left_out}"
         for network in everyone
         for run in network.runs
         if run.left_out

@@ -12,8 +12,9 @@ from loopmorph.pipelines.evaluation.study import Study
 
 _ABOUT = """## Single layers, the paper's Fig. 6
 
-Each operator on each layer of ResNet-34, speed-up over the same layer as it was, by our compiler; the paper's figures beside
-them are over untuned TVM on a Core i7, read off its picture. With Winograd on the original's layers, and without.
+Each operator on each layer of ResNet-34, speed-up over the same layer as it was, by our compiler; the paper's
+figures beside them are over untuned TVM on a Core i7, read off its picture. With Winograd on the original's layers,
+and without.
 """
 _COMMANDS = [
     "loopmorph operators resnet34 --algorithm auto --json auto.json",

@@ -1,4 +1,4 @@
-"""The sections beside the comparison of choices: engines, ImageNet, reduced precision, pruning, and what a search costs."""
+"""The sections beside the comparison of choices: engines, ImageNet, reduced precision, pruning, cost of search."""
 
 from __future__ import annotations
 
@@ -14,6 +14,22 @@ _SEARCHES = (
     ("BlockSwap (ICLR 2020)", "1,000 networks scored by Fisher Potential", "less than 5 minutes", "one Titan X Pascal"),
     ("Syno (ASPLOS 2025)", "operators synthesised, trained and tuned", "at least one day a network", "8 A100"),
 )
+
+_IMAGENET = """## ImageNet, the paper's Fig. 8
+
+ImageNet is not available here, so the accuracies of Fig. 8 cannot be measured again, and none is claimed. What stands
+instead: networks of that kind at 224x224, chosen under a limit of joint KL on images that there are. The paper's own
+figures, over untuned TVM, read off its picture (to 0.1 points and 3 %):
+"""
+_PRECISION = """## Against reduced precision
+
+An original in int8 or bf16 is a rival of a smaller network in float32: both are faster and lose some accuracy. What
+belongs here is the original by OpenVINO in int8 (NNCF, post-training) and in bf16.
+"""
+_PRUNING = """## Against pruning
+
+Torch-Pruning on ResNet-34 at equal latency, trained on the same recipe, timed by our compiler and by ONNX Runtime.
+"""
 
 
 def engines_section(studies: Studies) -> Part:
@@ -43,54 +59,33 @@ def _engines(study: Study) -> list[str]:
 
 def imagenet_section(studies: Studies) -> Part:
     """Beside the paper's Fig. 8, which needs data that are not there."""
-    lines = ["## ImageNet, the paper's Fig. 8", ""]
-    lines += [
-        "ImageNet is not available here, so the accuracies of Fig. 8 cannot be measured again and none is claimed."
-    ]
-    lines += [
-        "What stands instead: networks of that kind at 224x224, chosen under a limit of joint KL on images that there"
-    ]
-    lines += ["are. The paper's own figures, over untuned TVM, read off its picture (0.1 points, 3 %):", ""]
     rows = [
-        [name, f"{before[0]:g}", f"{before[1]:g}", f"{before[2]:g}", f"{before[3]:g}", f"{before[1] / before[3]:.1f}"]
-        for name, before in FIG8.items()
+        [name, f"{original:g}", f"{before:g}", f"{own:g}", f"{after:g}", f"{before / after:.1f}"]
+        for name, (original, before, own, after) in FIG8.items()
     ]
+    lines = [*_IMAGENET.splitlines(), ""]
     lines += [*table(["network", "original, %", "ms", "its own, %", "ms", "speed-up"], rows), ""]
-    command = (
-        "loopmorph optimize package:resnet18 --data IMAGES --seconds 3600 --out out  # 224x224, with trained weights"
-    )
-    add = "loopmorph evaluation add docs/evaluation/resnet18_i.json --section imagenet --report out/report.json"
-    return _networks("imagenet", lines, studies, "no choice at 224x224 is stored", [command, add])
+    commands = [
+        "loopmorph optimize package:resnet18 --data IMAGES --seconds 3600 --out out  # 224x224, trained weights",
+        "loopmorph evaluation add docs/evaluation/resnet18.json --section imagenet --report out/report.json",
+    ]
+    return _networks("imagenet", lines, studies, "no choice at 224x224 is stored", commands)
 
 
 def precision_section(studies: Studies) -> Part:
     """Against int8 and bf16 of other engines."""
-    lines = ["## Against reduced precision", ""]
-    lines += [
-        "An original in int8 or bf16 is a rival of a smaller network in float32: both are faster and lose some accuracy."
-    ]
-    lines += [
-        "What would be shown is speed and accuracy of the original by OpenVINO in int8 (NNCF, post-training) and bf16."
-    ]
-    missing = (
-        "neither speed nor accuracy in int8 or bf16 is stored, and no command makes them yet; the float32 beside it"
-    )
-    return _networks(
-        "precision", [*lines, ""], studies, missing, ["loopmorph bench resnet34 --peers openvino --threads 1,2"]
-    )
+    missing = "neither speed nor accuracy in int8 or bf16 is stored, and no command makes them; the float32 beside them"
+    commands = ["loopmorph bench resnet34 --peers openvino --threads 1,2"]
+    return _networks("precision", [*_PRECISION.splitlines(), ""], studies, missing, commands)
 
 
 def pruning_section(studies: Studies) -> Part:
     """Against Torch-Pruning at equal latency."""
-    lines = ["## Against pruning", ""]
-    lines += [
-        "Torch-Pruning on ResNet-34 at equal latency, trained on the same recipe, timed by our compiler and by ONNX Runtime."
-    ]
     commands = [
         "loopmorph bench package:pruned --peers onnxruntime --json bench.json  # pruned by Torch-Pruning's own example",
         "loopmorph finetune pruned.pt --data DATA --teacher WEIGHTS.pt --json tuned.json -o tuned.pt",
     ]
-    return _networks("pruning", [*lines, ""], studies, "no pruned network was trained and timed", commands)
+    return _networks("pruning", [*_PRUNING.splitlines(), ""], studies, "no pruned network was trained", commands)
 
 
 def _networks(section: Section, lines: list[str], studies: Studies, missing: str, commands: list[str]) -> Part:

@@ -14,13 +14,16 @@ from loopmorph.pipelines.evaluation.study import MeasuredNetwork, Provenance, Re
 from loopmorph.pipelines.rewritten.fields import Fields
 
 _REPORT = (
-    "model data threads baseline_ms optimized_ms speedup macs_before macs_after parameters_before parameters_after kl "
-    "accuracy_original accuracy_repaired seconds_total candidates joint"
-).split()
-_TRIAL = "transforms predicted_ms kl accuracy milliseconds".split()
-_JOINT = "target_speedup chosen variants original_ms baselines trials".split()
-_TRAINING = "data gpu versions settings teacher_settings after".split()
-_BENCH, _OPERATORS = "model cpu results".split(), "model cpu threads algorithm layers".split()
+    *("model", "data", "threads", "baseline_ms", "optimized_ms", "speedup", "macs_before", "macs_after"),
+    *("parameters_before", "parameters_after", "kl", "accuracy_original", "accuracy_repaired"),
+    *("seconds_total", "candidates", "joint"),
+)
+_TRIAL = ("transforms", "predicted_ms", "kl", "accuracy", "milliseconds")
+_JOINT = ("target_speedup", "chosen", "variants", "original_ms", "baselines", "trials")
+_TRAINING = ("data", "gpu", "versions", "settings", "teacher_settings", "after")
+_SETTINGS = ("epochs", "batch_size", "learning_rate", "seed")
+_BENCH = ("model", "cpu", "results")
+_OPERATORS = ("model", "cpu", "threads", "algorithm", "layers")
 _DIGITS = 4  # of accuracies, in points
 
 

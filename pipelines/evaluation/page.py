@@ -20,8 +20,9 @@ Made from the files in [evaluation](evaluation) by
 {COMMAND}
 ```
 
-and not written by hand: every figure here was measured, is stored there with its setting, and what was not measured is
-said to be so. `loopmorph evaluation add` turns what `optimize`, `finetune`, `bench` and `operators` write into such files.
+and not written by hand: every figure here was measured and is stored there with its setting, and what was not measured
+is said to be so. `loopmorph evaluation add` turns what `optimize`, `finetune`, `bench` and `operators` write into such
+files.
 """
 _SECTIONS: tuple[Callable[[Studies], Part], ...] = (
     comparison.comparison_section,
@@ -42,8 +43,8 @@ def make_page(studies: Mapping[str, Study]) -> tuple[str, dict[str, str]]:
         studies: by the name of their file.
 
     Returns:
-        The page in Markdown; and the name of each picture's file, which it refers to in a folder `evaluation` beside it,
-        -> SVG.
+        The page in Markdown; and the name of each picture's file, which the page looks for in a folder `evaluation`
+        beside it, -> SVG.
     """
     parts = [section(Studies(studies)) for section in _SECTIONS]
     text = "\n".join([_INTRODUCTION, *("\n".join(part.lines).rstrip() + "\n" for part in parts)])

@@ -2,7 +2,8 @@
 
     {"format": "loopmorph-evaluation", "version": 1, "section": "networks",
      "model": "resnet34", "data": "CIFAR-10", "processor": "AMD family 25 model 17", "threads": 1,
-     "gpu": "NVIDIA H200", "versions": {"torch": "2.11"}, "commit": "a75594a", "commands": ["loopmorph ..."], "notes": [],
+     "gpu": "NVIDIA H200", "versions": {"torch": "2.11"}, "commit": "a75594a", "commands": ["loopmorph ..."],
+     "notes": [],
      "recipes": {"teacher": {"title": "...", "epochs": 8, "command": "loopmorph finetune ..."}},
      "original": {...}, "networks": [{...}], "result": null, "searches": []}
 
