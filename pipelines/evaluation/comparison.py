@@ -21,14 +21,14 @@ from loopmorph.pipelines.evaluation.study import CHOICES, Study
 
 MODELS = tuple(FIG4)
 _TARGETS = (2.0, 3.0, 4.0, 6.0)
-_CHOSEN = ("joint", "greedy", "uniform", "fisher-init", "random")
+_CHOSEN = ("joint", "greedy", "uniform", "fisher-init", "random", "nas", "blockswap")
 _BARS = "fig4.svg"
 _ABOUT = f"""## Whole networks
 
 What a way to choose is worth: networks of one original, chosen from one table of variants, repaired, trained on one
 recipe and timed in turns with the original by the same compiler. Accuracies are those of all test images, a figure a
-seed. A network has lost what its mean is below its original's, as it came or after the same training, whichever is
-higher.
+seed. "Not told apart" are means that differ by less than two standard errors of what seeds vary by. A network has
+lost what its mean is below its original's, as it came or after the same training, whichever is higher.
 
 ### Beside the paper's Fig. 4
 

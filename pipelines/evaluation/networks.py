@@ -8,6 +8,7 @@ from loopmorph.pipelines.evaluation.markdown import NOTHING, code, listed, numbe
 from loopmorph.pipelines.evaluation.study import CHOICES, MeasuredNetwork, Recipe, Run, Study
 
 ALLOWED = 1.0  # points of accuracy, within which a network counts as one that is as good
+_NEAR = 0.1  # share of its speed by which a network that was asked for another one may differ, and is still compared
 _ERRORS = 2.0  # standard errors below which two means are not told apart
 
 
@@ -87,7 +88,10 @@ def _named(network: MeasuredNetwork) -> str:
 
 
 def choice_sentences(study: Study, recipe: str) -> list[str]:
-    """Whether the joint choice is better than each other one at the same target and images of repair, honestly."""
+    """Whether a joint choice is better than each other choice that was asked for the same speed, or has it.
+
+    Networks are compared that were repaired on equally many images.
+    """
     deviation = study.deviation(recipe)
     lines = []
     for joint in in_order(study):
@@ -95,7 +99,8 @@ def choice_sentences(study: Study, recipe: str) -> list[str]:
             continue
         words = [_compared(joint, other, recipe, deviation) for other in _rivals(study, joint, recipe)]
         lost = study.lost(joint, recipe)
-        start = f"{joint.name} loses {number(lost, 2)} points"
+        speed = "" if joint.speedup is None else f" ({joint.speedup:.2f} times as fast)"
+        start = f"{joint.name}{speed} loses {number(lost, 2)} points"
         lines.append(f"- {sentence(start + (': it is ' + '; '.join(words) if words else ''))}")
     return lines
 
@@ -105,10 +110,16 @@ def _rivals(study: Study, joint: MeasuredNetwork, recipe: str) -> list[MeasuredN
         each
         for each in in_order(study)
         if each.chosen_by not in ("joint", "original")
-        and each.target == joint.target
+        and (each.target == joint.target or _is_near(each, joint))
         and each.repair_images == joint.repair_images
         and each.after(recipe) is not None
     ]
+
+
+def _is_near(network: MeasuredNetwork, other: MeasuredNetwork) -> bool:
+    if network.speedup is None or other.speedup is None:
+        return False
+    return abs(network.speedup / other.speedup - 1) <= _NEAR
 
 
 def _compared(joint: MeasuredNetwork, other: MeasuredNetwork, recipe: str, deviation: float | None) -> str:

@@ -16,6 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 20.0, 34.0, 50.0
 _DRAWN = ("joint", "greedy", "uniform", "fisher-init", "random", "nas", "blockswap", "pruning")
 _DEPTH = 6.0  # points of accuracy below the original down to which a picture goes; what is worse lies on its edge
 _BAR, _GAP = 46.0, 26.0
+_LETTER = 5.8  # width of one in a legend, about
 
 
 def draw_front(study: Study, recipe: str) -> Markup | None:
@@ -58,13 +59,17 @@ def _hue(choice: str) -> str:
 
 
 def _legend(points: Sequence[MeasuredNetwork]) -> list[Markup]:
+    choices = [each for each in _DRAWN if any(point.chosen_by == each for point in points)]
+    return _key([(_hue(choice), CHOICES[choice]) for choice in choices])
+
+
+def _key(entries: Sequence[tuple[str, str]]) -> list[Markup]:
+    """What each kind of mark stands for, in a row: (class, name)."""
     parts: list[Markup] = []
-    for position, choice in enumerate(each for each in _DRAWN if any(point.chosen_by == each for point in points)):
-        x = _LEFT + 135.0 * position
-        parts += [
-            element("circle", cx=x + 5, cy=14.0, r=4.5, class_=_hue(choice)),
-            label(x + 14, 18.0, CHOICES[choice]),
-        ]
+    x = _LEFT
+    for class_, name in entries:
+        parts += [element("rect", x=x, y=9.0, width=10.0, height=10.0, class_=class_), label(x + 14, 18.0, name)]
+        x += 30.0 + _LETTER * len(name)
     return parts
 
 
@@ -90,7 +95,7 @@ def draw_bars(groups: Sequence[Bars]) -> Markup:
         groups: at least one, with at least one bar.
     """
     bars = sum(len(each.paper) + len(each.ours) for each in groups)
-    width = _LEFT + _RIGHT + bars * _BAR + len(groups) * _GAP
+    width = max(_WIDTH, _LEFT + _RIGHT + bars * _BAR + len(groups) * _GAP)
     highest = max(value for each in groups for value in (*each.paper.values(), *each.ours.values()))
     up = Scale(0.0, 1.1 * highest, _HEIGHT - _BOTTOM, _TOP)
     parts = []
@@ -120,13 +125,7 @@ def _bar(x: float, up: Scale, class_: str, name: str, value: float) -> Markup:
 
 def _bar_legend(groups: Sequence[Bars]) -> list[Markup]:
     ours = [choice for choice in _DRAWN if any(choice in each.ours for each in groups)]
-    entries = [("theirs", "the paper: BlockSwap, then its own"), *((_hue(choice), CHOICES[choice]) for choice in ours)]
-    parts: list[Markup] = []
-    x = _LEFT
-    for class_, name in entries:
-        parts += [element("rect", x=x, y=9.0, width=10.0, height=10.0, class_=class_), label(x + 14, 18.0, name)]
-        x += 34.0 + 6.2 * len(name)
-    return parts
+    return _key([("theirs", "the paper: BlockSwap, its own"), *((_hue(choice), CHOICES[choice]) for choice in ours)])
 
 
 def draw_calibration(points: Sequence[tuple[str, float, float]]) -> Markup:
@@ -145,8 +144,5 @@ def draw_calibration(points: Sequence[tuple[str, float, float]]) -> Markup:
     for name, predicted, lost in points:
         dot = element("circle", cx=across(predicted), cy=up(lost), r=4.0, class_=f"hue{names.index(name) % 6}")
         parts.append(element("g", tip(f"{name}: {predicted:.2f} predicted, {lost:.2f} lost"), dot))
-    for position, name in enumerate(names):
-        x = _LEFT + 260.0 * position
-        dot = element("circle", cx=x + 5, cy=14.0, r=4.5, class_=f"hue{position % 6}")
-        parts += [dot, label(x + 14, 18.0, name)]
+    parts += _key([(f"hue{position % 6}", name) for position, name in enumerate(names)])
     return picture_file(_WIDTH, _HEIGHT, parts, "points of accuracy lost, predicted and measured")
