@@ -55,7 +55,7 @@ def _point(network: MeasuredNetwork, recipe: str, across: Scale, up: Scale) -> M
 
 
 def _hue(choice: str) -> str:
-    return f"hue{_DRAWN.index(choice) % 6}"
+    return f"hue{_DRAWN.index(choice)}"
 
 
 def _legend(points: Sequence[MeasuredNetwork]) -> list[Markup]:
@@ -142,7 +142,9 @@ def draw_calibration(points: Sequence[tuple[str, float, float]]) -> Markup:
     parts.append(line(across(low), up(low), across(high), up(high), "limit"))
     names = list(dict.fromkeys(name for name, _, _ in points))
     for name, predicted, lost in points:
-        dot = element("circle", cx=across(predicted), cy=up(lost), r=4.0, class_=f"hue{names.index(name) % 6}")
+        dot = element(
+            "circle", cx=across(predicted), cy=up(lost), r=4.0, class_=f"hue{names.index(name) % len(_DRAWN)}"
+        )
         parts.append(element("g", tip(f"{name}: {predicted:.2f} predicted, {lost:.2f} lost"), dot))
-    parts += _key([(f"hue{position % 6}", name) for position, name in enumerate(names)])
+    parts += _key([(f"hue{position % len(_DRAWN)}", name) for position, name in enumerate(names)])
     return picture_file(_WIDTH, _HEIGHT, parts, "points of accuracy lost, predicted and measured")

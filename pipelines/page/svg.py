@@ -13,6 +13,7 @@ _STYLE = (
     "text{font:11px system-ui,sans-serif;fill:#1c2733}text.axis{fill:#5d6b7a}.grid{stroke:#dce2e8;stroke-width:.7}"
     ".limit{stroke:#5d6b7a;stroke-width:1.2;stroke-dasharray:5 3}.interval{stroke:#96a3b1}"
     ".hue0{fill:#1f6fb4}.hue1{fill:#c2691c}.hue2{fill:#2b8a5b}.hue3{fill:#7d56b3}.hue4{fill:#a8862a}.hue5{fill:#4d6b7f}"
+    ".hue6{fill:#b3392f}.hue7{fill:#1c2733}"
     ".theirs{fill:#fff;stroke:#5d6b7a;stroke-width:1.2}"
 )  # of a picture that is a file; those on a page have the page's
 _MOST_TICKS = 12  # of a logarithmic scale that is not cut down to powers of ten
