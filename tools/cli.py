@@ -18,6 +18,7 @@ from loopmorph.tools.bench_compare_command import bench_compare_command
 from loopmorph.tools.calibrate_command import calibrate_command
 from loopmorph.tools.catalogue_command import catalogue_command
 from loopmorph.tools.demo_command import demo_command
+from loopmorph.tools.evaluation_command import evaluation_command
 from loopmorph.tools.export_command import export_command
 from loopmorph.tools.finetune_command import finetune_command
 from loopmorph.tools.graph_command import graph_command
@@ -57,6 +58,7 @@ for command in (
     bench_command,
     bench_compare_command,
     operators_command,
+    evaluation_command,
     legality_command,
     legality_bench_command,
     catalogue_command,

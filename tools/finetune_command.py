@@ -35,19 +35,22 @@ def finetune_command(options: TrainingOptions, model: Path, teacher: str | None,
     saved = Retrained.load(model, original)
     taught_by = saved.teacher(teacher)
     shape = image_shape_of(saved.example_inputs)
+    settings = fitted(settings, shape)
     if taught_by is None and teacher is None and is_first():
         click.echo(f"no teacher: {model} does not hold the original's trained weights; --teacher names their file")
     run_training(
         options,
+        settings,
         lambda tell: finetune(
             saved.network,
             options.data,
             teacher=taught_by,
             image_shape=shape,
-            settings=fitted(settings, shape),
+            settings=settings,
             device=options.device,
             checkpoint=options.checkpoint,
             progress=tell,
         ),
         lambda file, trained: save_model(file, trained.model),
+        taught_by,
     )

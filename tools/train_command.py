@@ -25,13 +25,15 @@ def train_command(options: TrainingOptions, model: str, trust: bool) -> None:
     settings = options.settings(SCRATCH)
     loaded = resolve_model(model, seed=options.seed, trust=trust)
     shape = image_shape_of(loaded.example_inputs)
+    settings = fitted(settings, shape)
     run_training(
         options,
+        settings,
         lambda tell: train(
             loaded.model,
             options.data,
             image_shape=shape,
-            settings=fitted(settings, shape),
+            settings=settings,
             device=options.device,
             checkpoint=options.checkpoint,
             progress=tell,

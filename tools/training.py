@@ -16,6 +16,8 @@ from loopmorph.tools.live import search_view
 from loopmorph.tools.options import POSITIVE, SEEDS
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from loopmorph.pipelines.support.progress import Progress
     from loopmorph.pipelines.training.accuracy import Accuracy
     from loopmorph.pipelines.training.finetune import FineTuning
@@ -29,6 +31,7 @@ _OPTIONS = (
         help="Labelled images: CIFAR-10 python batches, an image folder, or an .npz.",
     ),
     click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The file to write."),
+    click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write how and with what result here."),
     click.option("--epochs", type=POSITIVE, help="Passes over the training part."),
     click.option("--batch-size", type=POSITIVE, help="Images of a step."),
     click.option("--learning-rate", type=float, help="At the top of its cycle."),
@@ -45,6 +48,7 @@ class TrainingOptions:
 
     data: Path
     out: Path
+    json_path: Path | None
     epochs: int | None
     batch_size: int | None
     learning_rate: float | None
@@ -79,6 +83,7 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
         own = {name: given.pop(name) for name in TrainingOptions.__dataclass_fields__}
         options = TrainingOptions(**own)
         check_writable("out", options.out)
+        check_writable("json", options.json_path)
         if options.threads is not None:
             import torch
 
@@ -89,12 +94,17 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def run_training(
-    options: TrainingOptions, train: Callable[[Progress], Trained], write: Callable[[IO[bytes], Trained], None]
+    options: TrainingOptions,
+    settings: FineTuning,
+    train: Callable[[Progress], Trained],
+    write: Callable[[IO[bytes], Trained], None],
+    taught_by: nn.Module | None = None,
 ) -> None:
     """Trains, and writes and prints what came of it, in the first of the processes that `torchrun` has started.
 
     Args:
         options: of the command.
+        settings, taught_by: what it is trained with and by, for what is written of it.
         train: trains, with the checkpoint of the options.
         write: writes the network.
 
@@ -127,6 +137,12 @@ def run_training(
     if trained.mirrored is not None:
         click.echo(f"by the mean over each image and its mirror image: {_share(trained.mirrored)}")
     click.echo(f"written to {options.out}")
+    if options.json_path is not None:
+        from loopmorph.pipelines.training.report import training_report
+
+        text = training_report(trained, settings, taught_by, options.device)
+        write_atomically(options.json_path, lambda file: file.write(text.encode()), argument="json")
+        click.echo(f"written to {options.json_path}")
 
 
 def _share(accuracy: Accuracy) -> str:

@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 _NICE = (1.0, 2.0, 5.0)
+_STYLE = (
+    "text{font:11px system-ui,sans-serif;fill:#1c2733}text.axis{fill:#5d6b7a}.grid{stroke:#dce2e8;stroke-width:.7}"
+    ".limit{stroke:#5d6b7a;stroke-width:1.2;stroke-dasharray:5 3}.interval{stroke:#96a3b1}"
+    ".hue0{fill:#1f6fb4}.hue1{fill:#c2691c}.hue2{fill:#2b8a5b}.hue3{fill:#7d56b3}.hue4{fill:#a8862a}.hue5{fill:#4d6b7f}"
+    ".hue6{fill:#b3392f}.hue7{fill:#1c2733}"
+    ".theirs{fill:#fff;stroke:#5d6b7a;stroke-width:1.2}"
+)  # of a picture that is a file; those on a page have the page's
 _MOST_TICKS = 12  # of a logarithmic scale that is not cut down to powers of ten
 
 
@@ -51,6 +58,19 @@ def picture(width: float, height: float, parts: Iterable[str], title: str) -> Ma
     box = f"0 0 {_text(width)} {_text(height)}"
     style = f"max-width:{_text(width)}px"
     return element("svg", *parts, viewBox=box, style=style, role="img", aria_label=title)
+
+
+def picture_file(width: float, height: float, parts: Iterable[str], title: str) -> Markup:
+    """A picture as a file of its own, with its style and a white ground.
+
+    Args:
+        width, height, parts, title: see `picture`.
+    """
+    ground = element("rect", width=width, height=height, fill="#fff")
+    inside = [element("style", Markup(_STYLE)), ground, *parts]
+    box = f"0 0 {_text(width)} {_text(height)}"
+    attributes = {"viewBox": box, "width": width, "height": height, "role": "img", "aria_label": title}
+    return element("svg", *inside, xmlns="http://www.w3.org/2000/svg", **attributes)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -66,8 +67,16 @@ class Fields:
     def number(self, name: str) -> float:
         """A finite number."""
         value = self.content[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        largest = sys.float_info.max  # compared to, since a whole number beyond it is no float
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -largest <= value <= largest:
             self.wrong(name, "a finite number")
+        return value
+
+    def positive(self, name: str) -> float:
+        """A finite number above 0."""
+        value = self.number(name)
+        if value <= 0:
+            self.wrong(name, "a number above 0")
         return value
 
     def integer(self, name: str, least: int = 1, most: int = _LARGEST) -> int:

@@ -12,6 +12,7 @@ from factories import digits
 import loopmorph as lm
 from loopmorph.pipelines.data.digits import DIGITS
 from loopmorph.pipelines.data.labelled_images import LabelledImages, load_labelled_sets
+from loopmorph.pipelines.evaluation.outputs import training_of
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.ingress.state import load_state
 from loopmorph.pipelines.search.retrained import Retrained
@@ -60,17 +61,22 @@ def test_a_network_is_trained_made_smaller_and_fine_tuned(
     assert accuracy(lm.load_model(weights, MODEL), test_part, "cpu") == pytest.approx(trained, abs=0.006)
 
     write_rewritten(saved, weights)
+    told = tmp_path / "tuned.json"
     arguments = [str(saved), "--original", MODEL, "--teacher", str(weights), "-o", str(tuned), "--epochs", "2", *HOW]
+    arguments += ["--json", str(told)]
     assert main(["finetune", *arguments]) == 0
     output = capsys.readouterr().out
     before, after = told_accuracies(output)
     assert f"the teacher's accuracy on 299 test images: {trained:.2f} % (" in output
     assert before < after and after > 80
+    training = training_of(told)
+    assert (training.recipe_name, training.recipe.epochs, training.seed, training.gpu) == ("teacher", 2, 0, None)
+    assert training.accuracy == pytest.approx(after, abs=0.006) and training.versions["torch"] == torch.__version__
     rebuilt = [accuracy(lm.load_model(file, MODEL), test_part, "cpu") for file in (saved, tuned)]
     assert rebuilt == pytest.approx([before, after], abs=0.006)
     contents = [torch.load(file, weights_only=True) for file in (saved, tuned)]
     assert len({tuple(content.pop("state_dict")) for content in contents}) == 1 and contents[0] == contents[1]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.pt", "tuned.pt", "weights.pt"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.pt", "tuned.json", "tuned.pt", "weights.pt"]
 
 
 def test_the_teacher_is_the_original_where_its_weights_are_known(

@@ -1,0 +1,115 @@
+"""The sections beside the comparison of choices: engines, ImageNet, reduced precision, pruning, cost of search."""
+
+from __future__ import annotations
+
+from loopmorph.pipelines.bench.paper_figures import FIG8
+from loopmorph.pipelines.bench.result import OURS
+from loopmorph.pipelines.evaluation.markdown import NOTHING, not_measured, number, table
+from loopmorph.pipelines.evaluation.networks import network_table, remarks, setting_lines
+from loopmorph.pipelines.evaluation.section import Part, Studies
+from loopmorph.pipelines.evaluation.study import Section, Study
+
+# What others say of themselves, from their papers and artifacts.
+_SEARCHES = (
+    ("BlockSwap (ICLR 2020)", "1,000 networks scored by Fisher Potential", "less than 5 minutes", "one Titan X Pascal"),
+    ("Syno (ASPLOS 2025)", "operators synthesised, trained and tuned", "at least one day a network", "8 A100"),
+)
+
+_IMAGENET = """## ImageNet, the paper's Fig. 8
+
+ImageNet is not available here, so the accuracies of Fig. 8 cannot be measured again, and none is claimed. What stands
+instead: networks of that kind at 224x224, chosen under a limit of joint KL on images that there are. The paper's own
+figures, over untuned TVM, read off its picture (to 0.1 points and 3 %):
+"""
+_PRECISION = """## Against reduced precision
+
+An original in int8 or bf16 is a rival of a smaller network in float32: both are faster and lose some accuracy. What
+belongs here is the original by OpenVINO in int8 (NNCF, post-training) and in bf16.
+"""
+_PRUNING = """## Against pruning
+
+Torch-Pruning on ResNet-34 at equal latency, trained on the same recipe, timed by our compiler and by ONNX Runtime.
+"""
+
+
+def engines_section(studies: Studies) -> Part:
+    """Our unmodified code against what a user would pick instead."""
+    lines = ["## Unmodified networks, against other engines", ""]
+    lines += ["The README has such a table of another processor (Zen 5); times of two processors do not compare.", ""]
+    found = studies.of("engines")
+    if not found:
+        commands = ["loopmorph bench resnet34 --threads 1,2 --json bench.json"]
+        commands += ["loopmorph evaluation add docs/evaluation/engines-resnet34.json --bench bench.json"]
+        lines += not_measured("no run on the processor of the times above is stored", commands)
+    for name, study in found.items():
+        lines += [f"### {study.provenance.model}", "", *setting_lines(study, name), *_engines(study), ""]
+    return Part(lines)
+
+
+def _engines(study: Study) -> list[str]:
+    rows = []
+    for result in (study.result or {}).get("results", []):
+        times = {row["name"]: row["median_ms"] for row in result["rows"]}
+        ours = times.get(OURS)
+        for name, ms in sorted(times.items(), key=lambda each: each[1]):
+            ratio = NOTHING if ours is None else f"{ms / ours:.2f}"
+            rows.append([f"{result['threads']}", name, number(ms, 2), ratio])
+    return table(["threads", "engine", "ms", "its time over ours"], rows)
+
+
+def imagenet_section(studies: Studies) -> Part:
+    """Beside the paper's Fig. 8, which needs data that are not there."""
+    rows = [
+        [name, f"{original:g}", f"{before:g}", f"{own:g}", f"{after:g}", f"{before / after:.1f}"]
+        for name, (original, before, own, after) in FIG8.items()
+    ]
+    lines = [*_IMAGENET.splitlines(), ""]
+    lines += [*table(["network", "original, %", "ms", "its own, %", "ms", "speed-up"], rows), ""]
+    commands = [
+        "loopmorph optimize package:resnet18 --data IMAGES --seconds 3600 --out out  # 224x224, trained weights",
+        "loopmorph evaluation add docs/evaluation/resnet18.json --section imagenet --report out/report.json",
+    ]
+    return _networks("imagenet", lines, studies, "no choice at 224x224 is stored", commands)
+
+
+def precision_section(studies: Studies) -> Part:
+    """Against int8 and bf16 of other engines."""
+    missing = "neither speed nor accuracy in int8 or bf16 is stored, and no command makes them; the float32 beside them"
+    commands = ["loopmorph bench resnet34 --peers openvino --threads 1,2"]
+    return _networks("precision", [*_PRECISION.splitlines(), ""], studies, missing, commands)
+
+
+def pruning_section(studies: Studies) -> Part:
+    """Against Torch-Pruning at equal latency."""
+    commands = [
+        "loopmorph bench package:pruned --peers onnxruntime --json bench.json  # pruned by Torch-Pruning's own example",
+        "loopmorph finetune pruned.pt --data DATA --teacher WEIGHTS.pt --json tuned.json -o tuned.pt",
+    ]
+    return _networks("pruning", [*_PRUNING.splitlines(), ""], studies, "no pruned network was trained", commands)
+
+
+def _networks(section: Section, lines: list[str], studies: Studies, missing: str, commands: list[str]) -> Part:
+    found = studies.of(section)
+    if not found:
+        return Part([*lines, *not_measured(missing, commands)])
+    for name, study in found.items():
+        lines += [f"### {study.provenance.model}", "", *setting_lines(study, name)]
+        lines += [*network_table(study), "", *remarks(study), ""]
+    return Part(lines)
+
+
+def search_section(studies: Studies) -> Part:
+    """What a search takes, here and elsewhere."""
+    lines = ["## What a search costs", ""]
+    lines += ["What others say of theirs, as published, on other networks and machines:", ""]
+    lines += [*table(["system", "what", "time", "machine"], [list(row) for row in _SEARCHES]), ""]
+    found = studies.of("search")
+    if not found:
+        commands = ["loopmorph optimize package:resnet34 --data DATA --target-speedup 4 --out out"]
+        commands += ["loopmorph evaluation add docs/evaluation/search.json --section search --report out/report.json"]
+        return Part(lines + not_measured("no search was run alone on its machine from beginning to end", commands))
+    for name, study in found.items():
+        rows = [[each.what, f"{each.seconds:,.0f}", f"{each.candidates:,}", f"{each.cores}"] for each in study.searches]
+        lines += [f"### {study.provenance.model}", "", *setting_lines(study, name)]
+        lines += [*table(["what", "seconds", "candidates", "cores"], rows), ""]
+    return Part(lines)
