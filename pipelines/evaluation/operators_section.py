@@ -44,7 +44,7 @@ def _rows(study: Study, result: Mapping[str, Any]) -> list[str]:
     rows = []
     for layer in layers:
         speedups = {row["operator"]: row["speedup"] for row in layer["rows"]}
-        theirs = next((paper[name] for name in layer["same"] if name in paper), {})
+        theirs: Mapping[str, float] = next((paper[name] for name in layer["same"] if name in paper), {})
         rows.append([f"`{layer['name']}`", *(_cell(speedups.get(name), theirs.get(name)) for name in operators)])
     return table(["layer", *(f"{name} (paper)" for name in operators)], rows)
 
