@@ -20,7 +20,7 @@ from loopmorph.passes.transformation import Transformation
 
 NAMESPACE = "morph"
 _NEEDED = ("irdl", "transform")  # what the operations are declared with, and what their types are of
-_LOADING = threading.Lock()  # the bindings note in the dialect class what they are just loading
+_LOADING = threading.RLock()  # the bindings note in the dialect class what they are just loading
 
 _IRDL_TYPES: dict[Any, Any] = {int: ir.IntegerAttr, str: ir.StringAttr}
 _OWN_FIELDS = ("target", "changed", "nest")

@@ -199,7 +199,9 @@ def make_command(tool: OptTool) -> click.Command:
         "--polyhedral-both", is_flag=True, help="The same, before and after schedule and pipeline side by side."
     )
     @click.option("--list-passes", is_flag=True, help="List loopmorph's passes and those of plug-ins, and leave.")
-    @click.option("--list-schedules", is_flag=True, help="List the schedules that come with loopmorph, and leave.")
+    @click.option(
+        "--list-schedules", is_flag=True, help="List the schedules that come with loopmorph or plug-ins, and leave."
+    )
     @click.option("--version", is_flag=True, help="Print the version, and leave.")
     def command(
         pass_pipeline: str | None,

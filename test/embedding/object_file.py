@@ -41,9 +41,9 @@ def object_file(linalg: str) -> bytes:
         module = ir.Module.parse(linalg)
         check_input(module)
         run_pipeline(module, ",".join([*OURS, *TO_LLVM]))
-        name = next(op.name.value for op in module.body if op.operation.name == "llvm.func")
+        defined = [op.operation for op in module.body if len(op.regions[0].blocks)]
         engine = ExecutionEngine(module, opt_level=3, shared_libs=[], enable_pic=True)
-        engine.raw_lookup(name)  # LLVM generates the code at the first look
+        engine.raw_lookup(defined[0].attributes["sym_name"].value)  # LLVM generates the code at the first look
         with tempfile.NamedTemporaryFile(suffix=".o") as file:
             engine.dump_to_object_file(file.name)
             return Path(file.name).read_bytes()

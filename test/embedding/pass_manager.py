@@ -19,9 +19,11 @@ class RequireLayers(Pass):
     least: int = 1
 
     def run(self, module: ir.Operation) -> None:
-        functions = module.regions[0].blocks[0].operations
-        bodies = [function.regions[0].blocks[0] for function in functions if function.regions[0].blocks]
-        found = {str(op.attributes["morph.layer"]) for body in bodies for op in body if "morph.layer" in op.attributes}
+        functions = module.regions[0].blocks[0]
+        blocks = [block for function in functions for region in function.regions for block in region]
+        found = {
+            str(op.attributes["morph.layer"]) for block in blocks for op in block if "morph.layer" in op.attributes
+        }
         if len(found) < self.least:
             raise IllegalTransform("module", f"{len(found)} layers, fewer than {self.least}")
 
