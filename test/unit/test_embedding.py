@@ -352,7 +352,7 @@ def test_what_is_no_schedule(module: ir.Module) -> None:
 
 def test_what_is_no_pass_manager_of_modules(context: ir.Context) -> None:
     pipeline = parse_pipeline("cse")
-    with pytest.raises(ArgumentError, match="'manager': expected a PassManager of torch_mlir, got Context"):
+    with pytest.raises(ArgumentError, match=r"'manager': expected a PassManager of torch_mlir, got .*Context$"):
         pipeline.add_to(context)
     for anchor in ("func.func", "any"):
         with pytest.raises(ArgumentError, match=rf"'manager': .* of builtin\.module, got one of {anchor}$"):

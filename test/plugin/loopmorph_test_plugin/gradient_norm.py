@@ -16,7 +16,7 @@ def gradient_norm(model: nn.Module, task: Task, *, seed: int, device: str | None
     (images,) = task.inputs
     with fresh_copy(model, images, seed=seed, reset=True, device=device) as (twin, batch):
         weights = list(twin.requires_grad_().parameters())
-        loss = task.function(twin(batch), task.targets.to(batch.device))
+        loss = task.loss(twin(batch).cpu())  # its targets are there
         gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
         return Score(float(sum(gradient.norm() for gradient in gradients)))
 
