@@ -55,6 +55,8 @@ def parse_schedule(text: str, context: ir.Context) -> ir.Module:
     Raises:
         ArgumentError: the text is not a valid schedule; names line and column.
     """
+    if not isinstance(text, str):
+        raise ArgumentError("schedule", f"expected a text, got {type_name(text)}")
     load(context)
     if too_deep(text) is not None:
         raise ArgumentError("schedule", f"it nests deeper than {MOST_LEVELS} levels")

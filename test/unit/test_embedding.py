@@ -348,6 +348,8 @@ def test_what_is_no_pipeline(module: ir.Module, pipeline: Any) -> None:
 def test_what_is_no_schedule(module: ir.Module) -> None:
     with pytest.raises(ArgumentError, match=r"'schedule': expected a text or an ir\.Module of torch_mlir, got int"):
         morph.apply_schedule(module, 3)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="'schedule': expected a text, got NoneType"):
+        morph.parse_schedule(None, module.context)  # type: ignore[arg-type]
 
 
 def test_what_is_no_pass_manager_of_modules(context: ir.Context) -> None:
