@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -13,10 +14,13 @@ from torch_mlir.dialects.transform import DiagnosedSilenceableFailure
 
 from loopmorph.dialects.morph_attributes import build_step
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.pipeline import type_name
 from loopmorph.passes.registry import all_passes
 from loopmorph.passes.transformation import Transformation
 
 NAMESPACE = "morph"
+_NEEDED = ("irdl", "transform")  # what the operations are declared with, and what their types are of
+_LOADING = threading.RLock()  # the bindings note in the dialect class what they are just loading
 
 _IRDL_TYPES: dict[Any, Any] = {int: ir.IntegerAttr, str: ir.StringAttr}
 _OWN_FIELDS = ("target", "changed", "nest")
@@ -57,18 +61,44 @@ def dialect() -> type[ext.Dialect]:
 def load(context: ir.Context) -> None:
     """Makes the dialect known in `context`; does nothing where it is known already.
 
+    The dialects `irdl` and `transform` are loaded as well; nothing else of the context changes. Contexts may be set up
+    in several threads at once.
+
     Raises:
-        ArgumentError: a plug-in is broken (see `loopmorph.passes.registry.all_passes`).
+        ArgumentError: it is no context of `torch_mlir`; it has another dialect of this name, or none of `_NEEDED`; a
+            plug-in is broken (see `loopmorph.passes.registry.all_passes`).
     """
-    made = dialect()
-    with context:
-        if context.is_dialect_loaded(NAMESPACE):
-            return
-        made.load()
-        for operation in made.operations:
-            # The effects are not optional: the interpreter crashes on an operation without them.
-            _Effects.attach(operation.OPERATION_NAME)
-            _Apply.attach(operation.OPERATION_NAME)
+    if not isinstance(context, ir.Context):
+        raise ArgumentError("context", f"expected an ir.Context of torch_mlir, got {type_name(context)}")
+    with _LOADING:
+        made = dialect()
+        with context:
+            if context.is_dialect_loaded(NAMESPACE):
+                _require_ours(context, made)
+                return
+            _load_needed(context)
+            made.load()
+            made._mlir_module = None  # it would keep the context alive
+            for operation in made.operations:
+                # The effects are not optional: the interpreter crashes on an operation without them.
+                _Effects.attach(operation.OPERATION_NAME)
+                _Apply.attach(operation.OPERATION_NAME)
+
+
+def _require_ours(context: ir.Context, made: type[ext.Dialect]) -> None:
+    for operation in made.operations:
+        name = operation.OPERATION_NAME
+        if not context.is_registered_operation(name):
+            reason = f"it has a dialect '{NAMESPACE}' without the operation {name}: that of another project, or one"
+            raise ArgumentError("context", f"{reason} that was loaded before a plug-in came; use a new context")
+
+
+def _load_needed(context: ir.Context) -> None:
+    for name in _NEEDED:
+        try:
+            _ = context.dialects[name]
+        except IndexError as error:
+            raise ArgumentError("context", f"it cannot load the dialect '{name}' of MLIR") from error
 
 
 def _make_operation(made: type[ext.Dialect], name: str, cls: type[Transformation[Any]]) -> None:

@@ -13,7 +13,7 @@ from loopmorph.dialects.morph_attributes import KIND, attribute_text
 from loopmorph.dialects.morph_ops import NAMESPACE, load, operation_name, step_of, transformations
 from loopmorph.passes.diagnostics import file_location, illegal
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, LoopmorphError, one_line
-from loopmorph.passes.pipeline import parse_pipeline
+from loopmorph.passes.pipeline import module_operation, parse_pipeline, type_name
 from loopmorph.passes.registry import did_you_mean
 from loopmorph.passes.text.nesting import MOST_LEVELS, too_deep
 from loopmorph.passes.transformation import Transformation
@@ -55,6 +55,8 @@ def parse_schedule(text: str, context: ir.Context) -> ir.Module:
     Raises:
         ArgumentError: the text is not a valid schedule; names line and column.
     """
+    if not isinstance(text, str):
+        raise ArgumentError("schedule", f"expected a text, got {type_name(text)}")
     load(context)
     if too_deep(text) is not None:
         raise ArgumentError("schedule", f"it nests deeper than {MOST_LEVELS} levels")
@@ -95,10 +97,12 @@ def apply_schedule(module: ir.Module | ir.Operation, schedule: str | ir.Module) 
         schedule: the text, or a module in the same context from `parse_schedule`.
 
     Raises:
-        ArgumentError: the schedule is not valid, or a step names something that is not there.
-        IllegalTransform: the program does not admit a step, or an upstream operation failed.
+        ArgumentError: the schedule is not valid, a step names something that is not there, or there is no module.
+        IllegalTransform: the module is invalid, the program does not admit a step, or an upstream operation failed.
     """
-    payload = module.operation
+    payload = module_operation(module)
+    if not isinstance(schedule, str | ir.Module):
+        raise ArgumentError("schedule", f"expected a text or an ir.Module of torch_mlir, got {type_name(schedule)}")
     parsed = parse_schedule(schedule, payload.context) if isinstance(schedule, str) else schedule
     if parsed.context != payload.context:
         raise ArgumentError("schedule", "it lies in another MLIR context than the module")

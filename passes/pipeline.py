@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch_mlir import ir
@@ -20,7 +20,7 @@ from torch_mlir.passmanager import PassManager
 from loopmorph.passes.base import Pass
 from loopmorph.passes.diagnostics import illegal
 from loopmorph.passes.errors import ArgumentError, one_line
-from loopmorph.passes.registry import all_passes, did_you_mean
+from loopmorph.passes.registry import all_passes, did_you_mean, merge
 from loopmorph.passes.text.pipeline_options import build_pass
 from loopmorph.passes.text.pipeline_text import Syntax, complaint, parse_syntax
 
@@ -36,6 +36,7 @@ _MODULE_ONLY = frozenset(
         "tosa-to-linalg-pipeline",
     }
 )
+_BELOW_MODULE = "below the module"
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,25 @@ class Pipeline:
             ArgumentError: MLIR refuses one of its own passes (only in pipelines that were not parsed).
         """
         manager = PassManager(MODULE, context=context)
-        with context:
-            for element in self._steps():
-                _add(manager, element)
+        self.add_to(manager)
         return manager
+
+    def add_to(self, manager: PassManager) -> None:
+        """Adds the passes to somebody's pass manager, behind those that it has.
+
+        An error of a pass leaves `manager.run` as what it is, an `ArgumentError` or an `IllegalTransform`; upstream's
+        passes give an `ir.MLIRError`.
+
+        Raises:
+            ArgumentError: it is no pass manager of `builtin.module`, or as `pass_manager`.
+        """
+        if not isinstance(manager, PassManager):
+            raise ArgumentError("manager", f"expected a PassManager of torch_mlir, got {type_name(manager)}")
+        anchor = str(manager).partition("(")[0]
+        if anchor != MODULE:
+            raise ArgumentError("manager", f"expected a pass manager of {MODULE}, got one of {anchor}")
+        for element in self._steps():
+            _add(manager, element)
 
     def _steps(self) -> Iterator[Pass | UpstreamPass | Nested]:
         for element in self.elements:
@@ -92,14 +108,22 @@ class Pipeline:
                 yield element
 
 
-def parse_pipeline(text: str) -> Pipeline:
+def parse_pipeline(text: str, extra: Iterable[type[Pass]] = ()) -> Pipeline:
     """Reads a pipeline and checks every name and option in it.
+
+    Args:
+        text: the pipeline.
+        extra: passes that it may name besides those of `all_passes`; no other pipeline knows of them.
 
     Raises:
         ArgumentError: the text is malformed, names something unknown, or puts a pass where it cannot stand; the
-            message shows the line concerned with a caret under the culprit.
+            message shows the line concerned with a caret under the culprit. An extra pass is none, or has a name that
+            is taken.
     """
-    return Pipeline(tuple(_resolve(text, element, ()) for element in parse_syntax(text)))
+    if not isinstance(text, str):
+        raise ArgumentError("pipeline", f"expected a text, got {type_name(text)}")
+    known = _with_extra(tuple(extra))
+    return Pipeline(tuple(_resolve(text, element, (), known) for element in parse_syntax(text)))
 
 
 def run_pipeline(
@@ -115,11 +139,11 @@ def run_pipeline(
         configure: called with the pass manager before it runs.
 
     Raises:
-        ArgumentError: the text is not a pipeline, or one of loopmorph's passes refuses an option.
-        IllegalTransform: a pass refuses the program, or leaves it invalid.
+        ArgumentError: the text is not a pipeline, one of loopmorph's passes refuses an option, or there is no module.
+        IllegalTransform: the module is invalid, a pass refuses the program, or leaves it invalid.
     """
-    operation = module.operation
-    resolved = parse_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
+    resolved = pipeline if isinstance(pipeline, Pipeline) else parse_pipeline(pipeline)
+    operation = module_operation(module)
     manager = resolved.pass_manager(operation.context)
     if configure is not None:
         configure(manager)
@@ -127,6 +151,42 @@ def run_pipeline(
         manager.run(operation)
     except ir.MLIRError as error:
         raise illegal(error) from error
+
+
+def module_operation(module: ir.Module | ir.Operation) -> ir.Operation:
+    """The operation of a module that somebody hands in.
+
+    Raises:
+        ArgumentError: it is none, or one that has been erased; says what it is.
+        IllegalTransform: it does not verify; the passes rely on that.
+    """
+    if not isinstance(module, ir.Module | ir.Operation | ir.OpView):
+        raise ArgumentError("module", f"expected an ir.Module of torch_mlir, got {type_name(module)}")
+    try:
+        operation = module.operation
+        name = operation.name
+    except RuntimeError as error:  # what the bindings say of an operation that is gone
+        raise ArgumentError("module", f"it is not there any more: {one_line(str(error))}") from error
+    if name != MODULE:
+        raise ArgumentError("module", f"expected a {MODULE}, got a {name}")
+    try:
+        operation.verify()
+    except ir.MLIRError as error:
+        raise illegal(error) from error
+    return operation
+
+
+def type_name(value: object) -> str:
+    """The type of a value, for messages: `int`, `other_mlir.ir.Module`."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _with_extra(extra: tuple[type[Pass], ...]) -> Mapping[str, type[Pass]]:
+    known = all_passes()
+    if not extra:
+        return known
+    return merge([*(("loopmorph or a plug-in", each) for each in known.values()), *(("extra", each) for each in extra)])
 
 
 def _join(elements: Iterable[Element]) -> str:
@@ -145,29 +205,36 @@ def _add(manager: PassManager, element: Pass | UpstreamPass | Nested) -> None:
 
 
 def _runner(work: Pass) -> Callable[[ir.Operation, object], None]:
-    return lambda operation, _pass: work.run(operation)
+    def run(operation: ir.Operation, _pass: object) -> None:
+        with operation.context, ir.Location.unknown():
+            work.run(operation)
+
+    return run
 
 
-def _resolve(text: str, element: Syntax, anchors: tuple[str, ...]) -> Element:
+def _resolve(text: str, element: Syntax, anchors: tuple[str, ...], known: Mapping[str, type[Pass]]) -> Element:
     """`anchors` are the operations around the element, outermost first; empty at the top."""
     if element.children is not None:
         inner = (*anchors, element.name)
         if not element.children and inner != (MODULE,):
             raise complaint(text, element.offset, f"{element.name}() holds no passes")
-        return Nested(element.name, tuple(_resolve(text, child, inner) for child in element.children))
-    if element.name not in all_passes():
-        return _resolve_upstream(text, element, anchors)
+        return Nested(element.name, tuple(_resolve(text, child, inner, known) for child in element.children))
+    if element.name not in known:
+        return _resolve_upstream(text, element, anchors, known)
     if anchors not in ((), (MODULE,)):
         message = f"{element.name} works on the whole module and cannot stand in {anchors[-1]}(...)"
         raise complaint(text, element.offset, message)
-    return build_pass(all_passes()[element.name], text, element)
+    return build_pass(known[element.name], text, element)
 
 
-def _resolve_upstream(text: str, element: Syntax, anchors: tuple[str, ...]) -> UpstreamPass:
+def _resolve_upstream(
+    text: str, element: Syntax, anchors: tuple[str, ...], known: Mapping[str, type[Pass]]
+) -> UpstreamPass:
     resolved = UpstreamPass(element.name, (element.options or "").strip())
-    problem = _upstream_problem(str(resolved), element.name, anchors[-1] if anchors else MODULE)
-    if problem:
-        raise complaint(text, element.offset, problem)
+    anchor = anchors[-1] if anchors else MODULE
+    reason = _upstream_problem(str(resolved), element.name, anchor)
+    if reason:
+        raise complaint(text, element.offset, _explain(element.name, anchor, reason, known))
     return resolved
 
 
@@ -175,18 +242,20 @@ def _resolve_upstream(text: str, element: Syntax, anchors: tuple[str, ...]) -> U
 def _upstream_problem(text: str, name: str, anchor: str) -> str:
     """Why MLIR refuses its pass `text` on the operation `anchor`; empty where it accepts it."""
     if name in _MODULE_ONLY and anchor != MODULE:
-        return f"{name} works on the whole module and cannot stand in {anchor}(...)"
+        return _BELOW_MODULE
     try:
         with ir.Context() as context:
             PassManager.parse(f"{anchor}({text})", context=context)
     except ValueError as error:
-        return _explain(name, anchor, str(error))
+        return str(error)
     return ""
 
 
-def _explain(name: str, anchor: str, reason: str) -> str:
+def _explain(name: str, anchor: str, reason: str, known: Iterable[str]) -> str:
+    if reason == _BELOW_MODULE:
+        return f"{name} works on the whole module and cannot stand in {anchor}(...)"
     if "does not refer to a registered pass" in reason:
-        return f"unknown pass '{name}'{did_you_mean(name, [*all_passes(), *_COMMON_UPSTREAM])}"
+        return f"unknown pass '{name}'{did_you_mean(name, [*known, *_COMMON_UPSTREAM])}"
     if restricted := re.search(r"restricted to '([\w.-]+)'", reason):
         return f"{name} does not work on {anchor}; write {restricted[1]}({name})"
     if option := re.search(r"no such option (\S+)", reason):

@@ -15,7 +15,6 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import importlib.metadata
 import inspect
 import pkgutil
 import re
@@ -25,6 +24,7 @@ from types import MappingProxyType, ModuleType
 
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.plug_ins import plug_ins
 
 ENTRY_POINT_GROUP = "loopmorph.passes"
 OWN_PACKAGES = tuple(
@@ -97,25 +97,9 @@ def _modules(package: ModuleType) -> Iterator[ModuleType]:
 
 
 def _plug_in_passes() -> Iterator[tuple[str, type[Pass]]]:
-    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        provider = entry_point.dist.name if entry_point.dist else entry_point.value
-        for cls in _load(entry_point):
+    for provider, classes in plug_ins(ENTRY_POINT_GROUP, (tuple, list), "a tuple or list of Pass classes"):
+        for cls in classes:
             yield provider, cls
-
-
-def _load(entry_point: importlib.metadata.EntryPoint) -> Iterable[type[Pass]]:
-    try:
-        offered = entry_point.load()
-    except Exception as error:  # the boundary to foreign code: whatever its import raises is the plug-in's fault
-        raise _broken(entry_point, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
-    if not isinstance(offered, tuple | list):
-        raise _broken(entry_point, f"expected a tuple or list of Pass classes, got {type(offered).__name__}")
-    return offered
-
-
-def _broken(entry_point: importlib.metadata.EntryPoint, reason: str) -> ArgumentError:
-    name = f"{entry_point.name} = {entry_point.value}"
-    return ArgumentError("passes", f"the plug-in entry point '{name}' does not load: {reason}")
 
 
 def _check_pass(provider: str, cls: type[Pass]) -> None:

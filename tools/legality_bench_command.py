@@ -32,9 +32,9 @@ def legality_bench_command() -> None:
 @legality_bench_command.command("signals")
 def signals_command() -> None:
     """List the signals: what they are, who has defined them, and what they cost for one network."""
-    from loopmorph.pipelines.legality.signals import SIGNALS, TRAINED_SIGNALS
+    from loopmorph.pipelines.legality.signals import TRAINED_SIGNALS, all_signals
 
-    for name, entry in [*SIGNALS.items(), *TRAINED_SIGNALS.items()]:
+    for name, entry in [*all_signals().items(), *TRAINED_SIGNALS.items()]:
         click.echo(f"{name}: {entry.summary} ({entry.source}). Cost: {entry.cost}.")
 
 

@@ -206,7 +206,9 @@ def make_command(tool: OptTool) -> click.Command:
         help="Print a table of the loop nests, which linalg becomes first, in place of the IR.",
     )
     @click.option("--list-passes", is_flag=True, help="List loopmorph's passes and those of plug-ins, and leave.")
-    @click.option("--list-schedules", is_flag=True, help="List the schedules that come with loopmorph, and leave.")
+    @click.option(
+        "--list-schedules", is_flag=True, help="List the schedules that come with loopmorph or plug-ins, and leave."
+    )
     @click.option("--version", is_flag=True, help="Print the version, and leave.")
     def command(
         pass_pipeline: str | None,

@@ -1,4 +1,4 @@
-"""The operators that a layer can be turned into: neural transformations with options, and the shipped schedules."""
+"""The operators that a layer can be turned into: neural transformations with options, and all schedules."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Operator:
 
 
 def operators() -> Mapping[str, Operator]:
-    """The operators that are compared if none are named: neural transformations, and each shipped schedule."""
+    """The operators that are compared if none are named: neural transformations, and each schedule."""
     found = [
         *(_grouping(g) for g in (2, 4, 8)),
         Operator("depthwise", lambda layer: str(Depthwise(layer))),

@@ -37,7 +37,7 @@ def catalogue(passes: Mapping[str, type[Pass]] | None = None, named: Mapping[str
 
     Args:
         passes: the passes by name; all registered ones by default.
-        named: the schedules by name; those that are shipped by default.
+        named: the schedules by name; all of them by default.
 
     Returns:
         Markdown.

@@ -1,17 +1,24 @@
-"""All signals by name: what a command can list, and what makes a proxy out of a name."""
+"""All signals by name: what a command can list, and what makes a proxy out of a name.
+
+A plug-in is a package with an entry point in the group `loopmorph.signals` whose value is a mapping of names to
+`SignalEntry`, as `SIGNALS` is.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.plug_ins import plug_ins
 from loopmorph.passes.registry import did_you_mean
 from loopmorph.pipelines.data.labelled_images import LabelledImages
 from loopmorph.pipelines.legality.block_signals import FISHER_CHANGE, KL_BLOCK, RESIDUAL, BlockSignals
@@ -29,6 +36,8 @@ from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.finetune import FineTuning
 from loopmorph.pipelines.training.task import Task
+
+ENTRY_POINT_GROUP = "loopmorph.signals"
 
 
 @dataclass(frozen=True)
@@ -286,6 +295,28 @@ TRAINED_SIGNALS: dict[str, SignalEntry[Proxy]] = {
 }
 
 
+@functools.cache
+def all_signals() -> Mapping[str, SignalEntry[Signal]]:
+    """The signals at initialisation: `SIGNALS` and those of plug-ins.
+
+    The result is computed once in a process; `all_signals.cache_clear()` makes the next call look again.
+
+    Raises:
+        ArgumentError: a plug-in does not load, offers something that is no signal, or takes a name twice.
+    """
+    found = dict(SIGNALS)
+    providers = dict.fromkeys([*SIGNALS, *TRAINED_SIGNALS], "loopmorph")
+    for provider, offered in plug_ins(ENTRY_POINT_GROUP, Mapping, "a mapping of names to SignalEntry"):
+        for name, entry in offered.items():
+            if not (isinstance(name, str) and isinstance(entry, SignalEntry)):
+                raise ArgumentError("signals", f"{provider} offers {name!r}: {entry!r}; expected a name: SignalEntry")
+            if name in providers:
+                taken = f"by {providers[name]} and by {provider}"
+                raise ArgumentError("signals", f"the signal '{name}' is defined twice, {taken}")
+            found[name], providers[name] = entry, provider
+    return MappingProxyType(found)
+
+
 def parse_signals(text: str, *, trained: bool = False) -> tuple[str, ...]:
     """Names of signals out of a text that separates them by commas, each once, in their order.
 
@@ -296,7 +327,7 @@ def parse_signals(text: str, *, trained: bool = False) -> tuple[str, ...]:
     Raises:
         ArgumentError: an unknown name, or none.
     """
-    known = [*TRAINED_SIGNALS, *SIGNALS] if trained else [*SIGNALS]
+    known = [*TRAINED_SIGNALS, *all_signals()] if trained else [*all_signals()]
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not names:
         raise ArgumentError("signals", f"none was named; known are {', '.join(known)}")
@@ -316,7 +347,7 @@ def build_signals(names: Sequence[str], setting: Setting) -> dict[str, Signal]:
     Raises:
         ArgumentError: an unknown name.
     """
-    return {name: SIGNALS[name].build(setting) for name in parse_signals(",".join(names))}
+    return {name: all_signals()[name].build(setting) for name in parse_signals(",".join(names))}
 
 
 def build_proxies(names: Sequence[str], setting: Setting) -> dict[str, Proxy]:
@@ -327,5 +358,6 @@ def build_proxies(names: Sequence[str], setting: Setting) -> dict[str, Proxy]:
     """
     found: dict[str, Proxy] = {}
     for name in parse_signals(",".join(names), trained=True):
-        found[name] = TRAINED_SIGNALS[name].build(setting) if name in TRAINED_SIGNALS else SIGNALS[name].build(setting)
+        entry = TRAINED_SIGNALS[name] if name in TRAINED_SIGNALS else all_signals()[name]
+        found[name] = entry.build(setting)
     return found

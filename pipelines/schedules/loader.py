@@ -7,29 +7,38 @@ A file begins with comment lines: what the schedule does in one line, more about
 
 with its type (`name` or `int`), its default if it has one, and its meaning. Names stand between quotes in the text
 (`layer = "$layer#main.1"`), integers plain (`factor = $g : i64`).
+
+A plug-in is a package with an entry point in the group `loopmorph.schedules` that names a package of its own; the
+`.mlir` files in that are schedules as those that come with loopmorph, called as the files are. They have a parameter
+`layer` and hold transformations alone, so that whatever puts an operator on a layer can take them.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.resources
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Literal
 
 from loopmorph.dialects.morph_attributes import attribute_text
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import ArgumentError, one_line
+from loopmorph.passes.plug_ins import plug_ins
 from loopmorph.passes.registry import did_you_mean
 
 Value = int | str
+
+ENTRY_POINT_GROUP = "loopmorph.schedules"
 
 _FOLDER = Path(__file__).resolve().parent
 _BODY = "\nmodule"
 _PARAMETER = re.compile(r"// \$(?P<name>\w+): (?P<kind>int|name)(?: = (?P<default>\S+))?\s+(?P<meaning>\S.*)")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")  # Python converts no endless ones
+_UPSTREAM = re.compile(r"\btransform\.(?!named_sequence\b|with_named_sequence\b|any_op\b|consumed\b|yield\b)[\w.]+")
 _EXPECTED = {"int": "an integer", "name": "a name"}
 
 
@@ -72,8 +81,20 @@ class Schedule:
 
 @functools.cache
 def schedules() -> Mapping[str, Schedule]:
-    """The schedules that come with loopmorph, by name, in alphabetical order."""
+    """The schedules that come with loopmorph or with plug-ins, by name, in alphabetical order.
+
+    The result is computed once in a process; `schedules.cache_clear()` makes the next call look again.
+
+    Raises:
+        ArgumentError: a plug-in does not load, offers something that is no schedule, or takes a name twice.
+    """
     found = {file.stem: read_schedule(file.stem, file.read_text("utf-8")) for file in _FOLDER.glob("*.mlir")}
+    providers = dict.fromkeys(found, "loopmorph")
+    for provider, schedule in _plug_in_schedules():
+        if schedule.name in found:
+            taken = f"by {providers[schedule.name]} and by {provider}"
+            raise ArgumentError("schedules", f"the schedule '{schedule.name}' is defined twice, {taken}")
+        found[schedule.name], providers[schedule.name] = schedule, provider
     return MappingProxyType(dict(sorted(found.items())))
 
 
@@ -138,6 +159,28 @@ def fill(schedule: Schedule, values: Mapping[str, Value]) -> str:
         filled[name] = _spelled(schedule, parameter, value)
     comment, separator, body = schedule.text.partition(_BODY)
     return comment + separator + (string.Template(body).substitute(filled) if known else body)
+
+
+def _plug_in_schedules() -> Iterator[tuple[str, Schedule]]:
+    for provider, package in plug_ins(ENTRY_POINT_GROUP, ModuleType, "a package with .mlir files"):
+        for file in sorted(importlib.resources.files(package).iterdir(), key=lambda each: each.name):
+            name, _, ending = file.name.rpartition(".")
+            if ending == "mlir":
+                yield provider, _checked(provider, name, file.read_bytes())
+
+
+def _checked(provider: str, name: str, content: bytes) -> Schedule:
+    where = f"{provider} offers '{name}.mlir'"
+    try:
+        schedule = read_schedule(name, content.decode())
+    except UnicodeDecodeError as error:
+        raise ArgumentError("schedules", f"{where}, which is not UTF-8: {one_line(str(error))}") from error
+    if not any((each.name, each.kind) == ("layer", "name") for each in schedule.parameters):
+        raise ArgumentError("schedules", f"{where}, which lacks the line '// $layer: name' and what that is")
+    upstream = _UPSTREAM.search(schedule.text.partition(_BODY)[2])
+    if upstream is not None:
+        raise ArgumentError("schedules", f"{where}, which holds '{upstream[0]}'; expected transformations alone")
+    return schedule
 
 
 def _parameter(match: re.Match[str]) -> Parameter:

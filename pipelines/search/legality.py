@@ -176,8 +176,8 @@ def legality(
         data: labelled images (see `load_batch`), or a `Batch`; synthetic ones without.
         schedule: a schedule (transform IR) or a pass pipeline; the result then has figures of each layer, too.
         candidates: how many rewrites of one layer each to draw, where there is no schedule.
-        signals: names (see `SIGNALS` and `TRAINED_SIGNALS`); by default those of blocks and MACs, and for a schedule
-            the joint KL and the parameters as well. "early-loss" trains, on the whole of `data`.
+        signals: names (see `all_signals` and `TRAINED_SIGNALS`); by default those of blocks and MACs, and for a
+            schedule the joint KL and the parameters as well. "early-loss" trains, on the whole of `data`.
         images: how many; one half is repaired on, the other one measured.
         seed: of images, candidates and initialisations.
         repeats: initialisations for the signals that take random weights.

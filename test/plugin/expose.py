@@ -45,6 +45,10 @@ def visible(*folders: str) -> Iterator[None]:
 def _forget() -> None:
     from loopmorph.dialects import morph_ops
     from loopmorph.passes import registry
+    from loopmorph.pipelines.schedules import loader
 
-    for cached in (registry.all_passes, morph_ops.transformations, morph_ops.dialect):
+    for cached in (registry.all_passes, morph_ops.transformations, morph_ops.dialect, loader.schedules):
         cached.cache_clear()
+    signals = sys.modules.get("loopmorph.pipelines.legality.signals")
+    if signals is not None:  # it takes PyTorch, which most tests of plug-ins do without
+        signals.all_signals.cache_clear()

@@ -1,15 +1,16 @@
-"""A plug-in of loopmorph: one pass that inspects a module and one transformation that changes it."""
+"""A plug-in of loopmorph: one pass that inspects a module and one transformation that changes it.
+
+Its schedule is in `schedules/`, its proxy in `gradient_norm.py`, which takes PyTorch.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch_mlir import ir
 
-from loopmorph.passes.base import Pass
-from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.transformation import Kind, Transformation
+from loopmorph.passes import ArgumentError, IllegalTransform, Pass, Transformation
 
 LAYER = "morph.layer"
 
@@ -66,7 +67,7 @@ class RenameLayer(Transformation[list[ir.Operation]]):
     """
 
     name: ClassVar[str] = "test-rename-layer"
-    kind: ClassVar[Kind] = "loop"
+    kind: ClassVar[Literal["loop", "neural"]] = "loop"
     layer: str
     to: str
     only: tuple[int, ...] | None = None

@@ -1,0 +1,1 @@
+"""The plug-in's schedules: the `.mlir` files of this folder."""
