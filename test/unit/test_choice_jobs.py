@@ -181,6 +181,15 @@ def test_what_is_timed_comes_first_and_what_is_known_by_then_is_not_done(judging
     assert len(order) == 4 and place.done.count(TIME) == 2 and TIME not in other.done
 
 
+def test_one_job_may_be_asked_for_twice_and_be_done_at_the_same_time(judging: LocalJudge) -> None:
+    places = [Place(judging, Random(seed)) for seed in range(2)]
+    with Dispatcher(lambda: Pool(places)) as dispatcher:
+        asked = [dispatcher.ask(HARM) for _ in range(4)]
+        assert all(each.result(60) == HARM.perform(judging) for each in asked)
+    done = [place.done.count(HARM) for place in places]
+    assert sum(done) == 4 and min(done) >= 1
+
+
 def test_without_a_worker_that_may_times_are_not_waited_for(judging: LocalJudge) -> None:
     with Dispatcher(lambda: Pool([Place(judging, Random(0), may_time=False)])) as dispatcher:
         with pytest.raises(CompilationFailed, match="no worker is left that could do what is asked for"):

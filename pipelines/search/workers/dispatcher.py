@@ -48,7 +48,7 @@ class Dispatcher:
         self._open_pool = open_pool
         self._changed = threading.Condition()
         self._waiting: list[_Asked[Any]] = []
-        self._running: dict[int, _Asked[Any]] = {}
+        self._running: list[_Asked[Any]] = []
         self._thread: threading.Thread | None = None
         self._closing = False
 
@@ -118,7 +118,7 @@ class Dispatcher:
             with self._changed:
                 self._waiting.remove(each)
             if known is None:
-                self._running[id(each.job)] = each
+                self._running.append(each)
             else:
                 each.end(known)
         if full and not self._running:
@@ -128,12 +128,14 @@ class Dispatcher:
         found = pool.poll(_SOON) if self._running else None
         if found is not None:
             job, result = found
-            self._running.pop(id(job)).end(result)
+            ended = next(each for each in self._running if each.job is job)  # of the same job asked for twice, either
+            self._running.remove(ended)
+            ended.end(result)
 
     def _end_all(self, error: Exception | None) -> None:
         with self._changed:
-            left = [*self._running.values(), *self._waiting]
-            self._running, self._waiting = {}, []
+            left = [*self._running, *self._waiting]
+            self._running, self._waiting = [], []
             if error is not None:
                 self._thread = None
         for each in left:
