@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from loopmorph.passes.errors import ArgumentError, one_line
+
+T = TypeVar("T")
 
 
 def plug_ins(group: str, accepted: type | tuple[type, ...], wanted: str) -> Iterator[tuple[str, Any]]:
@@ -23,6 +25,21 @@ def plug_ins(group: str, accepted: type | tuple[type, ...], wanted: str) -> Iter
     for entry_point in importlib.metadata.entry_points(group=group):
         provider = entry_point.dist.name if entry_point.dist else entry_point.value
         yield provider, _load(entry_point, accepted, wanted)
+
+
+def by_name(offers: Iterable[tuple[str, str, T]], argument: str, kind: str) -> dict[str, T]:
+    """Collects (provider, name, value) by the names.
+
+    Raises:
+        ArgumentError: two providers use one name; names them.
+    """
+    found: dict[str, tuple[str, T]] = {}
+    for provider, name, value in offers:
+        if name in found:
+            taken = f"by {found[name][0]} and by {provider}"
+            raise ArgumentError(argument, f"the {kind} '{name}' is defined twice, {taken}")
+        found[name] = provider, value
+    return {name: value for name, (_, value) in found.items()}
 
 
 def _load(entry_point: importlib.metadata.EntryPoint, accepted: type | tuple[type, ...], wanted: str) -> Any:

@@ -24,7 +24,7 @@ from types import MappingProxyType, ModuleType
 
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.plug_ins import plug_ins
+from loopmorph.passes.plug_ins import by_name, plug_ins
 
 ENTRY_POINT_GROUP = "loopmorph.passes"
 OWN_PACKAGES = tuple(
@@ -53,15 +53,8 @@ def merge(offers: Iterable[tuple[str, type[Pass]]]) -> dict[str, type[Pass]]:
     Raises:
         ArgumentError: an offer is not a usable pass, or two providers use one name; names the providers.
     """
-    found: dict[str, tuple[str, type[Pass]]] = {}
-    for provider, cls in offers:
-        _check_pass(provider, cls)
-        if cls.name in found:
-            raise ArgumentError(
-                "passes", f"the pass name '{cls.name}' is defined twice, by {found[cls.name][0]} and by {provider}"
-            )
-        found[cls.name] = (provider, cls)
-    return {name: found[name][1] for name in sorted(found)}
+    found = by_name(map(_checked, offers), "passes", "pass name")
+    return dict(sorted(found.items()))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -100,6 +93,12 @@ def _plug_in_passes() -> Iterator[tuple[str, type[Pass]]]:
     for provider, classes in plug_ins(ENTRY_POINT_GROUP, (tuple, list), "a tuple or list of Pass classes"):
         for cls in classes:
             yield provider, cls
+
+
+def _checked(offer: tuple[str, type[Pass]]) -> tuple[str, str, type[Pass]]:
+    provider, cls = offer
+    _check_pass(provider, cls)
+    return provider, cls.name, cls
 
 
 def _check_pass(provider: str, cls: type[Pass]) -> None:

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.support.files import check_writable, write_atomically
+from loopmorph.pipelines.support.files import check_writable
 from loopmorph.tools.bars import stage_bars
-from loopmorph.tools.options import POSITIVE, SEEDS, trust_option
+from loopmorph.tools.options import POSITIVE, SEEDS, cells_option, trust_option
+from loopmorph.tools.written import write_results
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench.traditional.blockswap import BlockSwap
@@ -25,13 +26,7 @@ def baseline_command() -> None:
 
 
 @baseline_command.command("cells")
-@click.option(
-    "--csv",
-    "cells",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Cells of NAS-Bench-201: columns arch and cifar10_test_acc_200ep.",
-)
+@cells_option
 @click.option("--limit-ms", required=True, type=float, help="Milliseconds that one image may take.")
 @click.option("--data", type=click.Path(path_type=Path), help="CIFAR-10 images; synthetic ones without.")
 @click.option(
@@ -83,7 +78,7 @@ def cells_command(
             progress=tell,
         )
     _print_cells(found, out)
-    _write("json", json_path, found.to_json())
+    write_results(json_path, found.to_json)
 
 
 @baseline_command.command("blockswap")
@@ -154,7 +149,7 @@ def blockswap_command(
             progress=tell,
         )
     _print_blocks(model, found, rows)
-    _write("json", json_path, found.to_json())
+    write_results(json_path, found.to_json)
     if out is not None:
         module = found.program.to_module()
         save_model(out, module, model=model, seed=seed, original=loaded.model, schedule=found.schedule)
@@ -198,9 +193,3 @@ def _print_blocks(model: str, found: BlockSwap, rows: Path | None) -> None:
 
 def _how_to_go_on(path: Path | None, option: str) -> str:
     return "the same command goes on" if path is not None else f"with {option} it could be taken up again"
-
-
-def _write(argument: str, path: Path | None, content: str) -> None:
-    if path is not None:
-        write_atomically(path, lambda file: file.write(content.encode()), argument=argument)
-        click.echo(f"written: {path}")

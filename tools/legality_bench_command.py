@@ -15,7 +15,7 @@ from rich.table import Table
 
 from loopmorph.pipelines.support.files import check_writable
 from loopmorph.tools.bars import stage_bars
-from loopmorph.tools.options import SEEDS, trust_option
+from loopmorph.tools.options import SEEDS, cells_option, trust_option
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench.rank_table import RankTable
@@ -39,13 +39,7 @@ def signals_command() -> None:
 
 
 @legality_bench_command.command("nasbench201")
-@click.option(
-    "--csv",
-    "cells",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Cells: columns arch and cifar10_test_acc_200ep.",
-)
+@cells_option
 @click.option("--data", type=click.Path(path_type=Path), help="CIFAR-10 images; synthetic ones without.")
 @click.option("--count", type=int, help="Number of cells, chosen by the seed; all by default.")
 @click.option("--images", type=int, default=64, show_default=True, help="Images in the minibatch.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 POSITIVE = click.IntRange(min=1)
@@ -11,4 +13,12 @@ trust_option = click.option(
     "--trust",
     is_flag=True,
     help="Let a .pt2 run the code that it holds, and a .pt what it was made from; without, such are refused.",
+)
+
+cells_option = click.option(
+    "--csv",
+    "cells",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Cells of NAS-Bench-201: columns arch and cifar10_test_acc_200ep.",
 )

@@ -11,7 +11,10 @@ from loopmorph.pipelines.support.files import write_atomically
 
 
 def write_results(
-    json_path: Path | None, to_json: Callable[[], str], plot: Path | None, draw: Callable[[], bytes]
+    json_path: Path | None,
+    to_json: Callable[[], str],
+    plot: Path | None = None,
+    draw: Callable[[], bytes] = bytes,
 ) -> None:
     """Writes a result as JSON, and then as a picture, to the files that were named, and says so.
 

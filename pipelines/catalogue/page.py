@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError, LoopmorphError
@@ -23,6 +23,7 @@ from loopmorph.pipelines.catalogue.example import Effect, Example, Work, effect,
 from loopmorph.pipelines.catalogue.polyhedral import polyhedral_change
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.schedules import Schedule, fill, schedules
+from loopmorph.pipelines.support.markdown import table
 
 _KINDS = {"neural": "Neural transformations", "loop": "Loop transformations"}
 _INTRODUCTIONS = {
@@ -59,7 +60,7 @@ def catalogue(passes: Mapping[str, type[Pass]] | None = None, named: Mapping[str
     for schedule in named.values():
         lines += _schedule(schedule, program)
     lines += ["## Other passes", "", "What the compiler runs around them, on whole modules.", ""]
-    lines += _table(("pass", "what it does"), _others(passes))
+    lines += _spaced(("pass", "what it does"), _others(passes))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -89,7 +90,7 @@ def _transformation(cls: type[Transformation[typing.Any]], program: Program) -> 
     require_complete(cls, description)
     steps = [_parsed(cls, example) for example in description.examples]
     yield from (f"### `{cls.name}`", "", description.summary, "")
-    yield from _table(("option", "type", "default", "meaning"), _options(cls, description))
+    yield from _spaced(("option", "type", "default", "meaning"), _options(cls, description))
     required = description.requirements
     for block in description.blocks:
         if block not in required:
@@ -98,7 +99,7 @@ def _transformation(cls: type[Transformation[typing.Any]], program: Program) -> 
         yield from _block(dataclasses.replace(block, text=re.sub(rf"^{REQUIRES}\b", f"**{REQUIRES}**", block.text)))
     if cls.kind == "neural":
         rows = [_counts(f"`{step}`", _effect_of(cls, step, program)) for step in steps]
-        yield from _table(("example", "MACs", "parameters", "of the network: MACs", "parameters"), rows)
+        yield from _spaced(("example", "MACs", "parameters", "of the network: MACs", "parameters"), rows)
     yield from polyhedral_change(cls.name, description, program)
 
 
@@ -115,10 +116,10 @@ def _schedule(schedule: Schedule, program: Program) -> Iterator[str]:
         (f"`{p.name}`", p.kind, "required" if p.default is None else f"`{p.default}`", p.meaning)
         for p in schedule.parameters
     ]
-    yield from _table(("parameter", "type", "default", "meaning"), rows)
+    yield from _spaced(("parameter", "type", "default", "meaning"), rows)
     yield from ("Its steps, with the defaults:", "", "```", *found.steps, "```", "")
     headings = ("layer", "MACs", "parameters", "of the network: MACs", "parameters")
-    yield from _table(headings, [_counts(f"`{found.layer}`", found)])
+    yield from _spaced(headings, [_counts(f"`{found.layer}`", found)])
 
 
 def _parsed(cls: type[Pass], text: str) -> Transformation[typing.Any]:
@@ -179,13 +180,5 @@ def _change(before: Work, after: Work) -> Iterator[str]:
         yield f"{old:,}" if old == new else f"{old:,} -> {new:,}{share}"
 
 
-def _table(headings: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> Iterator[str]:
-    yield _row(headings)
-    yield _row(["---"] * len(headings))
-    for row in rows:
-        yield _row(row)
-    yield ""
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+def _spaced(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [*table(headings, rows), ""]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loopmorph.passes.errors import ArgumentError, DataError
+from loopmorph.pipelines.evaluation.json_file import read_json
 from loopmorph.pipelines.evaluation.outputs import FromReport, Training
 from loopmorph.pipelines.evaluation.study import MeasuredNetwork, Provenance, Run, Section, Study
 from loopmorph.pipelines.support.files import write_atomically
@@ -103,16 +104,14 @@ def keep_pipeline(study_file: Path, name: str, text: str) -> Path:
 
     Raises:
         ArgumentError: it cannot be written.
-        DataError: what is there is no JSON of pipelines.
+        DataError: what is there cannot be read, or is no JSON of pipelines.
     """
     path = study_file.parent / "pipelines" / study_file.name
     try:
         path.parent.mkdir(exist_ok=True)
-        known = json.loads(path.read_text()) if path.exists() else {}
     except OSError as error:
         raise ArgumentError("study", f"cannot write '{path}': {error.strerror or error}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: is no JSON: {error}") from error
+    known = read_json(path) if path.exists() else {}
     if not isinstance(known, dict):
         raise DataError(f"{path}: a dictionary of pipelines is expected")
     content = json.dumps({**known, name: text}, indent=1) + "\n"

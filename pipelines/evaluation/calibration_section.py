@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from scipy.stats import spearmanr
 
-from loopmorph.pipelines.evaluation.markdown import not_measured, number, table
+from loopmorph.pipelines.evaluation.markdown import not_measured, number
 from loopmorph.pipelines.evaluation.pictures import draw_calibration
 from loopmorph.pipelines.evaluation.section import Part, Studies
 from loopmorph.pipelines.evaluation.study import MeasuredNetwork, Study
 from loopmorph.pipelines.legality.calibration import LEVEL, Calibration, Prediction
 from loopmorph.pipelines.legality.calibration_file import shipped_calibration
+from loopmorph.pipelines.support.markdown import table
 
 _PICTURE = "calibration.svg"
 _LEAST = 3  # networks of which a rank correlation says anything

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loopmorph.pipelines.bench.paper_figures import FIG4
-from loopmorph.pipelines.evaluation.markdown import listed, not_measured, number, sentence, table
+from loopmorph.pipelines.evaluation.markdown import listed, not_measured, number, sentence
 from loopmorph.pipelines.evaluation.networks import (
     ALLOWED,
     choice_sentences,
@@ -18,6 +18,7 @@ from loopmorph.pipelines.evaluation.networks import (
 from loopmorph.pipelines.evaluation.pictures import Bars, draw_bars, draw_front
 from loopmorph.pipelines.evaluation.section import Part, Studies
 from loopmorph.pipelines.evaluation.study import CHOICES, Study
+from loopmorph.pipelines.support.markdown import table
 
 MODELS = tuple(FIG4)
 _TARGETS = (2.0, 3.0, 4.0, 6.0)

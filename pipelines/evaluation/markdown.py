@@ -1,16 +1,10 @@
-"""Markdown as the page has it: tables, commands, figures with a fixed number of digits."""
+"""Markdown as the page has it: commands, figures with a fixed number of digits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 NOTHING = "-"
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines; a `|` within a cell is escaped."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines]
 
 
 def code(commands: Sequence[str]) -> list[str]:

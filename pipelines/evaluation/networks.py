@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from loopmorph.pipelines.evaluation.markdown import NOTHING, code, listed, number, sentence, table
+from loopmorph.pipelines.evaluation.markdown import NOTHING, code, listed, number, sentence
 from loopmorph.pipelines.evaluation.study import CHOICES, MeasuredNetwork, Recipe, Run, Study
+from loopmorph.pipelines.support.markdown import table
 
 ALLOWED = 1.0  # points of accuracy, within which a network counts as one that is as good
 _NEAR = 0.1  # share of its speed by which a network that was asked for another one may differ, and is still compared

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loopmorph.pipelines.evaluation.markdown import not_measured, number, table
+from loopmorph.pipelines.evaluation.markdown import not_measured, number
 from loopmorph.pipelines.evaluation.networks import setting_lines
 from loopmorph.pipelines.evaluation.section import Part, Studies
 from loopmorph.pipelines.evaluation.study import Study
+from loopmorph.pipelines.support.markdown import table
 
 _ABOUT = """## Single layers, the paper's Fig. 6
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from loopmorph.pipelines.bench.paper_figures import FIG8
 from loopmorph.pipelines.bench.result import OURS
-from loopmorph.pipelines.evaluation.markdown import NOTHING, not_measured, number, table
+from loopmorph.pipelines.evaluation.markdown import NOTHING, not_measured, number
 from loopmorph.pipelines.evaluation.networks import network_table, remarks, setting_lines
 from loopmorph.pipelines.evaluation.section import Part, Studies
 from loopmorph.pipelines.evaluation.study import Section, Study
+from loopmorph.pipelines.support.markdown import table
 
 # What others say of themselves, from their papers and artifacts.
 _SEARCHES = (

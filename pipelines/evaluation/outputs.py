@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopmorph.passes.errors import ArgumentError, DataError
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.pipelines.evaluation.json_file import read_json
 from loopmorph.pipelines.evaluation.study import MeasuredNetwork, Provenance, Recipe, SearchCost, Section, Study
 from loopmorph.pipelines.rewritten.fields import Fields
 
@@ -167,8 +167,8 @@ def training_of(path: Path, recipe_name: str | None = None) -> Training:
     Raises:
         DataError: it is no such file.
     """
-    told = _picked(str(path), _parsed(path), _TRAINING)
-    settings = _picked(f"{path}: settings", told.content["settings"], ("epochs", "batch_size", "learning_rate", "seed"))
+    told = _picked(str(path), read_json(path), _TRAINING)
+    settings = _picked(f"{path}: settings", told.content["settings"], _SETTINGS)
     after = _picked(f"{path}: after", told.content["after"], ("right", "images"))
     taught = told.content["teacher_settings"]
     epochs, batch, rate = settings.integer("epochs"), settings.integer("batch_size"), settings.positive("learning_rate")
@@ -191,29 +191,20 @@ def result_study(path: Path, section: Section) -> Study:
     Raises:
         DataError: it is no such file.
     """
-    content = _parsed(path)
+    content = read_json(path)
     told = _picked(str(path), content, _BENCH if section == "engines" else _OPERATORS)
     threads = None if section == "engines" else told.integer("threads")
     return Study(section, Provenance(told.text("model"), "", told.text("cpu"), threads), {}, result=content)
 
 
 def _report(path: Path) -> Fields:
-    return _picked(str(path), _parsed(path), _REPORT)
+    return _picked(str(path), read_json(path), _REPORT)
 
 
 def _picked(where: str, content: Any, names: Any) -> Fields:
     """Some fields of a dictionary that may have more."""
     kept = {name: content[name] for name in names if name in content} if isinstance(content, dict) else content
     return Fields.of(where, kept, names)
-
-
-def _parsed(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: is no JSON: {error}") from error
 
 
 def _rounded(accuracy: float | None) -> float | None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from loopmorph.passes.errors import DataError
+from loopmorph.pipelines.evaluation.json_file import read_json
 from loopmorph.pipelines.evaluation.study import (
     CHOICES,
     NETWORK_SECTIONS,
@@ -102,14 +103,9 @@ def _without_defaults(network: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(path: Path) -> Any:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: has {path.stat().st_size:,} bytes; a study of at most {MAX_BYTES:,} is read")
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: is no JSON: {error}") from error
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path}: has {path.stat().st_size:,} bytes; a study of at most {MAX_BYTES:,} is read")
+    return read_json(path)
 
 
 def _study(where: str, content: Any) -> Study:

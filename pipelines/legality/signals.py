@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.plug_ins import plug_ins
+from loopmorph.passes.plug_ins import by_name, plug_ins
 from loopmorph.passes.registry import did_you_mean
 from loopmorph.pipelines.data.labelled_images import LabelledImages
 from loopmorph.pipelines.legality.block_signals import FISHER_CHANGE, KL_BLOCK, RESIDUAL, BlockSignals
@@ -304,17 +304,18 @@ def all_signals() -> Mapping[str, SignalEntry[Signal]]:
     Raises:
         ArgumentError: a plug-in does not load, offers something that is no signal, or takes a name twice.
     """
-    found = dict(SIGNALS)
-    providers = dict.fromkeys([*SIGNALS, *TRAINED_SIGNALS], "loopmorph")
+    own = [("loopmorph", name, entry) for name, entry in SIGNALS.items()]
+    trained = [("loopmorph", name, None) for name in TRAINED_SIGNALS]  # their names are taken as well
+    found = by_name([*own, *trained, *_plug_in_signals()], "signals", "signal")
+    return MappingProxyType({name: entry for name, entry in found.items() if entry is not None})
+
+
+def _plug_in_signals() -> Iterator[tuple[str, str, SignalEntry[Signal]]]:
     for provider, offered in plug_ins(ENTRY_POINT_GROUP, Mapping, "a mapping of names to SignalEntry"):
         for name, entry in offered.items():
             if not (isinstance(name, str) and isinstance(entry, SignalEntry)):
                 raise ArgumentError("signals", f"{provider} offers {name!r}: {entry!r}; expected a name: SignalEntry")
-            if name in providers:
-                taken = f"by {providers[name]} and by {provider}"
-                raise ArgumentError("signals", f"the signal '{name}' is defined twice, {taken}")
-            found[name], providers[name] = entry, provider
-    return MappingProxyType(found)
+            yield provider, name, entry
 
 
 def parse_signals(text: str, *, trained: bool = False) -> tuple[str, ...]:

@@ -51,6 +51,11 @@ class Macs:
         return {"name": self.name}
 
 
+def parameter_count(model: nn.Module) -> int:
+    """The number of trainable parameters of a module."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 @dataclass(frozen=True)
 class Params:
     """The number of trainable parameters; more of them is taken to be better. There to be compared with, as `Macs`.
@@ -66,7 +71,7 @@ class Params:
         return self.measure(to_module(network))
 
     def measure(self, model: nn.Module) -> Score:
-        return Score(sum(parameter.numel() for parameter in model.parameters()))
+        return Score(parameter_count(model))
 
     def describe(self) -> Any:
         return {"name": self.name}

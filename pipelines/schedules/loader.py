@@ -27,7 +27,7 @@ from typing import Literal
 
 from loopmorph.dialects.morph_attributes import attribute_text
 from loopmorph.passes.errors import ArgumentError, one_line
-from loopmorph.passes.plug_ins import plug_ins
+from loopmorph.passes.plug_ins import by_name, plug_ins
 from loopmorph.passes.registry import did_you_mean
 
 Value = int | str
@@ -88,13 +88,9 @@ def schedules() -> Mapping[str, Schedule]:
     Raises:
         ArgumentError: a plug-in does not load, offers something that is no schedule, or takes a name twice.
     """
-    found = {file.stem: read_schedule(file.stem, file.read_text("utf-8")) for file in _FOLDER.glob("*.mlir")}
-    providers = dict.fromkeys(found, "loopmorph")
-    for provider, schedule in _plug_in_schedules():
-        if schedule.name in found:
-            taken = f"by {providers[schedule.name]} and by {provider}"
-            raise ArgumentError("schedules", f"the schedule '{schedule.name}' is defined twice, {taken}")
-        found[schedule.name], providers[schedule.name] = schedule, provider
+    own = (("loopmorph", read_schedule(file.stem, file.read_text("utf-8"))) for file in _FOLDER.glob("*.mlir"))
+    offers = ((provider, each.name, each) for provider, each in (*own, *_plug_in_schedules()))
+    found = by_name(offers, "schedules", "schedule")
     return MappingProxyType(dict(sorted(found.items())))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,10 @@ from loopmorph.pipelines.bench.signal_rows import RowFile, SignalRow
 from loopmorph.pipelines.bench.traditional.substitutes import Option, block_options
 from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.proxy import FisherPotential, Score
+from loopmorph.pipelines.legality.size import parameter_count
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.rewritten.substitution import substitute
+from loopmorph.pipelines.store.cache_file import hash_of
 from loopmorph.pipelines.support.digests import digest_of
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count, check_seed
@@ -193,7 +194,7 @@ class _Space:
 
     @property
     def original(self) -> int:
-        return _parameters(self.program)
+        return parameter_count(self.program.model)
 
     @property
     def added(self) -> list[list[int]]:
@@ -260,13 +261,9 @@ def _rankable(value: float) -> float:
 
 def _setting(program: Program, task: Task, fisher: FisherPotential) -> dict[str, object]:
     """What a potential depends on besides the assignment."""
-    network = hashlib.sha256(str(program.module).encode()).hexdigest()[:16]
+    network = hash_of(str(program.module))[:16]
     inputs = digest_of((task.inputs[0], task.targets))[:16]
     return {"baseline": "blockswap", "network": network, "batch": inputs, **fisher.describe()}
-
-
-def _parameters(program: Program) -> int:
-    return sum(parameter.numel() for parameter in program.model.parameters())
 
 
 def _check(program: Program, budget: int, samples: int, window: float, images: int, seed: int, repeats: int) -> None:
@@ -274,7 +271,7 @@ def _check(program: Program, budget: int, samples: int, window: float, images: i
         raise ArgumentError("program", f"expected it as it was imported; it has been transformed: {program.steps[0]}")
     for name, value in (("budget", budget), ("samples", samples), ("images", images), ("repeats", repeats)):
         check_count(name, value)
-    original = _parameters(program)
+    original = parameter_count(program.model)
     if budget >= original:
         raise ArgumentError("budget", f"the network itself has {original:,} parameters, which {budget:,} allow")
     check_seed(seed)

@@ -24,6 +24,7 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, ImportRefused
 from loopmorph.passes.history import Step
+from loopmorph.pipelines.legality.size import parameter_count
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.schedules import load_schedule
@@ -163,13 +164,9 @@ class _Alone:
             except IllegalTransform:
                 self.made[key] = None
             else:
-                added = _parameters(module) - _parameters(self.program.model)
+                added = parameter_count(module) - parameter_count(self.program.model)
                 self.made[key] = Substitute(module, after.history, added)
         return self.made[key]
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _alone(

@@ -97,7 +97,10 @@ class Ground:
         for layer, nest in self.mains.items():
             groups = {loop.iterator for loop in loops_of(nest, "group")}
             for loop in loops_of(nest, "output"):
-                digits = next((key for key in merged if key[0] == layer and {*groups, loop.iterator} <= {*key[1:]}), ())
+                digits: tuple[str, ...] = (layer, loop.iterator)
+                if groups:  # of one dimension with the inputs' channels, whose digits they are
+                    own = {*groups, loop.iterator}
+                    digits = next((key for key in merged if key[0] == layer and own <= {*key[1:]}), digits)
                 layers = merged.get(digits, frozenset())
                 place = (layers, layer if groups else "")  # what a group makes is a dimension within that of its inputs
                 if len(layers) > 1 and place not in found:
