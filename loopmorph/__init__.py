@@ -38,7 +38,7 @@ _HOME = {
     "fisher_potential": "loopmorph.pipelines.legality.fisher",
     "Calibration": "loopmorph.pipelines.legality.calibration",
     "load_calibration": "loopmorph.pipelines.legality.calibration_file",
-    "FineTuning": "loopmorph.pipelines.training.finetune",
+    "FineTuning": "loopmorph.pipelines.training.recipe",
     "Teacher": "loopmorph.pipelines.training.distillation",
     "Trained": "loopmorph.pipelines.training.train",
     "finetune": "loopmorph.pipelines.training.train",
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from loopmorph.pipelines.search.saved_model import load_model, load_program, save_model
     from loopmorph.pipelines.search.settings import SearchSettings
     from loopmorph.pipelines.training.distillation import Teacher
-    from loopmorph.pipelines.training.finetune import FineTuning
+    from loopmorph.pipelines.training.recipe import FineTuning
     from loopmorph.pipelines.training.train import Trained, finetune, train
 
 

@@ -58,7 +58,7 @@ def calibrate_command(
     """
     from loopmorph.pipelines.ingress.models import resolve_model
     from loopmorph.pipelines.search.calibrate import calibrate
-    from loopmorph.pipelines.training.finetune import FineTuning
+    from loopmorph.pipelines.training.recipe import FineTuning
 
     settings = FineTuning(epochs, batch_size, learning_rate, flip=not no_flip, seed=seed)
     settings.check()

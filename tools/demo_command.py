@@ -94,7 +94,8 @@ def batch_of(fitted_to: LabelledImages, judged_on: LabelledImages) -> Batch:
 
 def _trained(stage: str, model: nn.Module, images: LabelledImages, seed: int, tell: Progress, **how: Any) -> nn.Module:
     """The network after some epochs, told of as `stage`."""
-    from loopmorph.pipelines.training.finetune import FineTuning, finetune
+    from loopmorph.pipelines.training.finetune import finetune
+    from loopmorph.pipelines.training.recipe import FineTuning
 
     settings = FineTuning(batch_size=64, padding=1, flip=False, seed=seed, **how)
     return finetune(model, images, settings, device="cpu", progress=lambda _, done, of: tell(stage, done, of)).model

@@ -27,8 +27,8 @@ def finetune_command(options: TrainingOptions, model: Path, teacher: str | None,
     """
     from loopmorph.pipelines.search.retrained import Retrained
     from loopmorph.pipelines.search.saved_model import save_model
-    from loopmorph.pipelines.training.finetune import FineTuning
     from loopmorph.pipelines.training.processes import is_first
+    from loopmorph.pipelines.training.recipe import FineTuning
     from loopmorph.pipelines.training.train import finetune, fitted, image_shape_of
 
     settings = options.settings(FineTuning())

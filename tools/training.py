@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from loopmorph.pipelines.support.progress import Progress
     from loopmorph.pipelines.training.accuracy import Accuracy
-    from loopmorph.pipelines.training.finetune import FineTuning
+    from loopmorph.pipelines.training.recipe import FineTuning
     from loopmorph.pipelines.training.train import Trained
 
 _OPTIONS = (

@@ -14,7 +14,8 @@ from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.finetune import EARLY, Diverged, FineTuning, finetune
+from loopmorph.pipelines.training.finetune import EARLY, Diverged, finetune
+from loopmorph.pipelines.training.recipe import FineTuning
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from loopmorph.pipelines.legality.synflow import synflow
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import to_module
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.finetune import FineTuning
+from loopmorph.pipelines.training.recipe import FineTuning
 from loopmorph.pipelines.training.task import Task
 
 ENTRY_POINT_GROUP = "loopmorph.signals"

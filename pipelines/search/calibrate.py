@@ -42,7 +42,8 @@ from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.accuracy import accuracy, beats_chance
-from loopmorph.pipelines.training.finetune import Diverged, FineTuned, FineTuning, finetune, training_key
+from loopmorph.pipelines.training.finetune import Diverged, FineTuned, finetune, training_key
+from loopmorph.pipelines.training.recipe import FineTuning
 from loopmorph.pipelines.training.task import Classification, count_classes, image_shape
 
 CHECKPOINT_SECONDS = 30.0

@@ -1,4 +1,4 @@
-"""Random shifts and flips of image batches, as one gather."""
+"""Random shifts and flips of image batches, as one gather, and squares that are erased."""
 
 from __future__ import annotations
 
@@ -29,6 +29,28 @@ def shifted_and_flipped(
     channels = torch.arange(images.shape[1], device=device)[None, :, None, None]
     place = chosen.to(device)[:, None, None, None]
     return images[place, channels, rows.to(device)[:, None, :, None], columns.to(device)[:, None, None, :]]
+
+
+def squares(shape: torch.Size, side: int, generator: torch.Generator) -> torch.Tensor:
+    """One square in each image, its centre drawn from all pixels, so that it may lie partly outside.
+
+    Args:
+        shape: (N, C, H, W) of the images.
+        side: of the square, in pixels.
+        generator: the CPU's.
+
+    Returns:
+        (N, 1, H, W) bool, on the CPU; true within the square.
+    """
+    rows, columns = (_interval(shape[0], extent, side, generator) for extent in shape[2:])
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def _interval(count: int, extent: int, side: int, generator: torch.Generator) -> torch.Tensor:
+    """(count, extent) bool: pixels of an axis that lie within `side` pixels about a centre that is drawn."""
+    first = torch.randint(extent, (count, 1), generator=generator) - side // 2
+    place = torch.arange(extent)[None]
+    return (place >= first) & (place < first + side)
 
 
 def _places(extent: int, padding: int, count: int, generator: torch.Generator) -> torch.Tensor:

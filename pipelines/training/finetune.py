@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,67 +22,15 @@ from loopmorph.pipelines.support.digests import elements_of
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference, switch_to_training
 from loopmorph.pipelines.support.interrupts import noted_interrupts
-from loopmorph.pipelines.support.numbers import check_count, check_seed
+from loopmorph.pipelines.support.numbers import check_count
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.augmentation import shifted_and_flipped
+from loopmorph.pipelines.training.augmentation import shifted_and_flipped, squares
 from loopmorph.pipelines.training.checkpoint import read_checkpoint, write_checkpoint
 from loopmorph.pipelines.training.distillation import Objective, Teacher, label_loss
 from loopmorph.pipelines.training.processes import Processes
+from loopmorph.pipelines.training.recipe import FineTuning
 
 EARLY = 10, 60  # the steps whose mean loss is `early_loss`: the first ones say more of the restart than of the network
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """How to fine-tune: SGD with Nesterov momentum and one cycle of the learning rate.
-
-    Attributes:
-        epochs: passes over the training part.
-        batch_size: images of a step; all of them where there are fewer. What is left over of an epoch is left out.
-        learning_rate: at the top of the cycle (Smith and Topin 2019), which rises for `warm_up` of all steps and falls
-            to nothing, along a cosine.
-        warm_up: share of the steps in which it rises.
-        momentum: of the gradients.
-        weight_decay: of parameters with two axes and more; vectors (biases, BatchNorm) have none.
-        label_smoothing: share of the target that is spread over all classes.
-        padding: pixels by which images are shifted at most, both ways, what comes in being the mirrored border.
-        flip: whether half of the images are mirrored left to right.
-        seed: of order, shifts, flips, and what the network itself draws (dropout).
-    """
-
-    epochs: int = 8
-    batch_size: int = 512
-    learning_rate: float = 0.1
-    warm_up: float = 0.2
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    padding: int = 4
-    flip: bool = True
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raises:
-        ArgumentError: a value that is out of range; names it.
-        """
-        check_count("epochs", self.epochs)
-        check_count("batch_size", self.batch_size)
-        check_seed(self.seed)
-        if isinstance(self.padding, bool) or not isinstance(self.padding, int) or self.padding < 0:
-            raise ArgumentError("padding", f"expected pixels, at least 0, got {self.padding!r}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ArgumentError("learning_rate", f"expected a positive number, got {self.learning_rate!r}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ArgumentError("weight_decay", f"expected a number of at least 0, got {self.weight_decay!r}")
-        if not 0 < self.momentum < 1:
-            raise ArgumentError("momentum", f"expected a number between 0 and 1, got {self.momentum!r}")
-        for name in ("warm_up", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ArgumentError(name, f"expected a share from 0 to below 1, got {getattr(self, name)!r}")
-
-    def describe(self) -> str:
-        """The settings as one line that differs where they do."""
-        return ", ".join(f"{name}={value}" for name, value in asdict(self).items())
 
 
 @dataclass(frozen=True)
@@ -247,6 +195,8 @@ class _Run:
             raise Diverged("learning_rate", f"{rate} at step {self.step + 1} of {self.steps}; a smaller one is needed")
         self.optimiser.zero_grad(set_to_none=True)
         self._differentiate(loss)
+        if self.settings.gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_norm)
         self.optimiser.step()
         self.schedule.step()
         if EARLY[0] <= self.step < EARLY[1]:
@@ -280,6 +230,8 @@ class _Run:
         draws = _generator(self.settings.seed, self.processes.own("step"), self.step)
         images = shifted_and_flipped(self.train.images, chosen, self.settings.padding, self.settings.flip, draws)
         normalised = self.train.normalised(images).to(memory_format=self.layout)
+        if self.settings.erased:
+            normalised = normalised * ~squares(normalised.shape, self.settings.erased, draws).to(normalised.device)
         return normalised, self.train.labels[chosen.to(self.processes.device)]
 
     def _outputs(self, images: torch.Tensor) -> Any:

@@ -13,7 +13,7 @@ import loopmorph
 from loopmorph.pipelines.support.devices import resolve_device
 from loopmorph.pipelines.training.accuracy import Accuracy
 from loopmorph.pipelines.training.distillation import Teacher
-from loopmorph.pipelines.training.finetune import FineTuning
+from loopmorph.pipelines.training.recipe import FineTuning
 from loopmorph.pipelines.training.train import Trained
 
 

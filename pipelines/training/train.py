@@ -20,9 +20,10 @@ from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.accuracy import Accuracy, beats_chance, measure_accuracy
 from loopmorph.pipelines.training.distillation import Teacher
-from loopmorph.pipelines.training.finetune import Diverged, FineTuning
+from loopmorph.pipelines.training.finetune import Diverged
 from loopmorph.pipelines.training.finetune import finetune as train_on
 from loopmorph.pipelines.training.processes import Processes, training_processes
+from loopmorph.pipelines.training.recipe import FineTuning
 
 _MIRRORED = "mirrored"
 SCRATCH = FineTuning(epochs=64, batch_size=256, learning_rate=0.2)  # how `train` does it unless told otherwise

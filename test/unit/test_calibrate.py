@@ -24,7 +24,7 @@ from loopmorph.pipelines.legality.calibration import Calibration, structure_fing
 from loopmorph.pipelines.legality.joint_kl import joint_kl
 from loopmorph.pipelines.search.calibration_results import CalibrationResults
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.finetune import FineTuning
+from loopmorph.pipelines.training.recipe import FineTuning
 from loopmorph.tools.cli import main
 
 SETTINGS = FineTuning(epochs=2, batch_size=32, flip=False)

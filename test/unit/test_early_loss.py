@@ -20,7 +20,8 @@ from loopmorph.pipelines.legality.early_loss import EarlyLoss
 from loopmorph.pipelines.legality.joint_signals import JointSignals
 from loopmorph.pipelines.legality.signals import Setting, build_proxies
 from loopmorph.pipelines.oracle.repair.repair import repair
-from loopmorph.pipelines.training.finetune import FineTuning, finetune
+from loopmorph.pipelines.training.finetune import finetune
+from loopmorph.pipelines.training.recipe import FineTuning
 from loopmorph.pipelines.training.task import Classification
 from loopmorph.tools.cli import main
 

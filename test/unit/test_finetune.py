@@ -16,8 +16,9 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.training.accuracy import accuracy
-from loopmorph.pipelines.training.augmentation import shifted_and_flipped
-from loopmorph.pipelines.training.finetune import EARLY, Diverged, FineTuned, FineTuning, finetune
+from loopmorph.pipelines.training.augmentation import shifted_and_flipped, squares
+from loopmorph.pipelines.training.finetune import EARLY, Diverged, FineTuned, finetune
+from loopmorph.pipelines.training.recipe import FineTuning
 
 QUICK = FineTuning(epochs=2, batch_size=16, padding=1, flip=False)  # 24 steps
 TRAIN = patterns(192, seed=1)
@@ -136,6 +137,40 @@ def test_without_shifts_and_flips_images_stay_as_they_are() -> None:
     assert torch.equal(drawn, TRAIN.images[chosen])
 
 
+def test_one_square_of_each_image_is_erased() -> None:
+    erased = squares(torch.Size((400, 3, 8, 6)), 3, torch.Generator().manual_seed(0))
+    assert erased.shape == (400, 1, 8, 6)
+    windows = set()
+    for y in range(8):
+        for x in range(6):
+            window = torch.zeros(8, 6, dtype=torch.bool)
+            window[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = True
+            windows.add(tuple(window.flatten().tolist()))
+    assert {tuple(each.flatten().tolist()) for each in erased} == windows
+
+
+def test_erased_images_are_grey_there() -> None:
+    seen: list[torch.Tensor] = []
+
+    def loss(images: torch.Tensor, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        seen.append(images)
+        return outputs.sum()
+
+    finetune(Small(), TRAIN, replace(QUICK, erased=100), steps=1, objective=loss)
+    assert not seen[0].any()
+
+
+@pytest.mark.parametrize("limit", [None, 1e-3])
+def test_gradients_beyond_the_limit_are_scaled_to_it(limit: float | None) -> None:
+    settings = replace(QUICK, weight_decay=0.0, warm_up=0.0, momentum=0.5, gradient_norm=limit)
+    model = Small()
+    tuned = finetune(model, TRAIN, settings, steps=1).model
+    steps = [b - a for a, b in zip(model.parameters(), tuned.parameters(), strict=True)]
+    moved = torch.cat([each.flatten() for each in steps]).norm().item()
+    # Nesterov's first step is the rate times (1 + momentum) times the gradient.
+    assert moved == pytest.approx(0.1 * 1.5 * 1e-3, rel=0.02) if limit else moved > 0.01
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -148,6 +183,8 @@ def test_without_shifts_and_flips_images_stay_as_they_are() -> None:
         ({"label_smoothing": 1.0}, r"'label_smoothing': expected a share from 0 to below 1, got 1\.0"),
         ({"warm_up": -0.1}, r"'warm_up': expected a share from 0 to below 1, got -0\.1"),
         ({"padding": -1}, "'padding': expected pixels, at least 0, got -1"),
+        ({"erased": 1.0}, r"'erased': expected pixels, at least 0, got 1\.0"),
+        ({"gradient_norm": 0.0}, r"'gradient_norm': expected a positive number, got 0\.0"),
         ({"seed": "a"}, "'seed': expected an integer, got 'a'"),
     ],
 )

@@ -24,8 +24,9 @@ import loopmorph as lm
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.data.labelled_images import LabelledSets
 from loopmorph.pipelines.training.accuracy import Accuracy, accuracy, measure_accuracy
-from loopmorph.pipelines.training.finetune import Diverged, FineTuning, finetune
+from loopmorph.pipelines.training.finetune import Diverged, finetune
 from loopmorph.pipelines.training.processes import Processes
+from loopmorph.pipelines.training.recipe import FineTuning
 
 SETS = LabelledSets(TRAIN, patterns(200, seed=2))
 
