@@ -24,6 +24,7 @@ from scipy.linalg import cho_factor, cho_solve
 from loopmorph.pipelines.oracle.grouped_error import Moments, diagonal_blocks, principal_moments, traces
 
 FEATURES = 512  # of all channels together, on which they are judged
+_LARGER = 100.0  # the next ridge, where one is too small
 _AT_ONCE = 32  # of the channels that are left one in so many is given up before they are judged again
 
 
@@ -98,9 +99,7 @@ class Elimination:
         features = max(1, FEATURES // weight.shape[1])
         if features < taps:
             moments = principal_moments(moments, weight, features)
-        size = len(moments.gram)
-        factor = cho_factor(moments.gram + moments.ridge * np.eye(size), overwrite_a=True)
-        inverse = cho_solve(factor, np.eye(size), overwrite_b=True)
+        inverse = _inverse(moments.gram, moments.ridge)
         return Elimination(inverse, moments.cross @ inverse, channels[order][::taps], moments.taps, moments.power)
 
     def losses(self, extent: int) -> np.ndarray:
@@ -117,3 +116,13 @@ class Elimination:
         self.fitted = self.fitted[:, ~gone] - self.fitted[:, gone] @ between
         self.inverse = self.inverse[np.ix_(~gone, ~gone)] - self.inverse[np.ix_(~gone, gone)] @ between
         self.channels = self.channels[~np.isin(self.channels, channels)]
+
+
+def _inverse(gram: np.ndarray, ridge: float) -> np.ndarray:
+    """The inverse of a Gram matrix with a ridge, a larger one where rounding has left it indefinite."""
+    identity = np.eye(len(gram))
+    while True:
+        try:
+            return cho_solve(cho_factor(gram + ridge * identity, overwrite_a=True), identity)
+        except np.linalg.LinAlgError:
+            ridge *= _LARGER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,7 +43,9 @@ class Teacher:
         temperature: T; the higher, the more the classes count that the teacher thinks unlikely.
         weight: w, from 0 to 1.
         blocks: b; 0 leaves the blocks out. A block is a module in which activations meet, and that is in no other such
-            module; those count that the student has under the same name, with an output of the same shape.
+            module; those count that the student has under the same name, with an output of the same shape. A block
+            of which the student has no parameter left gives on what the one before it gave: that one is told to give
+            what comes after both, and not two things at once.
     """
 
     network: nn.Module
@@ -112,7 +115,9 @@ class Teacher:
         except ArgumentError as error:
             raise ArgumentError("teacher", error.message) from error
         owned = dict(student.named_modules())
-        return [path for path in paths if path in owned]
+        found = [path for path in paths if path in owned]
+        dropped = {path for path in found if next(owned[path].parameters(), None) is None}
+        return [path for path, after in itertools.zip_longest(found, found[1:]) if after not in dropped]
 
 
 def _noting(network: nn.Module, paths: list[str], outputs: dict[str, torch.Tensor]) -> Iterator[RemovableHandle]:

@@ -56,6 +56,16 @@ def test_one_channel_is_given_up_where_that_costs_least(seed: int) -> None:
     assert kept(channel_losses([reader(gram, weight)], 6, 5), 5) == list(best)
 
 
+def test_a_gram_matrix_that_rounding_has_left_indefinite() -> None:
+    gram, weight = moments(0, 6, 2)
+    own = np.linalg.eigh(gram)[1][:, :1]
+    gram -= 1e-3 * np.trace(gram) / len(gram) * own @ own.T
+    assert np.linalg.eigvalsh(gram)[0] < 0
+    assert kept(channel_losses([reader(gram, weight)], 6, 4), 4) == kept(
+        channel_losses([reader(*moments(0, 6, 2))], 6, 4), 4
+    )
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_what_the_others_can_say_is_given_up_first(seed: int) -> None:
     gram, weight = moments(seed, 8, 3)

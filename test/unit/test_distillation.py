@@ -94,6 +94,26 @@ def test_blocks_learn_what_those_of_the_teacher_give() -> None:
     assert [len(module._forward_hooks) for module in (student.block1, student.block2)] == [1, 1]  # its own are gone
 
 
+class Skip(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv(x)
+
+
+def test_a_block_before_a_dropped_one_is_told_what_comes_after_both() -> None:
+    teacher, student = (nn.Sequential(Skip(), Skip(), nn.Flatten()) for _ in range(2))
+    student[1] = nn.Sequential()  # gives on what it gets
+    images = torch.rand(8, 1, 6, 6)
+    with Teacher(teacher, weight=0.0, blocks=3.0).objective(none, student, images, CPU) as loss:
+        found = loss(images, student(images), torch.zeros(8)).detach()
+    wanted = teacher(images)
+    error = float(((student(images) - wanted).square().sum() / wanted.square().sum()).detach())
+    assert error > 0.01 and float(found) == pytest.approx(3 * error, rel=1e-5)
+
+
 def test_a_teacher_of_other_blocks_teaches_by_its_outputs_alone() -> None:
     alone = Teacher(trained_residual(), blocks=0.0)
     assert same(
