@@ -41,7 +41,7 @@ class FineTuning:
     padding: int = 4
     flip: bool = True
     erased: int = 0
-    gradient_norm: float | None = 2.0
+    gradient_norm: float | None = 5.0
     seed: int = 0
 
     def check(self) -> None:
