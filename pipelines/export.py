@@ -11,12 +11,12 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.target.detect import resolve_target
+from loopmorph.passes.target.instructions import why_not_here
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.export.dependencies import dependency_text, loaded_sources
 from loopmorph.pipelines.codegen.export.folder import FORMATS, ExportFolder, Format
 from loopmorph.pipelines.codegen.export.make import Wanted, make_export, require_possible
 from loopmorph.pipelines.codegen.export.ports import Port, check_name
-from loopmorph.pipelines.codegen.export.processor import why_not_here
 from loopmorph.pipelines.compile import as_program, transformed
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.measure.target import this_computer

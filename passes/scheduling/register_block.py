@@ -110,13 +110,14 @@ def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     """The time of the work with that block, in multiply-adds of one lane at full speed.
 
     Each step of the innermost reduction loads `blocks` vectors of weights and `rows * columns` scalars, and does their
-    product of multiply-adds; a core loads as many values in a cycle as it does multiply-adds. The weights are read
-    again for every block of pixels. A network has evicted them since its last image, so the first pass takes them from
-    memory, which overlaps with that pass's arithmetic alone; the others find them in the second-level cache, if they
-    take up no more than their share of it: data, results and the weights to come lie there too.
+    product of multiply-adds; a core loads as many values in a cycle as it does multiply-adds. What does not fit into
+    the registers is stored and loaded once more. The weights are read again for every block of pixels. A network has
+    evicted them since its last image, so the first pass takes them from memory, which overlaps with that pass's
+    arithmetic alone; the others find them in the second-level cache, if they take up no more than their share of it:
+    data, results and the weights to come lie there too.
     """
     passes = work.passes(block)
-    busy = work.macs * _live(work, block) * max(1.0, _PRESSURE * _loads(work, block), _LATENCY / _hidden(block))
+    busy = work.macs * _live(work, block) * max(1.0, _PRESSURE * _loads(work, block, target), _LATENCY / _hidden(block))
     reading = work.weights * _BYTES * target.balance
     resident = work.depth * block.blocks * work.lanes * _BYTES <= target.l2_bytes // _SHARE
     if not resident:
@@ -148,15 +149,24 @@ def _live(work: Work, block: RegisterBlock) -> float:
 
 
 def _rank(work: Work, block: RegisterBlock, target: Target) -> tuple[float, float, int, int]:
-    loads = round(_loads(work, block), 3)
+    loads = round(_loads(work, block, target), 3)
     return (round(cost(work, block, target)), loads, -_hidden(block), block.accumulators)
 
 
-def _loads(work: Work, block: RegisterBlock) -> float:
-    """Loads for each multiply-add of vectors."""
+def _loads(work: Work, block: RegisterBlock, target: Target) -> float:
+    """Loads for each multiply-add of vectors, and what is stored between them."""
     pixels = block.rows * block.columns
     data = pixels if work.shared else pixels * block.blocks
-    return (data + block.blocks) / (pixels * block.blocks)
+    return (data + block.blocks + 2 * _spilled(work, block, target)) / block.accumulators
+
+
+def _spilled(work: Work, block: RegisterBlock, target: Target) -> int:
+    """Values for which there is no register. Scalars that one multiply-add uses take one each, where no instruction
+    broadcasts them on the way from memory: LLVM loads them ahead, as it does shared ones.
+    """
+    if target.broadcasts_in_place or not work.shared or block.blocks > 1:
+        return 0
+    return max(0, block.accumulators + block.rows * block.columns + 1 - target.registers)
 
 
 def _hidden(block: RegisterBlock) -> int:

@@ -21,10 +21,10 @@ from tagged import tagged
 from torch import nn
 
 import loopmorph as lm
+from loopmorph.passes.target.instructions import required_features, why_not_here
 from loopmorph.passes.target.target import accepted_names, named_target
 from loopmorph.pipelines.codegen.check import UncheckedWarning
 from loopmorph.pipelines.codegen.export.ports import ports_of
-from loopmorph.pipelines.codegen.export.processor import required_features, why_not_here
 from loopmorph.pipelines.export import Exported
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.search.saved_model import load_program, save_model

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.lowering.restrict_instructions import restrict_instructions
 from loopmorph.passes.spmd import runtime
 from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.codegen.export.processor import instructions
 from loopmorph.pipelines.codegen.lowered import Lowered
 
 # In files that export writes; one that has it may be written anew.
@@ -82,7 +82,7 @@ def add_entry_points(lowered: Lowered, names: CodeNames, target: Target, weights
         _add_constant(module, f"{names.prefix}made_by", f"{MARK}\0".encode())
         if weights is not None:
             _add_constant(module, names.weights, weights)
-        _restrict(module, target)
+        restrict_instructions(module, target)
 
 
 def add_bf16_conversion(lowered: Lowered, target: Target) -> None:
@@ -112,7 +112,7 @@ def add_bf16_conversion(lowered: Lowered, target: Target) -> None:
     }"""
     with lowered.module.context, ir.Location.unknown():
         _merge(lowered.module, text)
-        _restrict(lowered.module, target)
+        restrict_instructions(lowered.module, target)
 
 
 def _entry_text(module: ir.Module, inner: str, outer: str) -> str:
@@ -152,22 +152,6 @@ def _add_constant(module: ir.Module, name: str, content: bytes) -> None:
     }
     with ir.InsertionPoint(module.body):
         ir.Operation.create("llvm.mlir.global", attributes=attributes, regions=1)
-
-
-def _restrict(module: ir.Module, target: Target) -> None:
-    """Tells LLVM for each function which instructions it may use; the engine would take all that this computer has."""
-    allowed = instructions(target)
-    features = ", ".join(f'"{each}"' for each in allowed.features)
-    attributes = {
-        "target_cpu": ir.StringAttr.get(allowed.base),
-        "tune_cpu": ir.StringAttr.get(allowed.tuning),
-        "target_features": ir.Attribute.parse(f"#llvm.target_features<[{features}]>"),
-    }
-    module.operation.attributes["llvm.target_triple"] = ir.StringAttr.get(target.triple)
-    for op in module.body.operations:
-        if _has_body(op):
-            for name, value in attributes.items():
-                op.operation.attributes[name] = value
 
 
 def _has_body(op: ir.OpView) -> bool:

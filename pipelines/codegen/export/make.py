@@ -9,6 +9,7 @@ from torch_mlir.dialects import llvm
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.target.detect import native_target
+from loopmorph.passes.target.instructions import converts_bf16, why_not_here
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.check import UncheckedWarning, check_executable
 from loopmorph.pipelines.codegen.executable import Executable
@@ -16,7 +17,6 @@ from loopmorph.pipelines.codegen.export.entry_points import MARK, CodeNames, add
 from loopmorph.pipelines.codegen.export.folder import Format
 from loopmorph.pipelines.codegen.export.llvm_text import portable_text
 from loopmorph.pipelines.codegen.export.ports import Ports, ports_of
-from loopmorph.pipelines.codegen.export.processor import converts_bf16, why_not_here
 from loopmorph.pipelines.codegen.export.sources import ExportTexts
 from loopmorph.pipelines.codegen.export.toolchain import find_toolchain
 from loopmorph.pipelines.codegen.export.weights_file import lay_out

@@ -12,12 +12,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from loopmorph import __version__
 from loopmorph.passes import marks
 from loopmorph.passes.spmd import runtime
+from loopmorph.passes.target.instructions import required_features
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen import threads
 from loopmorph.pipelines.codegen.export.dependencies import TEMPLATES
 from loopmorph.pipelines.codegen.export.entry_points import MARK, CodeNames
 from loopmorph.pipelines.codegen.export.ports import Ports
-from loopmorph.pipelines.codegen.export.processor import required_features
 from loopmorph.pipelines.codegen.export.weights_file import WeightsLayout
 from loopmorph.pipelines.codegen.lowered import Interface
 from loopmorph.pipelines.codegen.memory import HUGE_PAGE
