@@ -26,12 +26,12 @@ def restrict_instructions(module: ir.Module, target: Target) -> None:
             "target_features": ir.Attribute.parse(f"#llvm.target_features<[{features}]>"),
         }
         module.operation.attributes["llvm.target_triple"] = ir.StringAttr.get(target.triple)
-        for op in defined_functions(module):
+        for op in _defined_functions(module):
             for name, value in attributes.items():
                 op.operation.attributes[name] = value
 
 
-def defined_functions(module: ir.Module) -> Iterator[ir.OpView]:
+def _defined_functions(module: ir.Module) -> Iterator[ir.OpView]:
     """The functions of a module in LLVM's dialect that have a body."""
     for op in module.body.operations:
         if op.operation.name == "llvm.func" and len(op.operation.regions[0].blocks) > 0:

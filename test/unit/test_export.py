@@ -132,7 +132,7 @@ def test_symbols(library: Exported, team: Exported) -> None:
     for exported in (library, team):
         name = exported.name
         shown = run_tool("nm", "-D", "--defined-only", exported.folder / f"lib{name}.so")
-        names = {f"{name}_{each}" for each in ("prepare", "run", "free", "message")}
+        names = {f"{name}_{each}" for each in ("prepare", "run", "free", "message", "target")}
         assert {line.split()[-1] for line in shown.splitlines()} == names
         inside = run_tool("nm", exported.folder / f"lib{name}.a")
         kinds = [line.split()[-2:] for line in inside.splitlines() if len(line.split()) >= 2]
