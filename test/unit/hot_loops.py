@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,16 +44,17 @@ def disassembler(arch: str) -> str | None:
     return next((found for name in (own, "llvm-objdump") if (found := shutil.which(name))), None)
 
 
-def hot_loops(object_file: Path, arch: str) -> Mapping[str, Loop]:
-    """Function -> the innermost loop of it that has the most products; nothing for functions without such."""
+def disassembled(object_file: Path, arch: str) -> dict[str, str]:
+    """Function -> its instructions, one a line with its address."""
     command = [str(disassembler(arch)), "-d", "--no-show-raw-insn", str(object_file)]
     text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    found = {}
-    for function in _FUNCTION.finditer(text):
-        hottest = max(_innermost(function["body"]), key=lambda loop: loop.products, default=None)
-        if hottest is not None and hottest.products:
-            found[function["name"]] = hottest
-    return found
+    return {each["name"]: each["body"] for each in _FUNCTION.finditer(text)}
+
+
+def hot_loop(body: str) -> Loop | None:
+    """The innermost loop of a function that has the most products; None where none has any."""
+    hottest = max(_innermost(body), key=lambda loop: loop.products, default=None)
+    return hottest if hottest is not None and hottest.products else None
 
 
 def _innermost(body: str) -> list[Loop]:

@@ -26,6 +26,8 @@ def read_targets(given: Target | str | Sequence[Target | str]) -> tuple[Target, 
             ever run, since another one asks for the same.
     """
     words = [given] if isinstance(given, Target) else given.split(",") if isinstance(given, str) else list(given)
+    if "" in (each.strip() for each in words if isinstance(each, str)):
+        raise ArgumentError("target", f"expected names separated by commas, got '{given}'")
     targets = [resolve_target(each.strip() if isinstance(each, str) else each) for each in words]
     if not targets:
         raise ArgumentError("target", "expected at least one target")

@@ -128,7 +128,7 @@ static const struct feature features[] = {
 static unsigned kept_state(void) {
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0;
-  __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+  __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0)); /* volatile, or it may move ahead of the question */
   return a;
 }
 
