@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from typing import Any
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.target.detect import resolve_target
+from loopmorph.passes.target.instructions import why_not_here
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.export.dependencies import dependency_text, loaded_sources
 from loopmorph.pipelines.codegen.export.folder import FORMATS, ExportFolder, Format
 from loopmorph.pipelines.codegen.export.make import Wanted, make_export, require_possible
 from loopmorph.pipelines.codegen.export.ports import Port, check_name
-from loopmorph.pipelines.codegen.export.processor import why_not_here
+from loopmorph.pipelines.codegen.export.targets import read_targets
 from loopmorph.pipelines.compile import as_program, transformed
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.measure.target import this_computer
@@ -56,7 +56,7 @@ def export(
     name: str | None = None,
     example_kwargs: Mapping[str, Any] | None = None,
     threads: int = 1,
-    target: Target | str | None = None,
+    target: Target | str | Sequence[Target | str] | None = None,
     format: Format = "library",
     weights: str = "file",
     schedule: str | None = None,
@@ -87,7 +87,8 @@ def export(
         name: how C calls the network; "model", or the zoo's name or the file's, by default.
         threads: number of threads that each call uses, the calling one included.
         target: the processor, by name or as a `Target`; this computer's by default. The code runs on every processor
-            that has its vector instructions, and refuses others when it is prepared.
+            that has its vector instructions, and refuses others when it is prepared. Of several, in a list or separated
+            by commas, each gets code of its own, and the best that runs is chosen when the model is prepared.
         format: see above.
         weights: "file" or "embedded", in the code itself.
         schedule: transformations to apply first, as `Program.apply` takes them.
@@ -111,10 +112,10 @@ def export(
     _check_choice("weights", weights, WEIGHTS)
     name = _default_name(model) if name is None else name
     check_name("name", name)
-    processor = this_computer() if target is None else resolve_target(target)
-    require_possible(processor, threads, format)
+    targets = (this_computer(),) if target is None else read_targets(target)
+    require_possible(targets, threads, format)
     if tune is not None:
-        _check_tuning(tune, processor)
+        _check_tuning(tune, targets)
     embedded = weights == "embedded"
     folder = ExportFolder(Path(out), name)
     names = folder.files_of(format, embedded=embedded)
@@ -130,8 +131,8 @@ def export(
         _refuse_original(original, "what is in memory")
         with stage(progress, "import"):
             program = as_program(model, example_inputs, example_kwargs)
-    program = transformed(program, processor, threads, schedule=schedule, tune=tune)
-    wanted = Wanted(program, name, processor, threads, format, embedded, check)
+    program = transformed(program, targets[0], threads, schedule=schedule, tune=tune)
+    wanted = Wanted(program, name, targets, threads, format, embedded, check)
     ports, files = make_export(wanted, progress)
     files[f"{name}.d"] = dependency_text(folder.header, [*sources, *loaded_sources()]).encode()
     with held_interrupts():  # the files of one export belong together
@@ -152,8 +153,11 @@ def _refuse_original(original: Original | None, model: str) -> None:
         raise ArgumentError("original", f"{model} is no model{SAVED}, which alone is made from another network")
 
 
-def _check_tuning(seconds: float, target: Target) -> None:
+def _check_tuning(seconds: float, targets: tuple[Target, ...]) -> None:
     check_seconds(seconds)
+    if len(targets) > 1:
+        raise ArgumentError("tune", f"what is fastest is measured for one target; got {', '.join(map(str, targets))}")
+    (target,) = targets
     reason = why_not_here(target)
     if reason is not None:
         raise ArgumentError("tune", f"code for {target} cannot be measured on this computer: {reason}")

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="auto: Winograd where it is faster by the model; direct: never.",
 )
+@click.option("--target", metavar="NAME", help="Code for another processor's vectors, as x86-64-v3; peers likewise.")
 @click.option("--layers", is_flag=True, help="Time each layer of the compiled network, too.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a roofline picture of the layers here (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results here.")
@@ -63,6 +64,7 @@ def bench_command(
     rounds: int,
     tune: float | None,
     algorithm: str,
+    target: str | None,
     layers: bool,
     plot: Path | None,
     json_path: Path | None,
@@ -81,7 +83,7 @@ def bench_command(
     check_writable("json", json_path)
     names = _names(peers)
     if suite is not None:
-        _refuse("is not for a suite", model=model, layers=layers, plot=plot, trust=trust)
+        _refuse("is not for a suite", model=model, target=target, layers=layers, plot=plot, trust=trust)
         counted = {name: _counts(name, text) for name, text in (("batches", batches), ("threads", threads)) if text}
         bounds = {} if limit is None else {"limit": limit}
         _run_suite(
@@ -120,6 +122,7 @@ def bench_command(
             trust=trust,
             tune=tune,
             algorithm=algorithm,
+            target=target,
             progress=tell,
         )
     _print(result, layers)
@@ -164,7 +167,8 @@ def _picture(result: BenchResult) -> bytes:
 
 def _print(result: BenchResult, layers: bool) -> None:
     console = Console(highlight=False)
-    console.print(f"{escape(result.model)} on {result.cpu}, {result.rounds} rounds")
+    limited = f", code for {result.target}" if result.target is not None else ""
+    console.print(f"{escape(result.model)} on {result.cpu}{limited}, {result.rounds} rounds")
     for each in result.results:
         _print_contenders(console, each)
         if layers and each.layers:

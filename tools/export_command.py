@@ -25,7 +25,14 @@ def _print_cmake_folder(context: click.Context, parameter: click.Parameter, want
 @click.argument("model")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The folder to write to.")
 @click.option("--name", help="How C calls the network; its own name, or its file's, by default.")
-@click.option("--target", metavar="NAME", help="The processor: this computer's, or another as archspec calls it.")
+@click.option(
+    "--target",
+    "targets",
+    metavar="NAME",
+    multiple=True,
+    help="The processor: this computer's, or another as archspec calls it. Of several, separated by commas or each with"
+    " its --target, the library chooses the best that runs.",
+)
 @click.option("--threads", type=POSITIVE, default=1, show_default=True, help="Threads that each call uses.")
 @click.option(
     "--format",
@@ -54,12 +61,13 @@ def _print_cmake_folder(context: click.Context, parameter: click.Parameter, want
     callback=_print_cmake_folder,
     help="Print where CMake finds the package loopmorph (loopmorph_DIR), and do nothing else.",
 )
-def export_command(model: str, format: Format, no_check: bool, **options: Any) -> None:
+def export_command(model: str, format: Format, no_check: bool, targets: tuple[str, ...], **options: Any) -> None:
     """Write MODEL as a C library that needs neither Python nor PyTorch; MODEL may also be a model.pt of a search."""
     from loopmorph.pipelines.export import export
 
     with stage_bars() as tell:
-        done = export(model, format=format, check=not no_check, progress=tell, **options)
+        target = ",".join(targets) or None
+        done = export(model, format=format, target=target, check=not no_check, progress=tell, **options)
     for kind, ports in (("input", done.inputs), ("output", done.outputs)):
         for port in ports:
             click.echo(f"{kind:7} {port}")

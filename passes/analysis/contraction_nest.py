@@ -37,6 +37,11 @@ class ContractionNest:
         return any(uses) and not _contiguous(self.data, self.lane)
 
     @property
+    def data_runs_along(self) -> bool:
+        """Whether a vector of data lies in memory as the lane reads it (in a depthwise nest)."""
+        return _contiguous(self.data, self.lane)
+
+    @property
     def data_is_shared(self) -> bool:
         """Whether the blocks of a register block read the same data (not so in a depthwise nest)."""
         return not self.blocks or all(self.blocks[-1].position not in used_dims(e) for e in self.data.exprs)

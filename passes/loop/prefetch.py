@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
+from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import substitute, used_dims
 from loopmorph.passes.building.nest_builder import compress
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
@@ -100,10 +101,22 @@ def _prefetch(nest: Nest, load: Access, exprs: Sequence[ir.AffineExpr]) -> None:
 
 
 def _streamed(nest: Nest, loop: Loop) -> tuple[Access, ...]:
-    """One load for each vector that the loop reads and that moves with it."""
+    """One vector load for each cache line that the loop reads and that moves with it."""
     inside = [a for a in nest.loads if a.lanes > 1 and a.loops[-1] == loop.position]
     moving = [a for a in inside if any(loop.position in used_dims(e) for e in a.exprs)]
-    distinct: dict[tuple[ir.Value, str], Access] = {}
+    distinct: dict[tuple[ir.Value, str, int], Access] = {}
     for access in moving:
-        distinct.setdefault((access.memref, str([str(e) for e in access.exprs])), access)
+        distinct.setdefault((access.memref, *_line(access)), access)
     return tuple(distinct.values())
+
+
+def _line(access: Access) -> tuple[str, int]:
+    """What of an address varies with the loops, and the cache line that the rest of it falls in."""
+    type_ = ir.MemRefType(access.memref.type)
+    forms = [form for form in access.forms if form is not None]
+    strides, offset = type_.get_strides_and_offset()
+    if len(forms) < len(access.forms) or any(s == ir.ShapedType.get_dynamic_stride_or_offset() for s in strides):
+        return str([str(e) for e in access.exprs]), 0
+    varying = str([sorted(form.coefficients.items()) for form in forms])
+    elements = offset + sum(stride * form.constant for stride, form in zip(strides, forms, strict=True))
+    return varying, elements * type_.element_type.width // 8 // marks.ALIGNMENT

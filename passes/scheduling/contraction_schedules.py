@@ -89,20 +89,25 @@ def contraction_schedule(view: ContractionNest, layer: str, work: Work, block: R
     steps.append(Vectorize(layer, view.lane.iterator, view.lane.extent or 1))
     last = summed[-1] if summed else None
     if last is not None:
-        steps += _streaming(layer, last, work, block)
+        steps += _streaming(view, layer, last, work, block)
     if trims_rows(work, block):
         steps.append(Trim(layer, windows(view, view.pixels[:2])[view.pixels[1]].tap.iterator))
     return [*steps, FuseEpilogue(layer)]
 
 
-def _streaming(layer: str, last: Loop, work: Work, block: RegisterBlock) -> Iterator[Step]:
-    """The innermost reduction unrolled, accumulators in registers, and its weights asked for in time."""
+def _streaming(view: ContractionNest, layer: str, last: Loop, work: Work, block: RegisterBlock) -> Iterator[Step]:
+    """The innermost reduction unrolled, accumulators in registers, and its weights asked for in time.
+
+    Those of a depthwise nest are few: asking for them, and for its data, costs more than it saves.
+    """
     taps = skipped_taps(work, block)
     extent = last.extent or 1
     unrolled = not taps and extent > UNROLL and extent % UNROLL == 0
     if unrolled:
         yield Unroll(layer, last.iterator, UNROLL)
     yield Promote(layer)
+    if view.data_runs_along:
+        return
     vectors = block.blocks * (UNROLL if unrolled else max(1, taps))
     yield Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // (vectors * work.lanes * 4)))
 

@@ -16,6 +16,10 @@ _BYTES = 4  # of an f32
 _LATENCY = 8  # multiply-adds in flight that keep the units busy
 _SHARE = 4  # the part of the second-level cache that one block's weights may fill
 _PRESSURE = 1.1  # loads cost a little more than their share: some wait for the cache
+_CROWDED = 1.5  # what a scalar costs where registers are short; measured with AVX2: 8 and 7 accumulators 1.4 to 2.2
+_STREAM = 2.0  # multiply-adds of vectors in the time in which the second-level cache delivers one
+_AHEAD = 2  # registers for what LLVM loads for the next step
+_FEW_REGISTERS = 16
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,18 @@ def work_of(view: ContractionNest) -> Work:
 
 def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
     """All blocks that fit in the registers, best first: the least time by `cost`, then the least loads; then the most
-    accumulators, up to what hides the latency; then the fewest.
+    accumulators, up to what hides the latency; then the fewest, in the fewest rows.
+
+    Several rows are whole ones, so that their padding can be left out; where registers are few, also parts of them:
+    there the factors of one extent leave little choice.
     """
+    parts = target.registers <= _FEW_REGISTERS
     candidates = [
         RegisterBlock(r, c, b)
         for b in _factors(work.blocks)
         for c in _factors(work.columns)
         for r in _factors(work.rows)
-        if (r == 1 or c == work.columns) and RegisterBlock(r, c, b).registers <= target.registers
+        if (r == 1 or c == work.columns or parts) and RegisterBlock(r, c, b).registers <= target.registers
     ]
     return sorted(candidates, key=lambda block: _rank(work, block, target))
 
@@ -110,15 +118,19 @@ def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     """The time of the work with that block, in multiply-adds of one lane at full speed.
 
     Each step of the innermost reduction loads `blocks` vectors of weights and `rows * columns` scalars, and does their
-    product of multiply-adds; a core loads as many values in a cycle as it does multiply-adds. The weights are read
-    again for every block of pixels. A network has evicted them since its last image, so the first pass takes them from
-    memory, which overlaps with that pass's arithmetic alone; the others find them in the second-level cache, if they
-    take up no more than their share of it: data, results and the weights to come lie there too.
+    product of multiply-adds; a core loads as many values in a cycle as it does multiply-adds. Where registers are
+    short, scalars cost more. The weights are read again for every block of pixels. A network has evicted them since
+    its last image, so the first pass takes them from memory, which overlaps with that pass's arithmetic alone; the
+    others find them in the second-level cache, if they take up no more than their share of it: data, results and the
+    weights to come lie there too. From there they come more slowly than from the first level.
     """
     passes = work.passes(block)
-    busy = work.macs * _live(work, block) * max(1.0, _PRESSURE * _loads(work, block), _LATENCY / _hidden(block))
+    size = work.depth * block.blocks * work.lanes * _BYTES
+    streaming = _STREAM / (block.rows * block.columns) if size > target.l1_bytes and passes > 1 else 0.0
+    slowest = max(1.0, _PRESSURE * _loads(work, block, target), _LATENCY / _hidden(block), streaming)
+    busy = work.macs * _live(work, block) * slowest
     reading = work.weights * _BYTES * target.balance
-    resident = work.depth * block.blocks * work.lanes * _BYTES <= target.l2_bytes // _SHARE
+    resident = size <= target.l2_bytes // _SHARE
     if not resident:
         return max(busy, reading * passes)
     return max(busy / passes, reading) + busy * (passes - 1) / passes
@@ -147,16 +159,26 @@ def _live(work: Work, block: RegisterBlock) -> float:
     return (work.live_columns if taps else 1.0) * (work.live_rows if rows else 1.0)
 
 
-def _rank(work: Work, block: RegisterBlock, target: Target) -> tuple[float, float, int, int]:
-    loads = round(_loads(work, block), 3)
-    return (round(cost(work, block, target)), loads, -_hidden(block), block.accumulators)
+def _rank(work: Work, block: RegisterBlock, target: Target) -> tuple[float, float, int, int, int]:
+    loads = round(_loads(work, block, target), 3)
+    return (round(cost(work, block, target)), loads, -_hidden(block), block.accumulators, block.rows)
 
 
-def _loads(work: Work, block: RegisterBlock) -> float:
-    """Loads for each multiply-add of vectors."""
+def _loads(work: Work, block: RegisterBlock, target: Target) -> float:
+    """Loads for each multiply-add of vectors, and what stands in their way."""
     pixels = block.rows * block.columns
     data = pixels if work.shared else pixels * block.blocks
-    return (data + block.blocks) / (pixels * block.blocks)
+    weight = _CROWDED if _is_crowded(work, block, target) else 1.0
+    return (weight * data + block.blocks) / block.accumulators
+
+
+def _is_crowded(work: Work, block: RegisterBlock, target: Target) -> bool:
+    """Whether LLVM runs out of registers. A scalar that one multiply-add uses takes one, where no instruction
+    broadcasts it on the way from memory, and often becomes the place of the sum; then sums are stored in between.
+    """
+    if target.broadcasts_in_place or not work.shared or block.blocks > 1:
+        return False
+    return block.accumulators + block.rows * block.columns + 1 > target.registers - _AHEAD
 
 
 def _hidden(block: RegisterBlock) -> int:

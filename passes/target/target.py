@@ -16,7 +16,8 @@ from loopmorph.passes.errors import ArgumentError
 NATIVE = "native"
 GENERIC = "x86_64_v4"  # what the options of a pass mean where they name no target
 NOMINAL_L1, NOMINAL_L2, NOMINAL_L3 = 32 << 10, 1 << 20, 0
-# Of a core with two 512-bit units at the speed of its memory (Zen 5: 235 GFLOP/s, 40 GB/s); others are measured.
+# Of a core with two 512-bit units at the speed of its memory (Zen 5: 235 GFLOP/s, 40 GB/s); narrower units do less in
+# that time, and those that multiply and add one after the other half of it. What a computer has is measured.
 NOMINAL_BALANCE = 2.9
 _TRIPLES = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
@@ -53,6 +54,11 @@ class Target:
         """The instruction set: "x86_64" or "aarch64"."""
         return self.triple.partition("-")[0]
 
+    @property
+    def broadcasts_in_place(self) -> bool:
+        """Whether a multiply-add can take one f32 from memory for all lanes (of x86-64, AVX-512 and its encoding)."""
+        return self.arch == "x86_64" and self.registers > 16
+
     def __str__(self) -> str:
         """The target as `parse_target` reads it: `icelake+l2=2M+cores=2`; what the name says already is left out."""
         named = named_target(self.name)
@@ -62,12 +68,14 @@ class Target:
 
 
 def named_target(name: str) -> Target:
-    """The target of a microarchitecture, with nominal caches and memory.
+    """The target of a microarchitecture, with nominal caches and memory; "x86-64-v3" is read as "x86_64_v3".
 
     Raises:
         ArgumentError: no such name, or one of another instruction set than x86-64 and AArch64; suggests the nearest.
     """
     known = accepted_names()
+    if name.startswith("x86-64"):  # as compilers spell the levels of that instruction set
+        name = name.replace("-", "_")
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
@@ -85,10 +93,13 @@ def of_microarchitecture(each: archspec.cpu.Microarchitecture) -> Target:
     """The target of one of archspec's microarchitectures (x86-64 or AArch64)."""
     arch = each.family.name
     if arch == "aarch64":
-        return Target(each.name, _TRIPLES[arch], lanes=4, registers=32)  # NEON, the least that AArch64 has
-    if "avx512f" in each:
-        return Target(each.name, _TRIPLES[arch], lanes=16, registers=32)
-    return Target(each.name, _TRIPLES[arch], lanes=8 if "avx" in each else 4, registers=16)
+        lanes, registers, fused = 4, 32, True  # NEON, the least that AArch64 has
+    elif "avx512f" in each:
+        lanes, registers, fused = 16, 32, True
+    else:
+        lanes, registers, fused = 8 if "avx" in each else 4, 16, "fma" in each
+    balance = round(NOMINAL_BALANCE * lanes / 16 * (1.0 if fused else 0.5), 3)
+    return Target(each.name, _TRIPLES[arch], lanes, registers, balance=balance)
 
 
 def parse_target(text: str) -> Target:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, LoopmorphError
 from loopmorph.passes.scheduling.default_schedule import ALGORITHM_CHOICES
-from loopmorph.passes.target.detect import processor_name
-from loopmorph.pipelines.bench.contenders import PEERS
+from loopmorph.passes.target.detect import processor_name, resolve_target
+from loopmorph.passes.target.instructions import why_not_here
+from loopmorph.pipelines.bench.contenders import PEERS, peers_limits
 from loopmorph.pipelines.bench.result import BenchResult, Request, Stage, ThreadResult
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.support.service import Service, ServiceEnded, ServiceTimedOut
@@ -29,6 +30,7 @@ def bench(
     seed: int = 0,
     tune: float | None = None,
     algorithm: str = "auto",
+    target: str | None = None,
     trust: bool = False,
     progress: Progress = silent,
 ) -> BenchResult:
@@ -46,20 +48,29 @@ def bench(
         seed: of weights, statistics and inputs.
         tune: seconds in which loopmorph may tune, for each number of threads (see `compile`).
         algorithm: "auto", or "direct" to compile the network without Winograd.
+        target: the processor that loopmorph's code is for (see `compile`), one whose code runs here. Peers are kept to
+            its vectors by their own switches (see `peers_limits`); ONNX Runtime has none.
         trust: whether code that a `.pt2` holds may run.
         progress: called with a stage's text, the steps done and the steps of it.
 
     Raises:
-        ArgumentError: a peer that is not known, a number that is not positive, a model that cannot be used.
+        ArgumentError: a peer that is not known, a number that is not positive, a model that cannot be used, a target
+            whose code does not run here.
         CompilationFailed: the process ended without a result.
     """
     check_arguments(threads, peers, rounds, tune, algorithm)
+    processor = None if target is None else resolve_target(target)
+    if processor is not None and (reason := why_not_here(processor)) is not None:
+        raise ArgumentError("target", f"code for {processor} cannot be timed on this computer: {reason}")
+    limits = {} if processor is None else peers_limits(processor)
     below = math.inf if layers else 0.0
     first = Request(model, 1, tuple(peers), rounds, seed, below, tune=tune, algorithm=algorithm, trust=trust)
+    first = dataclasses.replace(first, target=None if processor is None else str(processor))
     results = []
     for count in threads:
-        results.append(measure(dataclasses.replace(first, threads=count), _at(progress, count)))
-    return BenchResult(model, seed, rounds, processor_name(), tuple(results))
+        request = dataclasses.replace(first, threads=count)
+        results.append(measure(request, _at(progress, count), environment=limits))
+    return BenchResult(model, seed, rounds, processor_name(), tuple(results), first.target)
 
 
 def check_arguments(

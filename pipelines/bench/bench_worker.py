@@ -71,7 +71,7 @@ def perform(request: Request, parent: _Parent) -> ThreadResult:
     parent.stage("loading the model", 0, 1)
     loaded = _load(request)
     randomise_statistics(loaded.model, request.seed)
-    how = request.threads, request.tune, request.algorithm
+    how = request.threads, request.tune, request.algorithm, request.target
     subject = Subject(loaded.model, loaded.example_inputs, *how, original=loaded.original)
     parent.stage("measuring the machine's peak", 0, 1)
     peak = measure_peak(request.threads)
@@ -108,7 +108,10 @@ def _layers(field_: _Field, rows: list[Row], request: Request, peak: Peak, paren
     least, most = _PROFILE_CALLS
     calls = min(most, max(least, int(_PROFILE_S * 1e3 / ours.median_ms)))
     progress = functools.partial(parent.stage, "timing layers")
-    return time_layers(field_.executable.program, request.threads, peak.gflops, progress, calls=calls)
+    executable = field_.executable
+    return time_layers(
+        executable.program, request.threads, peak.gflops, progress, target=executable.target, calls=calls
+    )
 
 
 class _Field:

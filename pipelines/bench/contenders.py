@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from loopmorph.passes.target.detect import native_target
+from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.bench.direct_code import with_algorithm
 from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.compile import compile
@@ -33,6 +35,7 @@ class Subject:
         threads: number of threads that each contender may use.
         tune: seconds in which loopmorph may tune; None for not at all.
         algorithm: "auto", or "direct" for no Winograd in loopmorph's code.
+        target: the processor that loopmorph's code is for; None for this computer.
         original: what the network was made from, if it is from a file of loopmorph.
     """
 
@@ -41,6 +44,7 @@ class Subject:
     threads: int
     tune: float | None = None
     algorithm: str = "auto"
+    target: str | None = None
     original: nn.Module | None = None
 
     @property
@@ -113,7 +117,7 @@ def openvino(subject: Subject) -> Run:
 def compiled_network(subject: Subject) -> tuple[Run, Executable]:
     """The network compiled by loopmorph, as a contender and as what it is."""
     program = with_algorithm(saved_program("model", subject.model, subject.original, subject.inputs), subject.algorithm)
-    executable = compile(program, threads=subject.threads, tune=subject.tune, check=False)
+    executable = compile(program, threads=subject.threads, tune=subject.tune, target=subject.target, check=False)
     return lambda: _arrays(executable(*subject.inputs)), executable
 
 
@@ -122,6 +126,11 @@ PEERS: dict[str, Callable[[Subject], Run]] = {
     "inductor": inductor,
     "onnxruntime": onnxruntime,
     "openvino": openvino,
+}
+# f32 lanes of a target -> what keeps oneDNN (in OpenVINO and PyTorch) and PyTorch's own kernels to such vectors.
+_LIMITS = {
+    4: {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+    8: {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
 }
 _MODULES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino",)}
 
@@ -132,6 +141,15 @@ def missing(peer: str) -> str | None:
     if not absent:
         return None
     return f"{' and '.join(absent)} not installed: pip install 'loopmorph[peers]'"
+
+
+def peers_limits(target: Target) -> dict[str, str]:
+    """Environment variables that keep the peers to a target's vectors; ONNX Runtime has no such switch.
+
+    Args:
+        target: a processor; one with the vectors of this computer limits nobody.
+    """
+    return {} if target.lanes >= native_target().lanes else dict(_LIMITS.get(target.lanes, {}))
 
 
 def versions(peers: Sequence[str], others: Sequence[str] = ()) -> dict[str, str]:

@@ -13,6 +13,7 @@ from torch_mlir.dialects import func
 from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.nest import Nest, functions, nests
+from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.bench.result import LayerRow
 from loopmorph.pipelines.measure.profile import profile
 from loopmorph.pipelines.network import Network
@@ -21,7 +22,13 @@ _FUSED = "it is computed in the nests of other layers"
 
 
 def time_layers(
-    program: Network, threads: int, peak_gflops: float, progress: Callable[[int, int], None], *, calls: int = 40
+    program: Network,
+    threads: int,
+    peak_gflops: float,
+    progress: Callable[[int, int], None],
+    *,
+    target: Target | None = None,
+    calls: int = 40,
 ) -> tuple[LayerRow, ...]:
     """Times the layers that are contractions or other reductions (pooling, means) within the network.
 
@@ -32,6 +39,7 @@ def time_layers(
         threads: number of threads.
         peak_gflops: 1e9 f32 operations a second that the machine can do with them.
         progress: called with the number of layers done and of all.
+        target: the processor that it was compiled for; this computer by default.
         calls: how many calls of the network count.
 
     Returns:
@@ -43,7 +51,7 @@ def time_layers(
     module = program.module.operation
     reducing = {nest.layer for nest in nests(module) if nest.role == marks.MAIN and _reduces(nest)}
     progress(0, len(reducing))
-    seconds = profile(program, threads, calls=calls).seconds
+    seconds = profile(program, threads, target, calls=calls).seconds
     layers = [layer for layer in program.layers if layer.name in reducing or layer.name in seconds]
     first: dict[str, str] = {}  # code without names -> the first layer with it
     rows = []

@@ -44,6 +44,7 @@ class Request:
         crashed: contender -> why it is left out: it ended an earlier process.
         tune: seconds in which to tune the compiled network; None for not at all.
         algorithm: "auto", or "direct" for no Winograd in the compiled network.
+        target: the processor that the contenders' code is for, as text; None for this computer.
         trust: whether code that a `.pt2` holds may run.
         suite: the suite that the network is of; empty for none.
         batch: images at a time, of a network of a suite.
@@ -59,6 +60,7 @@ class Request:
     crashed: dict[str, str] = field(default_factory=dict)
     tune: float | None = None
     algorithm: str = "auto"
+    target: str | None = None
     trust: bool = False
     suite: str = ""
     batch: int = 1
@@ -236,6 +238,7 @@ class BenchResult:
         rounds: rounds of calls.
         cpu: the processor's name.
         results: one for each number of threads.
+        target: the processor that the code was for, where it is not simply this computer.
     """
 
     model: str
@@ -243,6 +246,7 @@ class BenchResult:
     rounds: int
     cpu: str
     results: Sequence[ThreadResult] = field(default=())
+    target: str | None = None
 
     def to_json(self) -> str:
         """The result as indented JSON."""

@@ -11,8 +11,10 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.building.arguments import find_function
+from loopmorph.passes.lowering.restrict_instructions import restrict_instructions
 from loopmorph.passes.lowering.time_layers import timed_layers
 from loopmorph.passes.lowering.to_llvm import lower_to_llvm, plan_functions
+from loopmorph.passes.target.detect import native_target
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.signature import Argument, Signature, signature_of
 
@@ -75,6 +77,8 @@ class Lowered:
 def lower(module: ir.Module, target: Target, threads: int = 1, *, timed: bool = False) -> Lowered:
     """Lowers a module of affine nests with one function `@main`, in place.
 
+    Code for another processor than this computer's has that one's instructions alone.
+
     Args:
         module: the module; it becomes the result's.
         target: the processor.
@@ -91,6 +95,8 @@ def lower(module: ir.Module, target: Target, threads: int = 1, *, timed: bool = 
     steps, layers = tuple(marks.recorded_steps(operation)), timed_layers(operation)
     interface = Interface(prepare, run, steps, layers, threads, str(target))
     lower_to_llvm(module)
+    if target.name != native_target().name:
+        restrict_instructions(module, target)
     return Lowered(module, interface)
 
 

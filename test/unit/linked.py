@@ -51,6 +51,12 @@ class Linked:
         finally:
             self._free(model)
 
+    def target(self, model: ctypes.c_void_p) -> str:
+        """Which processor its code is for."""
+        ask = getattr(self._library, f"{self.exported.name}_target")
+        ask.restype = ctypes.c_char_p
+        return ask(model).decode()
+
     def run(self, model: ctypes.c_void_p, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The outputs for some inputs."""
         status, outputs = self.status(model, inputs)

@@ -21,10 +21,10 @@ from tagged import tagged
 from torch import nn
 
 import loopmorph as lm
+from loopmorph.passes.target.instructions import required_features, why_not_here
 from loopmorph.passes.target.target import accepted_names, named_target
 from loopmorph.pipelines.codegen.check import UncheckedWarning
 from loopmorph.pipelines.codegen.export.ports import ports_of
-from loopmorph.pipelines.codegen.export.processor import required_features, why_not_here
 from loopmorph.pipelines.export import Exported
 from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.search.saved_model import load_program, save_model
@@ -132,7 +132,7 @@ def test_symbols(library: Exported, team: Exported) -> None:
     for exported in (library, team):
         name = exported.name
         shown = run_tool("nm", "-D", "--defined-only", exported.folder / f"lib{name}.so")
-        names = {f"{name}_{each}" for each in ("prepare", "run", "free", "message")}
+        names = {f"{name}_{each}" for each in ("prepare", "run", "free", "message", "target")}
         assert {line.split()[-1] for line in shown.splitlines()} == names
         inside = run_tool("nm", exported.folder / f"lib{name}.a")
         kinds = [line.split()[-2:] for line in inside.splitlines() if len(line.split()) >= 2]

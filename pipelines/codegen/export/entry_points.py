@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from torch_mlir import ir
 
 from loopmorph.passes import marks
+from loopmorph.passes.lowering.restrict_instructions import restrict_instructions
 from loopmorph.passes.spmd import runtime
-from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.codegen.export.processor import instructions
+from loopmorph.passes.target.target import Target, named_target
 from loopmorph.pipelines.codegen.lowered import Lowered
 
 # In files that export writes; one that has it may be written anew.
@@ -25,13 +25,15 @@ class CodeNames:
 
     Attributes:
         network: the network's name, a C identifier.
+        number: which of several targets the code is for; None where there is one.
     """
 
     network: str
+    number: int | None = None
 
     @property
     def prefix(self) -> str:
-        return f"{self.network}_code_"
+        return f"{self.network}_code{'' if self.number is None else self.number}_"
 
     @property
     def prepare(self) -> str:
@@ -55,10 +57,10 @@ class CodeNames:
 
     @property
     def weights(self) -> str:
-        return f"{self.prefix}weights"
+        return f"{self.network}_code_weights"
 
 
-def add_entry_points(lowered: Lowered, names: CodeNames, target: Target, weights: bytes | None = None) -> None:
+def add_entry_points(lowered: Lowered, names: CodeNames, target: Target) -> None:
     """Adds what an exported network is called by, and restricts its code to the target's instructions; in place.
 
     It is called by functions that take an array of pointers to the values of `@prepare`'s and `@run`'s arguments; with
@@ -68,7 +70,6 @@ def add_entry_points(lowered: Lowered, names: CodeNames, target: Target, weights
         lowered: the network.
         names: how they are called.
         target: the processor.
-        weights: bytes that become the constant of that name; None for no such constant.
     """
     module = lowered.module
     with module.context, ir.Location.unknown():
@@ -77,19 +78,25 @@ def add_entry_points(lowered: Lowered, names: CodeNames, target: Target, weights
         if lowered.interface.threads > 1:
             _merge(module, runtime.pool_text(target.arch, names.prefix))
         for op in module.body.operations:
-            if _has_body(op) and not _name(op).startswith(names.prefix):
+            if _has_body(op) and not symbol_name(op).startswith(names.prefix):
                 op.operation.attributes["linkage"] = ir.Attribute.parse("#llvm.linkage<internal>")
+        restrict_instructions(module, target)
+
+
+def add_constants(lowered: Lowered, names: CodeNames, weights: bytes | None = None) -> None:
+    """Adds what says where the code comes from and, unless they are None, the weights; in place."""
+    module = lowered.module
+    with module.context, ir.Location.unknown():
         _add_constant(module, f"{names.prefix}made_by", f"{MARK}\0".encode())
         if weights is not None:
             _add_constant(module, names.weights, weights)
-        _restrict(module, target)
 
 
-def add_bf16_conversion(lowered: Lowered, target: Target) -> None:
+def add_bf16_conversion(lowered: Lowered, arch: str) -> None:
     """Adds the function that LLVM calls to round to bfloat16 where there is no instruction for that; in place.
 
     GCC's library has it from version 13 on. It is weak, so that this copy yields to others. Ties go to even; a NaN
-    stays one.
+    stays one. It runs on every processor of the instruction set, since code for all targets calls it.
     """
     text = """
     llvm.func weak @__truncsfbf2(%x: f32) -> bf16 {
@@ -111,13 +118,14 @@ def add_bf16_conversion(lowered: Lowered, target: Target) -> None:
       llvm.return %value : bf16
     }"""
     with lowered.module.context, ir.Location.unknown():
-        _merge(lowered.module, text)
-        _restrict(lowered.module, target)
+        added = ir.Module.parse(text)
+        restrict_instructions(added, named_target(arch))
+        _add_unknown(lowered.module, added)
 
 
 def _entry_text(module: ir.Module, inner: str, outer: str) -> str:
     """A function that calls another one with the values that an array points to."""
-    function = next(op for op in module.body.operations if _has_body(op) and _name(op) == inner)
+    function = next(op for op in module.body.operations if _has_body(op) and symbol_name(op) == inner)
     types = [str(argument.type) for argument in function.operation.regions[0].blocks[0].arguments]
     loads = [
         f"%at{k} = llvm.getelementptr %arguments[{k}] : (!llvm.ptr) -> !llvm.ptr, !llvm.ptr\n"
@@ -135,9 +143,13 @@ def _entry_text(module: ir.Module, inner: str, outer: str) -> str:
 
 def _merge(module: ir.Module, text: str) -> None:
     """Adds what a text defines, but for names that the module has already."""
-    known = {_name(op) for op in module.body.operations}
-    for op in ir.Module.parse(text).body.operations:
-        if _name(op) not in known:
+    _add_unknown(module, ir.Module.parse(text))
+
+
+def _add_unknown(module: ir.Module, other: ir.Module) -> None:
+    known = {symbol_name(op) for op in module.body.operations}
+    for op in other.body.operations:
+        if symbol_name(op) not in known:
             module.body.append(op.operation.clone())
 
 
@@ -154,25 +166,15 @@ def _add_constant(module: ir.Module, name: str, content: bytes) -> None:
         ir.Operation.create("llvm.mlir.global", attributes=attributes, regions=1)
 
 
-def _restrict(module: ir.Module, target: Target) -> None:
-    """Tells LLVM for each function which instructions it may use; the engine would take all that this computer has."""
-    allowed = instructions(target)
-    features = ", ".join(f'"{each}"' for each in allowed.features)
-    attributes = {
-        "target_cpu": ir.StringAttr.get(allowed.base),
-        "tune_cpu": ir.StringAttr.get(allowed.tuning),
-        "target_features": ir.Attribute.parse(f"#llvm.target_features<[{features}]>"),
-    }
-    module.operation.attributes["llvm.target_triple"] = ir.StringAttr.get(target.triple)
-    for op in module.body.operations:
-        if _has_body(op):
-            for name, value in attributes.items():
-                op.operation.attributes[name] = value
+def is_defined(op: ir.OpView) -> bool:
+    """Whether an operation of a module defines its symbol: a function with a body, or a constant."""
+    return op.operation.name != "llvm.func" or _has_body(op)
+
+
+def symbol_name(op: ir.OpView) -> str:
+    """The symbol of a function or a constant."""
+    return ir.StringAttr(op.operation.attributes["sym_name"]).value
 
 
 def _has_body(op: ir.OpView) -> bool:
     return op.operation.name == "llvm.func" and len(op.operation.regions[0].blocks) > 0
-
-
-def _name(op: ir.OpView) -> str:
-    return ir.StringAttr(op.operation.attributes["sym_name"]).value

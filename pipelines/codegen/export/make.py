@@ -9,20 +9,27 @@ from torch_mlir.dialects import llvm
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.target.detect import native_target
+from loopmorph.passes.target.instructions import converts_bf16, why_not_here
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.check import UncheckedWarning, check_executable
 from loopmorph.pipelines.codegen.executable import Executable
-from loopmorph.pipelines.codegen.export.entry_points import MARK, CodeNames, add_bf16_conversion, add_entry_points
+from loopmorph.pipelines.codegen.export.entry_points import (
+    MARK,
+    CodeNames,
+    add_bf16_conversion,
+    add_constants,
+    add_entry_points,
+)
 from loopmorph.pipelines.codegen.export.folder import Format
 from loopmorph.pipelines.codegen.export.llvm_text import portable_text
 from loopmorph.pipelines.codegen.export.ports import Ports, ports_of
-from loopmorph.pipelines.codegen.export.processor import converts_bf16, why_not_here
-from loopmorph.pipelines.codegen.export.sources import ExportTexts
+from loopmorph.pipelines.codegen.export.sources import ExportTexts, Variant
+from loopmorph.pipelines.codegen.export.targets import joined
 from loopmorph.pipelines.codegen.export.toolchain import find_toolchain
 from loopmorph.pipelines.codegen.export.weights_file import lay_out
 from loopmorph.pipelines.codegen.jit import Jitted
 from loopmorph.pipelines.codegen.library import Library, LibraryError, link
-from loopmorph.pipelines.codegen.lowered import Interface, lower
+from loopmorph.pipelines.codegen.lowered import lower
 from loopmorph.pipelines.codegen.native import native_code
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.network import Network, copy_module
@@ -39,7 +46,7 @@ class Wanted:
     Attributes:
         network: the network.
         name: its name, a C identifier.
-        target: the processor.
+        targets: the processors, the best first (see `read_targets`).
         threads: number of threads that each call uses.
         format: what is made of the code.
         embedded: whether the weights are put into the code.
@@ -48,14 +55,20 @@ class Wanted:
 
     network: Network
     name: str
-    target: Target
+    targets: tuple[Target, ...]
     threads: int
     format: Format
     embedded: bool
     check: bool
 
+    @property
+    def variants(self) -> list[tuple[Target, CodeNames]]:
+        """Each target, and how its code is called."""
+        several = len(self.targets) > 1
+        return [(each, CodeNames(self.name, k if several else None)) for k, each in enumerate(self.targets)]
 
-def require_possible(target: Target, threads: int, format: Format) -> None:
+
+def require_possible(targets: tuple[Target, ...], threads: int, format: Format) -> None:
     """Looks, before any long work, at what does not depend on the network.
 
     Raises:
@@ -66,8 +79,9 @@ def require_possible(target: Target, threads: int, format: Format) -> None:
     if threads > MOST_THREADS:
         raise ArgumentError("threads", f"expected at most {MOST_THREADS}, got {threads}")
     here = native_target().arch
-    if target.arch != here and format != "llvm-ir":
-        only = f"code for {target.arch} is exported from {here} as 'llvm-ir' only, which clang and llc compile"
+    arch = targets[0].arch
+    if arch != here and format != "llvm-ir":
+        only = f"code for {arch} is exported from {here} as 'llvm-ir' only, which clang and llc compile"
         raise ArgumentError("format", f"{only}; got '{format}'")
     if format == "library":
         find_toolchain()
@@ -88,29 +102,34 @@ def make_export(wanted: Wanted, progress: Progress = silent) -> tuple[Ports, dic
         CompilationFailed: an operation that cannot be lowered; LLVM, the compiler or the linker refuses.
         WrongResult: the code computes something else than PyTorch.
     """
-    network, name, names = wanted.network, wanted.name, CodeNames(wanted.name)
-    ports, parameters = ports_of(network), network.parameters
+    network, name = wanted.network, wanted.name
+    ports, arch = ports_of(network), wanted.targets[0].arch
     with stage(progress, "lower"):
-        lowered = lower(copy_module(network.module), wanted.target, wanted.threads)
-    interface = lowered.interface
-    layout = lay_out((*interface.prepare, *interface.run), MARK)
-    weights = layout.content(parameters)
-    add_entry_points(lowered, names, wanted.target, weights if wanted.embedded else None)
-    if "bf16" in str(network.module) and not converts_bf16(wanted.target):
-        add_bf16_conversion(lowered, wanted.target)
-    texts = ExportTexts(name, ports, interface, layout, wanted.target, wanted.embedded)
+        parts = [lower(copy_module(network.module), target, wanted.threads) for target in wanted.targets]
+    interfaces = [each.interface for each in parts]
+    layout = lay_out([a for each in interfaces for a in (*each.prepare, *each.run)], MARK)
+    weights = layout.content(network.parameters)
+    for lowered, (target, names) in zip(parts, wanted.variants, strict=True):
+        add_entry_points(lowered, names, target)
+    whole = joined([(lowered, names) for lowered, (_, names) in zip(parts, wanted.variants, strict=True)])
+    add_constants(whole, wanted.variants[0][1], weights if wanted.embedded else None)
+    if "bf16" in str(network.module) and not all(converts_bf16(each) for each in wanted.targets):
+        add_bf16_conversion(whole, arch)
+    variants = tuple(Variant(t, n, i) for (t, n), i in zip(wanted.variants, interfaces, strict=True))
+    texts = ExportTexts(name, ports, variants, layout, wanted.embedded)
     ir_text = ""
     if wanted.format == "llvm-ir":
-        ir_text = portable_text(llvm.translate_module_to_llvmir(lowered.module.operation))
+        ir_text = portable_text(llvm.translate_module_to_llvmir(whole.module.operation))
     code = b""
-    if wanted.target.arch == native_target().arch and (wanted.check or not ir_text):
+    if arch == native_target().arch and (wanted.check or not ir_text):
         with stage(progress, "compile"):
-            machine_code = Jitted(lowered)
-            machine_code.address_of(names.run)  # has LLVM generate it
+            machine_code = Jitted(whole)
+            machine_code.address_of(wanted.variants[0][1].run)  # has LLVM generate it
             code = machine_code.object_file()
     if wanted.check:
         with stage(progress, "compare"):
-            _compare(wanted, interface, code, names)
+            for each in variants:
+                _compare(wanted, each, code)
     files = {f"{name}.h": texts.header.encode()}
     if not wanted.embedded:
         files[f"{name}.safetensors"] = weights
@@ -124,25 +143,26 @@ def make_export(wanted: Wanted, progress: Progress = silent) -> tuple[Ports, dic
     return ports, {**files, **content}
 
 
-def _compare(wanted: Wanted, interface: Interface, code: bytes, names: CodeNames) -> None:
+def _compare(wanted: Wanted, variant: Variant, code: bytes) -> None:
     """Compares the code that is exported, and no other, with PyTorch.
 
     Raises:
         WrongResult: they differ.
     """
-    reason = why_not_here(wanted.target)
+    reason = why_not_here(variant.target)
     try:
         check_threads(wanted.threads)
     except ArgumentError as error:
         reason = reason or error.message
     if reason is None:
         try:
-            native = native_code(Library(link(code), names.prefix), interface)
+            native = native_code(Library(link(code), variant.names.prefix), variant.interface)
         except LibraryError as error:
             reason = str(error)
         else:
-            executable = Executable(wanted.network, wanted.threads, wanted.target, native=native)
+            executable = Executable(wanted.network, wanted.threads, variant.target, native=native)
             check_executable(executable)
             return
-    text = f"loopmorph: the exported code is not compared with PyTorch, since it cannot run on this computer: {reason}"
-    warnings.warn(text, UncheckedWarning, stacklevel=4)
+    which = f" for {variant.target}" if len(wanted.targets) > 1 else ""
+    why = f"is not compared with PyTorch, since it cannot run on this computer: {reason}"
+    warnings.warn(f"loopmorph: the exported code{which} {why}", UncheckedWarning, stacklevel=4)

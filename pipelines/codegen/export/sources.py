@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -12,18 +12,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from loopmorph import __version__
 from loopmorph.passes import marks
 from loopmorph.passes.spmd import runtime
+from loopmorph.passes.target.instructions import Feature, required_features
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen import threads
 from loopmorph.pipelines.codegen.export.dependencies import TEMPLATES
 from loopmorph.pipelines.codegen.export.entry_points import MARK, CodeNames
 from loopmorph.pipelines.codegen.export.ports import Ports
-from loopmorph.pipelines.codegen.export.processor import required_features
 from loopmorph.pipelines.codegen.export.weights_file import WeightsLayout
 from loopmorph.pipelines.codegen.lowered import Interface
 from loopmorph.pipelines.codegen.memory import HUGE_PAGE
 from loopmorph.pipelines.codegen.signature import Argument
 
-_VERSION = 1  # of how header and library go together; another one where either changes
+TARGET_VARIABLE = "LOOPMORPH_TARGET"  # of the environment: which of several targets a library is to choose
+_VERSION = 2  # of how header and library go together; another one where either changes
+FUNCTIONS = ("prepare", "run", "free", "message", "target")  # what a library shows, after the network's name
 _ROLES = {"input": "INPUT", "output": "OUTPUT", "param": "WEIGHTS", "packed": "PACKED", "scratch": "SCRATCH"}
 _STATUSES = {
     "OK": "no error",
@@ -51,23 +53,36 @@ _POOL = {
 
 
 @dataclass(frozen=True)
+class Variant:
+    """The code for one target.
+
+    Attributes:
+        target: the processor.
+        names: how the code is called.
+        interface: what its functions take.
+    """
+
+    target: Target
+    names: CodeNames
+    interface: Interface
+
+
+@dataclass(frozen=True)
 class ExportTexts:
     """What is written beside the code of one network.
 
     Attributes:
         name: the network's, a C identifier.
         ports: its inputs and outputs.
-        interface: what its compiled functions take.
+        variants: its code, the best first.
         layout: of its weights.
-        target: the processor.
         embedded: whether the weights are in the code instead of in a file.
     """
 
     name: str
     ports: Ports
-    interface: Interface
+    variants: tuple[Variant, ...]
     layout: WeightsLayout
-    target: Target
     embedded: bool
 
     @property
@@ -86,14 +101,12 @@ class ExportTexts:
     @property
     def link_map(self) -> str:
         """What a shared library shows of itself, as a version script for the linker."""
-        names = "".join(f" {self.name}_{each};" for each in ("prepare", "run", "free", "message"))
+        names = "".join(f" {self.name}_{each};" for each in FUNCTIONS)
         return f"{{ global:{names} local: *; }};\n"
 
     @cached_property
     def _values(self) -> dict[str, Any]:
-        interface, weights = self.interface, self.layout.places
-        packed = _places(interface, "packed")
-        scratch = _places(interface, "scratch")
+        variants = _described(self.variants, self.layout.places)
         parameters = [f"const {p.c_type} *{p.name}" for p in self.ports.inputs]
         parameters += [f"{p.c_type} *{p.name}" for p in self.ports.outputs]
         return {
@@ -101,16 +114,19 @@ class ExportTexts:
             "version": __version__,
             "name": self.name,
             "upper": self.name.upper(),
-            "names": CodeNames(self.name),
+            "pool_names": self.variants[-1].names,
+            "weights_symbol": self.variants[0].names.weights,
             "ports": self.ports,
             "all_ports": [*(("input", p) for p in self.ports.inputs), *(("output", p) for p in self.ports.outputs)],
             "index_bits": sorted({p.dtype.itemsize * 8 for p in self.ports.inputs if p.below is not None}),
             "parameters": ", ".join([f"{self.name}_model *model", *parameters]),
             "interface": f"{self.name}{self.ports}, loopmorph interface {_VERSION}",
             "statuses": list(_STATUSES.items()),
-            "target": str(self.target),
-            "features": required_features(self.target),
-            "threads": interface.threads,
+            "targets": ", ".join(each.target for each in variants),
+            "target_variable": TARGET_VARIABLE,
+            "variants": variants,
+            "features": [feature for each in variants for feature in each.features],
+            "threads": self.variants[0].interface.threads,
             "pool": _POOL,
             "alignment": marks.ALIGNMENT,
             "huge_page": HUGE_PAGE,
@@ -118,11 +134,52 @@ class ExportTexts:
             "weights_name": "" if self.embedded else f"{self.name}.safetensors",
             "shared": f"lib{self.name}.so",
             "static": f"lib{self.name}.a",
-            "prepare": [_argument(each, weights, packed, scratch) for each in interface.prepare],
-            "run": [_argument(each, weights, packed, scratch) for each in interface.run],
-            "packed_bytes": packed.size,
-            "scratch_bytes": scratch.size,
+            "arguments": [argument for each in variants for argument in (*each.prepare, *each.run)],
+            "most_prepare": max(len(each.prepare) for each in variants),
+            "most_run": max(len(each.run) for each in variants),
+            "scratch_bytes": max(each.scratch_bytes for each in variants),
         }
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A variant as the C file has it: its tables are parts of those of all variants.
+
+    Attributes:
+        target: the processor's name.
+        names: how the code is called.
+        features: what it needs.
+        first_feature: where they begin in the list of all.
+        prepare, run: the role and the place of each argument.
+        first_argument: where those of `prepare` begin in the list of all; those of `run` follow.
+        packed_bytes, scratch_bytes: memory.
+    """
+
+    target: str
+    names: CodeNames
+    features: tuple[Feature, ...]
+    first_feature: int
+    prepare: list[tuple[str, int]]
+    run: list[tuple[str, int]]
+    first_argument: int
+    packed_bytes: int
+    scratch_bytes: int
+
+
+def _described(variants: Sequence[Variant], weights: Mapping[str, int]) -> list[_Described]:
+    found: list[_Described] = []
+    feature = argument = 0
+    for each in variants:
+        packed, scratch = (_places(each.interface, role) for role in ("packed", "scratch"))
+        prepare, run = (
+            [_argument(a, weights, packed, scratch) for a in signature]
+            for signature in (each.interface.prepare, each.interface.run)
+        )
+        needed = required_features(each.target)
+        sizes = packed.size, scratch.size
+        found.append(_Described(str(each.target), each.names, needed, feature, prepare, run, argument, *sizes))
+        feature, argument = feature + len(needed), argument + len(prepare) + len(run)
+    return found
 
 
 @dataclass(frozen=True)

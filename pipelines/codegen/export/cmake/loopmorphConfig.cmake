@@ -1,6 +1,6 @@
 # find_package(loopmorph) gives
 #
-#   loopmorph_add_model(<target> MODEL <model> [STATIC | SHARED] [EMBED_WEIGHTS] [TRUST] [TARGET <processor>]
+#   loopmorph_add_model(<target> MODEL <model> [STATIC | SHARED] [EMBED_WEIGHTS] [TRUST] [TARGET <processor>...]
 #                       [THREADS <n>] [ORIGINAL <model>] [SEED <n>])
 #
 # a library <target> that computes a network. <model> is what `loopmorph export` takes: the path of a `model.pt` or a
@@ -24,7 +24,7 @@ endif()
 
 function(loopmorph_add_model target)
   cmake_parse_arguments(PARSE_ARGV 1 arg
-    "STATIC;SHARED;EMBED_WEIGHTS;TRUST" "MODEL;TARGET;THREADS;ORIGINAL;SEED" "")
+    "STATIC;SHARED;EMBED_WEIGHTS;TRUST" "MODEL;THREADS;ORIGINAL;SEED" "TARGET")
   if(NOT arg_MODEL OR arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "loopmorph_add_model(${target} ...): expected MODEL and its value, "
                         "got '${arg_MODEL}' '${arg_UNPARSED_ARGUMENTS}'")
@@ -50,6 +50,10 @@ function(loopmorph_add_model target)
     set(options --weights file)
     list(APPEND made "${folder}/${target}.safetensors")
     set(weights "\"${folder}/${target}.safetensors\"")
+  endif()
+  list(JOIN arg_TARGET "," arg_TARGET)
+  if(arg_TARGET STREQUAL "")
+    unset(arg_TARGET)
   endif()
   foreach(option IN ITEMS TARGET THREADS ORIGINAL SEED)
     if(DEFINED arg_${option})

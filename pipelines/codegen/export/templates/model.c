@@ -26,15 +26,18 @@
 
 /* -- the compiled code: functions of an array of pointers to their arguments' values */
 
-void {{ names.prepare }}(void **arguments);
-void {{ names.run }}(void **arguments);
+typedef void code(void **arguments);
+
+{% for variant in variants %}
+code {{ variant.names.prepare }}, {{ variant.names.run }};
+{% endfor %}
 {% if threads > 1 %}
-void {{ names.dispatch }}(int64_t state);
-void {{ names.work }}(int64_t state, int64_t thread, int32_t generation);
-void {{ names.spin }}(int64_t count);
+void {{ pool_names.dispatch }}(int64_t state);
+void {{ pool_names.work }}(int64_t state, int64_t thread, int32_t generation);
+void {{ pool_names.spin }}(int64_t count);
 {% endif %}
 {% if not weights_name %}
-extern const unsigned char {{ names.weights }}[];
+extern const unsigned char {{ weights_symbol }}[];
 {% endif %}
 
 enum role { INPUT, OUTPUT, WEIGHTS, PACKED, SCRATCH };
@@ -44,24 +47,47 @@ struct argument {
   size_t place; /* which input or output; for others the first byte in their memory */
 };
 
-enum { PREPARE_ARGUMENTS = {{ prepare | length }}, RUN_ARGUMENTS = {{ run | length }} };
+enum { VARIANTS = {{ variants | length }}, PREPARE_ARGUMENTS = {{ most_prepare }}, RUN_ARGUMENTS = {{ most_run }} }; /* at most */
 
-static const size_t packed_bytes = {{ packed_bytes }}, scratch_bytes = {{ scratch_bytes }};
 static const size_t weights_bytes = {{ layout.size }}, header_bytes = {{ layout.header | length }};
 static const uint64_t header_fingerprint = UINT64_C({{ layout.fingerprint }});
 
-static const struct argument prepare_arguments[] = {
-{% for role, place in prepare %}
+static const struct argument arguments[] = {
+{% for role, place in arguments %}
     { {{- role }}, {{ place -}} },
 {% endfor %}
     {INPUT, 0}};
 
-static const struct argument run_arguments[] = {
-{% for role, place in run %}
-    { {{- role }}, {{ place -}} },
-{% endfor %}
-    {INPUT, 0}};
+/* The code for one target; in the tables of all it has the features and the arguments from some place on. */
+struct variant {
+  char target[{{ (variants | map(attribute="target") | map("length") | max) + 1 }}];
+  size_t packed_bytes, scratch_bytes;
+  int features, first_feature;
+  int prepare_arguments, run_arguments, first_argument; /* those of prepare, then those of run */
+};
 
+static const struct variant variants[VARIANTS] = {
+{% for v in variants %}
+    { {{- v.target | c_string }}, {{ v.packed_bytes }}, {{ v.scratch_bytes }}, {{ v.features | length }}, {{ v.first_feature }}, {{ v.prepare | length }}, {{ v.run | length }}, {{ v.first_argument -}} }{{ "," if not loop.last }}
+{% endfor %}
+};
+
+/* Functions of the variant's number instead of pointers in the table: a library without relocations shares its pages. */
+{% for which in ["prepare", "run"] %}
+static code *{{ which }}_code(int variant) {
+{% if variants | length > 1 %}
+  switch (variant) {
+{% for v in variants[1:] %}
+    case {{ loop.index }}: return {{ v.names[which] }};
+{% endfor %}
+  }
+{% else %}
+  (void)variant;
+{% endif %}
+  return {{ variants[0].names[which] }};
+}
+
+{% endfor %}
 /* -- errors */
 
 const char *{{ name }}_message({{ name }}_status status) {
@@ -102,23 +128,49 @@ static const struct feature features[] = {
 static unsigned kept_state(void) {
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0;
-  __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+  __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0)); /* volatile, or it may move ahead of the question */
   return a;
 }
 
-static const char *missing_feature(void) {
+static const char *missing_feature(const struct variant *variant) {
   unsigned state = kept_state();
-  for (size_t k = 0; k < sizeof features / sizeof *features; k++) {
+  for (int k = 0; k < variant->features; k++) {
     unsigned r[4];
-    const struct feature *f = &features[k];
+    const struct feature *f = &features[variant->first_feature + k];
     if (!__get_cpuid_count(f->leaf, f->subleaf, &r[0], &r[1], &r[2], &r[3])) return f->name;
     if (!(r[f->index] >> f->bit & 1) || (state & f->state) != f->state) return f->name;
   }
   return NULL;
 }
 {% else %}
-static const char *missing_feature(void) { return NULL; }
+static const char *missing_feature(const struct variant *variant) {
+  (void)variant;
+  return NULL;
+}
 {% endif %}
+
+/* The best variant that runs here{% if variants | length > 1 %}, or the one that the environment asks for{% endif %}. */
+static {{ name }}_status choose(int *chosen, char *message, size_t size) {
+  int first = 0, last = VARIANTS - 1;
+{% if variants | length > 1 %}
+  const char *asked = getenv({{ target_variable | c_string }});
+  if (asked != NULL && *asked != '\0') {
+    while (first < VARIANTS && strcmp(asked, variants[first].target) != 0) first++;
+    if (first == VARIANTS)
+      return fail({{ upper }}_BAD_PROCESSOR, message, size, "%s asks for code for %s; there is code for %s", {{ target_variable | c_string }}, asked, {{ targets | c_string }});
+    last = first;
+  }
+{% endif %}
+  const char *missing = NULL;
+  for (int k = first; k <= last; k++) {
+    missing = missing_feature(&variants[k]);
+    if (missing == NULL) {
+      *chosen = k;
+      return {{ upper }}_OK;
+    }
+  }
+  return fail({{ upper }}_BAD_PROCESSOR, message, size, "this processor, or its system, has no %s, which {% if variants | length > 1 %}even {% endif %}code for %s needs", missing, variants[last].target);
+}
 
 /* -- memory: in huge pages where the system gives them, since weights are read in long streams */
 
@@ -169,6 +221,7 @@ struct team {
 {% endif %}
 /* What one call at a time works with. */
 struct workspace {
+  int variant;
 {% if threads > 1 %}
   struct team team;
 {% endif %}
@@ -179,12 +232,17 @@ struct workspace {
 };
 
 struct {{ name }}_model {
+  int variant;
   const unsigned char *weights;
   int weights_mapped;
   struct region packed;
   pthread_mutex_t lock;
   struct workspace *idle; /* workspaces that no call uses */
 };
+
+static struct argument run_argument(const struct variant *variant, int number) {
+  return arguments[variant->first_argument + variant->prepare_arguments + number];
+}
 
 static void *place_of(const {{ name }}_model *model, const struct region *scratch, struct argument argument) {
   switch (argument.role) {
@@ -203,7 +261,7 @@ static void *place_of(const {{ name }}_model *model, const struct region *scratc
 static void set_up_team(struct workspace *space) { (void)space; }
 
 static int execute(struct workspace *space) {
-  {{ names.run }}(space->arguments);
+  run_code(space->variant)(space->arguments);
   return 1;
 }
 
@@ -219,12 +277,14 @@ static struct workspace *new_workspace(const {{ name }}_model *model) {
   struct workspace *space = malloc(sizeof *space);
 {% endif %}
   if (space == NULL) return NULL;
-  if (!allocate(&space->scratch, scratch_bytes)) {
+  const struct variant *variant = &variants[model->variant];
+  if (!allocate(&space->scratch, variant->scratch_bytes)) {
     free(space);
     return NULL;
   }
-  for (int k = 0; k < RUN_ARGUMENTS; k++) {
-    space->values[k] = place_of(model, &space->scratch, run_arguments[k]);
+  space->variant = model->variant;
+  for (int k = 0; k < variant->run_arguments; k++) {
+    space->values[k] = place_of(model, &space->scratch, run_argument(variant, k));
     space->arguments[k] = &space->values[k];
   }
   set_up_team(space);
@@ -280,7 +340,7 @@ static {{ name }}_status find_weights({{ name }}_model *model, const char *path,
 static {{ name }}_status find_weights({{ name }}_model *model, const char *path, char *message, size_t size) {
   (void)header_bytes, (void)header_fingerprint;
   if (path != NULL) return fail({{ upper }}_BAD_ARGUMENT, message, size, "the weights are in the library; null is expected for their path");
-  model->weights = {{ names.weights }};
+  model->weights = {{ weights_symbol }};
   return {{ upper }}_OK;
 }
 {% endif %}
@@ -289,13 +349,14 @@ static {{ name }}_status find_weights({{ name }}_model *model, const char *path,
 
 static {{ name }}_status pack(const {{ name }}_model *model) {
   struct region scratch;
-  void *values[PREPARE_ARGUMENTS + 1], *arguments[PREPARE_ARGUMENTS + 1];
-  if (!allocate(&scratch, scratch_bytes)) return {{ upper }}_NO_MEMORY;
-  for (int k = 0; k < PREPARE_ARGUMENTS; k++) {
-    values[k] = place_of(model, &scratch, prepare_arguments[k]);
-    arguments[k] = &values[k];
+  void *values[PREPARE_ARGUMENTS + 1], *passed[PREPARE_ARGUMENTS + 1];
+  const struct variant *variant = &variants[model->variant];
+  if (!allocate(&scratch, variant->scratch_bytes)) return {{ upper }}_NO_MEMORY;
+  for (int k = 0; k < variant->prepare_arguments; k++) {
+    values[k] = place_of(model, &scratch, arguments[variant->first_argument + k]);
+    passed[k] = &values[k];
   }
-  {{ names.prepare }}(arguments);
+  prepare_code(model->variant)(passed);
   release(&scratch);
   return {{ upper }}_OK;
 }
@@ -303,6 +364,7 @@ static {{ name }}_status pack(const {{ name }}_model *model) {
 static {{ name }}_status set_up({{ name }}_model *model, const char *weights, char *message, size_t size) {
   {{ name }}_status status = find_weights(model, weights, message, size);
   if (status != {{ upper }}_OK) return status;
+  size_t packed_bytes = variants[model->variant].packed_bytes;
   if (!allocate(&model->packed, packed_bytes) || pack(model) != {{ upper }}_OK)
     return fail({{ upper }}_NO_MEMORY, message, size, "%zu bytes for the weights cannot be allocated", packed_bytes);
   /* Most of the file has been read for good. */
@@ -317,15 +379,16 @@ static {{ name }}_status set_up({{ name }}_model *model, const char *weights, ch
   if (interface == NULL) return fail({{ upper }}_BAD_ARGUMENT, message, size, "interface is null; {{ upper }}_INTERFACE is expected");
   if (strcmp(interface, {{ upper }}_INTERFACE) != 0)
     return fail({{ upper }}_BAD_INTERFACE, message, size, "the program was built for \"%s\", the library for \"%s\"", interface, {{ upper }}_INTERFACE);
-  const char *missing = missing_feature();
-  if (missing != NULL)
-    return fail({{ upper }}_BAD_PROCESSOR, message, size, "this processor, or its system, has no %s, which code for %s needs", missing, {{ target | c_string }});
+  int chosen = 0;
+  {{ name }}_status status = choose(&chosen, message, size);
+  if (status != {{ upper }}_OK) return status;
   {{ name }}_model *made = calloc(1, sizeof *made);
   if (made == NULL || pthread_mutex_init(&made->lock, NULL) != 0) {
     free(made);
     return fail({{ upper }}_NO_MEMORY, message, size, "a model cannot be allocated");
   }
-  {{ name }}_status status = set_up(made, weights, message, size);
+  made->variant = chosen;
+  status = set_up(made, weights, message, size);
   if (status != {{ upper }}_OK) {
     {{ name }}_free(made);
     return status;
@@ -345,8 +408,9 @@ static int lies_below_{{ bits }}(const int{{ bits }}_t *indices, size_t count, i
 static {{ name }}_status {{ name }}_compute({{ name }}_model *model, const void **inputs, void **outputs) {
   struct workspace *space = take_workspace(model);
   if (space == NULL) return {{ upper }}_NO_MEMORY;
-  for (int k = 0; k < RUN_ARGUMENTS; k++) {
-    struct argument argument = run_arguments[k];
+  const struct variant *variant = &variants[model->variant];
+  for (int k = 0; k < variant->run_arguments; k++) {
+    struct argument argument = run_argument(variant, k);
     if (argument.role == INPUT) space->values[k] = (void *)(uintptr_t)inputs[argument.place];
     if (argument.role == OUTPUT) space->values[k] = outputs[argument.place];
   }
@@ -368,6 +432,8 @@ static {{ name }}_status {{ name }}_compute({{ name }}_model *model, const void 
   void *_outputs[] = { {{- (ports.outputs | map(attribute="name") | list + ["NULL"]) | join(", ") -}} };
   return {{ name }}_compute(model, _inputs, _outputs);
 }
+
+const char *{{ name }}_target(const {{ name }}_model *model) { return model != NULL ? variants[model->variant].target : ""; }
 
 void {{ name }}_free({{ name }}_model *model) {
   if (model == NULL) return;

@@ -2,7 +2,7 @@
  *
  * {{ name }}{{ ports }}
  *
- * Made by loopmorph {{ version }} for {{ target }}, {{ threads }} thread{{ "s" if threads > 1 }}. Link the library; on Linux, that is all.
+ * Made by loopmorph {{ version }} for {{ targets }}, {{ threads }} thread{{ "s" if threads > 1 }}. Link the library; on Linux, that is all.
  */
 #ifndef {{ upper }}_H
 #define {{ upper }}_H
@@ -56,6 +56,10 @@ typedef struct {{ name }}_model {{ name }}_model;
  *   size       bytes of message
  *
  * It refuses a processor that lacks what the code needs before it runs any of that.
+{% if variants | length > 1 %}
+ * Of the code for {{ targets }}, it takes the first that runs here,
+ * or the one that the environment variable {{ target_variable }} names.
+{% endif %}
  */
 {{ name }}_status {{ name }}_prepare({{ name }}_model **model, const char *interface, const char *weights,
     char *message, size_t size);
@@ -68,6 +72,9 @@ typedef struct {{ name }}_model {{ name }}_model;
 
 /* Frees all that belongs to the model, which may be null; no call may be running on it. */
 void {{ name }}_free({{ name }}_model *model);
+
+/* Which processor the model's code is for; empty for null. */
+const char *{{ name }}_target(const {{ name }}_model *model);
 
 /* What a status means. */
 const char *{{ name }}_message({{ name }}_status status);

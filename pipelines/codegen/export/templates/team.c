@@ -10,7 +10,7 @@ static void set_job(struct team *team, void (*code)(void **), void *arguments, i
 
 static void *live(void *member) {
   struct member *me = member;
-  {{ names.work }}(me->team->address, me->number, me->generation);
+  {{ pool_names.work }}(me->team->address, me->number, me->generation);
   return NULL;
 }
 
@@ -23,7 +23,7 @@ static int64_t wait_spins(void) {
   for (int k = 0; k < 5; k++) {
     struct timespec from, to;
     clock_gettime(CLOCK_MONOTONIC, &from);
-    {{ names.spin }}({{ pool.spins_timed }});
+    {{ pool_names.spin }}({{ pool.spins_timed }});
     clock_gettime(CLOCK_MONOTONIC, &to);
     double seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
     if (seconds > 0 && seconds < shortest) shortest = seconds;
@@ -34,7 +34,7 @@ static int64_t wait_spins(void) {
 
 static void end_workers(struct team *team, int count) {
   set_job(team, NULL, NULL, 0);
-  {{ names.dispatch }}(team->address);
+  {{ pool_names.dispatch }}(team->address);
   for (int k = 0; k < count; k++) pthread_join(team->workers[k], NULL);
   team->process = 0;
 }
@@ -77,8 +77,8 @@ static void set_up_team(struct workspace *space) {
 static int execute(struct workspace *space) {
   struct team *team = &space->team;
   if (team->process != getpid() && !start_workers(team)) return 0;
-  set_job(team, {{ names.run }}, team->rows, sizeof team->rows[0]);
-  {{ names.dispatch }}(team->address);
+  set_job(team, run_code(space->variant), team->rows, sizeof team->rows[0]);
+  {{ pool_names.dispatch }}(team->address);
   return 1;
 }
 

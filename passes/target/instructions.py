@@ -1,4 +1,4 @@
-"""Which instructions exported code may use, and how it finds out, before it runs, whether a processor has them."""
+"""Which instructions code for a target may use, and how to find out, before it runs, whether a processor has them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Feature:
         return "pni" if self.name == "sse3" else self.name
 
 
-# What exported code may use beyond the base of x86-64; a processor's other extensions are of no use to it.
+# What code may use beyond the base of x86-64; a processor's other extensions are of no use to it.
 _FEATURES = (
     Feature("sse3", "sse3", 1, 0, "ecx", 0, _NONE),
     Feature("ssse3", "ssse3", 1, 0, "ecx", 9, _NONE),
