@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+import scipy  # its parts are loaded when they are first used
 
 from loopmorph.pipelines.oracle.grouped_error import Moments, diagonal_blocks, principal_moments, traces
 
@@ -99,8 +99,8 @@ class Elimination:
         if features < taps:
             moments = principal_moments(moments, weight, features)
         size = len(moments.gram)
-        factor = cho_factor(moments.gram + moments.ridge * np.eye(size), overwrite_a=True)
-        inverse = cho_solve(factor, np.eye(size), overwrite_b=True)
+        factor = scipy.linalg.cho_factor(moments.gram + moments.ridge * np.eye(size), overwrite_a=True)
+        inverse = scipy.linalg.cho_solve(factor, np.eye(size), overwrite_b=True)
         return Elimination(inverse, moments.cross @ inverse, channels[order][::taps], moments.taps, moments.power)
 
     def losses(self, extent: int) -> np.ndarray:
