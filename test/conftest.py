@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 
@@ -10,6 +12,13 @@ import pytest
 os.environ.setdefault(
     "LOOPMORPH_CODE_CACHE", "0"
 )  # what is tested is what this checkout compiles, not what it has kept
+
+
+def pytest_collection_finish() -> None:
+    """What has been loaded stays to the end: a full collection of garbage, of which tests cause many, leaves it out."""
+    importlib.import_module("torch._dynamo")  # large, and otherwise loaded by the first import of a network
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
+import scipy  # its parts are loaded when they are first used
 
 from loopmorph.pipelines.bench.signal_rows import SignalRow
 
@@ -109,7 +109,7 @@ def _spearman(values: np.ndarray, accuracies: np.ndarray) -> float:
     """NaN where either is constant, or there are fewer than two."""
     if len(values) < 2 or (values == values[0]).all() or (accuracies == accuracies[0]).all():
         return math.nan
-    return float(spearmanr(values, accuracies).statistic)
+    return float(scipy.stats.spearmanr(values, accuracies).statistic)
 
 
 def _standard_error(correlation: float, count: int) -> float:

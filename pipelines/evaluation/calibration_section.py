@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scipy.stats import spearmanr
+import scipy  # its parts are loaded when they are first used
 
 from loopmorph.pipelines.evaluation.markdown import not_measured, number
 from loopmorph.pipelines.evaluation.pictures import draw_calibration
@@ -87,7 +87,8 @@ def _row(name: str, judged: list[Judged]) -> list[str]:
     below = sum(each.lost < each.predicted.low for each in judged)
     rank = None
     if len(judged) >= _LEAST:
-        rank = float(spearmanr([each.predicted.expected for each in judged], [each.lost for each in judged]).statistic)
+        expected, lost = [each.predicted.expected for each in judged], [each.lost for each in judged]
+        rank = float(scipy.stats.spearmanr(expected, lost).statistic)
     inside = f"{len(judged) - above - below} of {len(judged)}"
     too_careful = statistics.mean(each.predicted.expected - each.lost for each in judged)
     means = [number(each, 2) for each in (too_careful, statistics.mean(errors), statistics.median(errors))]

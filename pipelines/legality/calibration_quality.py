@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+import scipy  # its parts are loaded when they are first used
 
 from loopmorph.pipelines.legality.loss_model import FOLDS, ChosenFit, Floats, choose_fit
 
@@ -72,7 +72,7 @@ def assess(signals: Mapping[str, Floats], losses: Floats, used: Sequence[str], l
         networks=len(losses),
         level=level,
         limit=limit,
-        spearman=_correlation(rankdata(expected), rankdata(losses)),
+        spearman=_correlation(scipy.stats.rankdata(expected), scipy.stats.rankdata(losses)),
         spearman_equal_macs=_at_equal(signals[SIZE], expected, losses) if SIZE in signals else None,
         error=float(np.abs(expected - losses).mean()),
         median_error=float(np.median(np.abs(expected - losses))),
@@ -109,8 +109,8 @@ def _row(chosen: ChosenFit, signals: Mapping[str, Floats], index: int) -> Floats
 
 
 def _at_equal(size: Floats, expected: Floats, losses: Floats) -> float | None:
-    line = np.stack([np.ones(len(size)), rankdata(size)], axis=1)
-    ranks = np.stack([rankdata(expected), rankdata(losses)], axis=1)
+    line = np.stack([np.ones(len(size)), scipy.stats.rankdata(size)], axis=1)
+    ranks = np.stack([scipy.stats.rankdata(expected), scipy.stats.rankdata(losses)], axis=1)
     rest = ranks - line @ np.linalg.lstsq(line, ranks, rcond=None)[0]
     return _correlation(rest[:, 0], rest[:, 1])
 

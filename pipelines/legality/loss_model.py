@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
+import scipy  # its parts are loaded when they are first used
 
 Floats = npt.NDArray[np.float64]
 
@@ -179,7 +179,7 @@ def _centred_isotonic(scores: Floats, values: Floats) -> tuple[Floats, Floats]:
     """The corners of the curve: the means of each step of the isotonic regression."""
     places, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     means = np.bincount(inverse, weights=values) / counts
-    fitted = isotonic_regression(means, weights=counts)
+    fitted = scipy.optimize.isotonic_regression(means, weights=counts)
     starts = fitted.blocks[:-1]
     centres = np.add.reduceat(places * counts, starts) / np.add.reduceat(counts, starts)
     return centres, fitted.x[starts]

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+import scipy  # its parts are loaded when they are first used
 
 from loopmorph.pipelines.oracle.grouped_error import Moments, diagonal_blocks, principal_moments, traces
 
@@ -123,6 +123,6 @@ def _inverse(gram: np.ndarray, ridge: float) -> np.ndarray:
     identity = np.eye(len(gram))
     while True:
         try:
-            return cho_solve(cho_factor(gram + ridge * identity, overwrite_a=True), identity)
+            return scipy.linalg.cho_solve(scipy.linalg.cho_factor(gram + ridge * identity, overwrite_a=True), identity)
         except np.linalg.LinAlgError:
             ridge *= _LARGER

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy  # its parts are loaded when they are first used
 
 from loopmorph.pipelines.oracle.grouped_error import Moments
 from loopmorph.pipelines.support.progress import Progress
@@ -124,7 +124,7 @@ def assignment(values: np.ndarray) -> np.ndarray:
     An assignment problem with capacities; Kuhn, "The Hungarian method for the assignment problem" (1955).
     """
     capacity = len(values) // values.shape[1]
-    _, columns = linear_sum_assignment(np.repeat(values, capacity, axis=1), maximize=True)
+    _, columns = scipy.optimize.linear_sum_assignment(np.repeat(values, capacity, axis=1), maximize=True)
     return np.asarray(columns // capacity)
 
 

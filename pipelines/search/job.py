@@ -38,6 +38,7 @@ from loopmorph.pipelines.search.open_study import keep_result, open_study
 from loopmorph.pipelines.search.preconditions import check_modes, check_numbers
 from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
 from loopmorph.pipelines.search.report import Report
+from loopmorph.pipelines.search.sent_program import SentProgram
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.standing import Watch, unwatched
 from loopmorph.pipelines.search.study import Study
@@ -218,7 +219,7 @@ def prepared(request: Request) -> Iterator[SearchJob]:
         check_modes(request.model, task)
         oracle = choose_gate(original, task, request.data, request.seed, settings)
         about = target, request.threads, request.seed, torch.get_num_threads(), oracle.loss
-        setup = JudgeSetup(request.model, request.example_inputs, oracle.gate, *about)
+        setup = JudgeSetup(SentProgram.of(original), oracle.gate, *about)
         with (
             ready(remote, setup) as judge,
             tuner(original, settings.tune, request.threads, target, tell) as tuning,

@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.legality.gate import Gate
@@ -17,9 +16,9 @@ from loopmorph.pipelines.measure.meter import WorkerMeter
 from loopmorph.pipelines.measure.timing_cache import TimingCache
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.program import import_model
 from loopmorph.pipelines.search.judge import HarmMeter, LocalJudge
 from loopmorph.pipelines.search.search_space import RandomDrawer
+from loopmorph.pipelines.search.sent_program import SentProgram
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,7 @@ class JudgeSetup:
     """All that judging candidates depends on.
 
     Attributes:
-        model: the network, as it was imported.
-        example_inputs: as it was imported with.
+        original: the network, as it was imported.
         gate: decides what is legal.
         target: the processor.
         threads: threads of the compiled code.
@@ -38,8 +36,7 @@ class JudgeSetup:
         harm: makes what measures the harm of variants, where that can be asked for.
     """
 
-    model: nn.Module
-    example_inputs: tuple[torch.Tensor, ...]
+    original: SentProgram
     gate: Gate
     target: Target
     threads: int
@@ -53,7 +50,7 @@ class JudgeSetup:
 def local_judge(setup: JudgeSetup) -> Iterator[LocalJudge]:
     """A judge in this process, which compiles and times in a worker process of its own."""
     torch.set_num_threads(setup.torch_threads)
-    network = import_model(setup.model, setup.example_inputs)
+    network = setup.original.program()
     with Worker(threads=setup.threads, target=setup.target) as worker, closing(TimingCache()) as cache:
         meter, checker = WorkerMeter(worker, cache), WorkerChecker(worker, setup.seed)
         drawer = RandomDrawer(network, setup.target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -28,6 +29,7 @@ def serve(handle: Callable[[Any, Tell], Any]) -> None:
             reply.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # what is loaded stays, and collections of garbage need not look through it
     _end_with_parent()
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

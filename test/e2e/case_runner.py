@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import faulthandler
+import gc
 import importlib
 import multiprocessing
 import os
@@ -121,6 +122,8 @@ def _serve(pipe: Connection, function: str, log: str) -> None:
     torch.set_num_threads(1)
     module, _, name = function.partition(":")
     run = getattr(importlib.import_module(module), name)
+    importlib.import_module("torch._dynamo")  # large, and otherwise loaded by the first import of a network
+    gc.freeze()  # so that no full collection of garbage looks through what stays
     pipe.send("ready")
     while True:
         try:

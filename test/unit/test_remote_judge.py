@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import signal
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import factories
 import pytest
 import torch
-from networks import Plain
+from networks import Plain, image
 from search_fakes import GROUP, SMALLER, candidate
 from torch import nn
 
-from loopmorph.passes.errors import CompilationFailed, IllegalTransform
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform
 from loopmorph.passes.history import parse_steps
 from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.legality.gate import Gate
 from loopmorph.pipelines.legality.proxy import Score
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.program import Program
+from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.remote_judge import NotIsolatedWarning, RemoteJudge, ready
 from loopmorph.pipelines.search.search_space import RandomDrawer
+from loopmorph.pipelines.search.sent_program import SentProgram
 
 LAST = "morph-bottleneck{layer=linear iter=co factor=2}"
 
@@ -50,10 +53,9 @@ class DeadlyProxy:
         return self.name
 
 
-def setup(program: Program, model: nn.Module | None = None) -> JudgeSetup:
-    inputs = program.example_inputs
+def setup(program: Program) -> JudgeSetup:
     gate = Gate.of(DeadlyProxy())
-    return JudgeSetup(model or program.model, inputs, gate, native_target(), 1, 0, torch.get_num_threads())
+    return JudgeSetup(SentProgram.of(program), gate, native_target(), 1, 0, torch.get_num_threads())
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,37 @@ def test_a_network_that_cannot_be_sent_is_judged_here(plain: Program, tmp_path: 
     with (
         pytest.warns(NotIsolatedWarning, match=told),
         RemoteJudge() as remote,
-        ready(remote, setup(plain, Locked().eval())) as judge,
+        ready(remote, setup(replace(plain, model=Locked().eval()))) as judge,
     ):
         assert isinstance(judge, LocalJudge)
         assert judge.score(parse_steps(SMALLER)).value == 1.0
+
+
+def received(program: Program) -> Program:
+    return pickle.loads(pickle.dumps(SentProgram.of(program))).program()
+
+
+@pytest.mark.parametrize("make", [factories.classifier, lambda: factories.heads()[0]])
+def test_a_network_is_received_as_it_was_sent(make: Callable[[], nn.Module]) -> None:
+    """Its nests are sent, or where it returns more than tensors imported again; none of its tensors is sent twice."""
+    model, x = make(), image()
+    program = import_model(model, (x,))
+    got, sent = received(program), SentProgram.of(program)
+    assert str(got) == str(program) and got.steps == ()
+    assert got.parameters.keys() == program.parameters.keys()
+    assert all(torch.equal(tensor, program.parameters[name]) for name, tensor in got.parameters.items())
+    assert not any(tensor is not None for tensor in sent.tensors.values())
+    assert (sent.module is None) is isinstance(model(x), dict)
+    results = got.results(got.model(x)), program.results(model(x))
+    assert [each.shape for each in results[0]] == [each.shape for each in results[1]]
+
+
+def test_constants_of_the_import_are_sent(plain: Program) -> None:
+    kept = torch.arange(3.0)
+    got = received(replace(plain, imported={**plain.imported, "constant": kept}))
+    assert torch.equal(got.imported["constant"], kept)
+
+
+def test_a_network_that_was_rewritten_is_not_sent(plain: Program) -> None:
+    with pytest.raises(ArgumentError, match="'program': expected a network as it was imported, got one that was"):
+        SentProgram.of(plain.apply(SMALLER))

@@ -26,6 +26,7 @@ from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.optuna_study import read_studies
 from loopmorph.pipelines.search.performing import parse_job, reply
 from loopmorph.pipelines.search.search_space import Candidate
+from loopmorph.pipelines.search.sent_program import SentProgram
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.study import CANDIDATE, Study
 from loopmorph.pipelines.search.variants.harm import FISHER_DROP
@@ -284,7 +285,7 @@ def test_two_searches_on_one_study_find_the_same(plain: Program, tmp_path: Path)
 def setup(plain: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JudgeSetup:
     monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path / "cache"))
     gate = Gate("none", "it was asked for")
-    return JudgeSetup(plain.model, plain.example_inputs, gate, native_target(), 1, 0, 1)
+    return JudgeSetup(SentProgram.of(plain), gate, native_target(), 1, 0, 1)
 
 
 @dataclass

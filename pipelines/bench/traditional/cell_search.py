@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy  # its parts are loaded when they are first used
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, LoopmorphError
 from loopmorph.passes.target.detect import processor_name
@@ -175,7 +175,7 @@ def ranked(rows: Sequence[SignalRow], signals: Sequence[str]) -> list[SignalRow]
     if not rows:
         return []
     values = np.array([[_rankable(row.scores[name].value) for name in signals] for row in rows])
-    places = rankdata(-values, axis=0).sum(1)
+    places = scipy.stats.rankdata(-values, axis=0).sum(1)
     return [rows[k] for k in sorted(range(len(rows)), key=lambda k: (places[k], rows[k].network))]
 
 

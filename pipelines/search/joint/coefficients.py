@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
-from scipy.optimize import least_squares
+import scipy  # its parts are loaded when they are first used
 
 from loopmorph.pipelines.search.variants.table import VariantTable
 
@@ -90,7 +90,7 @@ def fit_coefficients(table: VariantTable, observations: Sequence[Observation]) -
         prior = np.column_stack([np.eye(len(layers)), np.zeros(len(layers))])
         return np.concatenate([data / _NOISE, prior / _SPREAD])
 
-    solution = least_squares(residuals, start, jac=slopes)
+    solution = scipy.optimize.least_squares(residuals, start, jac=slopes)
     of_layer = dict(zip(layers, np.exp(solution.x[:-1]).tolist(), strict=True))
     covariance = np.linalg.inv(solution.jac.T @ solution.jac)  # Laplace's approximation
     return Coefficients(of_layer, float(np.exp(solution.x[-1])), np.linalg.cholesky(covariance[:-1, :-1]))

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
+import scipy  # its parts are loaded when they are first used
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.search.variants.dominance import undominated
@@ -188,10 +187,10 @@ def _solved(problem: Problem, objective: str, kept: np.ndarray, gap: float) -> t
         return ([], base) if allowed and frozenset() not in problem.excluded else None
     scale = _SCALE / max(float(np.abs(values).max()), 1e-300)
     for options in ({"mip_rel_gap": gap, "node_limit": _NODES}, {"mip_rel_gap": _ANY}):
-        found = milp(
+        found = scipy.optimize.milp(
             values * scale,
             integrality=np.ones(len(kept)),
-            bounds=Bounds(0, 1),
+            bounds=scipy.optimize.Bounds(0, 1),
             constraints=_constraints(problem, kept),
             options=options,
         )
@@ -203,7 +202,7 @@ def _solved(problem: Problem, objective: str, kept: np.ndarray, gap: float) -> t
     return None
 
 
-def _constraints(problem: Problem, kept: np.ndarray) -> list[LinearConstraint]:
+def _constraints(problem: Problem, kept: np.ndarray) -> list[scipy.optimize.LinearConstraint]:
     position = {int(variant): column for column, variant in enumerate(kept)}
     rows: list[dict[int, float]] = []
     most: list[float] = []
@@ -230,7 +229,7 @@ def _constraints(problem: Problem, kept: np.ndarray) -> list[LinearConstraint]:
     if problem.near is not None:
         rows.append({column: 1.0 for variant, column in position.items() if variant not in problem.near})
         most.append(float(problem.most_new))
-    return [LinearConstraint(_matrix(rows, len(kept)), ub=np.array(most))] if rows else []
+    return [scipy.optimize.LinearConstraint(_matrix(rows, len(kept)), ub=np.array(most))] if rows else []
 
 
 def _beside(table: VariantTable, choice: frozenset[int], kept: Iterable[int]) -> list[int]:
@@ -243,11 +242,11 @@ def _is_reachable(problem: Problem, choice: frozenset[int]) -> bool:
     return problem.near is None or len(choice - problem.near) <= problem.most_new
 
 
-def _matrix(rows: Sequence[dict[int, float]], columns: int) -> csr_array:
+def _matrix(rows: Sequence[dict[int, float]], columns: int) -> scipy.sparse.csr_array:
     indices = [column for row in rows for column in row]
     values = [value for row in rows for value in row.values()]
     starts = np.cumsum([0, *(len(row) for row in rows)])
-    return csr_array((values, indices, starts), shape=(len(rows), columns))
+    return scipy.sparse.csr_array((values, indices, starts), shape=(len(rows), columns))
 
 
 def _refusal(problem: Problem) -> ArgumentError:

@@ -25,6 +25,7 @@ from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.search.judge import Judge
 from loopmorph.pipelines.search.judge_setup import JudgeSetup
 from loopmorph.pipelines.search.remote_judge import RemoteJudge, ready
+from loopmorph.pipelines.search.sent_program import SentProgram
 from loopmorph.pipelines.search.variants.ground import Ground
 from loopmorph.pipelines.search.variants.harm import Harm, choose_harm
 from loopmorph.pipelines.search.variants.harm_job import GroupHarm, Harmed, HarmJob, HarmOfGroup, MakesGroupHarm
@@ -112,7 +113,7 @@ def build_table(
     ground = Ground(original, target)
     proposals = propose(ground, limit)
     progress("propose", 1, 1)
-    setup = JudgeSetup(original.model, original.example_inputs, Gate(NOT_AT_ALL), target, threads, seed, 1)
+    setup = JudgeSetup(SentProgram.of(original), Gate(NOT_AT_ALL), target, threads, seed, 1)
     with_harm = replace(setup, harm=MakesGroupHarm(task, seed, device))
     spare = max(0, target.cores - threads)
     with ExitStack() as stack:
