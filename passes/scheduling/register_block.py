@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loopmorph.passes.analysis.choice import RegisterBlock
@@ -15,6 +17,7 @@ _LARGEST_BODY = 256  # multiply-adds in one body: more would not stay in the cac
 _BYTES = 4  # of an f32
 _LATENCY = 8  # multiply-adds in flight that keep the units busy
 _SHARE = 4  # the part of the second-level cache that one block's weights may fill
+_USEFUL = 4  # pixels in a block; where no factor of that many divides them, a block may leave a rest
 _PRESSURE = 1.1  # loads cost a little more than their share: some wait for the cache
 
 
@@ -35,6 +38,7 @@ class Work:
         row_taps: the same along the rows.
         live_columns: share of the pairs of a column and a tap that meet no padding.
         live_rows: the same of the rows.
+        rests: whether a block need not divide the columns: those left over get a block of their own.
     """
 
     columns: int
@@ -49,6 +53,7 @@ class Work:
     row_taps: int = 1
     live_columns: float = 1.0
     live_rows: float = 1.0
+    rests: bool = False
 
     @property
     def macs(self) -> int:
@@ -84,6 +89,7 @@ def work_of(view: ContractionNest) -> Work:
         row_taps=rows[0].tap.extent or 1 if rows else 1,
         live_columns=columns[0].live if columns else 1.0,
         live_rows=rows[0].live if rows else 1.0,
+        rests=len([extent for extent in pixels if extent > 1]) == 1 and pixels[0] > 1 and not columns,
     )
 
 
@@ -94,11 +100,18 @@ def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
     candidates = [
         RegisterBlock(r, c, b)
         for b in _factors(work.blocks)
-        for c in _factors(work.columns)
+        for c in _columns(work, target)
         for r in _factors(work.rows)
         if (r == 1 or c == work.columns) and RegisterBlock(r, c, b).registers <= target.registers
     ]
     return sorted(candidates, key=lambda block: _rank(work, block, target))
+
+
+def _columns(work: Work, target: Target) -> Sequence[int]:
+    """How many columns a block may take: a factor of them, or any number where no useful factor divides them."""
+    factors, most = _factors(work.columns), min(work.columns, target.registers)
+    useful = work.columns < _USEFUL or any(_USEFUL <= f <= most for f in factors)
+    return factors if useful or not work.rests else range(1, most + 1)
 
 
 def least_cost(work: Work, target: Target) -> float:
@@ -115,13 +128,22 @@ def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     memory, which overlaps with that pass's arithmetic alone; the others find them in the second-level cache, if they
     take up no more than their share of it: data, results and the weights to come lie there too.
     """
+    rest = work.columns % block.columns
+    if rest:
+        whole, few = (dataclasses.replace(work, columns=count) for count in (work.columns - rest, rest))
+        return cost(whole, block, target) + _busy(few, dataclasses.replace(block, columns=rest))
     passes = work.passes(block)
-    busy = work.macs * _live(work, block) * max(1.0, _PRESSURE * _loads(work, block), _LATENCY / _hidden(block))
+    busy = _busy(work, block)
     reading = work.weights * _BYTES * target.balance
     resident = work.depth * block.blocks * work.lanes * _BYTES <= target.l2_bytes // _SHARE
     if not resident:
         return max(busy, reading * passes)
     return max(busy / passes, reading) + busy * (passes - 1) / passes
+
+
+def _busy(work: Work, block: RegisterBlock) -> float:
+    """The time of the multiply-adds alone, or of the loads where these take longer."""
+    return work.macs * _live(work, block) * max(1.0, _PRESSURE * _loads(work, block), _LATENCY / _hidden(block))
 
 
 def skipped_taps(work: Work, block: RegisterBlock) -> int:
