@@ -20,6 +20,8 @@ from loopmorph.passes.layout.drop_unit_loops import DropUnitLoops
 from loopmorph.passes.layout.forward_copies import ForwardCopies
 from loopmorph.passes.layout.local_borders import LocalBorders
 from loopmorph.passes.layout.pad_channels import PadChannels
+from loopmorph.passes.layout.whole_vectors import WholeVectors
+from loopmorph.passes.lowering.expand_math import ExpandMath
 from loopmorph.passes.lowering.fold_scale import FoldScale
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.outline_nests import OutlineNests
@@ -105,6 +107,7 @@ def layout_passes(target: Target) -> tuple[Pass, ...]:
         ForwardCopies(),
         LocalBorders(),
         DropUnitLoops(),
+        WholeVectors(target.lanes),
         PadChannels(target.lanes),
         AlignGroups(target.lanes),
         BlockedLayout(target.lanes),
@@ -139,6 +142,7 @@ def lower_to_llvm(module: ir.Module) -> None:
         OutlineNests().run(module.operation)
         _refuse(module, {"memref.copy"})  # it would become a call of a library that is not there
         names = _allow_rounding_changes(module)
+        ExpandMath().run(module.operation)
         needed = [each for each in _TO_LLVM if each not in _SELDOM or any(map(_SELDOM[each].match, names))]
         manager = PassManager.parse(f"builtin.module({','.join(needed)})")
         manager.enable_verifier(False)  # after every pass it would take as long as the passes
