@@ -17,6 +17,7 @@ from loopmorph.passes.layout.blocked_layout import BlockedLayout
 from loopmorph.passes.layout.contiguous_innermost import ContiguousInnermost
 from loopmorph.passes.layout.drop_empty_loops import DropEmptyLoops
 from loopmorph.passes.layout.drop_unit_loops import DropUnitLoops
+from loopmorph.passes.layout.drop_unread_results import DropUnreadResults
 from loopmorph.passes.layout.forward_copies import ForwardCopies
 from loopmorph.passes.layout.local_borders import LocalBorders
 from loopmorph.passes.layout.pad_channels import PadChannels
@@ -102,6 +103,7 @@ def layout_passes(target: Target) -> tuple[Pass, ...]:
     """What runs before the schedules of the nests are decided: it settles which nests there are, and their layouts."""
     return (
         DropEmptyLoops(),
+        DropUnreadResults(),
         FoldScale(),
         FuseElementwise(scope="function"),
         ForwardCopies(),
