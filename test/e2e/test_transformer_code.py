@@ -9,8 +9,8 @@ from torch import nn
 
 import loopmorph as lm
 from loopmorph.passes.history import history
-from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.loop.peel import Peel
+from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.nest import nests
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
 from loopmorph.passes.target.target import GENERIC, named_target
