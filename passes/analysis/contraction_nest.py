@@ -106,13 +106,18 @@ def result_lane(nest: Nest) -> Loop | None:
 
 
 def _lane(nest: Nest, access: Access) -> Loop | None:
-    """The iterator that alone, with stride 1, indexes the last axis."""
+    """The iterator that indexes the last axis with stride 1, alone or as the last digit: `lane` in `co * 16 + lane`."""
     if not access.exprs:
         return None
     form = linear_form(access.exprs[-1])
-    if form is None or list(form.coefficients.values()) != [1]:
+    if form is None:
         return None
-    return nest.loops[next(iter(form.coefficients))]
+    by_one = [position for position, coefficient in form.coefficients.items() if coefficient == 1]
+    if len(by_one) != 1:
+        return None
+    lane = nest.loops[by_one[0]]
+    others = [c for position, c in form.coefficients.items() if position != lane.position]
+    return lane if not others or (lane.extent and not any(c % lane.extent for c in others)) else None
 
 
 def _contiguous(access: Access, lane: Loop) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +31,12 @@ class Start:
 
     Attributes:
         root: its outermost loop.
-        instances: its body for each load of a start value.
+        instances: for each place its body for each load of a start value.
         is_dead: whether it serves no other purpose.
     """
 
     root: ir.Operation
-    instances: tuple[Instance, ...]
+    instances: tuple[tuple[Instance, ...], ...]
     is_dead: bool
 
 
@@ -46,12 +47,12 @@ class Consumer:
     Attributes:
         root: its outermost loop.
         given: what its loads of the results give.
-        instances: its body for each store of a result.
+        instances: for each place its body for each store of a result.
     """
 
     root: ir.Operation
     given: tuple[ir.Value, ...]
-    instances: tuple[Instance, ...]
+    instances: tuple[tuple[Instance, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class _Planner:
 
     Attributes:
         memref: where it stores its results.
-        addresses: where in it, for each store.
+        addresses: where in it, for each place and store.
         reads: the other memrefs that it reads.
         place: the operation of the function's body whose place it takes.
         gone: operations that will be part of it.
@@ -115,7 +116,7 @@ class _Planner:
         self.nest = results.nest
         self.uses = MemrefUses()
         self.memref = results.memref
-        self.addresses: tuple[Address, ...] = tuple(results.address(a) for a in results.stores)
+        self.addresses: list[list[Address]] = [[place.address(a) for a in place.stores] for place in results.places]
         self.reads = {a.memref for a in self.nest.loads} - {results.memref}
         self.place = self.nest.root.operation
         self.takes_place_of: ir.Operation | None = None
@@ -137,12 +138,12 @@ class _Planner:
         for memref in {a.memref for a in source.nest.loads}:
             if any(u.kind != "read" for u in self.uses.between(memref, root, self.place, ())):
                 raise IllegalTransform(self.nest.label, f"an operand of {describe(root)} changes before it is used")
-        written, stored = _reach(source, source.store), self.results.reach(self.memref, self.addresses)
+        written, stored = [_reach(source, source.store)], self._stored()
         if source.loads_of(self.memref) or not includes(written, stored):
             raise IllegalTransform(self.nest.label, f"{describe(root)} does not give all of it")
         read = any(u.kind == "read" for u in self.uses.between(self.memref, root, self.place, self.gone))
-        addresses = [self.results.address(a) for a in self.results.loads]
-        instances = tuple(instantiate(source, source.store.exprs, a, self.results.frame) for a in addresses)
+        addresses = [[place.address(a) for a in place.loads] for place in self.results.places]
+        instances = self._instances(source, source.store, addresses)
         is_dead = not read and includes(stored, written)
         self.reads |= {a.memref for a in source.nest.loads}
         return Start(root, instances, is_dead)
@@ -160,20 +161,31 @@ class _Planner:
             raise IllegalTransform(self.nest.label, f"its reader {describe(root)} works in place")
         if reader.store.memref in self.reads:
             raise IllegalTransform(self.nest.label, f"it reads what its reader {describe(root)} writes")
-        stored = self.results.reach(self.memref, self.addresses)
-        read = _reach(reader, loads[0])
+        stored, read = self._stored(), [_reach(reader, loads[0])]
         same_map = all(a.exprs == loads[0].exprs for a in loads)
         if not same_map or not (includes(read, stored) and includes(stored, read)):
             reason = f"its reader {describe(root)} does not read exactly the elements that it stores, one per point"
             raise IllegalTransform(self.nest.label, reason)
-        instances = tuple(instantiate(reader, loads[0].exprs, a, self.results.frame) for a in self.addresses)
+        instances = self._instances(reader, loads[0], self.addresses)
         self._place(reader, root)
         self.gone.add(root)
         self.reads |= {a.memref for a in reader.nest.loads} - {self.memref}
         self.memref = reader.store.memref
-        self.addresses = tuple(i.address for i in instances)
+        self.addresses = [[i.address for i in those] for those in instances]
         self.needed |= dict.fromkeys((*self.reads, self.memref, *reader.outer_values))
         return Consumer(root, tuple(a.op.results[0] for a in loads), instances)
+
+    def _stored(self) -> list[Reach]:
+        """The elements that the nest stores, for each place."""
+        pairs = zip(self.results.places, self.addresses, strict=True)
+        return [place.reach(self.memref, addresses) for place, addresses in pairs]
+
+    def _instances(
+        self, body: Pointwise, access: Access, addresses: Sequence[Sequence[Address]]
+    ) -> tuple[tuple[Instance, ...], ...]:
+        """The body for each place's addresses of one of its accesses."""
+        pairs = zip(self.results.places, addresses, strict=True)
+        return tuple(tuple(instantiate(body, access.exprs, a, place.frame) for a in those) for place, those in pairs)
 
     def hoisted(self) -> tuple[ir.Operation, ...]:
         """The operations that have to move before the nest, in program order."""

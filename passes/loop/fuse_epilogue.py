@@ -41,8 +41,8 @@ class FuseEpilogue(NestTransformation[EpiloguePlan]):
     an operand of a reader is computed only after the nest, the nest moves down to the reader's place. On a convolution:
     `morph-promote{layer=a},morph-fuse-epilogue{layer=a}`.
 
-    Requires that the nest stores scalars or vectors to one memref, each element once, all at one place, and reads
-    from that memref nothing but their start values; and of a nest that is fused that
+    Requires that the nest stores scalars or vectors to one memref, each element once, and reads from that memref
+    nothing but their start values, in the loops that store them; and of a nest that is fused that
 
     - it is perfect and rectangular, of element-wise `arith` and `math` operations on scalars, and stores one value
       per point, each point to an element of its own;
@@ -89,25 +89,27 @@ class FuseEpilogue(NestTransformation[EpiloguePlan]):
 def _build_start(plan: EpiloguePlan) -> None:
     if plan.start is None:
         return
-    builder = Builder(plan.results.frame)
-    for load, instance in zip(plan.results.loads, plan.start.instances, strict=True):
-        with ir.InsertionPoint(load.op), load.op.location:
-            value = builder.compute(instance, {})
-        load.op.results[0].replace_all_uses_with(value)
-        load.op.erase()
+    for place, instances in zip(plan.results.places, plan.start.instances, strict=True):
+        builder = Builder(place.frame)
+        for load, instance in zip(place.loads, instances, strict=True):
+            with ir.InsertionPoint(load.op), load.op.location:
+                value = builder.compute(instance, {})
+            load.op.results[0].replace_all_uses_with(value)
+            load.op.erase()
 
 
 def _build_steps(plan: EpiloguePlan) -> None:
     if not plan.steps:
         return
-    builder = Builder(plan.results.frame)
-    for k, store in enumerate(plan.results.stores):
-        value = store.op.operands[0]
-        with ir.InsertionPoint(store.op), store.op.location:
-            for step in plan.steps:
-                value = builder.compute(step.instances[k], dict.fromkeys(step.given, value))
-            builder.store(value, plan.steps[-1].instances[k].store)
-        store.op.erase()
+    for n, place in enumerate(plan.results.places):
+        builder = Builder(place.frame)
+        for k, store in enumerate(place.stores):
+            value = store.op.operands[0]
+            with ir.InsertionPoint(store.op), store.op.location:
+                for step in plan.steps:
+                    value = builder.compute(step.instances[n][k], dict.fromkeys(step.given, value))
+                builder.store(value, plan.steps[-1].instances[n][k].store)
+            store.op.erase()
 
 
 def _erase_dead(plan: EpiloguePlan) -> None:
@@ -115,7 +117,7 @@ def _erase_dead(plan: EpiloguePlan) -> None:
         plan.start.root.erase()
     for step in plan.steps:
         step.root.erase()
-    written = [plan.results.memref, *(step.instances[0].store.memref for step in plan.steps)]
+    written = [plan.results.memref, *(step.instances[0][0].store.memref for step in plan.steps)]
     for memref in written[:-1]:
         if memref.owner.name == "memref.alloc" and all(use.owner.name == "memref.dealloc" for use in memref.uses):
             erase_memref(memref)

@@ -17,9 +17,12 @@ from loopmorph.passes.layout.blocked_layout import BlockedLayout
 from loopmorph.passes.layout.contiguous_innermost import ContiguousInnermost
 from loopmorph.passes.layout.drop_empty_loops import DropEmptyLoops
 from loopmorph.passes.layout.drop_unit_loops import DropUnitLoops
+from loopmorph.passes.layout.drop_unread_results import DropUnreadResults
 from loopmorph.passes.layout.forward_copies import ForwardCopies
 from loopmorph.passes.layout.local_borders import LocalBorders
 from loopmorph.passes.layout.pad_channels import PadChannels
+from loopmorph.passes.layout.whole_vectors import WholeVectors
+from loopmorph.passes.lowering.expand_math import ExpandMath
 from loopmorph.passes.lowering.fold_scale import FoldScale
 from loopmorph.passes.lowering.fuse_elementwise import FuseElementwise
 from loopmorph.passes.lowering.outline_nests import OutlineNests
@@ -100,11 +103,13 @@ def layout_passes(target: Target) -> tuple[Pass, ...]:
     """What runs before the schedules of the nests are decided: it settles which nests there are, and their layouts."""
     return (
         DropEmptyLoops(),
+        DropUnreadResults(),
         FoldScale(),
         FuseElementwise(scope="function"),
         ForwardCopies(),
         LocalBorders(),
         DropUnitLoops(),
+        WholeVectors(target.lanes),
         PadChannels(target.lanes),
         AlignGroups(target.lanes),
         BlockedLayout(target.lanes),
@@ -139,6 +144,7 @@ def lower_to_llvm(module: ir.Module) -> None:
         OutlineNests().run(module.operation)
         _refuse(module, {"memref.copy"})  # it would become a call of a library that is not there
         names = _allow_rounding_changes(module)
+        ExpandMath().run(module.operation)
         needed = [each for each in _TO_LLVM if each not in _SELDOM or any(map(_SELDOM[each].match, names))]
         manager = PassManager.parse(f"builtin.module({','.join(needed)})")
         manager.enable_verifier(False)  # after every pass it would take as long as the passes

@@ -18,6 +18,7 @@ from loopmorph.passes.history import Step
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.pack import Pack
+from loopmorph.passes.loop.peel import REST, Peel
 from loopmorph.passes.loop.prefetch import Prefetch
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.skip_zeros import SkipZeros
@@ -74,7 +75,10 @@ def contraction_schedule(view: ContractionNest, layer: str, work: Work, block: R
     jammed.clear()
     if len(pixels) > 1:
         cut(pixels[-2], block.rows)
-    if pixels:
+    rest = work.columns % block.columns
+    if rest:
+        order_outer.append(pixels[-1].iterator)
+    elif pixels:
         cut(pixels[-1], block.columns)
     jammed += channel_jam
     taps = _blended_taps(view) if view.data_is_blended else _unrolled_taps(view, skipped_taps(work, block))
@@ -83,19 +87,27 @@ def contraction_schedule(view: ContractionNest, layer: str, work: Work, block: R
     jammed = [*((loop.iterator, loop.extent or 1) for loop in taps), *jammed]
     order = [*order_outer, *(loop.iterator for loop in summed), *(n for n, _ in jammed), view.lane.iterator]
     steps.append(Interchange(layer, tuple(order)))
-    steps += [UnrollJam(layer, name, factor) for name, factor in jammed]
+    suffixes = [""]
+    if rest:
+        pixel = pixels[-1].iterator
+        steps.append(Peel(layer, pixel, rest))
+        steps += [UnrollJam(layer, n, c) for n, c in ((pixel, block.columns), (f"{pixel}{REST}", rest)) if c > 1]
+        suffixes.append(REST)
+    steps += [UnrollJam(layer, f"{name}{suffix}", factor) for suffix in suffixes for name, factor in jammed]
     if taps and skipped_taps(work, block):
         steps.append(SkipZeros(layer))
-    steps.append(Vectorize(layer, view.lane.iterator, view.lane.extent or 1))
+    steps += [Vectorize(layer, f"{view.lane.iterator}{suffix}", view.lane.extent or 1) for suffix in suffixes]
     last = summed[-1] if summed else None
     if last is not None:
-        steps += _streaming(view, layer, last, work, block)
+        steps += _streaming(view, layer, last, suffixes, work, block)
     if trims_rows(work, block):
         steps.append(Trim(layer, windows(view, view.pixels[:2])[view.pixels[1]].tap.iterator))
     return [*steps, FuseEpilogue(layer)]
 
 
-def _streaming(view: ContractionNest, layer: str, last: Loop, work: Work, block: RegisterBlock) -> Iterator[Step]:
+def _streaming(
+    view: ContractionNest, layer: str, last: Loop, suffixes: Sequence[str], work: Work, block: RegisterBlock
+) -> Iterator[Step]:
     """The innermost reduction unrolled, accumulators in registers, and its weights asked for in time.
 
     Those of a depthwise nest are few: asking for them, and for its data, costs more than it saves.
@@ -104,7 +116,7 @@ def _streaming(view: ContractionNest, layer: str, last: Loop, work: Work, block:
     extent = last.extent or 1
     unrolled = not taps and extent > UNROLL and extent % UNROLL == 0
     if unrolled:
-        yield Unroll(layer, last.iterator, UNROLL)
+        yield from (Unroll(layer, f"{last.iterator}{suffix}", UNROLL) for suffix in suffixes)
     yield Promote(layer)
     if view.data_runs_along:
         return

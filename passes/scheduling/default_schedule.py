@@ -14,6 +14,7 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.address import addressed_roots, addresses, find_nest, root_at
+from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.choice import (
     WINOGRAD_TILES,
     algorithm_name,
@@ -22,7 +23,7 @@ from loopmorph.passes.analysis.choice import (
     read_choice,
     refuse_choice,
 )
-from loopmorph.passes.analysis.contraction_nest import split_lane, view_contraction
+from loopmorph.passes.analysis.contraction_nest import ContractionNest, split_lane, view_contraction
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.dependence.known_operations import gathered
 from loopmorph.passes.analysis.roles import accumulates
@@ -31,6 +32,7 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.history import Step, history, record, scheduled_by_hand
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
+from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.winograd import WinogradFiltering
 from loopmorph.passes.nest import Nest, view_nest
 from loopmorph.passes.scheduling.algorithm import winograd_tile
@@ -137,6 +139,9 @@ class DefaultSchedule(Pass):
         if digits is not None:
             yield Fuse(layer, digits)
         view = view_contraction(find_nest(module, layer))
+        if view is not None and _holds_vectors(view, target.lanes):
+            yield Split(layer, view.lane.iterator, target.lanes)
+            view = view_contraction(find_nest(module, layer))
         outputs = addresses(module, layer, marks.OUTPUT_TRANSFORM)
         if view is not None and view.lane.extent == target.lanes:
             work = work_of(view)
@@ -152,6 +157,13 @@ class DefaultSchedule(Pass):
             raise IllegalTransform(label, reason)
         for address in outputs:
             yield FuseEpilogue(address)
+
+
+def _holds_vectors(view: ContractionNest, lanes: int) -> bool:
+    """Whether the lane of a product of matrices is several whole vectors long, which become blocks."""
+    extent = view.lane.extent or 1
+    apart = all(view.lane.position not in used_dims(e) for e in view.data.exprs)
+    return apart and extent > lanes and extent % lanes == 0
 
 
 def _to_schedule(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[str, str]]:

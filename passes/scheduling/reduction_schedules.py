@@ -103,7 +103,8 @@ def _dot_product(nest: Nest, layer: str, target: Target) -> list[Step]:
     moving = (
         {d for load in nest.loads for d in used_dims(load.exprs[-1])} if all(a.exprs for a in nest.loads) else set()
     )
-    if length % target.lanes or reduced[-1].position not in moving:
+    ragged = length % target.lanes and (macs(nest) or length < target.lanes)  # a rest goes element by element
+    if ragged or reduced[-1].position not in moving:
         return []
     steps: list[Step] = []
     along = reduced[-1].iterator

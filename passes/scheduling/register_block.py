@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loopmorph.passes.analysis.choice import RegisterBlock
@@ -15,6 +17,7 @@ _LARGEST_BODY = 256  # multiply-adds in one body: more would not stay in the cac
 _BYTES = 4  # of an f32
 _LATENCY = 8  # multiply-adds in flight that keep the units busy
 _SHARE = 4  # the part of the second-level cache that one block's weights may fill
+_USEFUL = 4  # pixels in a block; where no factor of that many divides them, a block may leave a rest
 _PRESSURE = 1.1  # loads cost a little more than their share: some wait for the cache
 _CROWDED = 1.5  # what a scalar costs where registers are short; measured with AVX2: 8 and 7 accumulators 1.4 to 2.2
 _STREAM = 2.0  # multiply-adds of vectors in the time in which the second-level cache delivers one
@@ -39,6 +42,7 @@ class Work:
         row_taps: the same along the rows.
         live_columns: share of the pairs of a column and a tap that meet no padding.
         live_rows: the same of the rows.
+        rests: whether a block need not divide the columns: those left over get a block of their own.
     """
 
     columns: int
@@ -53,6 +57,7 @@ class Work:
     row_taps: int = 1
     live_columns: float = 1.0
     live_rows: float = 1.0
+    rests: bool = False
 
     @property
     def macs(self) -> int:
@@ -88,6 +93,7 @@ def work_of(view: ContractionNest) -> Work:
         row_taps=rows[0].tap.extent or 1 if rows else 1,
         live_columns=columns[0].live if columns else 1.0,
         live_rows=rows[0].live if rows else 1.0,
+        rests=len([extent for extent in pixels if extent > 1]) == 1 and pixels[0] > 1 and not columns,
     )
 
 
@@ -102,11 +108,19 @@ def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
     candidates = [
         RegisterBlock(r, c, b)
         for b in _factors(work.blocks)
-        for c in _factors(work.columns)
+        for c in _columns(work, target)
         for r in _factors(work.rows)
-        if (r == 1 or c == work.columns or parts) and RegisterBlock(r, c, b).registers <= target.registers
+        if (r == 1 or c == work.columns or (parts and work.columns % c == 0))
+        and RegisterBlock(r, c, b).registers <= target.registers
     ]
     return sorted(candidates, key=lambda block: _rank(work, block, target))
+
+
+def _columns(work: Work, target: Target) -> Sequence[int]:
+    """How many columns a block may take: a factor of them, or any number where no useful factor divides them."""
+    factors, most = _factors(work.columns), min(work.columns, target.registers)
+    useful = work.columns < _USEFUL or any(_USEFUL <= f <= most for f in factors)
+    return factors if useful or not work.rests else range(1, most + 1)
 
 
 def least_cost(work: Work, target: Target) -> float:
@@ -124,16 +138,27 @@ def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     others find them in the second-level cache, if they take up no more than their share of it: data, results and the
     weights to come lie there too. From there they come more slowly than from the first level.
     """
+    rest = work.columns % block.columns
+    if rest:
+        whole, few = (dataclasses.replace(work, columns=count) for count in (work.columns - rest, rest))
+        return cost(whole, block, target) + _busy(few, dataclasses.replace(block, columns=rest), target)
     passes = work.passes(block)
     size = work.depth * block.blocks * work.lanes * _BYTES
-    streaming = _STREAM / (block.rows * block.columns) if size > target.l1_bytes and passes > 1 else 0.0
-    slowest = max(1.0, _PRESSURE * _loads(work, block, target), _LATENCY / _hidden(block), streaming)
-    busy = work.macs * _live(work, block) * slowest
+    busy = _busy(work, block, target)
     reading = work.weights * _BYTES * target.balance
     resident = size <= target.l2_bytes // _SHARE
     if not resident:
         return max(busy, reading * passes)
     return max(busy / passes, reading) + busy * (passes - 1) / passes
+
+
+def _busy(work: Work, block: RegisterBlock, target: Target) -> float:
+    """The time of the multiply-adds alone, or of the loads where these take longer."""
+    size = work.depth * block.blocks * work.lanes * _BYTES
+    streamed = size > target.l1_bytes and work.passes(block) > 1
+    streaming = _STREAM / (block.rows * block.columns) if streamed else 0.0
+    slowest = max(1.0, _PRESSURE * _loads(work, block, target), _LATENCY / _hidden(block), streaming)
+    return work.macs * _live(work, block) * slowest
 
 
 def skipped_taps(work: Work, block: RegisterBlock) -> int:

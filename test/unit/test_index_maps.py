@@ -77,15 +77,24 @@ def test_elements_that_are_reached(first, second):
         [i for text in texts for i in indices(exprs(text), [range(e) for e in extents])]
         for texts, extents in (first, second)
     )
-    if each_once(a):
+    if each_once([a]):
         assert len(set(of_a)) == len(of_a)
-    if includes(a, b):
+    if includes([a], [b]):
         assert set(of_a) >= set(of_b)
 
 
 def test_several_accesses_side_by_side():
     jammed = reach(("(d0 * 2, d1, 0)", "(d0 * 2 + 1, d1, 0)"), (2, 3))
     whole = reach(("(d0, d1, 0)",), (4, 3))
-    assert each_once(jammed) and includes(jammed, whole) and includes(whole, jammed)
+    assert each_once([jammed]) and includes([jammed], [whole]) and includes([whole], [jammed])
     part = reach(("(d0, d1, 0)",), (3, 3))
-    assert includes(whole, part) and not includes(part, whole)
+    assert includes([whole], [part]) and not includes([part], [whole])
+
+
+def test_several_places_together():
+    whole = reach(("(d0, d1, 0)",), (5, 3))
+    first, rest = reach(("(d0 * 2, d1, 0)", "(d0 * 2 + 1, d1, 0)"), (2, 3)), reach(("(d0 + 4, d1, 0)",), (1, 3))
+    assert each_once([first, rest]) and includes([first, rest], [whole]) and includes([whole], [first, rest])
+    overlapping = reach(("(d0 + 3, d1, 0)",), (2, 3))
+    assert not each_once([first, overlapping]) and not includes([first, overlapping], [whole])
+    assert not includes([rest], [whole]) and not includes([first], [rest])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,8 +51,22 @@ def invert(exprs: Sequence[ir.AffineExpr], extents: Sequence[int]) -> tuple[ir.A
     return tuple(known[d] for d in range(len(extents))) if len(known) == len(extents) else None
 
 
-def each_once(reach: Reach) -> bool:
-    """Whether no element is reached twice; False also where this is not understood."""
+def each_once(reaches: Sequence[Reach]) -> bool:
+    """Whether no element is reached twice, by one or by two of them; False also where this is not understood."""
+    return all(map(_each_once, reaches)) and all(_are_apart(a, b) for a, b in itertools.combinations(reaches, 2))
+
+
+def includes(larger: Sequence[Reach], smaller: Sequence[Reach]) -> bool:
+    """Whether every element that one of `smaller` reaches, one of `larger` reaches too; False also where this is not
+    understood."""
+    if all(any(_includes(a, b) for a in larger) for b in smaller):
+        return True
+    whole, *others = smaller  # that none of them alone includes, but perhaps all together
+    parts = not others and each_once([*larger]) and all(_includes(whole, a) for a in larger)
+    return parts and _each_once(whole) and _count(whole) == sum(map(_count, larger))
+
+
+def _each_once(reach: Reach) -> bool:
     groups = _axis_groups([reach], len(reach.shape))
     moving = {d for d, values in reach.values.items() if len(values) > 1}
     if any(moving - {d for e in exprs for d in used_dims(e)} for exprs in reach.exprs):
@@ -61,12 +76,22 @@ def each_once(reach: Reach) -> bool:
     return all(len(np.unique(found)) == len(found) for found in (_elements(reach, axes) for axes in groups))
 
 
-def includes(larger: Reach, smaller: Reach) -> bool:
-    """Whether every element that `smaller` reaches, `larger` reaches too; False also where this is not understood."""
+def _includes(larger: Reach, smaller: Reach) -> bool:
     groups = _axis_groups([larger, smaller], len(larger.shape))
     if not _is_product(larger, groups) or not _is_product(smaller, groups):
         return False
     return all(bool(np.isin(_elements(smaller, axes), _elements(larger, axes)).all()) for axes in groups)
+
+
+def _are_apart(a: Reach, b: Reach) -> bool:
+    """Whether no element is reached by both; False also where this is not understood."""
+    groups = _axis_groups([a, b], len(a.shape))
+    return any(not np.isin(_elements(a, axes), _elements(b, axes)).any() for axes in groups)
+
+
+def _count(reach: Reach) -> int:
+    """How many elements are reached where each is reached once."""
+    return math.prod(len(_elements(reach, axes)) for axes in _axis_groups([reach], len(reach.shape)))
 
 
 def _joined_axes(exprs: Sequence[ir.AffineExpr]) -> list[tuple[ir.AffineExpr, ir.AffineExpr]]:

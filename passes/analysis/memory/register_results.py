@@ -15,23 +15,20 @@ from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
 
 Address = tuple[ir.AffineExpr, ...]
+_IN_MEMORY = "its accumulators are not in registers; apply morph-promote first"
 
 
 @dataclass(frozen=True)
-class RegisterResults:
-    """A nest's results: scalars or vectors that it stores, each element once, all at one place of the nest.
+class ResultPlace:
+    """A loop in which a nest stores results, and reads the start values of just these.
 
     Attributes:
-        nest: the nest.
-        memref: where it stores them.
         frame: the nest's loops, at that place, and the lanes.
         values: for each loop around that place, by position, and for the lanes the values that they take.
         loads: the loads of their start values, in program order; each at the address of a later store.
         stores: the stores, in program order.
     """
 
-    nest: Nest
-    memref: ir.Value
     frame: Frame
     values: dict[int, np.ndarray]
     loads: tuple[Access, ...]
@@ -41,11 +38,32 @@ class RegisterResults:
         """Where a load or store is, over the frame: the lane counts along the last axis."""
         if self.frame.width is None:
             return access.exprs
-        return (*access.exprs[:-1], access.exprs[-1] + ir.AffineExpr.get_dim(len(self.nest.loops)))
+        lane = ir.AffineExpr.get_dim(len(self.frame.variables))
+        return (*access.exprs[:-1], access.exprs[-1] + lane)
 
     def reach(self, memref: ir.Value, addresses: Sequence[Address]) -> Reach:
         """The elements at such addresses of a memref."""
         return Reach(tuple(addresses), self.values, tuple(ir.MemRefType(memref.type).shape))
+
+
+@dataclass(frozen=True)
+class RegisterResults:
+    """A nest's results: scalars or vectors that it stores, each element once.
+
+    Attributes:
+        nest: the nest.
+        memref: where it stores them.
+        places: where in the nest it does: one loop, or several where the last iterations have loops of their own.
+    """
+
+    nest: Nest
+    memref: ir.Value
+    places: tuple[ResultPlace, ...]
+
+    @property
+    def loads(self) -> tuple[Access, ...]:
+        """The loads of start values, in program order."""
+        return tuple(load for place in self.places for load in place.loads)
 
 
 def register_results(nest: Nest) -> RegisterResults:
@@ -61,30 +79,37 @@ def register_results(nest: Nest) -> RegisterResults:
     if len(memrefs) != 1:
         raise IllegalTransform(nest.label, f"it stores to {len(memrefs)} memrefs, not to one")
     (memref,) = memrefs
-    around = nest.stores[0].loops
-    if any(a.loops != around for a in nest.stores):
-        raise IllegalTransform(nest.label, "it stores its results at several places, not all in one loop")
     loads = tuple(a for a in nest.loads if a.memref == memref)
-    _require_registers(nest, loads, around)
-    values = {p: _values(nest, nest.loops[p]) for p in around}
-    width = _width(nest, (*nest.stores, *loads))
-    extents = [int(values[p][-1]) + 1 if p in values else 1 for p in range(len(nest.loops))]
-    if width is not None:
-        values[len(nest.loops)] = np.arange(width)
-        extents.append(width)
-    frame = Frame(tuple(loop.variable for loop in nest.loops), tuple(extents), width)
-    results = RegisterResults(nest, memref, frame, values, loads, nest.stores)
-    if not each_once(results.reach(memref, [results.address(a) for a in nest.stores])):
+    around = list(dict.fromkeys(a.loops for a in nest.stores))
+    if any(a.loops not in around for a in loads):
+        raise IllegalTransform(nest.label, _IN_MEMORY)
+    places = tuple(_place(nest, loops, loads) for loops in around)
+    results = RegisterResults(nest, memref, places)
+    if not each_once([place.reach(memref, [place.address(a) for a in place.stores]) for place in places]):
         raise IllegalTransform(nest.label, "it may store an element several times")
     return results
 
 
-def _require_registers(nest: Nest, loads: Sequence[Access], around: tuple[int, ...]) -> None:
-    used = {d for a in nest.stores for e in a.exprs for d in used_dims(e)}
-    repeated = [nest.iterators[p] for p in around if p not in used and nest.loops[p].extent != 1]
-    if repeated or any(a.loops != around for a in loads):
-        raise IllegalTransform(nest.label, "its accumulators are not in registers; apply morph-promote first")
-    stored = {(a.exprs, a.lanes): a.order for a in nest.stores}
+def _place(nest: Nest, around: tuple[int, ...], loads: Sequence[Access]) -> ResultPlace:
+    """What is stored, and read before, in one loop."""
+    stores, starts = (tuple(a for a in accesses if a.loops == around) for accesses in (nest.stores, loads))
+    _require_registers(nest, stores, starts, around)
+    values = {p: _values(nest, nest.loops[p]) for p in around}
+    width = _width(nest, (*stores, *starts))
+    extents = [int(values[p][-1]) + 1 if p in values else 1 for p in range(len(nest.loops))]
+    if width is not None:
+        values[len(nest.loops)] = np.arange(width)
+        extents.append(width)
+    return ResultPlace(
+        Frame(tuple(loop.variable for loop in nest.loops), tuple(extents), width), values, starts, stores
+    )
+
+
+def _require_registers(nest: Nest, stores: Sequence[Access], loads: Sequence[Access], around: tuple[int, ...]) -> None:
+    used = {d for a in stores for e in a.exprs for d in used_dims(e)}
+    if any(p not in used and nest.loops[p].extent != 1 for p in around):
+        raise IllegalTransform(nest.label, _IN_MEMORY)
+    stored = {(a.exprs, a.lanes): a.order for a in stores}
     if any(stored.get((a.exprs, a.lanes), -1) < a.order for a in loads):
         raise IllegalTransform(nest.label, "it reads results of other iterations")
 

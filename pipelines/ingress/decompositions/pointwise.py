@@ -196,8 +196,25 @@ def _are_floats(x: object, y: object) -> bool:
 
 
 def softmax(x: torch.Tensor, dim: int, half_to_float: bool) -> object:
-    """`aten._softmax`, `aten._log_softmax` of a tensor without axes; others are left to the rules in use."""
-    return torch.exp(x - x) if x.dim() == 0 else NotImplemented
+    """`aten._softmax` of f32 and f64 values: torch-mlir's rule also finds where the maximum is."""
+    if x.dim() == 0:
+        return torch.exp(x - x)
+    if half_to_float or x.dtype not in (torch.float32, torch.float64) or x.shape[dim] == 0:
+        return NotImplemented
+    return _normalised(x, x.amax(dim, keepdim=True), dim)
+
+
+def safe_softmax(x: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> object:
+    """`aten._safe_softmax`, which is 0 where all values are -inf: just there, so is their maximum."""
+    if dtype not in (None, x.dtype) or x.dtype not in (torch.float32, torch.float64) or 0 in x.shape or x.dim() == 0:
+        return NotImplemented
+    most = x.amax(dim, keepdim=True)
+    return torch.where(most == -math.inf, 0.0, _normalised(x, most, dim))
+
+
+def _normalised(x: torch.Tensor, most: torch.Tensor, dim: int) -> torch.Tensor:
+    powers = torch.exp(x - most)
+    return powers * powers.sum(dim, keepdim=True).reciprocal()
 
 
 def log_softmax(x: torch.Tensor, dim: int, half_to_float: bool) -> object:
@@ -212,6 +229,7 @@ def extreme(x: torch.Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> 
 
 DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten._log_softmax.default: log_softmax,
+    _aten._safe_softmax.default: safe_softmax,
     _aten._softmax.default: softmax,
     _aten.amax.default: extreme,
     _aten.amin.default: extreme,

@@ -1,0 +1,220 @@
+"""`morph-whole-vectors`: products of matrices compute rows of whole vectors, from operands that lie side by side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch_mlir import ir
+from torch_mlir.dialects import arith, memref
+
+from loopmorph.passes import marks
+from loopmorph.passes.affine_expr import downcast, substitute, used_dims
+from loopmorph.passes.analysis.memory.dataflow import outermost
+from loopmorph.passes.analysis.memory.memrefs import is_local
+from loopmorph.passes.base import Pass
+from loopmorph.passes.building.edit_accesses import redirect
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
+from loopmorph.passes.building.rebuild import set_extent
+from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.nest import Access, Loop, Nest, nest_roots, view_nest
+
+FEWEST_ROWS = 4  # that share an operand; for fewer, to copy it takes as long as to multiply with it
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A nest that sums products of two memrefs.
+
+    Attributes:
+        nest: the nest.
+        lane: the iterator of the last axis of its result.
+        weight: the operand that the lane indexes; the other one, it does not.
+        start: the nest that writes the start values, one constant.
+    """
+
+    nest: Nest
+    lane: Loop
+    weight: Access
+    start: Nest
+
+
+@dataclass(frozen=True)
+class WholeVectors(Pass):
+    """Lengthens rows of results that fill no whole vectors, and copies operands that have no rows along them.
+
+    Before (width=16): the scores of attention, of 197 tokens
+
+        affine.for %n = 0 to 197 { affine.for %co = 0 to 197 { affine.for %ci = 0 to 64 {
+          affine.load %q[%n, %ci] ... affine.load %k[%co, %ci] ... affine.store %v, %s[%n, %co] : memref<197x197xf32>
+
+    After:
+
+        affine.for %ci = 0 to 64 { affine.for %co = 0 to 197 { affine.store ... %p[%ci, %co] from %k[%co, %ci] } }
+        affine.for ... { affine.store %zero, %p[%ci, %co + 197] } {morph.role = "pad"}
+        affine.for %n = 0 to 197 { affine.for %co = 0 to 208 { affine.for %ci = 0 to 64 {
+          affine.load %q[%n, %ci] ... affine.load %p[%ci, %co] ... affine.store %v, %s[%n, %co] : memref<197x208xf32>
+
+    Nobody reads the new elements of the results. An operand that has such rows already, in a local memref, gets
+    longer ones in place; another one is copied, one that depends on parameters alone by `@prepare`.
+
+    Requires, of a nest that is changed (others stay as they are): perfect and rectangular, a sum of products of two
+    memrefs, of which one is not indexed by the result's last axis; a local result, set to a constant before; at least
+    FEWEST_ROWS rows.
+
+    Options:
+        width: lanes of a vector, at least 2.
+    """
+
+    name: ClassVar[str] = "morph-whole-vectors"
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width < 2:
+            raise ArgumentError("width", f"expected at least 2 lanes in a vector, got {self.width}")
+
+    def run(self, module: ir.Operation) -> None:
+        with module.context, ir.Location.unknown():
+            for root in nest_roots(module):
+                product = _product(view_nest(root))
+                if product is not None and (product.lane.extent or 0) >= self.width:
+                    self._change(product)
+
+    def _change(self, product: _Product) -> None:
+        extent = product.lane.extent or 0
+        wanted = -(-extent // self.width) * self.width
+        beside = _runs_along(product.weight, product.lane)
+        if wanted == extent and beside:
+            return
+        if beside and _is_plain(product.weight.memref) and _extent(product.weight.memref) == extent:
+            rows = product.weight.memref
+            _lengthen(rows, wanted)
+        else:
+            rows = _copied(product, wanted)
+        product.start.root.operation.move_before(product.nest.root.operation)
+        if wanted == extent:
+            return
+        _fill(product, rows, extent)
+        written = product.nest.stores[0].memref
+        _lengthen(written, wanted)
+        for nest, loop in ((product.nest, product.lane), (product.start, product.start.loops[-1])):
+            set_extent(nest.loops[loop.position], wanted)
+
+
+def _product(nest: Nest) -> _Product | None:
+    if not nest.is_perfect or not nest.is_rectangular or nest.is_vectorised or len(nest.stores) != 1:
+        return None
+    (written,) = nest.stores
+    operands = [a for a in nest.loads if a.memref != written.memref]
+    names = sorted(op.name for op in nest.body if not op.name.startswith("affine."))
+    if len(operands) != 2 or len(nest.loads) != 3 or names != ["arith.addf", "arith.mulf"]:
+        return None
+    lane = _alone(nest, written)
+    if lane is None or not _is_plain(written.memref) or _extent(written.memref) != lane.extent:
+        return None
+    indexed = [a for a in operands if lane.position in _dims(a)]
+    if len(indexed) != 1:
+        return None
+    rows = [loop.extent or 1 for loop in nest.loops if loop.position in _dims(written) - _dims(indexed[0])]
+    start = _start(nest, written)
+    if math.prod(rows) < FEWEST_ROWS or start is None:
+        return None
+    return _Product(nest, lane, indexed[0], start)
+
+
+def _alone(nest: Nest, access: Access) -> Loop | None:
+    """The iterator that is the index along the last axis and occurs in no other."""
+    last = downcast(access.exprs[-1]) if access.exprs else None
+    if not isinstance(last, ir.AffineDimExpr) or any(last.position in used_dims(e) for e in access.exprs[:-1]):
+        return None
+    return nest.loops[last.position]
+
+
+def _runs_along(access: Access, lane: Loop) -> bool:
+    """Whether the lane is the index along the last axis, and no other's."""
+    last = downcast(access.exprs[-1])
+    by_one = isinstance(last, ir.AffineDimExpr) and last.position == lane.position
+    return by_one and not any(lane.position in used_dims(e) for e in access.exprs[:-1])
+
+
+def _start(nest: Nest, written: Access) -> Nest | None:
+    """The nest that sets all results to a constant, the only other one to write them or to use them before."""
+    main = nest.root.operation
+    users = {outermost(use.owner.operation): use.owner.name for use in written.memref.uses}
+    before = [op for op in users if op != main and op.is_before_in_block(main)]
+    if len(before) != 1 or any(name != "affine.load" for op, name in users.items() if op not in (main, *before)):
+        return None
+    start = view_nest(before[0].opview)
+    if start.role != marks.INIT or not start.is_perfect or not start.is_rectangular or len(start.accesses) != 1:
+        return None
+    lane = _alone(start, start.stores[0])
+    if lane is None or lane.position != len(start.loops) - 1 or lane.extent != _extent(written.memref):
+        return None
+    return start
+
+
+def _is_plain(value: ir.Value) -> bool:
+    """Whether a memref is local, and loads and stores are all that touches it: its type may change."""
+    return is_local(value) and all(use.owner.name in ("affine.load", "affine.store") for use in value.uses)
+
+
+def _dims(access: Access) -> frozenset[int]:
+    return frozenset[int]().union(*(used_dims(e) for e in access.exprs))
+
+
+def _extent(value: ir.Value) -> int:
+    return ir.MemRefType(value.type).shape[-1]
+
+
+def _longer(type_: ir.MemRefType, extent: int) -> ir.MemRefType:
+    return ir.MemRefType.get([*type_.shape[:-1], extent], type_.element_type, memory_space=type_.memory_space)
+
+
+def _lengthen(value: ir.Value, extent: int) -> None:
+    """Gives a local memref longer rows."""
+    value.set_type(_longer(ir.MemRefType(value.type), extent))
+
+
+def _copied(product: _Product, extent: int) -> ir.Value:
+    """The operand in the order of the nest's loops with the lane last, in rows of `extent`, of which those read are
+    filled; the nest reads it."""
+    nest, weight = product.nest, product.weight
+    positions = [*sorted(_dims(weight) - {product.lane.position}), product.lane.position]
+    loops = [nest.loops[p] for p in positions]
+    shape = [*(loop.extent or 1 for loop in loops[:-1]), extent]
+    texts = {name: marks.get_text(nest.root, name) for name in (marks.LAYER, marks.NODE)}
+    element = ir.MemRefType(weight.memref.type).element_type
+    with ir.InsertionPoint(nest.root), nest.root.location:
+        rows = memref.AllocOp(ir.MemRefType.get(shape, element), [], []).result
+        frame = {p: ir.AffineExpr.get_dim(k) for k, p in enumerate(positions)}
+        read = ir.AffineMap.get(len(positions), 0, [substitute(e, frame, len(nest.loops)) for e in weight.exprs])
+        identity = ir.AffineMap.get_identity(len(positions))
+        build_nest(
+            NestHeader(
+                tuple(loop.iterator for loop in loops),
+                tuple(loop.extent or 1 for loop in loops),
+                texts | {marks.ROLE: marks.PACK},
+            ),
+            lambda variables: store(load(weight.memref, read, variables), rows, identity, variables),
+            nest.root.location,
+        )
+    exprs = [ir.AffineExpr.get_dim(p) for p in positions]
+    redirect(weight.op, rows, exprs, [loop.variable for loop in nest.loops])
+    return rows
+
+
+def _fill(product: _Product, rows: ir.Value, filled: int) -> None:
+    """Builds, before the nest, one that sets the rest of the operand's rows to 0."""
+    nest, type_ = product.nest, ir.MemRefType(rows.type)
+    rank = len(type_.shape)
+    texts = {name: marks.get_text(nest.root, name) for name in (marks.LAYER, marks.NODE)}
+    names = tuple(f"i{axis}" for axis in range(rank))
+    shape = (*type_.shape[:-1], type_.shape[-1] - filled)
+    dims = [ir.AffineExpr.get_dim(axis) for axis in range(rank)]
+    behind = ir.AffineMap.get(rank, 0, [*dims[:-1], dims[-1] + filled])
+    with ir.InsertionPoint(product.start.root), nest.root.location:
+        zero = arith.ConstantOp(type_.element_type, ir.FloatAttr.get(type_.element_type, 0.0)).result
+        header = NestHeader(names, shape, texts | {marks.ROLE: marks.PAD})
+        build_nest(header, lambda variables: store(zero, rows, behind, variables), nest.root.location)

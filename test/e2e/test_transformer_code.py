@@ -1,0 +1,65 @@
+"""A transformer's block as fast code: any number of tokens, checked against PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import loopmorph as lm
+from loopmorph.passes.history import history
+from loopmorph.passes.loop.peel import Peel
+from loopmorph.passes.lowering.to_llvm import layout_passes
+from loopmorph.passes.nest import nests
+from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
+from loopmorph.passes.target.target import GENERIC, named_target
+
+HEADS, WIDTH, HIDDEN = 2, 32, 48
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.qkv, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.fc1, self.act, self.fc2 = nn.Linear(WIDTH, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(self.norm1(x)).reshape(batch, tokens, 3, HEADS, width // HEADS)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        context = F.scaled_dot_product_attention(query, key, value)
+        x = x + self.proj(context.transpose(1, 2).reshape(batch, tokens, width))
+        return x + self.fc2(self.act(self.fc1(self.norm2(x))))
+
+
+def block_of(tokens: int) -> lm.Program:
+    generator = torch.Generator().manual_seed(tokens)
+    torch.manual_seed(0)
+    return lm.import_model(Block().eval(), (torch.randn(1, tokens, WIDTH, generator=generator),))
+
+
+@pytest.mark.parametrize("tokens", [5, 50, 53])
+def test_a_block_is_right(tokens: int) -> None:
+    lm.compile(block_of(tokens))  # checks against PyTorch
+
+
+@pytest.mark.parametrize("rows", [5, 49, 197])
+def test_rows_that_no_block_divides(rows: int) -> None:
+    model = nn.Sequential(nn.Linear(24, 48), nn.Tanh(), nn.Linear(48, 16)).eval()
+    lm.compile(model, (torch.randn(rows, 24, generator=torch.Generator().manual_seed(0)),))
+
+
+def test_a_rest_of_rows_takes_in_bias_and_activation() -> None:
+    program = block_of(53).apply(scheduled())
+    with program.module.context:
+        rests = {step.layer for step in history(program.module.operation) if isinstance(step, Peel)}
+        found = nests(program.module.operation)
+    assert {"qkv", "proj", "fc1", "fc2"} <= rests
+    assert not [nest for nest in found if nest.layer == "act"]
+
+
+def scheduled() -> str:
+    target = named_target(GENERIC)
+    return ",".join(map(str, (*layout_passes(target), DefaultSchedule(target=GENERIC))))

@@ -1,0 +1,74 @@
+// RUN: loopmorph-opt %s -p 'morph-drop-unread-results' | FileCheck %s
+
+// The place of the maximum goes with its start value; the maximum stays.
+// CHECK-LABEL: func.func @main
+// CHECK-NOT:     i64
+// CHECK:         affine.store %{{.*}}, %[[MOST:.*]][0] : memref<1xf32>
+// CHECK:         affine.for %[[I:.*]] = 0 to 7 {
+// CHECK-NEXT:      affine.load %[[MOST]][0]
+// CHECK-NEXT:      affine.load %{{.*}}[%[[I]]] : memref<7xf32>
+// CHECK-NEXT:      arith.maximumf
+// CHECK-NEXT:      affine.store %{{.*}}, %[[MOST]][0]
+// CHECK-NEXT:    }
+// CHECK:         affine.store %{{.*}}, %{{.*}}[0] : memref<1xf32>
+func.func @main(%x: memref<7xf32>, %y: memref<1xf32>) {
+  %low = arith.constant -1.0 : f32
+  %most = memref.alloc() : memref<1xf32>
+  %place = memref.alloc() : memref<1xi64>
+  affine.for %k = 0 to 1 {
+    affine.store %low, %most[0] : memref<1xf32>
+  }
+  affine.for %k = 0 to 1 {
+    %i = arith.constant 0 : i64
+    affine.store %i, %place[0] : memref<1xi64>
+  }
+  affine.for %i = 0 to 7 {
+    %m = affine.load %most[0] : memref<1xf32>
+    %p = affine.load %place[0] : memref<1xi64>
+    %v = affine.load %x[%i] : memref<7xf32>
+    %n = arith.maximumf %v, %m : f32
+    %b = arith.cmpf ugt, %v, %m : f32
+    %i64 = arith.index_cast %i : index to i64
+    %q = arith.select %b, %i64, %p : i64
+    affine.store %n, %most[0] : memref<1xf32>
+    affine.store %q, %place[0] : memref<1xi64>
+  }
+  affine.for %k = 0 to 1 {
+    %m = affine.load %most[0] : memref<1xf32>
+    affine.store %m, %y[0] : memref<1xf32>
+  }
+  return
+}
+
+// A memref that only an unread one is made of goes too; one that an output is made of stays.
+// CHECK-LABEL: func.func @chain
+// CHECK-SAME:    %[[X:.*]]: memref<7xf32>, %[[Y:.*]]: memref<7xf32>
+// CHECK-NEXT:    %[[C:.*]] = memref.alloc() : memref<7xf32>
+// CHECK-NEXT:    affine.for
+// CHECK:         affine.store %{{.*}}, %[[C]]
+// CHECK:         affine.for
+// CHECK:         affine.store %{{.*}}, %[[Y]]
+// CHECK-NEXT:    }
+// CHECK-NEXT:    return
+func.func @chain(%x: memref<7xf32>, %y: memref<7xf32>) {
+  %a = memref.alloc() : memref<7xf32>
+  %b = memref.alloc() : memref<7xf32>
+  %c = memref.alloc() : memref<7xf32>
+  affine.for %i = 0 to 7 {
+    %v = affine.load %x[%i] : memref<7xf32>
+    affine.store %v, %a[%i] : memref<7xf32>
+  }
+  affine.for %i = 0 to 7 {
+    %v = affine.load %a[%i] : memref<7xf32>
+    affine.store %v, %b[%i] : memref<7xf32>
+  }
+  affine.for %i = 0 to 7 {
+    %v = affine.load %x[%i] : memref<7xf32>
+    affine.store %v, %c[%i] : memref<7xf32>
+  }
+  affine.for %i = 0 to 7 {
+    %v = affine.load %c[%i] : memref<7xf32>
+    affine.store %v, %y[%i] : memref<7xf32>
+  }
+  return
+}

@@ -1,0 +1,102 @@
+// RUN: loopmorph-opt %s -p 'morph-whole-vectors{width=4}' | FileCheck %s
+
+// The keys are copied so that the lane runs along their rows; what a row is longer is filled with zeros.
+// CHECK-LABEL: func.func @scores
+// CHECK:         %[[S:.*]] = memref.alloc() : memref<6x8xf32>
+// CHECK:         %[[P:.*]] = memref.alloc() : memref<3x8xf32>
+// CHECK:         affine.for %[[CI:.*]] = 0 to 3 {
+// CHECK-NEXT:      affine.for %[[CO:.*]] = 0 to 6 {
+// CHECK-NEXT:        %[[V:.*]] = affine.load %{{.*}}[%[[CO]], %[[CI]]] : memref<6x3xf32>
+// CHECK-NEXT:        affine.store %[[V]], %[[P]][%[[CI]], %[[CO]]] : memref<3x8xf32>
+// CHECK:         } {morph.iter = "ci", morph.layer = "bmm", morph.node = "bmm", morph.role = "pack"}
+// CHECK:         affine.for %[[I:.*]] = 0 to 3 {
+// CHECK-NEXT:      affine.for %[[J:.*]] = 0 to 2 {
+// CHECK-NEXT:        affine.store %{{.*}}, %[[P]][%[[I]], %[[J]] + 6] : memref<3x8xf32>
+// CHECK:         } {morph.iter = "i0", morph.layer = "bmm", morph.node = "bmm", morph.role = "pad"}
+// CHECK:         affine.for %{{.*}} = 0 to 6 {
+// CHECK-NEXT:      affine.for %{{.*}} = 0 to 8 {
+// CHECK-NEXT:        affine.store %{{.*}}, %[[S]]
+// CHECK:         } {morph.iter = "n", morph.layer = "bmm", morph.node = "bmm", morph.role = "init"}
+// CHECK:         affine.for %[[N:.*]] = 0 to 6 {
+// CHECK-NEXT:      affine.for %[[C:.*]] = 0 to 8 {
+// CHECK-NEXT:        affine.for %[[D:.*]] = 0 to 3 {
+// CHECK-NEXT:          affine.load %{{.*}}[%[[N]], %[[D]]] : memref<6x3xf32>
+// CHECK-NEXT:          affine.load %[[P]][%[[D]], %[[C]]] : memref<3x8xf32>
+// CHECK-NEXT:          affine.load %[[S]][%[[N]], %[[C]]] : memref<6x8xf32>
+// CHECK:         affine.for %{{.*}} = 0 to 6 {
+// CHECK-NEXT:      affine.for %{{.*}} = 0 to 6 {
+// CHECK-NEXT:        affine.load %[[S]][%{{.*}}, %{{.*}}] : memref<6x8xf32>
+func.func @scores(%q: memref<6x3xf32>, %k: memref<6x3xf32>, %y: memref<6x6xf32>) {
+  %zero = arith.constant 0.0 : f32
+  %s = memref.alloc() : memref<6x6xf32>
+  affine.for %n = 0 to 6 {
+    affine.for %c = 0 to 6 {
+      affine.store %zero, %s[%n, %c] : memref<6x6xf32>
+    } {morph.iter = "c"}
+  } {morph.iter = "n", morph.layer = "bmm", morph.node = "bmm", morph.role = "init"}
+  affine.for %n = 0 to 6 {
+    affine.for %c = 0 to 6 {
+      affine.for %d = 0 to 3 {
+        %a = affine.load %q[%n, %d] : memref<6x3xf32>
+        %b = affine.load %k[%c, %d] : memref<6x3xf32>
+        %t = affine.load %s[%n, %c] : memref<6x6xf32>
+        %p = arith.mulf %a, %b : f32
+        %r = arith.addf %t, %p : f32
+        affine.store %r, %s[%n, %c] : memref<6x6xf32>
+      } {morph.iter = "ci"}
+    } {morph.iter = "co"}
+  } {morph.iter = "n", morph.layer = "bmm", morph.node = "bmm", morph.role = "main"}
+  affine.for %n = 0 to 6 {
+    affine.for %c = 0 to 6 {
+      %v = affine.load %s[%n, %c] : memref<6x6xf32>
+      %e = math.exp %v : f32
+      affine.store %e, %y[%n, %c] : memref<6x6xf32>
+    } {morph.iter = "c"}
+  } {morph.iter = "n", morph.layer = "exp", morph.role = "main"}
+  return
+}
+
+// Too few rows share the operand, and the result is the caller's: both stay as they are.
+// CHECK-LABEL: func.func @left
+// CHECK:         memref.alloc() : memref<3x6xf32>
+// CHECK-NOT:     memref.alloc
+// CHECK-NOT:     "pack"
+func.func @left(%q: memref<6x3xf32>, %k: memref<6x3xf32>, %y: memref<6x6xf32>) {
+  %zero = arith.constant 0.0 : f32
+  %s = memref.alloc() : memref<3x6xf32>
+  affine.for %n = 0 to 3 {
+    affine.for %c = 0 to 6 {
+      affine.store %zero, %s[%n, %c] : memref<3x6xf32>
+    } {morph.iter = "c"}
+  } {morph.iter = "n", morph.layer = "few", morph.role = "init"}
+  affine.for %n = 0 to 3 {
+    affine.for %c = 0 to 6 {
+      affine.for %d = 0 to 3 {
+        %a = affine.load %q[%n, %d] : memref<6x3xf32>
+        %b = affine.load %k[%c, %d] : memref<6x3xf32>
+        %t = affine.load %s[%n, %c] : memref<3x6xf32>
+        %p = arith.mulf %a, %b : f32
+        %r = arith.addf %t, %p : f32
+        affine.store %r, %s[%n, %c] : memref<3x6xf32>
+      } {morph.iter = "ci"}
+    } {morph.iter = "co"}
+  } {morph.iter = "n", morph.layer = "few", morph.role = "main"}
+  affine.for %n = 0 to 6 {
+    affine.for %c = 0 to 6 {
+      affine.store %zero, %y[%n, %c] : memref<6x6xf32>
+    } {morph.iter = "c"}
+  } {morph.iter = "n", morph.layer = "out", morph.role = "init"}
+  affine.for %n = 0 to 6 {
+    affine.for %c = 0 to 6 {
+      affine.for %d = 0 to 3 {
+        %a = affine.load %q[%n, %d] : memref<6x3xf32>
+        %b = affine.load %k[%c, %d] : memref<6x3xf32>
+        %t = affine.load %y[%n, %c] : memref<6x6xf32>
+        %p = arith.mulf %a, %b : f32
+        %r = arith.addf %t, %p : f32
+        affine.store %r, %y[%n, %c] : memref<6x6xf32>
+      } {morph.iter = "ci"}
+    } {morph.iter = "co"}
+  } {morph.iter = "n", morph.layer = "out", morph.role = "main"}
+  return
+}
