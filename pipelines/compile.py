@@ -44,6 +44,7 @@ def compile(
             found is kept, so that the next time begins where this one ended. Without it, models decide.
         target: the processor whose registers and caches the code is laid out for: "native", this computer, by default;
             another one of its instruction set by name ("x86_64_v3"), or with some figures given ("native+l2=512K").
+            The code has that one's instructions alone, if this computer has all of them, else this computer's.
         check: whether to compare the code with PyTorch: on the example inputs, on random ones and on zeros, negative,
             large and non-finite values (see `loopmorph.pipelines.codegen.check`). It costs about seven calls of each.
             What has no counterpart in PyTorch is not compared, and an `UncheckedWarning` says so.

@@ -15,6 +15,7 @@ from loopmorph.passes.lowering.restrict_instructions import restrict_instruction
 from loopmorph.passes.lowering.time_layers import timed_layers
 from loopmorph.passes.lowering.to_llvm import lower_to_llvm, plan_functions
 from loopmorph.passes.target.detect import native_target
+from loopmorph.passes.target.instructions import why_not_here
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.signature import Argument, Signature, signature_of
 
@@ -77,7 +78,7 @@ class Lowered:
 def lower(module: ir.Module, target: Target, threads: int = 1, *, timed: bool = False) -> Lowered:
     """Lowers a module of affine nests with one function `@main`, in place.
 
-    Code for another processor than this computer's has that one's instructions alone.
+    Code for another processor than this computer's has that one's instructions alone, if they are all here.
 
     Args:
         module: the module; it becomes the result's.
@@ -95,7 +96,7 @@ def lower(module: ir.Module, target: Target, threads: int = 1, *, timed: bool = 
     steps, layers = tuple(marks.recorded_steps(operation)), timed_layers(operation)
     interface = Interface(prepare, run, steps, layers, threads, str(target))
     lower_to_llvm(module)
-    if target.name != native_target().name:
+    if target.name != native_target().name and why_not_here(target) is None:
         restrict_instructions(module, target)
     return Lowered(module, interface)
 

@@ -24,13 +24,16 @@ from networks import Residual, image, randomized
 import loopmorph as lm
 from loopmorph.dialects.morph import schedule_text
 from loopmorph.pipelines.data.batches import Batch
+from loopmorph.pipelines.oracle.inherit import CHOICES
 from loopmorph.pipelines.search.optuna_study import read_studies
+from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.study import NETWORK
 from loopmorph.tools.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "test" / "unit"
 TUNED = ("original", "result")
+WORDS = "'slice', 'mean', 'salient', 'least-squares', 'least-error'"  # the ways to inherit
 CACHE = "timings"  # which test_optimize_doors.py shares
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -86,6 +89,13 @@ def test_the_same_seed_gives_the_same_schedule_and_replay_the_same_ir(result: lm
     assert again.schedule == result.schedule
 
 
+def test_the_search_inherits_what_is_nearest_and_says_so(result: lm.Result) -> None:
+    report = result.report
+    assert list(report.inherited_errors) == list(CHOICES)
+    assert report.inherited_error == pytest.approx(min(report.inherited_errors.values()), rel=1e-4, abs=1e-6)
+    assert report.inherited_errors[report.inherit] == min(report.inherited_errors.values())
+
+
 def test_the_optimised_network_trains(result: lm.Result) -> None:
     model = copy.deepcopy(result.model).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -104,7 +114,7 @@ def test_the_command_line_writes_files_that_load_back(
     np.savez(data, images=rng.integers(0, 256, (32, 8, 8, 3), dtype=np.uint8), labels=np.arange(32) % 10)
     out = tmp_path / "out"
     arguments = ["optimize", factory, "--data", str(data), "--candidates", "4", "--batch-size", "16", "--out", str(out)]
-    arguments += ["--tune", "1"]
+    arguments += ["--tune", "1", "--inherit", "mean"]
     study = tmp_path / "study.db"
     assert main([*arguments, "--jobs", "2", "--study", str(study)]) == 0
     files = ["model.pt", "optimized.mlir", "report.html", "report.json", "schedule.mlir"]
@@ -115,10 +125,13 @@ def test_the_command_line_writes_files_that_load_back(
     assert {"model", "speedup", "layers", "legal", "max_abs_error"} <= report.keys()
     assert report["tuning"]["seconds"] == 1 and min(report["tuning"][name]["tuned_ms"] for name in TUNED) > 0
     assert "dense_resource" not in (out / "optimized.mlir").read_text()
-    assert "Fisher Potential" in capsys.readouterr().out
+    assert report["inherit"] == "mean" and list(report["inherited_errors"]) == ["mean"]
+    told = capsys.readouterr().out
+    assert "Fisher Potential" in told and "weights inherited by mean; tried: mean " in told
     assert "Data flow of the result" in (out / "report.html").read_text()
     model = lm.load_model(out / "model.pt", original=factory).eval()
     x = image()
+    assert model(x).shape == (1, 10)
     compiled = lm.compile(model, (x,))(x)
     assert (compiled - model(x)).abs().max() <= 1e-4 * compiled.abs().max()
     _check_study(study, report, capsys)
@@ -205,6 +218,7 @@ def _timed_something(cache: Path) -> bool:
         (["import", "foreign.pt2"], 1, "error: argument 'model': foreign.pt2: cannot be read as an exported program:"),
         (["import", "garbage.pt2"], 1, "error: argument 'model': garbage.pt2: is truncated"),
         (["optimize", "resnet18", "--out", "garbage.pt2"], 1, "error: argument 'out': cannot write to 'garbage.pt2'"),
+        (["optimize", "resnet18", "--inherit", "median"], 2, f"'median' is not one of {WORDS}"),
         (["improve", "resnet18"], 2, "No such command 'improve'"),
     ],
 )
@@ -225,6 +239,12 @@ def test_bad_input_gives_one_line(
     lines = capfd.readouterr().err.splitlines()
     assert message in lines[-1]
     assert len(lines) == 1 or (code == 2 and lines[0].startswith("Usage: "))
+
+
+def test_another_way_to_inherit_is_refused() -> None:
+    message = "'inherit': expected slice, mean, salient, least-squares, least-error or repair, got 'median'"
+    with pytest.raises(lm.ArgumentError, match=message):
+        lm.optimize(Residual(), (image(),), settings=SearchSettings(inherit="median"))
 
 
 def test_import_prints_readable_ir_without_weights(factory: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,8 @@ import loopmorph as lm
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.choice import RegisterBlock
 from loopmorph.passes.scheduling.register_block import Work, cost, register_blocks
-from loopmorph.passes.target.instructions import why_not_here
-from loopmorph.passes.target.target import named_target
+from loopmorph.passes.target.instructions import required_features, why_not_here
+from loopmorph.passes.target.target import accepted_names, named_target
 from loopmorph.pipelines.bench.contenders import peers_limits
 from loopmorph.pipelines.codegen.check import UncheckedWarning
 from loopmorph.pipelines.codegen.executable import Executable
@@ -125,6 +125,16 @@ def test_in_this_process(network: lm.Program, tmp_path: Path, target: str) -> No
     functions = {name: text for name, text in disassembled(path, "x86_64").items() if layers.get(name)}
     assert [name for name, text in functions.items() if re.search(ABSENT[target], text)] == []
     check_shares({layers[name]: hot_loop(text) for name, text in functions.items()}, target)
+
+
+def test_a_processor_that_has_more_gives_the_layout() -> None:
+    here = [each for each in map(named_target, accepted_names()) if each.arch == os.uname().machine]
+    lacking = [each for each in here if why_not_here(each) is not None]
+    if not lacking:
+        pytest.skip("this processor has all that is known")
+    model, x = nn.Linear(16, 16).eval(), torch.randn(1, 16)
+    compiled = lm.compile(model.half(), (x.half(),), target=max(lacking, key=lambda each: len(required_features(each))))
+    torch.testing.assert_close(compiled(x.half()), model(x.half()).detach(), rtol=1e-2, atol=1e-2)
 
 
 # -- on another processor
