@@ -49,7 +49,8 @@ class Peel(NestTransformation[PeelPlan]):
 
     Of an extent that no register block divides, what is left is a multiple of the block; the rest is scheduled by the
     names of its own loops. Around an outermost loop another one of extent 1, `n.parts`, is put, to leave one nest.
-    The iterations keep their order, so it is always legal.
+    The iterations keep their order, so it is always legal. On a convolution with 8 x 8 pixels:
+    `morph-peel{layer=a iter=ow size=2}`.
 
     Requires a loop from 0 to a constant with step 1, and bounds of the loops in it that do not depend on it.
 

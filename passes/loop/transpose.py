@@ -45,7 +45,8 @@ class Transpose(NestTransformation[TransposePlan]):
 
     Each stage of the transposition exchanges, between vectors whose numbers differ in one bit, the lanes whose numbers
     differ in that bit (Eklundh, IEEE Transactions on Computers 21, 1972). Scalar code reads or writes every element
-    by itself. On a layout conversion: `morph-split` of both iterators by 16, `morph-interchange`, `morph-transpose`.
+    by itself. On the start values of a convolution with 8 x 8 pixels:
+    `morph-interchange{layer=a#init.1 order=w,h},morph-transpose{layer=a#init.1 rows=w columns=h}`.
 
     Requires that `rows` holds nothing but `columns`, which holds no loop, and that another loop is around them; from 0
     to the same power of two, at least 2; in the body only loads, element-wise operations on scalars and one store; no
