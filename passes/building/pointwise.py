@@ -191,7 +191,7 @@ def _place(access: Access, point: Mapping[int, ir.AffineExpr], frame: Frame, bod
         return Place(access.memref, exprs, "uniform")
     form = linear_form(exprs[-1]) if exprs else None
     by_one = moving == [len(exprs) - 1] and form is not None and form.coefficients[lane] == 1
-    if not by_one or not _is_dense(ir.MemRefType(access.memref.type)):
+    if not by_one or not is_dense(ir.MemRefType(access.memref.type)):
         reason = f"the elements that it {access.kind}s for the lanes of a vector do not lie side by side"
         raise IllegalTransform(body.nest.label, reason)
     first = {lane: ir.AffineExpr.get_constant(0)}
@@ -203,7 +203,7 @@ def _is_index(op: ir.Operation) -> bool:
     return op.name in ("affine.apply", "arith.constant") and isinstance(op.results[0].type, ir.IndexType)
 
 
-def _is_dense(kind: ir.MemRefType) -> bool:
+def is_dense(kind: ir.MemRefType) -> bool:
     """Whether a row of elements lies in memory as a vector does: an i1 fills a byte in a memref, a bit in a vector."""
     element = kind.element_type
     whole_bytes = not isinstance(element, ir.IntegerType) or element.width % 8 == 0

@@ -1,4 +1,4 @@
-"""`morph-drop-unread-results`: what nests compute that nothing but itself is made of goes away."""
+"""`morph-drop-unread-results`: of several results of a nest, those that nothing but themselves is made of go away."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch_mlir import ir
 from torch_mlir.dialects import memref
 
+from loopmorph.passes.analysis.memory.dataflow import effects, outermost
 from loopmorph.passes.analysis.memory.memrefs import is_local
 from loopmorph.passes.analysis.structure import body_of
 from loopmorph.passes.base import Pass
@@ -19,7 +20,7 @@ _PURE = ("arith.", "math.")
 
 @dataclass(frozen=True)
 class DropUnreadResults(Pass):
-    """Drops local memrefs whose elements nothing is made of but later ones of the same memref.
+    """Drops local memrefs that nests accumulate beside others, and that nothing else reads.
 
     Before: a maximum, and where it is, which nobody asks for
 
@@ -36,8 +37,8 @@ class DropUnreadResults(Pass):
           %m = affine.load %most[]   %v = affine.load %x[%i]   %n = arith.maximumf %v, %m   affine.store %n, %most[]
         }
 
-    Loops that then hold nothing go with it. Requires nothing; memrefs that something else than an `affine.load` or
-    `affine.store` uses stay.
+    Loops that then hold nothing go with it. Requires nothing; the only result of a nest stays, and so do memrefs that
+    something else than an `affine.load` or `affine.store` uses.
     """
 
     name: ClassVar[str] = "morph-drop-unread-results"
@@ -52,10 +53,13 @@ class DropUnreadResults(Pass):
 
 
 def _is_unread(value: ir.Value) -> bool:
+    """Whether what is loaded goes back to the memref alone, in nests that store something else too."""
     users = [use.owner.operation for use in value.uses]
-    if not users or any(op.name not in ("affine.load", "affine.store") for op in users):
+    if any(op.name not in ("affine.load", "affine.store") for op in users):
         return False
-    return all(op.name == "affine.store" or _returns(op, value) for op in users)
+    loads = [op for op in users if op.name == "affine.load"]
+    beside = all(effects(outermost(op)).writes - {value} for op in loads)
+    return bool(loads) and beside and all(_returns(op, value) for op in loads)
 
 
 def _returns(load: ir.Operation, home: ir.Value) -> bool:

@@ -48,8 +48,9 @@ class Peel(NestTransformation[PeelPlan]):
                                                           } {morph.iter = "n.rest"}
 
     Of an extent that no register block divides, what is left is a multiple of the block; the rest is scheduled by the
-    names of its own loops. Around an outermost loop another one of extent 1, `n.0`, is put, so that one nest is left.
-    The iterations keep their order, so it is always legal.
+    names of its own loops. Around an outermost loop another one of extent 1, `n.parts`, is put, to leave one nest.
+    The iterations keep their order, so it is always legal. On a convolution with 8 x 8 pixels:
+    `morph-peel{layer=a iter=ow size=2}`.
 
     Requires a loop from 0 to a constant with step 1, and bounds of the loops in it that do not depend on it.
 
@@ -80,7 +81,7 @@ class Peel(NestTransformation[PeelPlan]):
             bounds = nest.bounds(other)
             if any(loop.position in used_dims(e) for e in (*bounds.lower, *bounds.upper)):
                 raise IllegalTransform(nest.label, f"the bounds of '{other.iterator}' depend on '{self.iter}'")
-        wrapper = f"{self.iter}.0" if loop.position == 0 else None
+        wrapper = f"{self.iter}.parts" if loop.position == 0 else None
         taken = {*(f"{each.iterator}{REST}" for each in (loop, *inside)), wrapper} & set(nest.iterators)
         if taken:
             raise IllegalTransform(nest.label, f"the nest already has an iterator '{min(map(str, taken))}'")

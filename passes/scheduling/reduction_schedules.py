@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.affine_expr import linear_form, used_dims
 from loopmorph.passes.analysis.contraction_nest import result_lane
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.roles import accumulates, is_reduction
@@ -10,12 +10,14 @@ from loopmorph.passes.history import Step
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
+from loopmorph.passes.loop.peel import Peel
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.split import Split
+from loopmorph.passes.loop.transpose import Transpose
 from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
-from loopmorph.passes.nest import Loop, Nest
+from loopmorph.passes.nest import Access, Loop, Nest
 from loopmorph.passes.target.target import Target
 
 MOST_ACCUMULATORS = 8  # side by side: as many as hide an addition's latency
@@ -49,8 +51,10 @@ def elementwise_schedule(nest: Nest, layer: str, target: Target) -> list[Step]:
     if not nest.is_perfect or not nest.is_rectangular or nest.is_vectorised or len(nest.stores) != 1 or lane is None:
         return []
     others = [loop for loop in nest.loops if loop != lane]
-    if lane.extent != target.lanes or not others or accumulates(nest) or macs(nest):
+    if not others or accumulates(nest) or macs(nest):
         return []
+    if lane.extent != target.lanes:
+        return _transposition(nest, layer, lane, target.lanes)
     steps: list[Step] = []
     if lane.position != len(nest.loops) - 1:
         steps.append(Interchange(layer, (*(loop.iterator for loop in others), lane.iterator)))
@@ -60,6 +64,41 @@ def elementwise_schedule(nest: Nest, layer: str, target: Target) -> list[Step]:
     if 1 < factor < (pixel.extent or 1):
         steps.append(Unroll(layer, pixel.iterator, factor))
     return steps
+
+
+def _transposition(nest: Nest, layer: str, lane: Loop, size: int) -> list[Step]:
+    """A nest that reads along one iterator and writes along another: squares that are transposed in registers.
+
+    ..., w.0, h.0 | squares of w.1, h.1; what of `w` fills no square goes element by element.
+    """
+    read = {d for load in nest.loads for d in _running(load)}
+    columns = [loop for loop in nest.loops if loop.position in read and loop != lane]
+    if len(columns) != 1 or len(nest.loops) < 3 or (lane.extent or 0) < size:
+        return []
+    (column,) = columns
+    if (column.extent or 0) % size or size & (size - 1):
+        return []
+    rest = (lane.extent or 0) % size
+    outer = [loop.iterator for loop in nest.loops if loop not in (lane, column)]
+    steps: list[Step] = [Interchange(layer, (*outer, lane.iterator, column.iterator))]
+    if rest:
+        steps.append(Peel(layer, lane.iterator, rest))
+    halves: dict[str, tuple[str, str]] = {}
+    for loop, extent in ((lane, (lane.extent or 0) - rest), (column, column.extent or 0)):
+        name = loop.iterator
+        if extent > size:
+            steps.append(Split(layer, name, size))
+        halves[name] = (f"{name}.0", f"{name}.1") if extent > size else ("", name)
+    counted, inner = zip(halves[lane.iterator], halves[column.iterator], strict=True)
+    order = [*filter(None, counted), *inner]
+    return [*steps, Interchange(layer, tuple(order)), Transpose(layer, *inner)]
+
+
+def _running(load: Access) -> frozenset[int]:
+    """The iterator along which a load moves element by element along the last axis, and no other axis."""
+    form = linear_form(load.exprs[-1]) if load.exprs else None
+    by_one = {d for d, c in form.coefficients.items() if c == 1} if form is not None else set()
+    return frozenset(by_one - {d for e in load.exprs[:-1] for d in used_dims(e)})
 
 
 def _across_lanes(nest: Nest, layer: str, lane: Loop) -> list[Step]:

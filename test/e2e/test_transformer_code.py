@@ -15,7 +15,7 @@ from loopmorph.passes.nest import nests
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
 from loopmorph.passes.target.target import GENERIC, named_target
 
-HEADS, WIDTH, HIDDEN = 2, 32, 48
+TOKENS, HEADS, WIDTH, HIDDEN = 53, 2, 32, 48
 
 
 class Block(nn.Module):
@@ -34,32 +34,39 @@ class Block(nn.Module):
         return x + self.fc2(self.act(self.fc1(self.norm2(x))))
 
 
-def block_of(tokens: int) -> lm.Program:
-    generator = torch.Generator().manual_seed(tokens)
+@pytest.fixture(scope="module")
+def block() -> lm.Program:
     torch.manual_seed(0)
-    return lm.import_model(Block().eval(), (torch.randn(1, tokens, WIDTH, generator=generator),))
+    generator = torch.Generator().manual_seed(TOKENS)
+    return lm.import_model(Block().eval(), (torch.randn(1, TOKENS, WIDTH, generator=generator),))
 
 
-@pytest.mark.parametrize("tokens", [5, 50, 53])
-def test_a_block_is_right(tokens: int) -> None:
-    lm.compile(block_of(tokens))  # checks against PyTorch
+class Rows(nn.Module):
+    """One small network on inputs of several numbers of rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(24, 48), nn.Tanh(), nn.Linear(48, 16))
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self.layers(x) for x in inputs)
 
 
-@pytest.mark.parametrize("rows", [5, 49, 197])
-def test_rows_that_no_block_divides(rows: int) -> None:
-    model = nn.Sequential(nn.Linear(24, 48), nn.Tanh(), nn.Linear(48, 16)).eval()
-    lm.compile(model, (torch.randn(rows, 24, generator=torch.Generator().manual_seed(0)),))
+def test_a_block_is_right(block: lm.Program) -> None:
+    lm.compile(block)  # checks against PyTorch
 
 
-def test_a_rest_of_rows_takes_in_bias_and_activation() -> None:
-    program = block_of(53).apply(scheduled())
+def test_rows_that_no_block_divides() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lm.compile(Rows().eval(), tuple(torch.randn(rows, 24, generator=generator) for rows in (5, 49, 50, 197)))
+
+
+def test_a_rest_of_rows_takes_in_bias_and_activation(block: lm.Program) -> None:
+    target = named_target(GENERIC)
+    passes = (*layout_passes(target), DefaultSchedule(target=GENERIC))
+    program = block.apply(",".join(map(str, passes)))
     with program.module.context:
         rests = {step.layer for step in history(program.module.operation) if isinstance(step, Peel)}
         found = nests(program.module.operation)
     assert {"qkv", "proj", "fc1", "fc2"} <= rests
     assert not [nest for nest in found if nest.layer == "act"]
-
-
-def scheduled() -> str:
-    target = named_target(GENERIC)
-    return ",".join(map(str, (*layout_passes(target), DefaultSchedule(target=GENERIC))))

@@ -15,7 +15,7 @@
 // CHECK-NEXT:       affine.store %{{.*}}, %{{.*}}[%[[R]] + 4] : memref<5xf32>
 // CHECK-NEXT:     } {morph.iter = "co.rest"}
 // CHECK-NEXT:   } {morph.iter = "n.rest"}
-// CHECK-NEXT: } {morph.iter = "n.0", morph.layer = "fc", morph.role = "main"}
+// CHECK-NEXT: } {morph.iter = "n.parts", morph.layer = "fc", morph.role = "main"}
 
 // INNER:      affine.for %[[CO:.*]] = 0 to 6 {
 // INNER-NEXT:   affine.for %{{.*}} = 0 to 3 {
