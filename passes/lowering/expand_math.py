@@ -130,10 +130,10 @@ class _Lanes:
         return arith.SelectOp(test, yes, no).result
 
     def clamp(self, x: ir.Value, least: float, most: float) -> ir.Value:
-        """`x` within bounds; NaN becomes the upper one."""
+        """`x` within bounds; NaN stays, as in the two instructions that x86 has for this."""
         low, high = self.number(least), self.number(most)
-        x = self.select(x, "OLT", high, x, high)
-        return self.select(x, "OGT", low, x, low)
+        x = self.select(high, "OLT", x, high, x)
+        return self.select(low, "OGT", x, low, x)
 
     def polynomial(self, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
         """By Horner's rule, highest power first."""
@@ -141,10 +141,6 @@ class _Lanes:
         for coefficient in coefficients[1:]:
             result = self.add(self.mul(result, x), self.number(coefficient))
         return result
-
-    def keep_nan(self, x: ir.Value, result: ir.Value) -> ir.Value:
-        """`result`, or NaN where `x` is."""
-        return self.select(x, "UNO", x, x, result)
 
     def power_of_two(self, n: ir.Value) -> ir.Value:
         """2**n for integers in -126 .. 127."""
@@ -161,19 +157,19 @@ def _splat(type_: ir.Type, element: ir.Attribute) -> ir.Attribute:
 
 
 def _exp(lanes: _Lanes, op: ir.Operation) -> ir.Value:
-    x = op.operands[0]
-    bounded = lanes.clamp(x, _EXP_LEAST, _EXP_MOST)
+    bounded = lanes.clamp(op.operands[0], _EXP_LEAST, _EXP_MOST)
     whole = math_dialect.RoundEvenOp(lanes.mul(bounded, lanes.number(1 / math.log(2)))).result
     r = lanes.add(bounded, lanes.mul(whole, lanes.number(-_LN2_HIGH)))
     r = lanes.add(r, lanes.mul(whole, lanes.number(-_LN2_LOW)))
     tail = lanes.mul(lanes.mul(r, r), lanes.polynomial(r, _EXP))
     result = lanes.add(lanes.add(tail, r), lanes.number(1.0))
-    n = arith.FPToSIOp(lanes.bits, whole).result
+    known = lanes.select(whole, "ORD", whole, whole, lanes.number(0.0))  # no integer stands for NaN
+    n = arith.FPToSIOp(lanes.bits, known).result
     half = arith.ShRSIOp(n, lanes.integer(1)).result
     # In two steps, as 2**n itself may be too large or too small for f32 where the result is not.
     for part in (half, arith.SubIOp(n, half).result):
         result = lanes.mul(result, lanes.power_of_two(part))
-    return lanes.keep_nan(x, result)
+    return result
 
 
 def _rational(lanes: _Lanes, x: ir.Value, above: Sequence[float], below: Sequence[float]) -> ir.Value:
@@ -183,16 +179,14 @@ def _rational(lanes: _Lanes, x: ir.Value, above: Sequence[float], below: Sequenc
 
 
 def _erf(lanes: _Lanes, op: ir.Operation) -> ir.Value:
-    x = op.operands[0]
-    result = _rational(lanes, lanes.clamp(x, -_ERF_MOST, _ERF_MOST), _ERF_P, _ERF_Q)
-    return lanes.keep_nan(x, result)
+    return _rational(lanes, lanes.clamp(op.operands[0], -_ERF_MOST, _ERF_MOST), _ERF_P, _ERF_Q)
 
 
 def _tanh(lanes: _Lanes, op: ir.Operation) -> ir.Value:
     x = op.operands[0]
     result = _rational(lanes, lanes.clamp(x, -_TANH_MOST, _TANH_MOST), _TANH_P, _TANH_Q)
     size = math_dialect.AbsFOp(x).result
-    return lanes.keep_nan(x, lanes.select(size, "OLT", lanes.number(_TANH_LINEAR), x, result))
+    return lanes.select(size, "OLT", lanes.number(_TANH_LINEAR), x, result)
 
 
 def _division(lanes: _Lanes, op: ir.Operation) -> ir.Value | None:

@@ -3,10 +3,11 @@
 // CHECK-LABEL: func.func @vectors
 // CHECK-NOT:     math.exp
 // CHECK:         math.roundeven %{{.*}} : vector<16xf32>
-// CHECK:         arith.fptosi %{{.*}} : vector<16xf32> to vector<16xi32>
+// CHECK:         arith.cmpf ord
+// CHECK-NEXT:    %[[N:.*]] = arith.select
+// CHECK-NEXT:    arith.fptosi %[[N]] : vector<16xf32> to vector<16xi32>
 // CHECK-COUNT-2: arith.bitcast %{{.*}} : vector<16xi32> to vector<16xf32>
-// CHECK:         arith.cmpf uno
-// CHECK-NEXT:    %[[R:.*]] = arith.select
+// CHECK-NEXT:    %[[R:.*]] = arith.mulf
 // CHECK-NEXT:    return %[[R]]
 func.func @vectors(%x: vector<16xf32>) -> vector<16xf32> {
   %y = math.exp %x : vector<16xf32>
