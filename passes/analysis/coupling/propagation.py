@@ -20,7 +20,7 @@ from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, Program
 from loopmorph.passes.analysis.coupling.sums import Rescaled, is_product, pin_of_sum, rescaled
 from loopmorph.passes.analysis.coupling.tied_loops import refusal
 from loopmorph.passes.analysis.coupling.ties import Tie, digit_parts, span
-from loopmorph.passes.analysis.roles import indexes_parameter, is_reduction
+from loopmorph.passes.analysis.roles import is_reduction, is_sliced
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
 from loopmorph.passes.nest_text import index_text
@@ -65,7 +65,7 @@ class Propagation:
         self.program = program
         self.nest = nest
         self.loop = loop
-        self.sliced = is_reduction(nest, loop.position) and indexes_parameter(nest, loop.position)
+        self.sliced = is_sliced(nest, loop)
         self.loops: dict[ir.Operation, tuple[Nest, Loop, KeepSet]] = {}
         self.axes: dict[AxisKey, KeepSet] = {}
         self.pending_loops: deque[tuple[Nest, Loop]] = deque()
