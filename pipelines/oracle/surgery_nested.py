@@ -29,7 +29,7 @@ from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
 from loopmorph.pipelines.rewritten.module_tensors import named_tensors
 from loopmorph.pipelines.rewritten.nest_module import NestModule
-from loopmorph.pipelines.rewritten.nested_code import ModuleCall, NestedCode, Ports
+from loopmorph.pipelines.rewritten.nested_code import CONSTANT, ModuleCall, NestedCode, Ports
 from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.module_paths import is_within
 
@@ -166,7 +166,7 @@ def _code(
     new.take(old)
     known = {name for name, _ in named_tensors(old)}
     for name in [name for name, local in held.items() if local not in known]:
-        new.names[name] = local = f"constant_{len(new.names)}_{name.rpartition('.')[2]}"
+        new.names[name] = local = f"{CONSTANT}{len(new.names)}_{name.rpartition('.')[2]}"
         new.register_buffer(local, program.parameters[name].detach().clone())
     return new
 

@@ -16,6 +16,8 @@ from loopmorph.passes.raising.nest_batch import with_batch_axis
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.rewritten.nest_executor import Machine, check_supported
 
+CONSTANT = "constant_"  # what the names of tensors begin with that the module itself did not hold
+
 
 @dataclass(frozen=True)
 class ModuleCall:
