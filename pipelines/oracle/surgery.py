@@ -132,10 +132,14 @@ def raise_block(program: Network, path: str) -> nn.Module:
     if not path or program.module is program.origin:
         return to_module(program).get_submodule(path)
     surgery = _Surgery(program, program.model, behind_views=True)
-    if any(is_within(called_module(name), path) for name in surgery.in_own_code()):
+    own_code = any(is_within(called_module(name), path) for name in surgery.in_own_code())
+    if own_code or any(is_within(owner, path) or is_within(path, owner) for owner in reindexed_code(program)):
         return to_module(program).get_submodule(path)  # which compares what its code computes
     block = surgery.rewritten(surgery.tensors.copied(modules[path]), path)
-    require_no_view(program, surgery.as_nests)
+    try:
+        require_no_view(program, surgery.as_nests)
+    except CodeDiffers:
+        return to_module(program).get_submodule(path)  # where the code gives way
     return block
 
 
