@@ -13,7 +13,7 @@ from torch_mlir import ir
 
 from loopmorph.dialects.morph import schedule_steps
 from loopmorph.passes import marks
-from loopmorph.passes.analysis.dimension_names import FEATURE, HEAD, VALUE
+from loopmorph.passes.analysis.dimension_names import FEATURE, HEAD, VALUE, NamedDimension
 from loopmorph.passes.analysis.roles import channels, is_batch, is_grid, loops_of
 from loopmorph.passes.history import Step, pipeline_text, transformations
 from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER
@@ -21,6 +21,7 @@ from loopmorph.passes.nest import Nest, divisors
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.passes.neural.group import Group
 from loopmorph.passes.neural.mix import Mix
+from loopmorph.passes.neural.narrow import Narrow
 from loopmorph.pipelines.schedules.loader import Schedule, fill, schedules
 from loopmorph.pipelines.search.search_space import fills_vectors
 from loopmorph.pipelines.search.variants.ground import Ground, Ties, Unit
@@ -182,10 +183,21 @@ def attention_narrowed(unit: Unit) -> list[list[Proposal]]:
     for each in unit.ground.named:
         layers = [layer for layer in unit.contractions if layer in each.layers]
         if each.name in (HEAD, FEATURE, VALUE) and layers and unit.layers.keys() >= each.layers:
-            steps = [Bottleneck(layers[0], each.name, f) for f in divisors(each.loop.extent, ATTENTION_NARROWINGS)]
             kind = "heads" if each.name == HEAD else "bottleneck"
+            steps = _of_heads(layers[0], each) if each.name == HEAD else _of_features(layers[0], each)
             found.append([Proposal(kind, (step,), each.layers) for step in steps])
     return found
+
+
+def _of_heads(layer: str, heads: NamedDimension) -> list[Step]:
+    """A part of the heads, down to one; or all but the last or the first of them."""
+    extent = heads.loop.extent or 1
+    parts: list[Step] = [Bottleneck(layer, HEAD, f) for f in ATTENTION_NARROWINGS if extent % f == 0]
+    return parts + [Narrow(layer, HEAD, begin, extent - 1) for begin in (0, 1) if extent > _TWICE]
+
+
+def _of_features(layer: str, features: NamedDimension) -> list[Step]:
+    return [Bottleneck(layer, features.name, f) for f in divisors(features.loop.extent, ATTENTION_NARROWINGS)]
 
 
 def dropped(unit: Unit) -> list[list[Proposal]]:
