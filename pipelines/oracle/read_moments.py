@@ -2,7 +2,7 @@
 
 With them it is known, without data, how well a layer can still say what it said if it reads less: fewer channels (see
 `channel_choice`), or each of its outputs only some (see `channel_order`). Layers, what they multiply and which of it
-belongs together are read off access maps (see `loopmorph.pipelines.oracle.repair.linear_terms`).
+belongs together are read off access maps (see `loopmorph.pipelines.oracle.linear_terms`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.linear_terms import LinearTerm, linear_terms, name_of
 from loopmorph.pipelines.oracle.repair.fittable import held_tensors, module_recipe, read_rows
-from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms, name_of
 from loopmorph.pipelines.oracle.repair.lockstep import LayerCall, Lockstep
 from loopmorph.pipelines.oracle.repair.surroundings import Surroundings, scale_of, surroundings
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, LayerSamples, term_equations

@@ -24,8 +24,7 @@ from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.nest_extract import Extraction, extract
 from loopmorph.passes.raising.nest_recipe import Buffer, BufferKind, Load, Recipe, Statement, map_loads
 from loopmorph.pipelines.network import Network, called_module, owning_module
-from loopmorph.pipelines.oracle.repair.fittable import is_plain
-from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms
+from loopmorph.pipelines.oracle.linear_terms import is_plain, linear_terms
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
 from loopmorph.pipelines.rewritten.module_tensors import named_tensors
 from loopmorph.pipelines.rewritten.nest_module import NestModule

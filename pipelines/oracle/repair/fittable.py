@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +15,7 @@ from loopmorph.passes.raising.nest_batch import free_batch, with_batch_axis
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Buffer, Call, Load, Recipe, Statement
 from loopmorph.pipelines.network import Network, called_module
-from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms
+from loopmorph.pipelines.oracle.linear_terms import is_plain, linear_terms
 from loopmorph.pipelines.oracle.repair.selections import Selection, selections
 from loopmorph.pipelines.oracle.repair.surroundings import Surroundings
 from loopmorph.pipelines.rewritten.dropped_module import DroppedModule
@@ -79,19 +78,6 @@ def rows_recipe(recipe: Recipe) -> Recipe | None:
         statements.append(Statement((0, 1), (1, outputs), target, Call("arith.addf", (target, Load(3, (output,))))))
     loops = (0,) * len(statements)
     return Recipe(recipe.layer, tuple(buffers), tuple(statements), 1, frozenset((0, 2)), loops)
-
-
-def is_plain(term: LinearTerm, recipe: Recipe) -> bool:
-    """Whether a term multiplies rows with all of a matrix (outputs, inputs)."""
-    index, shape = term.weight.index, recipe.buffers[term.weight.buffer].shape
-    extents = recipe.statements[term.number].extent_of
-    if term.blocks or term.summed or len(index) != 2:
-        return False
-    loops = (term.outputs, term.unknowns)
-    return all(
-        forms.used_loops(form) == frozenset(own) and math.prod(extents[n] for n in own) == size
-        for form, own, size in zip(index, loops, shape, strict=True)
-    )
 
 
 def read_rows(x: torch.Tensor, recipe: Recipe) -> torch.Tensor:

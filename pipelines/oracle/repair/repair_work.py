@@ -17,9 +17,9 @@ from torch.utils.hooks import RemovableHandle
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.oracle.linear_terms import linear_terms, name_of, term_positions
 from loopmorph.pipelines.oracle.repair.fittable import FittableLayer, fittable_layers, held_tensors, read_rows
 from loopmorph.pipelines.oracle.repair.layer_fit import fit_layer
-from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms, name_of, term_positions
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
 from loopmorph.pipelines.oracle.repair.recorded import RecordedRun, Replay
 from loopmorph.pipelines.oracle.repair.surroundings import Place, held, offset_of, scale_of, surroundings
