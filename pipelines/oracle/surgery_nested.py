@@ -243,8 +243,10 @@ class _Assembly:
     def _kind(self, number: int, buffer: Buffer, outputs: set[int]) -> Buffer:
         if buffer.kind == "parameter":
             return buffer
-        written = "output" if number in outputs else "temporary"
-        return replace(buffer, kind=written if number in self.written else "input")
+        kind: BufferKind = "input"
+        if number in self.written:
+            kind = "output" if number in outputs else "temporary"
+        return replace(buffer, kind=kind)
 
     def _renumbering(
         self, extraction: Extraction, kinds: Sequence[BufferKind] = get_args(BufferKind)

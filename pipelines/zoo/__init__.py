@@ -60,14 +60,14 @@ class ZooEntry:
     Attributes:
         factory: builds the network with fresh weights from the global random generator.
         input_shape: (C, H, W) of one image, (tokens,) of a text.
-        classes: number of logits; None for a network that gives some for each token.
+        classes: number of logits; 0 for a network that gives some for each token.
         words: how many tokens there are; 0 of images.
         masked: whether the network takes a mask of the tokens as well, int64 like these.
     """
 
     factory: Callable[[], nn.Module]
     input_shape: tuple[int, ...]
-    classes: int | None
+    classes: int
     words: int = 0
     masked: bool = False
 
@@ -122,7 +122,7 @@ ZOO: dict[str, ZooEntry] = {
     "bert_tiny": ZooEntry(
         partial(TextEncoder, BERT_WORDS, LENGTH, 128, 2, 2, classes=2), (LENGTH,), 2, BERT_WORDS, masked=True
     ),
-    "gpt2_small": ZooEntry(partial(TextDecoder, GPT2_WORDS, LENGTH, 768, 2, 12), (LENGTH,), None, GPT2_WORDS),
+    "gpt2_small": ZooEntry(partial(TextDecoder, GPT2_WORDS, LENGTH, 768, 2, 12), (LENGTH,), 0, GPT2_WORDS),
 }
 
 CELL = "nasbench201:"  # what the cell follows
