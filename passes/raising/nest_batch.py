@@ -16,8 +16,16 @@ def free_batch(recipe: Recipe) -> Recipe:
     That is so where one loop of each statement, of the example batch's extent, indexes axis 0 of the inputs, of the
     output and of the buffers between them, and indexes nothing else. With an example batch of 1 this loop has been
     dropped, all those indices are 0, and it is put back. Where it is not so the recipe is returned as it is, and
-    runs with the example batch only. Of buffers that do not all begin with the batch, a leading axis of extent 1 that
-    nothing but index 0 is read of is left out: tokens may be rows of one result and `(1, tokens, ...)` of another.
+    runs with the example batch only.
+    """
+    return _free(recipe) or recipe
+
+
+def free_rows(recipe: Recipe) -> Recipe:
+    """As `free_batch`, of a linear layer, of which all axes but the last are the batch.
+
+    Where that is needed a leading axis of extent 1 of which nothing but index 0 is read is left out: tokens may be rows
+    of the result, and `(1, tokens, ...)` of what is read.
     """
     return _free(recipe) or _free(_without_unit_axes(recipe)) or recipe
 

@@ -19,6 +19,7 @@ from loopmorph.pipelines.measure.worker_protocol import RunJob
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import raise_layer, to_module
 from loopmorph.pipelines.rewritten.nest_executor import check_supported, execute
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.support.agreement import require_close
 
 
@@ -75,7 +76,7 @@ def check_layer(program: Network, name: str, worker: Worker, *, seed: int = 0, l
     inputs = [torch.randn(shape, generator=generator) for shape in shapes]
     module = raise_layer(program, name).eval()
     with torch.no_grad():
-        expected = _of_nests(program, name, inputs) if _takes_rows(module, inputs) else module(*inputs)
+        expected = _of_nests(program, name, inputs) if _takes_others(module, inputs) else module(*inputs)
     values = {key: program.parameters[key].numpy(force=True) for key in parameters}
     reply = worker.run(RunJob(str(layer), values, [x.numpy() for x in inputs]), limit=limit)
     return require_close(torch.from_numpy(reply.outputs[0]), expected, f"layer '{name}'")
@@ -89,10 +90,10 @@ def _interface(layer: ir.Module) -> tuple[list[str], list[list[int]]]:
     return parameters, [list(ir.MemRefType(argument.type).shape) for argument, m in marked if marks.INPUT in m]
 
 
-def _takes_rows(module: nn.Module, inputs: Sequence[torch.Tensor]) -> bool:
-    """Whether the network hands a linear layer rows, which its nests read where they come from: maps, tokens, heads."""
-    linear = isinstance(module, nn.Linear) or getattr(module, "keeps_leading_axes", False)
-    return linear and len(inputs) == 1 and inputs[0].dim() != 2
+def _takes_others(module: nn.Module, inputs: Sequence[torch.Tensor]) -> bool:
+    """Whether the module takes something else than the nests read: a linear layer is handed rows of a map, of tokens
+    or heads, which its nests read where they are; and those of several activations have a batch of their own each."""
+    return isinstance(module, NestModule) or (isinstance(module, nn.Linear) and inputs[0].dim() != 2)
 
 
 def _of_nests(program: Network, name: str, inputs: Sequence[torch.Tensor]) -> torch.Tensor:

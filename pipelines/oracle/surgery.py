@@ -292,7 +292,8 @@ class _Surgery:
             if isinstance(tensor, nn.Parameter) and source is not None:
                 tensor.requires_grad_(trained.get(source, True))
         new.is_convolution = isinstance(old, _ANY_CONVOLUTION)
-        new.keeps_leading_axes = isinstance(old, nn.Linear)
+        if isinstance(old, nn.Linear):
+            new.take_rows()
         return new
 
     def _require_plain_layout(self, path: str, names: list[str], rank: int) -> None:

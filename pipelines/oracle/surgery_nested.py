@@ -23,6 +23,7 @@ from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.nest_extract import Extraction, extract
 from loopmorph.passes.raising.nest_recipe import Buffer, BufferKind, Load, Recipe, Statement, map_loads
+from loopmorph.passes.raising.raise_nest import multiplies_parameters
 from loopmorph.pipelines.network import Network, called_module, owning_module
 from loopmorph.pipelines.oracle.linear_terms import is_plain, linear_terms
 from loopmorph.pipelines.oracle.surgery_check import eval_mode
@@ -37,7 +38,10 @@ _CALLED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, NestModule)
 
 
 def reindexed_code(program: Network) -> set[str]:
-    """The modules whose own code computes with indices that have changed in more than their ranges."""
+    """The modules whose own code computes with indices that have changed in more than their ranges.
+
+    Not of code that multiplies parameters, which is told apart by what it computes (see `check_own_code`).
+    """
     original = program.original
     if original is None:
         return set()
@@ -45,7 +49,7 @@ def reindexed_code(program: Network) -> set[str]:
     return {
         owning_module(name)
         for name, nests in program.nests_by_layer.items()
-        if "|" in name and name in before and _reindexed(before[name], nests)
+        if "|" in name and name in before and not multiplies_parameters(nests) and _reindexed(before[name], nests)
     }
 
 

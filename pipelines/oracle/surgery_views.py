@@ -93,7 +93,8 @@ def _comparing(program: Network, layers: Mapping[str, Sequence[Nest]]) -> Iterat
     modules = dict(program.model.named_modules(remove_duplicate=False))
     for path, nests in layers.items():
         twin = nests_as_module(nests, program.imported)
-        twin.keeps_leading_axes = isinstance(modules[path], nn.Linear)
+        if isinstance(modules[path], nn.Linear):
+            twin.take_rows()
 
         def compare(
             _: nn.Module,

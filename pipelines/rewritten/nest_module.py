@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.raising.nest_batch import free_batch, with_batch_axis
+from loopmorph.passes.raising.nest_batch import free_batch, free_rows, with_batch_axis
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.rewritten.fan_in import fan_ins
 from loopmorph.pipelines.rewritten.nest_executor import check_batch, check_supported, execute
@@ -134,6 +134,11 @@ class NestModule(nn.Module):
     def parameter_names(self) -> dict[str, str]:
         """Name of each parameter or buffer of the module -> its qualified name in the network."""
         return {local: self.recipe.buffers[number].name for number, local in self._names.items()}
+
+    def take_rows(self) -> None:
+        """Lets all axes but the last be the batch, as those of `nn.Linear` are."""
+        self.keeps_leading_axes = True
+        self.recipe = free_rows(self.recipe)
 
     def reset_parameters(self) -> None:
         """Fresh values as `nn.Conv2d` draws them: uniform within 1/sqrt(fan-in).

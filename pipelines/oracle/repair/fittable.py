@@ -11,7 +11,7 @@ from torch import nn
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising import index_forms as forms
-from loopmorph.passes.raising.nest_batch import free_batch, with_batch_axis
+from loopmorph.passes.raising.nest_batch import free_batch, free_rows, with_batch_axis
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Buffer, Call, Load, Recipe, Statement
 from loopmorph.pipelines.network import Network, called_module
@@ -92,6 +92,8 @@ def module_recipe(nests: Sequence[Nest], module: nn.Module) -> tuple[Recipe, boo
         IllegalTransform: its nests hold something that cannot be executed in PyTorch.
     """
     recipe = layer_recipe(nests)
+    if getattr(module, "keeps_leading_axes", False):
+        recipe = free_rows(recipe)
     rows = rows_recipe(recipe) if isinstance(module, nn.Linear) else None
     if rows is not None:
         return rows, True
@@ -139,7 +141,7 @@ def _alike(recipe: Recipe, rows: bool, nests: Sequence[Nest]) -> Recipe:
     """What the original layer computes, with the axes of its result as the rewritten one has them."""
     before = layer_recipe(nests)
     if rows:
-        return rows_recipe(before) or before
+        return rows_recipe(before) or free_rows(before)
     return with_batch_axis(before) if recipe.batch == 1 and before.batch is None else before
 
 
