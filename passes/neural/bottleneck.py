@@ -61,10 +61,10 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
         affine.for %co = 0 to 64 { affine.for %ci = 0 to 8 {
           ... affine.load %wa[%co, %ci] : memref<64x8xf32> ... affine.store %v, %t[%co] : memref<64xf32> } }
 
-    **A named dimension** that is a part of an iterator, as the heads of a projection for queries, keys and values:
-    `morph-bottleneck{layer=attn.qkv iter=head factor=2}` keeps half of the heads in all three, in the scores and in
-    what the output projection reads; `iter=feature` keeps features of queries and keys, `iter=value` of values. The
-    products become those of what is left, and the number that a mean divides by follows.
+    **A named dimension** that is a part of an iterator, as the heads of a projection for queries, keys and values: with
+    `iter=head` half of the heads stay in all three, in the scores and in what the output projection reads; with
+    `iter=feature` half of the features of queries and keys, with `iter=value` of the values. The products add up what
+    is left, and the number that a mean divides by follows.
 
     **An output iterator of a contraction that indexes no parameter** (`oh`, `ow`, their split parts): the result is
     computed on a coarser grid, and a nest of role `expand` repeats it for its readers. A later bottleneck of another
