@@ -45,7 +45,8 @@ def demo_command(candidates: int, threads: int, seed: int, out: Path) -> None:
 
     prepare_folder(out)
     entry, loaded = ZOO[NETWORK], resolve_model(NETWORK, seed=seed)
-    sets = load_labelled_sets(DIGITS, shape=entry.input_shape, classes=entry.classes, seed=seed)
+    channels, rows, columns = entry.input_shape
+    sets = load_labelled_sets(DIGITS, shape=(channels, rows, columns), classes=entry.classes, seed=seed)
     seen, unseen = in_two(sets.train, seed)
     settings = SearchSettings(repair_images=FITTED_TO, held_out=JUDGED_ON, name=NETWORK, legality="repair")
     with search_view() as view:

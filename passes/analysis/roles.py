@@ -87,6 +87,11 @@ def indexes_parameter(nest: Nest, position: int) -> bool:
     )
 
 
+def is_sliced(nest: Nest, loop: Loop) -> bool:
+    """Whether a loop reads a part of its input where it gets shorter: a reduction that indexes a parameter."""
+    return is_reduction(nest, loop.position) and indexes_parameter(nest, loop.position)
+
+
 def is_window(nest: Nest, position: int) -> bool:
     """Whether the loop runs over a window: a reduction that moves along an axis of an activation together with an
     output iterator that picks no weights (`oh + kh`, but not the `g * 16 + ci` of a group)."""

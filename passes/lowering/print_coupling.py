@@ -11,6 +11,8 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes.analysis.coupling.classes import DimensionClass, dimension_classes
+from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
+from loopmorph.passes.analysis.dimension_names import named_dimensions
 from loopmorph.passes.base import Pass
 
 _WIDTH = 120
@@ -33,7 +35,8 @@ class PrintCoupling(Pass):
 
     What `morph-bottleneck` and `morph-narrow` do to one member of a class they do to all, unless something pins it;
     only a reduction iterator may also read a part of an activation that stays. A class that is a slice of another (a
-    part of a concatenation, a map within its padded copy) says of which.
+    part of a concatenation, a map within its padded copy) says of which. Then come the dimensions that have names (see
+    `loopmorph.passes.analysis.dimension_names`), each with a nest that goes along it alone, and the layers that do.
 
     Requires nothing.
     """
@@ -44,6 +47,11 @@ class PrintCoupling(Pass):
         for number, dimension in enumerate(dimension_classes(module)):
             lines = [line for text in describe(dimension, number) for line in _wrapped(text)]
             sys.stdout.write("".join(f"// {line}\n" for line in lines) + "//\n")
+        with module.context:
+            for named in named_dimensions(ProgramAccesses(module)):
+                where = f"{named.nest.layer} {named.loop.iterator}, of extent {named.loop.extent}"
+                text = f"named: {named.name}, {where}: {', '.join(sorted(named.layers))}"
+                sys.stdout.write("".join(f"// {line}\n" for line in _wrapped(text)))
 
 
 def describe(dimension: DimensionClass, number: int) -> Iterator[str]:

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.coupling.coupling import Coupling
 from loopmorph.passes.analysis.coupling.merging import Merging, merge
 from loopmorph.passes.analysis.coupling.propagation import Shrinkage
+from loopmorph.passes.analysis.dimension_names import find_loop
 from loopmorph.passes.analysis.roles import channels, is_batch, is_grid, loops_of
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, Nest, divisors
@@ -36,7 +36,7 @@ class BottleneckPlan:
 class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
     """Divides the extent of one iterator by `factor` (Turner et al., ASPLOS 2021, Fig. 1).
 
-    What follows is read off the access maps; there are three cases.
+    What follows is read off the access maps; there are four cases.
 
     **An output iterator that indexes a parameter** (`co`), or any iterator of a nest without parameters (`c`): every
     memref axis and loop that shares the dimension follows, through BatchNorm, residual additions, concatenations,
@@ -61,6 +61,11 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
         affine.for %co = 0 to 64 { affine.for %ci = 0 to 8 {
           ... affine.load %wa[%co, %ci] : memref<64x8xf32> ... affine.store %v, %t[%co] : memref<64xf32> } }
 
+    **A named dimension** that is a part of an iterator, as the heads of a projection for queries, keys and values: with
+    `iter=head` half of the heads stay in all three, in the scores and in what the output projection reads; with
+    `iter=feature` half of the features of queries and keys, with `iter=value` of the values. The products add up what
+    is left, and the number that a mean divides by follows.
+
     **An output iterator of a contraction that indexes no parameter** (`oh`, `ow`, their split parts): the result is
     computed on a coarser grid, and a nest of role `expand` repeats it for its readers. A later bottleneck of another
     such iterator changes the same nest. Nests that start or complete the result follow. Before, for
@@ -83,7 +88,7 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
     With a part `oh.0` of a split `oh` whole bands are repeated (the expand nest reads
     `%oh floordiv 4 * 2 + %oh mod 2` for parts of 2), with `oh.1` rows within each band (`%oh floordiv 2`).
 
-    Which weights stay: in the first two cases the head, or what `keep` names, or with `inherit=mean` a mix of all parts
+    Which weights stay: in the first cases the head, or what `keep` names, or with `inherit=mean` a mix of all parts
     of the dimension. `morph-bottleneck{layer=a iter=co factor=2 inherit=mean}` leaves the same nests as the first
     example, but each of the 32 channels takes the mean of two old ones, and its readers the sum of what they read them
     with, so that nothing is lost where the two are equal:
@@ -93,16 +98,17 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
         %wb: memref<8x32xf32> {morph.inherit = [{sum = [affine_map<(d0, d1) -> (d0, d1)>,
                                                         affine_map<(d0, d1) -> (d0, d1 + 32)>]}]}
 
-    Requires: `factor` of at least 2 that divides the extent of every tied iterator. In the first two cases no tie to
+    Requires: `factor` of at least 2 that divides the extent of every tied iterator. In the first cases no tie to
     the network's input or output, and only accesses that `passes.analysis.coupling` can follow; parameters keep what
     the nests still read: the head of the dimension, or of each of its blocks where some tied nest is grouped. In the
-    third case, which takes neither `keep` nor `inherit`, a nest of scalars with constant bounds, an iterator that
+    last case, which takes neither `keep` nor `inherit`, a nest of scalars with constant bounds, an iterator that
     indexes one axis of the result directly and is not the batch, and a result that no other layer writes; parameters
     keep their shapes.
 
     Options:
         layer: qualified name of the layer.
-        iter: the iterator.
+        iter: the iterator, or the name of a dimension that the layer goes along: `head`, `feature`, `value`, `hidden`
+            (see `loopmorph.passes.analysis.dimension_names`).
         factor: the divisor of its extent.
         keep: the indices that stay, ascending, as many as the factor leaves; the same ones in each block where some
             tied nest is grouped, and evenly spaced ones of a reduction iterator.
@@ -147,8 +153,7 @@ class Bottleneck(Transformation[BottleneckPlan | CoarsePlan]):
     def analyze(self, module: ir.Operation) -> BottleneckPlan | CoarsePlan:
         if self.factor < 2:
             raise ArgumentError("factor", f"expected an integer of at least 2, got {self.factor}")
-        nest = find_nest(module, self.layer)
-        loop = nest.loop(self.iter)
+        nest, loop = find_loop(module, self.layer, self.iter)
         if is_grid(nest, loop):
             self._require_plain(loop)
             return plan_coarse_grid(module, nest, loop, self.factor)

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.coupling.coupling import Coupling
 from loopmorph.passes.analysis.coupling.propagation import Shrinkage
+from loopmorph.passes.analysis.dimension_names import find_loop
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
 from loopmorph.passes.neural.shrink import shrink
@@ -67,8 +67,7 @@ class Narrow(Transformation[NarrowPlan]):
         return self.iter
 
     def analyze(self, module: ir.Operation) -> NarrowPlan:
-        nest = find_nest(module, self.layer)
-        loop = nest.loop(self.iter)
+        nest, loop = find_loop(module, self.layer, self.iter)
         begin, end = self._range(nest, loop)
         return NarrowPlan(nest, Coupling(module).keep(nest, loop, [(begin, end)]))
 

@@ -10,10 +10,10 @@ import numpy as np
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.coupling.inheritance import inherit_permuted
 from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
 from loopmorph.passes.analysis.coupling.renaming import Renaming
+from loopmorph.passes.analysis.dimension_names import find_loop
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
 from loopmorph.passes.transformation import Kind, Transformation
@@ -75,8 +75,7 @@ class Permute(Transformation[PermutePlan]):
     order: tuple[int, ...]
 
     def analyze(self, module: ir.Operation) -> PermutePlan:
-        nest = find_nest(module, self.layer)
-        loop = nest.loop(self.iter)
+        nest, loop = find_loop(module, self.layer, self.iter)
         self._require_permutation(nest, loop)
         order = np.array(self.order, dtype=np.int64)
         axes = Renaming(ProgramAccesses(module), nest, loop).follow(order)

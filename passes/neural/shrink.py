@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch_mlir import ir
-from torch_mlir.dialects import func
+from torch_mlir.dialects import arith, func
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.coupling.inheritance import compose_inheritance, inherit_kept, inherit_merged
@@ -51,6 +51,10 @@ def _rewrite_nests(plan: Shrinkage) -> None:
         rewrite_access(change.access.op, change.exprs, [loop.variable for loop in change.nest.loops])
     for _, loop, kept in plan.loops:
         set_extent(loop, kept.size)
+    for each in plan.constants:
+        type_ = each.op.operands[each.operand].type
+        with ir.InsertionPoint(each.op), each.op.location:
+            each.op.operands[each.operand] = arith.ConstantOp(type_, ir.FloatAttr.get(type_, each.value)).result
 
 
 def _set_shape(memref: ir.Value, shape: Sequence[int]) -> dict[str, ir.Attribute] | None:

@@ -18,14 +18,27 @@ def free_batch(recipe: Recipe) -> Recipe:
     dropped, all those indices are 0, and it is put back. Where it is not so the recipe is returned as it is, and
     runs with the example batch only.
     """
+    return _free(recipe) or recipe
+
+
+def free_rows(recipe: Recipe) -> Recipe:
+    """As `free_batch`, of a linear layer, of which all axes but the last are the batch.
+
+    Where that is needed a leading axis of extent 1 of which nothing but index 0 is read is left out: tokens may be rows
+    of the result, and `(1, tokens, ...)` of what is read.
+    """
+    return _free(recipe) or _free(_without_unit_axes(recipe)) or recipe
+
+
+def _free(recipe: Recipe) -> Recipe | None:
     inputs, outputs = recipe.numbers("input"), recipe.numbers("output")
     extents = {recipe.buffers[k].shape[:1] for k in (*inputs, *outputs)}
     if len(extents) != 1 or extents == {()} or not inputs:
-        return recipe
+        return None
     ((batch,),) = extents
     batched = _reached(recipe, frozenset((*inputs, *outputs)))
     if any(recipe.buffers[k].kind == "parameter" or recipe.buffers[k].shape[:1] != (batch,) for k in batched):
-        return recipe
+        return None
     statements: list[Statement] = []
     numbers: list[int | None] = []
     for statement in recipe.statements:
@@ -35,10 +48,57 @@ def free_batch(recipe: Recipe) -> Recipe:
                 statement = _with_batch_loop(statement, batched)
             number = _batch_loop(statement, batched, batch)
             if number is None:
-                return recipe
+                return None
         statements.append(statement)
         numbers.append(number)
     return replace(recipe, statements=tuple(statements), batch=batch, batched=batched, batch_loops=tuple(numbers))
+
+
+def _without_unit_axes(recipe: Recipe) -> Recipe:
+    """The recipe without the first axis of activations where that has an extent of 1 and others have not."""
+    accesses = [x for s in recipe.statements for x in (s.target, *loads(s.value))]
+    own = [k for k, buffer in enumerate(recipe.buffers) if buffer.kind != "parameter" and len(buffer.shape) > 1]
+    unit = {k for k in own if recipe.buffers[k].shape[0] == 1}
+    unit -= {x.buffer for x in accesses if x.buffer in unit and x.index[0] != Form()}
+    buffers = tuple(replace(b, shape=b.shape[1:]) if k in unit else b for k, b in enumerate(recipe.buffers))
+
+    def reindexed(load: Load) -> Load:
+        return Load(load.buffer, load.index[1:]) if load.buffer in unit else load
+
+    statements = tuple(map_loads(statement, reindexed) for statement in recipe.statements)
+    return replace(recipe, buffers=buffers, statements=statements)
+
+
+def with_batch_axis(recipe: Recipe, written: frozenset[int] = frozenset()) -> Recipe:
+    """The recipe of one example batch for any number of these: what depends on an input has one more axis, its first.
+
+    Args:
+        recipe: what one example batch is computed by.
+        written: buffers that others write, which depend on the inputs as well.
+    """
+    batched = _reached(recipe, frozenset(recipe.numbers("input")) | written)
+    buffers = tuple(replace(b, shape=(1, *b.shape)) if k in batched else b for k, b in enumerate(recipe.buffers))
+    statements: list[Statement] = []
+    numbers: list[int | None] = []
+    for statement in recipe.statements:
+        number = None
+        if statement.target.buffer in batched:
+            number = max(statement.loops, default=-1) + 1
+            statement = _in_batch(statement, batched, number)
+        statements.append(statement)
+        numbers.append(number)
+    loops = tuple(numbers)
+    return Recipe(recipe.layer, buffers, tuple(statements), batch=1, batched=batched, batch_loops=loops)
+
+
+def _in_batch(statement: Statement, batched: frozenset[int], number: int) -> Statement:
+    """The statement in a loop of its own, which indexes a new axis of the batched buffers."""
+
+    def indexed(load: Load) -> Load:
+        return Load(load.buffer, (forms.loop(number), *load.index)) if load.buffer in batched else load
+
+    marked = map_loads(statement, indexed)
+    return replace(marked, loops=(number, *statement.loops), extents=(1, *statement.extents))
 
 
 def _reached(recipe: Recipe, start: frozenset[int]) -> frozenset[int]:

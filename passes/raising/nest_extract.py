@@ -10,6 +10,7 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.memory.dataflow import outermost
+from loopmorph.passes.analysis.unseen import is_unseen
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising import index_forms as forms
@@ -126,6 +127,8 @@ class _Extractor:
         name = op.operation.name
         if isinstance(op, affine.AffineForOp):
             self._loop(op, place)
+        elif name in (*_LOADS, *_STORES) and is_unseen(op.operation.operands[1 if name in _STORES else 0]):
+            pass  # where a maximum lies, which nobody asks for
         elif name in _LOADS:
             load = self._access(op.operation, place.nest)
             self.values.held[op.operation.results[0]] = Held(load, place.around, self.clock)

@@ -154,11 +154,16 @@ Accumulation = Literal["sum", "max", "min"]
 
 
 def accumulation(statement: Statement) -> tuple[Accumulation, list[Value]] | None:
-    """How a statement accumulates into its target, and what it adds (or compares) at each point; None: it does not."""
+    """How a statement accumulates into its target, and what it adds (or compares) at each point; None: it does not.
+
+    Of truth values "max" is whether any holds, "min" whether all do.
+    """
     kinds: tuple[tuple[Accumulation, list[Value]], ...] = (
         ("sum", summands(statement.value)),
         ("max", flatten(statement.value, "arith.maximumf")),
         ("min", flatten(statement.value, "arith.minimumf")),
+        ("max", flatten(statement.value, "arith.ori")),
+        ("min", flatten(statement.value, "arith.andi")),
     )
     for kind, terms in kinds:
         others = [t for t in terms if t != statement.target]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +10,10 @@ from torch import nn
 
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.pipelines.program import Program, import_model
+from loopmorph.pipelines.zoo.transformer import Block
 
 LAYERS = ("a", "b", "c")  # the layers that examples are applied to; the first that admits one shows it
+TRANSFORMER_LAYERS = ("attn.qkv", "mlp.fc1")  # likewise, of the transformer block
 
 
 class Example(nn.Module):
@@ -68,18 +70,24 @@ def example_program() -> Program:
     return import_model(Example().eval(), (torch.zeros(1, 3, 8, 8),))
 
 
-def effect(program: Program, text: Callable[[str], str]) -> Effect:
-    """Applies a rewrite to the first of `LAYERS` that admits it.
+def transformer_program() -> Program:
+    """A transformer block on 16 tokens of 32 features, which shows what is about heads and hidden units; imported."""
+    return import_model(Block(32, 4).eval(), (torch.zeros(1, 16, 32),))
+
+
+def effect(program: Program, text: Callable[[str], str], layers: Sequence[str] = LAYERS) -> Effect:
+    """Applies a rewrite to the first of some layers that admits it.
 
     Args:
         program: the example.
         text: layer name -> what `Program.apply` takes.
+        layers: the names.
 
     Raises:
         ArgumentError, IllegalTransform: no layer admits it; this is the first one's refusal.
     """
     refusals: list[LoopmorphError] = []
-    for layer in LAYERS:
+    for layer in layers:
         try:
             after = program.apply(text(layer))
         except LoopmorphError as refusal:

@@ -19,7 +19,15 @@ from loopmorph.passes.pipeline import parse_pipeline
 from loopmorph.passes.registry import all_passes
 from loopmorph.passes.transformation import Transformation
 from loopmorph.pipelines.catalogue.docstrings import REQUIRES, Block, Description, describe, require_complete
-from loopmorph.pipelines.catalogue.example import Effect, Example, Work, effect, example_program
+from loopmorph.pipelines.catalogue.example import (
+    TRANSFORMER_LAYERS,
+    Effect,
+    Example,
+    Work,
+    effect,
+    example_program,
+    transformer_program,
+)
 from loopmorph.pipelines.catalogue.polyhedral import polyhedral_change
 from loopmorph.pipelines.program import Program
 from loopmorph.pipelines.schedules import Schedule, fill, schedules
@@ -57,8 +65,9 @@ def catalogue(passes: Mapping[str, type[Pass]] | None = None, named: Mapping[str
             if cls.kind == kind:
                 lines += _transformation(cls, program)
     lines += ["## Schedules", "", *_schedules_preface(), ""]
+    transformer = transformer_program()
     for schedule in named.values():
-        lines += _schedule(schedule, program)
+        lines += _schedule(schedule, program, transformer)
     lines += ["## Other passes", "", "What the compiler runs around them, on whole modules.", ""]
     lines += _spaced(("pass", "what it does"), _others(passes))
     return "\n".join(lines).rstrip() + "\n"
@@ -103,9 +112,19 @@ def _transformation(cls: type[Transformation[typing.Any]], program: Program) -> 
     yield from polyhedral_change(cls.name, description, program)
 
 
-def _schedule(schedule: Schedule, program: Program) -> Iterator[str]:
+def _effect_of_schedule(schedule: Schedule, program: Program, transformer: Program) -> Effect:
+    def text(layer: str) -> str:
+        return fill(schedule, {"layer": layer})
+
     try:
-        found = effect(program, lambda layer: fill(schedule, {"layer": layer}))
+        return effect(program, text)
+    except LoopmorphError:
+        return effect(transformer, text, TRANSFORMER_LAYERS)
+
+
+def _schedule(schedule: Schedule, program: Program, transformer: Program) -> Iterator[str]:
+    try:
+        found = _effect_of_schedule(schedule, program, transformer)
     except LoopmorphError as refusal:
         reason = f"schedule '{schedule.name}' cannot be applied to the example: {refusal}"
         raise ArgumentError("schedules", reason) from refusal

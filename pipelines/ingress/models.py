@@ -95,7 +95,7 @@ def resolve_model(text: str, *, seed: int = 0, trust: bool = False) -> LoadedMod
 def _from_zoo(name: str, entry: ZooEntry, seed: int) -> LoadedModel:
     with _seeded(seed):
         model = entry.factory().eval()
-    return LoadedModel(name, model, (_example(entry.input_shape, seed),), entry.classes)
+    return LoadedModel(name, model, entry.example(seed), entry.classes or None)
 
 
 def _from_factory(text: str, seed: int) -> LoadedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,10 +13,13 @@ from torch_mlir import ir
 from loopmorph.passes import marks
 from loopmorph.passes.errors import WrongResult
 from loopmorph.passes.nest import functions
+from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.measure.worker_protocol import RunJob
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import raise_layer, to_module
+from loopmorph.pipelines.rewritten.nest_executor import check_supported, execute
+from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.support.agreement import require_close
 
 
@@ -72,7 +76,7 @@ def check_layer(program: Network, name: str, worker: Worker, *, seed: int = 0, l
     inputs = [torch.randn(shape, generator=generator) for shape in shapes]
     module = raise_layer(program, name).eval()
     with torch.no_grad():
-        expected = module(*(_as_taken(module, x) for x in inputs))
+        expected = _of_nests(program, name, inputs) if _takes_others(module, inputs) else module(*inputs)
     values = {key: program.parameters[key].numpy(force=True) for key in parameters}
     reply = worker.run(RunJob(str(layer), values, [x.numpy() for x in inputs]), limit=limit)
     return require_close(torch.from_numpy(reply.outputs[0]), expected, f"layer '{name}'")
@@ -86,11 +90,21 @@ def _interface(layer: ir.Module) -> tuple[list[str], list[list[int]]]:
     return parameters, [list(ir.MemRefType(argument.type).shape) for argument, m in marked if marks.INPUT in m]
 
 
-def _as_taken(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """What the module takes: a linear layer may read (a part of) a map (N, C, H, W) that the network flattens."""
-    if not isinstance(module, nn.Linear) or x.dim() == 2:
-        return x
-    return x.flatten(1) if x.shape[-1] < module.in_features or x[0].numel() == module.in_features else x
+def _takes_others(module: nn.Module, inputs: Sequence[torch.Tensor]) -> bool:
+    """Whether the module takes something else than the nests read: a linear layer is handed rows of a map, of tokens
+    or heads, which its nests read where they are; and those of several activations have a batch of their own each."""
+    return isinstance(module, NestModule) or (isinstance(module, nn.Linear) and inputs[0].dim() != 2)
+
+
+def _of_nests(program: Network, name: str, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What the nests of a layer make of their inputs, in PyTorch."""
+    with program.module.context:
+        recipe = extract(program.nests_by_layer[name]).recipe
+    check_supported(recipe)
+    given = dict(zip(recipe.numbers("input"), inputs, strict=True))
+    given.update({k: program.parameters[recipe.buffers[k].name].detach() for k in recipe.numbers("parameter")})
+    (result,) = execute(recipe, given).values()
+    return result
 
 
 def check_network(network: Network, worker: Worker) -> float:

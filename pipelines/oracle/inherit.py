@@ -30,10 +30,10 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet
 from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
 from loopmorph.passes.analysis.coupling.segments import shares
+from loopmorph.passes.analysis.dimension_names import find_loop
 from loopmorph.passes.analysis.roles import is_grid, is_reduction
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.history import Step
@@ -199,8 +199,7 @@ def _choice(
 
 def _with_mean(program: Network, step: Bottleneck) -> Bottleneck:
     with program.module.context:
-        nest = find_nest(program.module.operation, step.layer)
-        if is_grid(nest, nest.loop(step.iter)):
+        if is_grid(*find_loop(program.module.operation, step.layer, step.iter)):
             return step
     merged = replace(step, inherit="mean")
     return merged if _is_legal(program, merged) else step
@@ -222,16 +221,15 @@ def _with_losses(program: Network, step: Bottleneck, losses: Losses, inputs: Seq
 
 def _picks_channels(program: Network, step: Bottleneck) -> bool:
     with program.module.context:
-        nest = find_nest(program.module.operation, step.layer)
-        loop = nest.loop(step.iter)
+        nest, loop = find_loop(program.module.operation, step.layer, step.iter)
         return not is_reduction(nest, loop.position) and not is_grid(nest, loop)
 
 
 def _with_best(program: Network, step: Bottleneck, scores: np.ndarray) -> Bottleneck:
     """The step with the best channels that it can keep."""
     with program.module.context:
-        nest = find_nest(program.module.operation, step.layer)
-        head = shares(ProgramAccesses(program.module.operation), nest, nest.loop(step.iter), step.factor)
+        nest, loop = find_loop(program.module.operation, step.layer, step.iter)
+        head = shares(ProgramAccesses(program.module.operation), nest, loop, step.factor)
     for keep in _keeps(head, step.factor, scores):
         if keep == tuple(head.indices.tolist()):
             return step

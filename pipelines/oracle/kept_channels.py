@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.affine_expr import used_dims
+from loopmorph.passes.analysis.dimension_names import find_loop
 from loopmorph.passes.analysis.roles import is_grid, is_reduction
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.neural.bottleneck import Bottleneck
@@ -107,11 +107,19 @@ def present_losses(program: Network, step: Bottleneck, losses: Losses) -> np.nda
         float64, (extent of the iterator,); None where they are not known, or no parameter tells which are left.
     """
     known = losses.get((step.layer, step.iter))
+    if known is not None and _extent(program, step) == len(known):
+        return known
     for name, axis in [] if known is None else indexed_axes(program, step.layer, step.iter):
         present = inherited_indices(program, name, axis)
         if known is not None and present is not None and present.max() < len(known):
             return known[present]
     return None
+
+
+def _extent(program: Network, step: Bottleneck) -> int | None:
+    operation = program.module.operation
+    with operation.context:
+        return find_loop(operation, step.layer, step.iter)[1].extent
 
 
 def indexed_axes(program: Network, layer: str, iterator: str) -> list[tuple[str, int]]:
@@ -122,8 +130,8 @@ def indexed_axes(program: Network, layer: str, iterator: str) -> list[tuple[str,
     """
     operation = program.module.operation
     with operation.context:
-        nest = find_nest(operation, layer)
-        position = nest.loop(iterator).position
+        nest, loop = find_loop(operation, layer, iterator)
+        position = loop.position
         return [
             (name, axis)
             for access in nest.accesses
@@ -154,8 +162,7 @@ def _pending(original: Network, step: Bottleneck) -> _Pending | None:
     operation = original.module.operation
     try:
         with operation.context:
-            nest = find_nest(operation, step.layer)
-            loop = nest.loop(step.iter)
+            nest, loop = find_loop(operation, step.layer, step.iter)
             if is_reduction(nest, loop.position) or is_grid(nest, loop):
                 return None
         readers, extent = axis_readers(original, step)

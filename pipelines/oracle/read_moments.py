@@ -2,7 +2,7 @@
 
 With them it is known, without data, how well a layer can still say what it said if it reads less: fewer channels (see
 `channel_choice`), or each of its outputs only some (see `channel_order`). Layers, what they multiply and which of it
-belongs together are read off access maps (see `loopmorph.pipelines.oracle.repair.linear_terms`).
+belongs together are read off access maps (see `loopmorph.pipelines.oracle.linear_terms`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.repair.fittable import held_tensors, layer_recipe
-from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms, name_of
-from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
+from loopmorph.pipelines.oracle.linear_terms import LinearTerm, linear_terms, name_of
+from loopmorph.pipelines.oracle.repair.fittable import held_tensors, module_recipe, read_rows
+from loopmorph.pipelines.oracle.repair.lockstep import LayerCall, Lockstep
 from loopmorph.pipelines.oracle.repair.surroundings import Surroundings, scale_of, surroundings
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, LayerSamples, term_equations
 from loopmorph.pipelines.support.devices import exact_arithmetic, resolve_device
@@ -59,6 +59,13 @@ class _Reader:
     recipe: Recipe
     term: LinearTerm
     has_bias: bool
+    rows: bool
+
+    def samples(self, call: LayerCall) -> LayerSamples:
+        """What it was given, and gave."""
+        if not self.rows:
+            return LayerSamples(call.inputs, call.output)
+        return LayerSamples(tuple(read_rows(x, self.recipe) for x in call.inputs), call.output.flatten(0, -2))
 
     @property
     def parameter(self) -> str:
@@ -103,7 +110,7 @@ def read_moments(
                 call = lockstep.until(name)
                 if call is None:
                     return
-                norm, samples = around[name].norm, LayerSamples(call.inputs, call.output)
+                norm, samples = around[name].norm, readers[name].samples(call)
                 found = _moments(readers[name], modules[name], name, samples, FitSettings(rows=rows), norm is not None)
             if found is not None:
                 yield found if norm is None else _scaled(found, scale_of(modules[norm], call.output))
@@ -124,7 +131,7 @@ def _readers(network: Network, modules: Mapping[str, nn.Module]) -> dict[str, _R
         if name not in modules or f"{name}@1" in nests:
             continue
         try:
-            recipe = layer_recipe(group)
+            recipe, rows = module_recipe(group, modules[name])
         except IllegalTransform:
             continue
         terms = linear_terms(recipe)
@@ -134,7 +141,7 @@ def _readers(network: Network, modules: Mapping[str, nn.Module]) -> dict[str, _R
         if own and len(weights) == 1 and len(recipe.numbers("output")) == 1:
             extents = recipe.statements[weights[0].number].extent_of
             if np.prod([extents[n] for n in weights[0].unknowns], dtype=np.int64) <= MOST_UNKNOWNS:
-                found[name] = _Reader(recipe, weights[0], len(terms) > 1)
+                found[name] = _Reader(recipe, weights[0], len(terms) > 1, rows)
     return found
 
 

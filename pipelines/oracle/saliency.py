@@ -18,10 +18,10 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.coupling.class_indices import class_indices
 from loopmorph.passes.analysis.coupling.coupling import Coupling
 from loopmorph.passes.analysis.coupling.merging import summed_axes
+from loopmorph.passes.analysis.dimension_names import find_loop
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.surgery import to_module
@@ -95,8 +95,7 @@ def axis_readers(program: Network, step: Bottleneck) -> tuple[list[Reader], int]
     """
     operation = program.module.operation
     with operation.context:
-        nest = find_nest(operation, step.layer)
-        loop = nest.loop(step.iter)
+        nest, loop = find_loop(operation, step.layer, step.iter)
         coupling = Coupling(operation)
         plan = coupling.shrink(nest, loop, step.factor)
         summed = summed_axes(coupling, plan)

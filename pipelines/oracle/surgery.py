@@ -5,6 +5,7 @@ everything else stays the user's code. Convolutions and linear layers are raised
 `nn.Conv2d` and `nn.Linear`; one that is neither any more becomes a `NestModule`, which also holds what transformations
 have made of its parameters: pieces (`weight_part0`) and new ones (`mix`). BatchNorms get their new number of channels.
 What was dropped gives zeros (see `dropped.py`).
+Code of a module that fixes what has changed, as the heads of attention, gives way to its nests (`surgery_nested.py`).
 Whether something changed is told by comparing what was raised with the module's own attributes.
 
 A layer that is not recognised, and that no recorded step other than a loop transformation names, keeps its own
@@ -17,11 +18,10 @@ A program that was not transformed, and has the imported weights, is the model i
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch_mlir import ir
 
 from loopmorph.passes import marks
@@ -32,11 +32,12 @@ from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising.nest_extract import extract
 from loopmorph.passes.raising.nest_recipe import Constant, Load, accumulation, summands
 from loopmorph.passes.raising.raise_nest import Convolution, Linear, raise_convolution, raise_linear
-from loopmorph.pipelines.network import Network, called_module
+from loopmorph.pipelines.network import Network, called_module, owning_module
 from loopmorph.pipelines.oracle import surgery_layers as layers
 from loopmorph.pipelines.oracle.dropped import dropped_modules
 from loopmorph.pipelines.oracle.nests_as_module import nests_as_module
-from loopmorph.pipelines.oracle.surgery_check import check_runs, fused_layers
+from loopmorph.pipelines.oracle.surgery_check import CodeDiffers, check_runs, fused_layers
+from loopmorph.pipelines.oracle.surgery_nested import reindexed_code, with_nested_code
 from loopmorph.pipelines.oracle.surgery_own_code import check_own_code
 from loopmorph.pipelines.oracle.surgery_tensors import SurgeryTensors
 from loopmorph.pipelines.oracle.surgery_views import behind_view, require_no_view
@@ -62,14 +63,29 @@ def to_module(program: Network) -> nn.Module:
     """
     if program.module is program.origin and not program.repaired:
         return copy.deepcopy(program.model)
-    surgery = _Surgery(program, copy.deepcopy(program.model), behind_views=True)
-    own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
-    model = surgery.rewritten(surgery.model)
-    surgery.tensors.check_held(surgery.taken)
-    require_no_view(program, surgery.as_nests)
-    check_runs(program, model)
-    check_own_code(program, model, own_code)
-    return model
+    owners = reindexed_code(program)
+    while True:
+        surgery = _Surgery(program, copy.deepcopy(program.model), behind_views=True)
+        own_code = {name: surgery.by_layer[name] for name in surgery.in_own_code()}
+        model = surgery.rewritten(surgery.model)
+        surgery.tensors.check_held(surgery.taken)
+        as_nests = {path: nests for path, nests in surgery.as_nests.items() if not _is_nested(path, owners)}
+        try:
+            require_no_view(program, as_nests)
+            model = with_nested_code(program, model, owners)
+            check_runs(program, model)
+        except CodeDiffers as error:
+            if error.path in owners or not any(owning_module(n) == error.path and "|" in n for n in surgery.by_layer):
+                raise
+            owners = {*owners, error.path}
+            continue
+        check_own_code(program, model, {n: nests for n, nests in own_code.items() if not _is_nested(n, owners)})
+        return model
+
+
+def _is_nested(layer: str, owners: Collection[str]) -> bool:
+    """Whether a layer is in a module whose code gives way to its nests."""
+    return any(is_within(owning_module(layer), owner) for owner in owners)
 
 
 def raise_layer(program: Network, layer: str) -> nn.Module:
@@ -116,10 +132,14 @@ def raise_block(program: Network, path: str) -> nn.Module:
     if not path or program.module is program.origin:
         return to_module(program).get_submodule(path)
     surgery = _Surgery(program, program.model, behind_views=True)
-    if any(is_within(called_module(name), path) for name in surgery.in_own_code()):
+    own_code = any(is_within(called_module(name), path) for name in surgery.in_own_code())
+    if own_code or any(is_within(owner, path) or is_within(path, owner) for owner in reindexed_code(program)):
         return to_module(program).get_submodule(path)  # which compares what its code computes
     block = surgery.rewritten(surgery.tensors.copied(modules[path]), path)
-    require_no_view(program, surgery.as_nests)
+    try:
+        require_no_view(program, surgery.as_nests)
+    except CodeDiffers:
+        return to_module(program).get_submodule(path)  # where the code gives way
     return block
 
 
@@ -170,7 +190,7 @@ class _Surgery:
         new: nn.Module | None = None
         if type(module) in _REPLACED:
             new = self._contraction(path, module)  # type: ignore[arg-type]
-        elif self.tensors.changed(module) and isinstance(module, _NormBase) and is_torch_own(module):
+        elif self.tensors.changed(module) and isinstance(module, layers.NORMS) and is_torch_own(module):
             new = self.tensors.norm(path, module)
         elif self.tensors.changed(module) and is_torch_own(module):
             names = ", ".join(f"'{n}'" for n in self.tensors.changed(module))
@@ -272,7 +292,8 @@ class _Surgery:
             if isinstance(tensor, nn.Parameter) and source is not None:
                 tensor.requires_grad_(trained.get(source, True))
         new.is_convolution = isinstance(old, _ANY_CONVOLUTION)
-        new.keeps_leading_axes = isinstance(old, nn.Linear)
+        if isinstance(old, nn.Linear):
+            new.take_rows()
         return new
 
     def _require_plain_layout(self, path: str, names: list[str], rank: int) -> None:

@@ -25,27 +25,35 @@ from loopmorph.pipelines.support.inference import switch_to_inference
 _CHECKED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, _NormBase, NestModule)
 
 
+class CodeDiffers(IllegalTransform):
+    """Code of the model that does not go with the new shapes: that of the module `path`."""
+
+    def __init__(self, operation: str, reason: str, path: str) -> None:
+        super().__init__(operation, reason)
+        self.path = path
+
+
 def check_runs(program: Network, model: nn.Module) -> None:
     """Runs the model once on the program's example inputs (eval mode, no gradients) and compares shapes.
 
     Raises:
-        IllegalTransform: the model's code fails, a layer gives another number of elements than its nests, or the
-            output has another shape than the program's.
+        CodeDiffers: the model's code fails, or a layer gives another number of elements than its nests.
+        IllegalTransform: the output has another shape than the program's.
     """
     sizes = _layer_sizes(program)
     path: list[str] = []
-    wrong: list[str] = []
+    wrong: list[tuple[str, str]] = []
     with eval_mode(model), torch.no_grad(), hooked(_watching(model, path, wrong, sizes)):
         try:
             outputs = model(*program.example_inputs, **program.example_kwargs)
         except Exception as error:  # the user's own forward: whatever it raises is about the new shapes
             text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
             where = f"module '{path[-1]}'" if path and path[-1] else "the model's own forward"
-            raise IllegalTransform(
-                "model", f"{where} does not run with the new shapes: {type(error).__name__}: {text}"
-            ) from error
+            reason = f"{where} does not run with the new shapes: {type(error).__name__}: {text}"
+            raise CodeDiffers("model", reason, path[-1] if path else "") from error
     if wrong:
-        raise IllegalTransform("model", wrong[0])
+        name, reason = wrong[0]
+        raise CodeDiffers("model", reason, name.rpartition(".")[0])
     shapes = [tuple(x.shape) for x in program.results(outputs)]
     expected = _output_shapes(program)
     if shapes != expected:
@@ -98,7 +106,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _watching(
-    model: nn.Module, path: list[str], wrong: list[str], sizes: dict[str, set[int]]
+    model: nn.Module, path: list[str], wrong: list[tuple[str, str]], sizes: dict[str, set[int]]
 ) -> Iterator[RemovableHandle]:
     """Keeps `path` at the modules that are running, and notes layers whose output has an unexpected size."""
     for name, module in model.named_modules():
@@ -110,10 +118,9 @@ def _watching(
             path.pop()
             known = isinstance(module, _CHECKED_LAYERS) and name in sizes and isinstance(output, torch.Tensor)
             if known and output.numel() not in sizes[name]:
-                wrong.append(
-                    f"module '{name}' gives {tuple(output.shape)} in the model's own code, but "
-                    f"{' or '.join(map(str, sorted(sizes[name])))} elements in the rewritten program"
-                )
+                text = f"module '{name}' gives {tuple(output.shape)} in the model's own code, but "
+                text += f"{' or '.join(map(str, sorted(sizes[name])))} elements in the rewritten program"
+                wrong.append((name, text))
 
         yield module.register_forward_pre_hook(enter)
         yield module.register_forward_hook(leave)

@@ -15,6 +15,7 @@ from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.rewritten.rewritten_layers import SlicedConv2d, SlicedLinear
 
 Pair = tuple[int, int]
+NORMS = (_NormBase, nn.LayerNorm, nn.RMSNorm)  # of which the program's tensors tell the number of channels
 AnyConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
@@ -142,8 +143,15 @@ def reshaped_linear(module: nn.Linear, weight_shape: Sequence[int]) -> nn.Linear
     return nn.Linear(weight_shape[1], weight_shape[0], bias=bias, device="meta", dtype=module.weight.dtype)
 
 
-def reshaped_norm(module: _NormBase, num_features: int) -> nn.Module:
-    """A BatchNorm like the module over another number of channels; without values."""
+def reshaped_norm(module: nn.Module, num_features: int) -> nn.Module:
+    """A normalisation like the module over another number of channels, or of features; without values."""
+    if isinstance(module, nn.LayerNorm):
+        affine, bias = module.elementwise_affine, module.bias is not None
+        return nn.LayerNorm(num_features, module.eps, elementwise_affine=affine, bias=bias, device="meta")
+    if isinstance(module, nn.RMSNorm):
+        affine = module.elementwise_affine
+        return nn.RMSNorm(num_features, module.eps, elementwise_affine=affine, device="meta")
+    assert isinstance(module, _NormBase)
     return type(module)(
         num_features,
         eps=module.eps,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.pipelines.network import Network
@@ -99,15 +98,15 @@ class SurgeryTensors:
         )
         return new
 
-    def norm(self, path: str, module: _NormBase) -> nn.Module:
+    def norm(self, path: str, module: nn.Module) -> nn.Module:
         """A normalisation with as many channels as the program's values have, and those values.
 
         Raises:
-            IllegalTransform: these are of several shapes.
+            IllegalTransform: these are of several shapes, or have more axes than one.
         """
         own = {name: self.names[id(t)] for name, t in own_tensors(module) if id(t) in self.names}
         sizes = {self.values[name].shape for name in own.values()}
-        if len(sizes) != 1:
+        if len(sizes) != 1 or len(next(iter(sizes))) != 1:
             raise IllegalTransform(f"layer '{path}'", f"its parameters and statistics differ in shape: {sorted(sizes)}")
         new = layers.reshaped_norm(module, next(iter(sizes))[0])
         for name, tensor in own_tensors(module):

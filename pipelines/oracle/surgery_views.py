@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.raising.raise_nest import Convolution, Linear
 from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.nests_as_module import nests_as_module
-from loopmorph.pipelines.oracle.surgery_check import eval_mode
+from loopmorph.pipelines.oracle.surgery_check import CodeDiffers, eval_mode
 from loopmorph.pipelines.oracle.surgery_layers import padding_of
 from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.support.hooks import hooked
@@ -80,7 +80,7 @@ def require_no_view(program: Network, layers: Mapping[str, Sequence[Nest]]) -> N
         layers: module path -> the nests, as imported, of each layer that is to run as its nests.
 
     Raises:
-        IllegalTransform: the model's own code hands one of the modules something else than what its nests read.
+        CodeDiffers: the model's own code hands one of the modules something else than what its nests read.
     """
     if not layers:
         return
@@ -93,7 +93,8 @@ def _comparing(program: Network, layers: Mapping[str, Sequence[Nest]]) -> Iterat
     modules = dict(program.model.named_modules(remove_duplicate=False))
     for path, nests in layers.items():
         twin = nests_as_module(nests, program.imported)
-        twin.keeps_leading_axes = isinstance(modules[path], nn.Linear)
+        if isinstance(modules[path], nn.Linear):
+            twin.take_rows()
 
         def compare(
             _: nn.Module,
@@ -106,7 +107,8 @@ def _comparing(program: Network, layers: Mapping[str, Sequence[Nest]]) -> Iterat
             (given,) = (*args, *kwargs.values())
             if not _computes(twin, given, output):
                 reason = "its nests read their input through a view (a slice, a shuffle) that the model's own code"
-                raise IllegalTransform(f"layer '{path}'", f"{reason} computes, so that no module can take its place")
+                reason = f"{reason} computes, so that no module can take its place"
+                raise CodeDiffers(f"layer '{path}'", reason, path.rpartition(".")[0])
 
         yield modules[path].register_forward_hook(compare, with_kwargs=True)
 

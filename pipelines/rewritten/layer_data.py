@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from loopmorph.pipelines.rewritten.dropped_module import DroppedModule
-from loopmorph.pipelines.rewritten.fields import Fields
+from loopmorph.pipelines.rewritten.fields import Fields, is_integer
 from loopmorph.pipelines.rewritten.nest_module import NestModule
+from loopmorph.pipelines.rewritten.nested_code import CONSTANT, ModuleCall, NestedCode, Ports
 from loopmorph.pipelines.rewritten.recipe_data import read_recipe, recipe_data
 from loopmorph.pipelines.rewritten.rewritten_layers import SlicedConv2d, SlicedLinear
 
@@ -179,6 +180,85 @@ _NORMS = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
+
+
+def _describe_layer_norm(module: nn.LayerNorm) -> dict[str, Any]:
+    return {
+        "normalized_shape": list(module.normalized_shape),
+        "eps": module.eps,
+        "elementwise_affine": module.elementwise_affine,
+        "bias": module.bias is not None,
+    }
+
+
+def _build_layer_norm(fields: Fields, _: str, dtype: torch.dtype) -> nn.Module:
+    return nn.LayerNorm(
+        fields.shape("normalized_shape"),
+        fields.number("eps"),
+        fields.flag("elementwise_affine"),
+        fields.flag("bias"),
+        device=_META,
+        dtype=dtype,
+    )
+
+
+def _describe_rms_norm(module: nn.RMSNorm) -> dict[str, Any]:
+    return {
+        "normalized_shape": list(module.normalized_shape),
+        "eps": module.eps,
+        "elementwise_affine": module.elementwise_affine,
+    }
+
+
+def _build_rms_norm(fields: Fields, _: str, dtype: torch.dtype) -> nn.Module:
+    eps = None if fields.content["eps"] is None else fields.number("eps")
+    shape, affine = fields.shape("normalized_shape"), fields.flag("elementwise_affine")
+    return nn.RMSNorm(shape, eps, affine, device=_META, dtype=dtype)
+
+
+def _describe_code(module: NestedCode) -> dict[str, Any]:
+    return {
+        "recipe": recipe_data(module.recipe),
+        "calls": [[call.after, call.layer, list(call.inputs), call.output] for call in module.calls],
+        "arguments": list(module.ports.arguments),
+        "shape": list(module.ports.shape),
+        "parameters": dict(module.names),
+    }
+
+
+def _build_code(fields: Fields, _: str, dtype: torch.dtype) -> nn.Module:
+    calls = [_read_call(fields, each) for each in fields.sequence("calls")]
+    written = [call.output for call in calls]
+    recipe = read_recipe(f"{fields.where}: recipe", fields.content["recipe"], written)
+    most = len(recipe.buffers) - 1
+    if any(not is_integer(k, 0, most) for call in calls for k in (*call.inputs, call.output)):
+        fields.wrong("calls", f"buffers from 0 to {most}")
+    steps = [0, *(call.after for call in calls), len(recipe.statements)]
+    if steps != sorted(steps):
+        fields.wrong("calls", "calls in the order of the statements")
+    names = fields.content["parameters"]
+    read = {recipe.buffers[k].name: recipe.buffers[k].shape for k in recipe.numbers("parameter")}
+    if not isinstance(names, dict) or names.keys() != read.keys() or not all(map(_is_text, names.values())):
+        fields.wrong("parameters", f"a name for each of {', '.join(read) or 'no parameters'}")
+    arguments = fields.integers("arguments", least=0, count=len(recipe.numbers("input")))
+    module = NestedCode(recipe, calls, Ports(arguments, fields.shape("shape")), names)
+    for name, local in names.items():
+        if local.startswith(CONSTANT):
+            module.register_buffer(local, torch.empty(read[name], device=_META, dtype=dtype))
+    return module
+
+
+def _read_call(fields: Fields, content: Any) -> ModuleCall:
+    right = isinstance(content, list) and len(content) == 4 and _is_text(content[1]) and isinstance(content[2], list)
+    if not right or not is_integer(content[0], 0):
+        fields.wrong("calls", "a list of [statements before it, layer, inputs, output]")
+    return ModuleCall(content[0], content[1], tuple(content[2]), content[3])
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 KINDS: Mapping[type[nn.Module], LayerKind] = {
     nn.Conv1d: _convolution(nn.Conv1d, 1),
     nn.Conv2d: _convolution(nn.Conv2d, 2),
@@ -187,8 +267,13 @@ KINDS: Mapping[type[nn.Module], LayerKind] = {
     nn.Linear: _linear(nn.Linear),
     SlicedLinear: _linear(SlicedLinear),
     **{cls: _norm(cls) for cls in _NORMS},
+    nn.LayerNorm: LayerKind(
+        ("normalized_shape", "eps", "elementwise_affine", "bias"), _describe_layer_norm, _build_layer_norm
+    ),
+    nn.RMSNorm: LayerKind(("normalized_shape", "eps", "elementwise_affine"), _describe_rms_norm, _build_rms_norm),
     NestModule: LayerKind(
         ("recipe", "tensors", "trained", "keeps_leading_axes", "is_convolution"), _describe_nests, _build_nests
     ),
+    NestedCode: LayerKind(("recipe", "calls", "arguments", "shape", "parameters"), _describe_code, _build_code),
     DroppedModule: LayerKind(("shape", "rows"), _describe_zeros, _build_zeros),
 }

@@ -44,7 +44,7 @@ _OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "arith.negf": torch.neg,
     "arith.maximumf": torch.maximum,
     "arith.minimumf": torch.minimum,
-    "arith.select": torch.where,
+    "arith.select": lambda condition, yes, no: torch.where(condition.bool(), yes, no),
     "arith.andi": torch.logical_and,
     "arith.ori": torch.logical_or,
     "arith.xori": torch.logical_xor,
@@ -260,6 +260,8 @@ class Machine:
 
     def _extremum(self, term: Value, kept: tuple[int, ...], kind: Accumulation) -> Array:
         array = self.evaluate(term)
+        if array.tensor.dtype == torch.bool:
+            array = Array(array.tensor.to(self.like.dtype), array.loops)
         axes = [k for k, n in enumerate(array.loops) if n not in kept]
         if not axes:
             return array

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
-from loopmorph.passes.raising.nest_batch import free_batch
+from loopmorph.passes.raising.nest_batch import free_batch, free_rows, with_batch_axis
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.rewritten.fan_in import fan_ins
 from loopmorph.pipelines.rewritten.nest_executor import check_batch, check_supported, execute
@@ -23,7 +23,8 @@ class NestModule(nn.Module):
     are gathered. The module is plain data: it can be copied and pickled, and it computes in the dtype and on the device
     of its input.
 
-    The batch may be any where each sample is treated alike (see `loopmorph.passes.raising.nest_batch.free_batch`).
+    The batch may be any where each sample is treated alike (see `loopmorph.passes.raising.nest_batch.free_batch`), or
+    where it comes on an axis of its own before those that the nests read.
 
     Args:
         recipe: what the layer computes.
@@ -99,6 +100,8 @@ class NestModule(nn.Module):
         numbers = self.recipe.numbers("input")
         if len(inputs) != len(numbers):
             raise ArgumentError("inputs", f"layer '{self.recipe.layer}' has {len(numbers)} inputs, got {len(inputs)}")
+        if self._have_own_axis(inputs):
+            return self._run(with_batch_axis(self.recipe), dict(zip(numbers, inputs, strict=True)))
         given: dict[int, torch.Tensor] = {}
         merged = self.keeps_leading_axes and all(len(self.recipe.buffers[number].shape) == 2 for number in numbers)
         for number, x in zip(numbers, inputs, strict=True):
@@ -112,16 +115,30 @@ class NestModule(nn.Module):
                     f"layer '{self.recipe.layer}' reads {tuple(shape[1:])} elements a sample, got {tuple(x.shape[1:])}",
                 )
             given[number] = x.reshape(x.shape[0], *shape[1:])
-        given.update({number: getattr(self, name) for number, name in self._names.items()})
-        (result,) = execute(self.recipe, given).values()
+        result = self._run(self.recipe, given)
         leading = inputs[0].shape[:-1]  # tokens have a row of the result each; those of a map that is read whole do not
         rows = self.keeps_leading_axes and math.prod(leading) == result.shape[0]
         return result.reshape(*leading, -1) if rows else result
+
+    def _have_own_axis(self, inputs: Sequence[torch.Tensor]) -> bool:
+        """Whether the batch, which the nests fix, comes on an axis before those of all inputs."""
+        shapes = [self.recipe.buffers[number].shape for number in self.recipe.numbers("input")]
+        return self.recipe.batch is None and all(x.shape[1:] == s for x, s in zip(inputs, shapes, strict=True))
+
+    def _run(self, recipe: Recipe, given: dict[int, torch.Tensor]) -> torch.Tensor:
+        held = {number: getattr(self, name) for number, name in self._names.items()}
+        (result,) = execute(recipe, {**given, **held}).values()
+        return result
 
     @property
     def parameter_names(self) -> dict[str, str]:
         """Name of each parameter or buffer of the module -> its qualified name in the network."""
         return {local: self.recipe.buffers[number].name for number, local in self._names.items()}
+
+    def take_rows(self) -> None:
+        """Lets all axes but the last be the batch, as those of `nn.Linear` are."""
+        self.keeps_leading_axes = True
+        self.recipe = free_rows(self.recipe)
 
     def reset_parameters(self) -> None:
         """Fresh values as `nn.Conv2d` draws them: uniform within 1/sqrt(fan-in).

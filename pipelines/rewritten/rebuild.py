@@ -16,6 +16,7 @@ from loopmorph.pipelines.rewritten.fast_paths import avoid_fast_paths
 from loopmorph.pipelines.rewritten.fields import Fields
 from loopmorph.pipelines.rewritten.layer_data import KINDS
 from loopmorph.pipelines.rewritten.module_tensors import own_tensors
+from loopmorph.pipelines.rewritten.nested_code import NestedCode
 from loopmorph.pipelines.rewritten.substitution import substitute
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.module_paths import is_within
@@ -88,7 +89,7 @@ class _Rebuilding:
             path = fields.text("at")
             if path not in modules:
                 raise DataError(f"{where}: the original network has no module '{path}'; was it made from another one?")
-            if any(is_within(path, other) for other in replaced):
+            if any(is_within(path, other) and not isinstance(new, NestedCode) for other, new in replaced.items()):
                 raise DataError(f"{where}: the module '{path}' was replaced by an earlier one")
             fields = Fields(f"{where} ('{path}')", fields.content)
             if fields.text("kind", of=(*_CLASSES, RESHAPED)) == RESHAPED:
@@ -111,6 +112,8 @@ class _Rebuilding:
             raise
         except _WRONG as error:
             raise DataError(f"{fields.where}: field 'arguments': {describe(error)}") from error
+        if isinstance(new, NestedCode):
+            new.take(old)
         frozen = self.frozen(fields, new)
         for name, tensor in own_tensors(new):
             value = self.value(fields.where, qualified(path, name), tuple(tensor.shape), like)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, get_args
 
@@ -74,12 +74,13 @@ def _atom_data(atom: int | Quotient) -> int | list[Any]:
     return atom if isinstance(atom, int) else [_form_data(atom.numerator), atom.divisor]
 
 
-def read_recipe(where: str, content: Any) -> Recipe:
+def read_recipe(where: str, content: Any, written: Collection[int] = ()) -> Recipe:
     """The recipe that plain data stands for; `execute` can run it, and it reads and writes within its buffers.
 
     Args:
         where: what messages call the data.
         content: the data.
+        written: numbers of buffers that others write.
 
     Raises:
         DataError: it stands for none; says which field, and what is expected there.
@@ -96,7 +97,7 @@ def read_recipe(where: str, content: Any) -> Recipe:
         fields.wrong("buffers", "an input with an axis of its batch")
     if len(recipe.numbers("output")) != 1:
         fields.wrong("buffers", "one output")
-    if not {statement.target.buffer for statement in statements}.issuperset(recipe.numbers("output")):
+    if not {*written, *(each.target.buffer for each in statements)}.issuperset(recipe.numbers("output")):
         fields.wrong("statements", "one that writes the output")
     try:
         check_supported(recipe)

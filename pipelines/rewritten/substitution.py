@@ -8,7 +8,7 @@ from torch import nn
 
 
 def substitute(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.Module:
-    """Puts the replacements wherever a module holds what they replace.
+    """Puts the replacements wherever a module, or another replacement, holds what they replace.
 
     Args:
         model: the module, which is changed.
@@ -17,7 +17,7 @@ def substitute(model: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.Mo
     Returns:
         The module, or what takes its own place.
     """
-    for module in list(model.modules()):
+    for module in [*model.modules(), *replacements.values()]:
         for name, child in list(module._modules.items()):
             if id(child) in replacements:
                 module._modules[name] = replacements[id(child)]

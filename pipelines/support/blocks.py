@@ -16,6 +16,8 @@ from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.inference import switch_to_inference
 from loopmorph.pipelines.support.module_paths import outermost
 
+_LEAST_AXES = 3  # of an activation, (N, tokens, features) or (N, C, H, W); what has fewer is a vector for each sample
+
 
 def find_blocks(model: nn.Module, images: torch.Tensor) -> list[str]:
     """The innermost modules in which activations join, in the order of the model's modules.
@@ -25,15 +27,17 @@ def find_blocks(model: nn.Module, images: torch.Tensor) -> list[str]:
 
     Args:
         model: in the mode in which it is to run; its parameters need no gradients. Left as it was.
-        images: (N, C, H, W), floating point.
+        images: what the network takes, (N, ...); of integers, as tokens are, nothing is found.
 
     Raises:
         ArgumentError: the model's own code fails on them.
     """
+    if not images.is_floating_point():
+        return []
     model = copy.deepcopy(model)  # a forward pass in train mode changes BatchNorm's running statistics
     running: list[str] = []
     found: set[str] = set()
-    convolutions = {name for name, module in model.named_modules() if is_convolution(module)}
+    convolutions = {name for name, module in model.named_modules() if is_convolution(module) or is_nests(module)}
 
     def on_join() -> None:
         if running and running[-1] and convolutions.isdisjoint(running):
@@ -56,6 +60,11 @@ def is_convolution(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) or getattr(module, "is_convolution", False) is True
 
 
+def is_nests(module: nn.Module) -> bool:
+    """Whether a module runs nests of its own, which may add and concatenate whatever they like."""
+    return getattr(module, "recipe", None) is not None
+
+
 class _JoinWatch(TorchDispatchMode):
     """Calls `on_join` wherever two activations are added or concatenated.
 
@@ -72,7 +81,7 @@ class _JoinWatch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self._JOINS:
             operands = args[0] if isinstance(args[0], list | tuple) else args
-            if sum(isinstance(x, torch.Tensor) and x.ndim == 4 and x.requires_grad for x in operands) > 1:
+            if sum(isinstance(x, torch.Tensor) and x.ndim >= _LEAST_AXES and x.requires_grad for x in operands) > 1:
                 self._on_join()
         return func(*args, **(kwargs or {}))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from composition_networks import SUBJECTS
+from composition_networks import SUBJECTS, TRANSFORMERS
 from networks import image, randomized
 from test_random_schedules import draw_value
 from torch import nn
@@ -18,6 +19,7 @@ from torch_mlir import ir
 from loopmorph.dialects.morph import schedule_text
 from loopmorph.passes import marks
 from loopmorph.passes.address import find_nest
+from loopmorph.passes.analysis.dimension_names import NAMES
 from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.base import OptionValue
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
@@ -34,6 +36,7 @@ TOLERANCE = 1e-4  # of the largest output
 NEURAL_SHARE = 0.6
 FOCUS_SHARE = 0.6  # of the steps that go to the layer that the case is about, so that steps build on each other
 BAD_SHARE = 0.03
+NAMED_SHARE = 0.3  # of the iterators of transformers that are drawn by name
 WEIGHT_OPTIONS = ("keep", "inherit")
 COMPUTING = (marks.MAIN, marks.MIX, marks.MIX_IN)
 NEURAL_WEIGHTS = {
@@ -52,7 +55,7 @@ class Outcome:
     """What became of one case.
 
     Attributes:
-        network: a name of `SUBJECTS`.
+        network: a name of `SUBJECTS` or `TRANSFORMERS`.
         accepted: the steps that were applied.
         refused: of the others, the name of the transformation and the reason.
         ending: "nothing accepted", "equal"; or "refused by PyTorch" or "refused by compilation" with the `reason`.
@@ -69,7 +72,7 @@ class Outcome:
 
 @functools.cache
 def imported(name: str) -> Program:
-    subject = SUBJECTS[name]
+    subject = {**SUBJECTS, **TRANSFORMERS}[name]
     torch.manual_seed(0)
     return import_model(randomized(subject.factory()), (image(subject.batch, subject.size),))
 
@@ -79,22 +82,32 @@ def run(case: int | tuple[str, str]) -> Outcome:
     return run_case(case) if isinstance(case, int) else run_steps(*case)
 
 
-def run_case(seed: int) -> Outcome:
+def run_transformer(case: int | tuple[str, str]) -> Outcome:
+    """As `run`, of the transformers, whose dimensions are also drawn by name."""
+    return run_case(case, tuple(TRANSFORMERS), named=True) if isinstance(case, int) else run_steps(*case)
+
+
+def run_case(seed: int, networks: Sequence[str] = tuple(SUBJECTS), *, named: bool = False) -> Outcome:
     """Draws the case of a number, applies it and checks what becomes of it.
+
+    Args:
+        seed: the number.
+        networks: of which one is drawn.
+        named: whether dimensions are drawn by their names, too.
 
     Raises:
         AssertionError: what must hold does not.
         Exception: whatever else went wrong; the note says which network and steps.
     """
     rng = random.Random(seed)
-    outcome = Outcome(rng.choice(list(SUBJECTS)))
+    outcome = Outcome(rng.choice(networks))
     steps: list[str] = []
     try:
         start = imported(outcome.network)
         module = copy_module(start.module)
         focus = rng.choice(_contractions(module.operation)).layer
         for _ in range(rng.randint(FEWEST_STEPS, MOST_STEPS)):
-            _try_step(rng, module, focus, outcome, steps)
+            _try_step(rng, module, focus, outcome, steps, named)
         if outcome.accepted:
             check(start, module, outcome)
     except Exception as error:
@@ -112,11 +125,13 @@ def run_steps(network: str, text: str) -> Outcome:
     return outcome
 
 
-def _try_step(rng: random.Random, module: ir.Module, focus: str, outcome: Outcome, steps: list[str]) -> None:
+def _try_step(
+    rng: random.Random, module: ir.Module, focus: str, outcome: Outcome, steps: list[str], named: bool
+) -> None:
     before = str(module)
     name = "drawing"
     try:
-        step = draw_step(rng, module.operation, focus)
+        step = draw_step(rng, module.operation, focus, named=named)
         name = step.name
         steps.append(str(step))  # for the note, should it crash
         step.apply(module.operation)
@@ -132,13 +147,14 @@ def _try_step(rng: random.Random, module: ir.Module, focus: str, outcome: Outcom
 # ---- what is drawn
 
 
-def draw_step(rng: random.Random, module: ir.Operation, focus: str) -> Transformation[Any]:
+def draw_step(rng: random.Random, module: ir.Operation, focus: str, *, named: bool = False) -> Transformation[Any]:
     """A transformation whose options mostly fit.
 
     Args:
         rng: where the chances come from.
         module: the program as it is now.
         focus: the layer that most of the steps are for.
+        named: whether dimensions are drawn by their names, too.
 
     Raises:
         ArgumentError: a value that no program admits.
@@ -152,9 +168,11 @@ def draw_step(rng: random.Random, module: ir.Operation, focus: str) -> Transform
     nest = find_nest(module, address)
     if cls.name == "morph-mix":
         values["layer"] = address.partition("#")[0]
-    for name in cls.option_types():
+    if named and "iter" in cls.option_types() and neural and rng.random() < NAMED_SHARE:
+        values["iter"] = rng.choice(NAMES)
+    for name in [option for option in cls.option_types() if option not in values]:
         likely = 0.2 if name in WEIGHT_OPTIONS else 0.8
-        if name != "layer" and (name in cls.required_options() or rng.random() < likely):
+        if name in cls.required_options() or rng.random() < likely:
             draw = _draw_neural if neural else functools.partial(draw_value, step=cls.name)
             values[name] = draw(rng, option=name, nest=nest, values=values)
     return cls(**values)

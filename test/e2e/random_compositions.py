@@ -34,15 +34,16 @@ SHOWN_REASONS = 25
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Number of the first; a number is one case.")
 @click.option("--jobs", default=1, type=click.IntRange(min=1), help="Processes at the same time.")
 @click.option("--limit", default=60.0, help="Seconds for one case.")
+@click.option("--transformers", is_flag=True, help="Of transformer blocks instead of convolutional networks.")
 @click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write the cases and sums here.")
-def main(cases: int, seed: int, jobs: int, limit: float, path: Path | None) -> None:
+def main(cases: int, seed: int, jobs: int, limit: float, transformers: bool, path: Path | None) -> None:
     """Runs random compositions; exits with 1 where one went wrong."""
     console = Console(stderr=True)
     reports: list[Report] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("cases", total=cases)
-        for report in run_all(range(seed, seed + cases), jobs, limit):
+        for report in run_all(range(seed, seed + cases), jobs, limit, transformers):
             reports.append(report)
             if report.kind != "done":
                 progress.console.print(f"case {report.case}: {report.kind}: {report.text}", markup=False)
@@ -56,12 +57,13 @@ def main(cases: int, seed: int, jobs: int, limit: float, path: Path | None) -> N
     sys.exit(any(r.kind != "done" for r in reports))
 
 
-def run_all(seeds: range, jobs: int, limit: float) -> Iterator[Report]:
+def run_all(seeds: range, jobs: int, limit: float, transformers: bool = False) -> Iterator[Report]:
     """The reports of all cases, as they become ready."""
+    entry = "compositions:run_transformer" if transformers else "compositions:run"
     with ExitStack() as stack:
         free: queue.Queue[Runner] = queue.Queue()
         for _ in range(jobs):
-            free.put(stack.enter_context(Runner("compositions:run", limit)))
+            free.put(stack.enter_context(Runner(entry, limit)))
 
         def run(seed: int) -> Report:
             runner = free.get()

@@ -19,10 +19,23 @@ def runner() -> Iterator[Runner]:
         yield runner
 
 
+@pytest.fixture(scope="module")
+def transformers() -> Iterator[Runner]:
+    with Runner("compositions:run_transformer") as runner:
+        yield runner
+
+
 @settings(max_examples=16, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
 @given(seed=st.integers(0, 2**32))  # not `st.randoms`: its draws are mostly the simplest, which are refused
 def test_random_compositions_are_refused_or_compute_what_their_module_does(runner: Runner, seed: int) -> None:
     report = runner.run(seed)
+    assert report.kind == "done", report.text
+
+
+@settings(max_examples=4, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
+@given(seed=st.integers(0, 2**32))
+def test_those_of_a_transformer_block_as_well(transformers: Runner, seed: int) -> None:
+    report = transformers.run(seed)
     assert report.kind == "done", report.text
 
 

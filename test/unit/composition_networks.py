@@ -1,4 +1,4 @@
-"""The networks of the random compositions: a residual block, a dense block, a plain stack, of several widths."""
+"""The networks of the random compositions: residual, dense and transformer blocks, plain stacks, of several widths."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from networks import _Block as ResidualBlock
 from torch import nn
 from torch.nn import functional
+
+from loopmorph.pipelines.zoo import VisionTransformer
 
 
 class ResNet(nn.Module):
@@ -81,4 +83,10 @@ SUBJECTS = {
     "densenet-12": Subject(partial(DenseNet, 12, 8), size=6),
     "stack-16": Subject(partial(Stack, 16, 32, 8)),
     "stack-12": Subject(partial(Stack, 12, 18, 12), size=12, batch=2),
+}
+# A block of attention and a feed-forward layer between an embedding of patches and a classifier.
+TRANSFORMERS = {
+    "vit-16": Subject(partial(VisionTransformer, 8, 4, 16, 1, 2, classes=10)),
+    "vit-24": Subject(partial(VisionTransformer, 6, 2, 24, 1, 3, classes=10), size=6),
+    "vit-32": Subject(partial(VisionTransformer, 8, 4, 32, 1, 4, classes=10), batch=2),
 }

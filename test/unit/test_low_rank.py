@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import loopmorph as lm
+from loopmorph.pipelines.oracle.linear_terms import linear_terms
 from loopmorph.pipelines.oracle.repair.fittable import layer_recipe
-from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms
 from loopmorph.pipelines.oracle.repair.low_rank import factors, product_of
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings
 from loopmorph.pipelines.program import Program

@@ -139,6 +139,10 @@ def head(w: Weights) -> nn.Module:
     return Head(conv(w, "a.weight", w["a.bias"]))
 
 
+def grouped(groups: int) -> Callable[[Weights], nn.Module]:
+    return lambda w: conv(w, "a.weight", w["a.bias"], groups=groups)
+
+
 def chain(groups: int, stride: int = 1) -> Callable[[Weights], nn.Module]:
     """The pointwise convolution before, where there is one, the layer, and the pointwise one after."""
 
@@ -166,7 +170,10 @@ CASES = [
     ("bottleneck-block", {"b": 2}, chain(1), DENSE // 4 + N * C * C),
     ("bottleneck-grouped", {"b": 2, "g": 4}, chain(4), DENSE // 16 + N * C * C),
     ("separable", {}, chain(C), N * K * C + N * C * C),
+    ("low-rank", {"b": 2}, chain(1), DENSE // 2 + N * C * C // 2),
+    ("block-diagonal", {"g": 4}, grouped(4), DENSE // 4),
 ]
+OF_TRANSFORMERS = {"fewer-heads", "fewer-features", "fewer-values", "narrower-hidden"}  # in test_transformers.py
 WIDENING = [
     ("separable-widening", {"f": 2}, chain(C, 2), N // 4 * (K * C + C * 2 * C)),
     ("grouped-pointwise", {"g": 2}, chain(2, 2), N // 4 * (K * C * C + 4 * C * C)),
@@ -239,7 +246,7 @@ def test_the_module_can_be_imported_like_any_other(square: Program, name: str) -
 
 
 def test_every_schedule_is_tested() -> None:
-    assert {case[0] for case in [*CASES, *WIDENING]} == set(schedules())
+    assert {case[0] for case in [*CASES, *WIDENING]} | OF_TRANSFORMERS == set(schedules())
 
 
 def test_every_schedule_says_what_it_does_and_what_its_parameters_mean() -> None:

@@ -21,7 +21,15 @@ PARAMETERS = {
     "densenet161_i": 28_681_000,
     "densenet169_i": 14_149_480,
     "densenet201_i": 20_013_928,
+    "vit_tiny": 5_717_416,
+    "deit_small": 22_050_664,
+    "vit_cifar": 2_693_578,
+    "mixer_small": 18_528_264,
+    "convnext_atto": 3_695_520,
+    "bert_tiny": 4_320_258,
+    "gpt2_small": 52_872_960,
 }
+IMAGENET = ("vit_tiny", "deit_small", "mixer_small", "convnext_atto")
 
 
 def without_weights(name: str) -> nn.Module:
@@ -33,13 +41,19 @@ def without_weights(name: str) -> nn.Module:
 def test_parameter_counts_and_logits(name: str) -> None:
     model = without_weights(name)
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
-    logits = model(torch.empty(2, *ZOO[name].input_shape, device="meta"))
-    assert logits.shape == (2, ZOO[name].classes)
+    logits = model(*inputs(name))
+    assert logits.shape == ((2, 128, 50257) if name == "gpt2_small" else (2, ZOO[name].classes))
 
 
-@pytest.mark.parametrize("name", ZOO)
+def inputs(name: str) -> list[torch.Tensor]:
+    return [x.to("meta") for x in ZOO[name].example(0, 2)]
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if not ZOO[name].words])
 def test_shapes_follow_the_stem(name: str) -> None:
     shapes = {"i": (3, 224, 224), "digits": (1, 16, 16)}
+    if name in IMAGENET:
+        shapes[name.rpartition("_")[2]] = (3, 224, 224)
     assert ZOO[name].input_shape == shapes.get(name.rpartition("_")[2], (3, 32, 32))
 
 
@@ -52,8 +66,14 @@ def test_real_forward(name: str) -> None:
 @pytest.mark.parametrize("name", ZOO)
 def test_every_parameter_is_used(name: str) -> None:
     model = without_weights(name)
-    model(torch.empty(2, *ZOO[name].input_shape, device="meta")).sum().backward()
+    model(*inputs(name)).sum().backward()
     assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def test_texts_are_tokens_and_a_mask() -> None:
+    tokens, mask = ZOO["bert_tiny"].example(0, 2)
+    assert tokens.shape == mask.shape == (2, 128) and tokens.dtype == mask.dtype == torch.int64
+    assert tokens.max() < 30522 and mask.sum(1).tolist() == [96, 96]
 
 
 def test_layer_names() -> None:

@@ -15,7 +15,7 @@ from torch_mlir import ir
 
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
 from loopmorph.passes.analysis.coupling.propagation import Shrinkage
-from loopmorph.passes.analysis.coupling.ties import Tie, span
+from loopmorph.passes.analysis.coupling.ties import Tie, digit_parts, span
 from loopmorph.passes.nest import Loop, Nest
 
 NONE = -1
@@ -58,9 +58,9 @@ class _Walk:
             relation = self.program.tie(nest, access, axis)
             if relation.kind in ("digits", "slice"):
                 self.reach_loops(nest, relation.loops, rows[:, relation.offset :][:, : span(nest, relation.loops)])
-            elif relation.kind == "leading":
-                times = (nest.loops[relation.loops[0]].extent or 1) // rows.shape[1]
-                self.reach_loops(nest, relation.loops, np.repeat(rows, times, axis=1))
+            elif relation.loops and (parts := digit_parts(relation, nest.loops[relation.loops[0]], rows.shape[1])):
+                above, _, below = parts
+                self.reach_loops(nest, relation.loops, np.tile(np.repeat(rows, below, axis=1), above))
 
     def reach_loops(self, nest: Nest, loops: tuple[int, ...], rows: _Rows) -> None:
         """From the loops that make up an index to the other axes that those of them index that change."""
@@ -78,8 +78,9 @@ class _Walk:
 
     def _reach_axis(self, memref: ir.Value, axis: int, rows: _Rows, relation: Tie) -> None:
         extent = ir.MemRefType(memref.type).shape[axis]
-        if relation.kind == "leading":
-            rows = rows[:, :: rows.shape[1] // extent]
+        if relation.kind in ("leading", "trailing"):
+            above = rows.shape[1] // (extent * relation.below)
+            rows = rows.reshape(len(rows), above, extent, relation.below)[..., 0].reshape(-1, extent)
         whole = np.full((len(rows), extent), NONE)
         whole[:, relation.offset : relation.offset + rows.shape[1]] = rows
         added = _united(self.axes.get((memref, axis)), whole)

@@ -16,8 +16,9 @@ from torch_mlir import ir
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.coupling.disjoint_sets import DisjointSets
-from loopmorph.passes.analysis.coupling.pins import pin_of_loop, pin_of_memref, pin_of_nest
+from loopmorph.passes.analysis.coupling.pins import pin_of_memref, pin_of_nest
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
+from loopmorph.passes.analysis.coupling.sums import pin_of_sum
 from loopmorph.passes.analysis.coupling.ties import span
 from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.nest import Access, Nest
@@ -132,7 +133,7 @@ class _Classes:
             group = self._group(key)
             group.extents.add(span(nest, positions))
             group.members[TiedIterators(nest.layer, nest.role, tuple(nest.loops[p].iterator for p in positions))] = None
-            pins = [pin_of_nest(nest), *(pin_of_loop(nest, nest.loops[p]) for p in positions)]
+            pins = [pin_of_nest(nest), *(pin_of_sum(nest, nest.loops[p], self.program.accesses) for p in positions)]
             group.pins.update({pin: None for pin in pins if pin is not None})
 
     def _note_axis(self, nest: Nest, access: Access, axis: int) -> None:

@@ -6,6 +6,7 @@ matter. At the end each access must reach exactly what its axis keeps; where it 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -16,9 +17,10 @@ from loopmorph.passes.affine_expr import LinearForm, from_linear, shorter, subst
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet, product
 from loopmorph.passes.analysis.coupling.pins import pin_of_access, pin_of_loop, pin_of_memref, pin_of_nest
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
+from loopmorph.passes.analysis.coupling.sums import Rescaled, is_product, pin_of_sum, rescaled
 from loopmorph.passes.analysis.coupling.tied_loops import refusal
-from loopmorph.passes.analysis.coupling.ties import Tie, span
-from loopmorph.passes.analysis.roles import is_reduction
+from loopmorph.passes.analysis.coupling.ties import Tie, digit_parts, span
+from loopmorph.passes.analysis.roles import is_reduction, is_sliced
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
 from loopmorph.passes.nest_text import index_text
@@ -41,11 +43,13 @@ class Shrinkage:
         loops: the loops that shrink, with their nests and what each keeps.
         axes: the memref axes that shrink, and what each keeps.
         accesses: the accesses whose index is another over the new ranges.
+        constants: the constants that count how many terms a mean has.
     """
 
     loops: tuple[tuple[Nest, Loop, KeepSet], ...]
     axes: tuple[tuple[ir.Value, int, KeepSet], ...]
     accesses: tuple[Renumbering, ...]
+    constants: tuple[Rescaled, ...] = ()
 
 
 class Propagation:
@@ -54,14 +58,14 @@ class Propagation:
     Args:
         program: its accesses.
         nest: the nest.
-        loop: the loop that the walk starts from. Where it is a reduction, only parameters follow it.
+        loop: the loop that the walk starts from. Where it is a reduction that indexes parameters, only these follow it.
     """
 
     def __init__(self, program: ProgramAccesses, nest: Nest, loop: Loop) -> None:
         self.program = program
         self.nest = nest
         self.loop = loop
-        self.sliced = is_reduction(nest, loop.position)
+        self.sliced = is_sliced(nest, loop)
         self.loops: dict[ir.Operation, tuple[Nest, Loop, KeepSet]] = {}
         self.axes: dict[AxisKey, KeepSet] = {}
         self.pending_loops: deque[tuple[Nest, Loop]] = deque()
@@ -73,6 +77,9 @@ class Propagation:
         Raises:
             IllegalTransform: the first conflict.
         """
+        pin = None if is_product(self.nest, self.loop) else pin_of_loop(self.nest, self.loop)
+        if pin is not None:
+            raise self._conflict(pin)
         self._keep_of_loop(self.nest, self.loop, keep)
         while self.pending_loops or self.pending_axes:
             if self.pending_loops:
@@ -84,7 +91,7 @@ class Propagation:
             raise self._conflict(f"it is tied to itself at another place: of {keep} only {left} would be left")
         loops = tuple(self.loops.values())
         axes = tuple((memref, axis, kept) for (memref, axis), kept in self.axes.items())
-        return Shrinkage(loops, axes, tuple(self._renumberings()))
+        return Shrinkage(loops, axes, tuple(self._renumberings()), tuple(self._constants()))
 
     # -- the closure
 
@@ -96,7 +103,7 @@ class Propagation:
             pin = pin_of_nest(nest)
             if pin is not None:
                 raise self._conflict(f"iterator '{loop.iterator}' of {nest.label}: {pin}")
-            pin = pin_of_loop(nest, loop)
+            pin = pin_of_sum(nest, loop, self.program.accesses)
             if pin is not None:
                 raise self._conflict(pin)
         known = self._kept(loop)
@@ -129,9 +136,8 @@ class Propagation:
             if relation.kind in ("digits", "slice"):
                 reached = product([self._kept(nest.loops[p]) for p in relation.loops])
                 self._keep_of_axis(access.memref, axis, reached.placed(relation.offset, extent), nest)
-            elif relation.kind == "leading":
-                leading, _ = self._kept(loop).projections((extent, (loop.extent or 1) // extent))
-                self._keep_of_axis(access.memref, axis, leading, nest)
+            elif (parts := digit_parts(relation, loop, extent)) is not None:
+                self._keep_of_axis(access.memref, axis, self._kept(loop).projections(parts)[1], nest)
 
     def _from_axis(self, memref: ir.Value, axis: int) -> None:
         keep = self.axes[memref, axis]
@@ -142,11 +148,13 @@ class Propagation:
                 part = keep.part(relation.offset, relation.offset + span(nest, relation.loops))
                 for position, digit in zip(relation.loops, part.projections(extents), strict=True):
                     self._keep_of_loop(nest, nest.loops[position], digit)
-            elif relation.kind == "leading":
-                loop = nest.loops[relation.loops[0]]
-                self._keep_of_loop(nest, loop, keep.repeated((loop.extent or 1) // keep.extent))
-            else:
+                continue
+            loop = nest.loops[relation.loops[0]] if relation.loops else None
+            parts = None if loop is None else digit_parts(relation, loop, keep.extent)
+            if loop is None or parts is None:
                 raise self._conflict(pin_of_access(nest, access, axis))
+            above, _, below = parts
+            self._keep_of_loop(nest, loop, product([KeepSet.whole(above), keep, KeepSet.whole(below)]))
 
     def _followed_uses(self, nest: Nest, loop: Loop) -> list[tuple[Access, int]]:
         start = loop.op.operation == self.loop.op.operation
@@ -184,10 +192,10 @@ class Propagation:
             return self._read_at_old_index(nest, access, axis, changed)
         if relation.kind in ("digits", "slice"):
             return self._renumbered_digits(nest, access, axis, relation, changed)
-        kept = self._kept(nest.loops[relation.loops[0]]) if relation.loops else None
-        if kept is None or not _is_kept_by_digit(relation, kept, keep, _extent(access, axis)):
+        new = self._renumbered_digit(nest, access, axis, relation, keep)
+        if new is None:
             raise self._conflict(self._unreached(nest, access, axis, keep))
-        return access.exprs[axis]
+        return new
 
     def _renumbered_digits(
         self, nest: Nest, access: Access, axis: int, relation: Tie, changed: list[int]
@@ -207,6 +215,48 @@ class Propagation:
             weight *= self._kept(nest.loops[position]).size
         single = len(relation.loops) == 1 and relation.kind == "digits"
         return access.exprs[axis] if single else from_linear(LinearForm(coefficients, keep.below(relation.offset)))
+
+    def _renumbered_digit(
+        self, nest: Nest, access: Access, axis: int, relation: Tie, keep: KeepSet | None
+    ) -> ir.AffineExpr | None:
+        """The index by one digit of an iterator; None where what is kept are not all numbers of some digits."""
+        extent = _extent(access, axis)
+        loop = nest.loops[relation.loops[0]] if relation.loops else None
+        radix = None if loop is None else self._radix(nest, loop)
+        if loop is None or radix is None or (relation.below, extent) not in radix:
+            return None
+        kept = self._kept(loop)
+        digits = kept.projections([extent for _, extent in radix])
+        own = radix.index((relation.below, extent))
+        if kept != product(digits) or digits[own] != (keep or KeepSet.whole(extent)):
+            return None
+        below = math.prod(digit.size for digit in digits[own + 1 :])
+        if (below, digits[own].size) == (relation.below, extent):
+            return access.exprs[axis]
+        index = ir.AffineExpr.get_floor_div(ir.AffineExpr.get_dim(loop.position), ir.AffineExpr.get_constant(below))
+        return index if own == 0 else ir.AffineExpr.get_mod(index, ir.AffineExpr.get_constant(digits[own].size))
+
+    def _radix(self, nest: Nest, loop: Loop) -> list[tuple[int, int]] | None:
+        """The digits that the nest's accesses take of an iterator, as (iterations of one value, extent), most
+        significant first; None where they do not go together."""
+        found = {(1, 0)}
+        for access, axis in self.program.uses_of(nest, loop):
+            relation = self.program.tie(nest, access, axis)
+            if relation.kind in ("leading", "trailing"):
+                found.add((relation.below, _extent(access, axis)))
+        radix, above = [], loop.extent or 0
+        for below in sorted({below for below, _ in found}, reverse=True):
+            if not below or above % below:
+                return None
+            radix.append((below, above // below))
+            above = below
+        return radix if all(digit in radix for digit in found if digit[1]) else None
+
+    def _constants(self) -> list[Rescaled]:
+        sums = {nest.root.operation: nest for nest, loop, _ in self.loops.values() if is_reduction(nest, loop.position)}
+        uses = self.program.accesses
+        found = [each for n in sums.values() for each in rescaled(n, uses, lambda loop: self._kept(loop).size)]
+        return list({(each.op, each.operand): each for each in found}.values())
 
     def _is_slice_read(self, nest: Nest, access: Access, changed: list[int]) -> bool:
         """Whether the loop that the walk started from reads a slice of an activation here."""
@@ -240,15 +290,3 @@ class Propagation:
 
 def _extent(access: Access, axis: int) -> int:
     return ir.MemRefType(access.memref.type).shape[axis]
-
-
-def _is_kept_by_digit(relation: Tie, loop: KeepSet, axis: KeepSet | None, extent: int) -> bool:
-    """Whether an iterator that keeps `loop` reaches, by its leading or trailing digit, what the axis keeps."""
-    digit = axis if axis is not None else KeepSet.whole(extent)
-    other = loop.extent // extent
-    if relation.kind == "leading":
-        return loop == digit.repeated(other)
-    if relation.kind != "trailing" or not digit.is_whole or loop.extent % extent:
-        return False
-    leading, _ = loop.projections((other, extent))
-    return loop == leading.repeated(extent)

@@ -17,7 +17,7 @@ from torch_mlir import ir
 from loopmorph.passes.analysis.coupling.keep_set import KeepSet, cut_shares
 from loopmorph.passes.analysis.coupling.pins import pin_of_memref, pin_of_nest
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
-from loopmorph.passes.analysis.coupling.ties import Tie, span
+from loopmorph.passes.analysis.coupling.ties import Tie, digit_parts, span
 from loopmorph.passes.analysis.roles import is_reduction, is_window
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
@@ -95,8 +95,12 @@ class _Walk:
                 inner = span(nest, relation.loops[relation.loops.index(loop.position) + 1 :])
                 digit = np.arange(extent) // inner % (loop.extent or 1)
                 self._reach_axis(access.memref, axis, origins[:, digit], nest)
-            elif relation.kind == "leading":
-                self._reach_axis(access.memref, axis, origins[:, :: (loop.extent or 1) // extent], nest)
+            elif (parts := digit_parts(relation, loop, extent)) is not None:
+                grid = origins.reshape(len(origins), *parts)
+                digit = grid[:, :1, :, :1]
+                alone = relation.kind == "leading" or (grid == digit).all()
+                if alone and (digit != digit[:, :, :1]).any():  # the digit tells the loop's indices apart
+                    self._reach_axis(access.memref, axis, digit.reshape(-1, extent), nest)
 
     def _from_axis(self, memref: ir.Value, axis: int) -> None:
         origins = self.axes[memref, axis]
@@ -108,6 +112,13 @@ class _Walk:
                 (position,) = relation.loops
                 times = (nest.loops[position].extent or 1) // origins.shape[1]
                 self._reach_loop(nest, nest.loops[position], np.repeat(origins, times, axis=1))
+            elif relation.kind == "trailing":
+                loop = nest.loops[relation.loops[0]]
+                parts = digit_parts(relation, loop, origins.shape[1])
+                if parts is not None:
+                    above, _, below = parts
+                    grid = np.tile(np.repeat(origins, below, axis=1), above)
+                    self._reach_loop(nest, loop, grid)
 
     def _to_digits(self, nest: Nest, access: Access, relation: Tie, origins: _Origins) -> None:
         covered = span(nest, relation.loops)

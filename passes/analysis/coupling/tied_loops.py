@@ -8,7 +8,7 @@ from torch_mlir import ir
 
 from loopmorph.passes.analysis.coupling.program_accesses import AxisKey, ProgramAccesses
 from loopmorph.passes.analysis.coupling.ties import Tie, span
-from loopmorph.passes.analysis.roles import is_reduction
+from loopmorph.passes.analysis.roles import is_sliced
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Loop, Nest
 
@@ -31,15 +31,15 @@ def refusal(program: ProgramAccesses, nest: Nest, loop: Loop, reason: str) -> Il
 def tied_loops(program: ProgramAccesses, nest: Nest, loop: Loop) -> list[tuple[Nest, Loop]]:
     """The loops that index what the loop indexes, and so on; itself first, the others in program order.
 
-    Of a concatenation only the slice that the loop reaches counts. A reduction is tied by parameters alone.
+    Of a concatenation only the slice that the loop reaches counts. A reduction with a parameter is tied by that alone.
     """
     found: dict[ir.Operation, tuple[Nest, Loop]] = {loop.op.operation: (nest, loop)}
     seen: set[tuple[AxisKey, _Range]] = set()
     pending = [(nest, loop, (0, loop.extent or 0))]
     while pending:
         at, each, iterations = pending.pop()
-        own = each.op.operation == loop.op.operation
-        for access, axis in program.uses_of(at, each, parameters_only=own and is_reduction(nest, loop.position)):
+        sliced = each.op.operation == loop.op.operation and is_sliced(nest, loop)
+        for access, axis in program.uses_of(at, each, parameters_only=sliced):
             reached = _indices(at, access, axis, program.tie(at, access, axis), iterations)
             if reached is None or ((access.memref, axis), reached) in seen:
                 continue

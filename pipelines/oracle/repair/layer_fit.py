@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from loopmorph.passes.raising.nest_recipe import Recipe
-from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms, name_of
+from loopmorph.pipelines.oracle.linear_terms import linear_terms, name_of
 from loopmorph.pipelines.oracle.repair.low_rank import PRODUCT, Product, factors, laid_into, product_of
 from loopmorph.pipelines.oracle.repair.separable import separable_factors
 from loopmorph.pipelines.oracle.repair.term_fit import FitSettings, FittedTerm, LayerSamples, Selections, TermFit

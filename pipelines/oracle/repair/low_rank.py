@@ -32,7 +32,7 @@ from loopmorph.passes.raising.nest_recipe import (
     accumulation,
     loads,
 )
-from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms, term_positions
+from loopmorph.pipelines.oracle.linear_terms import LinearTerm, linear_terms, term_positions
 from loopmorph.pipelines.oracle.repair.separable import LARGEST
 
 ItemT = TypeVar("ItemT")

@@ -15,10 +15,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.hooks import RemovableHandle
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.repair.fittable import FittableLayer, fittable_layers, held_tensors
+from loopmorph.pipelines.oracle.linear_terms import linear_terms, name_of, term_positions
+from loopmorph.pipelines.oracle.repair.fittable import FittableLayer, fittable_layers, held_tensors, read_rows
 from loopmorph.pipelines.oracle.repair.layer_fit import fit_layer
-from loopmorph.pipelines.oracle.repair.linear_terms import linear_terms, name_of, term_positions
 from loopmorph.pipelines.oracle.repair.lockstep import Lockstep
 from loopmorph.pipelines.oracle.repair.recorded import RecordedRun, Replay
 from loopmorph.pipelines.oracle.repair.surroundings import Place, held, offset_of, scale_of, surroundings
@@ -175,7 +176,8 @@ class RepairWork:
                 return
             inputs = tuple(x for x in args if isinstance(x, torch.Tensor))
             target = call.output + self._lack(layer, call.output)
-            self._fit(name, module, layer, LayerSamples(inputs, target, self._bounds(layer, target)))
+            samples = LayerSamples(inputs, target, self._bounds(layer, target))
+            self._fit(name, module, layer, _as_rows(samples, layer.recipe) if layer.rows else samples)
             self.tell("repair", len(self.done), len(self.layers))
 
         return fit
@@ -323,6 +325,13 @@ def norms_of(model: nn.Module) -> frozenset[str]:
         name for name, each in model.named_modules() if isinstance(each, _NormBase) and each.running_mean is not None
     )
     return frozenset(found)
+
+
+def _as_rows(samples: LayerSamples, recipe: Recipe) -> LayerSamples:
+    bounds = samples.bounds
+    if bounds is not None:
+        bounds = bounds[0].flatten(0, -2), bounds[1].flatten(0, -2)
+    return LayerSamples(tuple(read_rows(x, recipe) for x in samples.inputs), samples.target.flatten(0, -2), bounds)
 
 
 def _are_all(channels: torch.Tensor, of: torch.Tensor) -> bool:

@@ -8,7 +8,7 @@ from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.index_forms import Form
 from loopmorph.passes.raising.nest_recipe import Recipe
 from loopmorph.pipelines.network import Network
-from loopmorph.pipelines.oracle.repair.linear_terms import LinearTerm, linear_terms, name_of
+from loopmorph.pipelines.oracle.linear_terms import LinearTerm, linear_terms, name_of
 from loopmorph.pipelines.rewritten.nest_executor import form_values
 
 Selection = list[tuple[int, torch.Tensor]]

@@ -13,14 +13,14 @@ from typing import TypeVar
 import torch
 
 from loopmorph.passes.raising.nest_recipe import Recipe
-from loopmorph.pipelines.oracle.repair.dense_fit import DenseFit
-from loopmorph.pipelines.oracle.repair.linear_terms import (
+from loopmorph.pipelines.oracle.linear_terms import (
     LinearTerm,
     is_contracted_again,
     later_statements,
     name_of,
     term_positions,
 )
+from loopmorph.pipelines.oracle.repair.dense_fit import DenseFit
 from loopmorph.pipelines.oracle.repair.normal_equations import EXACT, Equations, NormalEquations, Solution
 from loopmorph.pipelines.oracle.repair.rectified import RectifiedRows
 from loopmorph.pipelines.oracle.repair.row_equations import RowEquations

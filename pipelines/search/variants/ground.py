@@ -14,6 +14,8 @@ from loopmorph.passes import marks
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.coupling.classes import DimensionClass, dimension_classes
 from loopmorph.passes.analysis.coupling.disjoint_sets import DisjointSets
+from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
+from loopmorph.passes.analysis.dimension_names import NamedDimension, named_dimensions
 from loopmorph.passes.analysis.roles import loops_of
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.history import Step
@@ -88,6 +90,13 @@ class Ground:
         for layer in self.mains:
             found[next((path for path in paths if _is_in(layer, path)), layer)].append(layer)
         return tuple(Unit(self, path, tuple(layers)) for path, layers in found.items())
+
+    @cached_property
+    def named(self) -> tuple[NamedDimension, ...]:
+        """The dimensions of attentions and feed-forward layers."""
+        module = self.network.module.operation
+        with module.context:
+            return tuple(named_dimensions(ProgramAccesses(module)))
 
     @cached_property
     def ties(self) -> tuple[Ties, ...]:

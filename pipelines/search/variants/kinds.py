@@ -13,6 +13,7 @@ from torch_mlir import ir
 
 from loopmorph.dialects.morph import schedule_steps
 from loopmorph.passes import marks
+from loopmorph.passes.analysis.dimension_names import FEATURE, HEAD, VALUE, NamedDimension
 from loopmorph.passes.analysis.roles import channels, is_batch, is_grid, loops_of
 from loopmorph.passes.history import Step, pipeline_text, transformations
 from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER
@@ -20,12 +21,14 @@ from loopmorph.passes.nest import Nest, divisors
 from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.passes.neural.group import Group
 from loopmorph.passes.neural.mix import Mix
+from loopmorph.passes.neural.narrow import Narrow
 from loopmorph.pipelines.schedules.loader import Schedule, fill, schedules
 from loopmorph.pipelines.search.search_space import fills_vectors
 from loopmorph.pipelines.search.variants.ground import Ground, Ties, Unit
 
 NARROWINGS = (2, 4, 8)  # what the channels inside a block are divided by
 STAGE_NARROWINGS = (2,)  # what those that run through several blocks are
+ATTENTION_NARROWINGS = (2, 3, 4)  # what heads and their features are
 RANKS = (2, 4, 8)  # what the rank of a convolution is divided by
 GROUPS = (2, 4, 8)
 _TURNS = 3  # schedules of a layer in one turn
@@ -174,6 +177,29 @@ def two_steps(unit: Unit) -> list[list[Proposal]]:
     return found
 
 
+def attention_narrowed(unit: Unit) -> list[list[Proposal]]:
+    """Fewer heads of an attention, or fewer features of its queries and keys, or of its values."""
+    found = []
+    for each in unit.ground.named:
+        layers = [layer for layer in unit.contractions if layer in each.layers]
+        if each.name in (HEAD, FEATURE, VALUE) and layers and unit.layers.keys() >= each.layers:
+            kind = "heads" if each.name == HEAD else "bottleneck"
+            steps = _of_heads(layers[0], each) if each.name == HEAD else _of_features(layers[0], each)
+            found.append([Proposal(kind, (step,), each.layers) for step in steps])
+    return found
+
+
+def _of_heads(layer: str, heads: NamedDimension) -> list[Step]:
+    """A part of the heads, down to one; or all but the last or the first of them."""
+    extent = heads.loop.extent or 1
+    parts: list[Step] = [Bottleneck(layer, HEAD, f) for f in ATTENTION_NARROWINGS if extent % f == 0]
+    return parts + [Narrow(layer, HEAD, begin, extent - 1) for begin in (0, 1) if extent > _TWICE]
+
+
+def _of_features(layer: str, features: NamedDimension) -> list[Step]:
+    return [Bottleneck(layer, features.name, f) for f in divisors(features.loop.extent, ATTENTION_NARROWINGS)]
+
+
 def dropped(unit: Unit) -> list[list[Proposal]]:
     """The block without its branch, or one of its branches: nothing but its skip."""
     known = unit.ground.droppable
@@ -201,6 +227,7 @@ def stage_width(ground: Ground) -> list[Proposal]:
 
 UNIT_KINDS: tuple[UnitKind, ...] = (
     narrowed,
+    attention_narrowed,
     all_narrowed,
     dropped,
     of_passes,

@@ -16,7 +16,7 @@
 // CHECK: memref<8x4xf32> {{{.*}}morph.param = "a.weight.part0"
 // CHECK-SAME: memref<8x2xf32> {{{.*}}morph.param = "a.weight.part1"
 
-// UNKNOWN: error: argument 'name': no schedule 'seq5'; there are bottleneck-block,
+// UNKNOWN: error: argument 'name': no schedule 'seq5'; there are block-diagonal, bottleneck-block,
 // MISSING: error: argument 'layer': schedule 'seq1' needs a name: the convolution
 // OTHER: error: argument 'g2': unknown parameter of schedule 'seq1'; it has layer, g0, g1
 // TYPE: error: argument 'g1': schedule 'seq1': expected an integer (groups of the second half), got 'few'

@@ -74,6 +74,19 @@ def term_positions(recipe: Recipe, term: LinearTerm) -> torch.Tensor:
     return found.permute([ordered.index(n) for n in term.weight_loops]).reshape(shape)
 
 
+def is_plain(term: LinearTerm, recipe: Recipe) -> bool:
+    """Whether a term multiplies rows with all of a matrix (outputs, inputs)."""
+    index, shape = term.weight.index, recipe.buffers[term.weight.buffer].shape
+    extents = recipe.statements[term.number].extent_of
+    if term.blocks or term.summed or len(index) != 2:
+        return False
+    loops = (term.outputs, term.unknowns)
+    return all(
+        forms.used_loops(form) == frozenset(own) and math.prod(extents[n] for n in own) == size
+        for form, own, size in zip(index, loops, shape, strict=True)
+    )
+
+
 def later_statements(recipe: Recipe, term: LinearTerm) -> list[int]:
     """The statements after a term's own whose result depends on what that writes, in program order."""
     reached, found = {recipe.statements[term.number].target.buffer}, []
