@@ -225,6 +225,11 @@ def draw_value(
         return tuple(draw_factor(rng, nest, name) for name in values["iters"]) + ((2,) if bad else ())  # type: ignore
     if option == "factors":
         return tuple(rng.choice([1] if bad else [2, 4, 4, 5, 16]) for _ in values["axes"])  # type: ignore[union-attr]
+    if option in ("rows", "columns"):
+        return "nowhere" if bad else names[-1] if option == "columns" and rng.random() < 0.7 else rng.choice(names)
+    if option == "size":
+        extent = next((loop.extent for loop in nest.loops if loop.iterator == values.get("iter")), None) or 4
+        return rng.choice([0, extent]) if bad else rng.randint(1, max(1, extent - 1))
     if option == "width":
         extent = nest.loops[-1].extent
         return rng.choice([1, 3] if bad else [w for w in (2, 4, 8, 16) if extent is None or w <= extent] or [16])

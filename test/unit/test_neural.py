@@ -142,18 +142,29 @@ def test_what_the_network_does_not_admit_is_refused(residual: Program, text: str
         residual.apply(text)
 
 
-def test_a_mean_over_the_channels_is_refused() -> None:
-    class ChannelMean(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 8, 1)
+class OverChannels(nn.Module):
+    def __init__(self, *, mean: bool) -> None:
+        super().__init__()
+        self.conv, self.mean = nn.Conv2d(3, 8, 1), mean
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.conv(x).mean(1)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return y.mean(1) if self.mean else y.square().sum(1)
 
-    program = imported(ChannelMean())
+
+def test_a_sum_over_the_channels_is_refused() -> None:
+    program = imported(OverChannels(mean=False))
     with pytest.raises(lm.IllegalTransform, match="reduces over it without a parameter"):
         program.apply("morph-bottleneck{layer=conv iter=co factor=2}")
+
+
+def test_a_mean_over_the_channels_is_that_of_those_which_are_left() -> None:
+    program = imported(OverChannels(mean=True)).apply("morph-bottleneck{layer=conv iter=co factor=2}")
+    (x,) = program.example_inputs
+    convolution = program.to_module().get_submodule("conv")
+    expected = convolution(x).mean(1)
+    assert expected.shape[1:] == x.shape[2:] and convolution(x).shape[1] == 4
+    torch.testing.assert_close(lm.compile(program)(x), expected)
 
 
 def test_a_shared_weight_cannot_be_grouped_for_one_of_its_readers() -> None:
