@@ -76,7 +76,7 @@ def _transposition(nest: Nest, layer: str, lane: Loop, size: int) -> list[Step]:
     if len(columns) != 1 or len(nest.loops) < 3 or (lane.extent or 0) < size:
         return []
     (column,) = columns
-    if (column.extent or 0) % size or size & (size - 1):
+    if (column.extent or 0) % size or size & (size - 1) or not _transposes(nest, lane, column):
         return []
     rest = (lane.extent or 0) % size
     outer = [loop.iterator for loop in nest.loops if loop not in (lane, column)]
@@ -92,6 +92,14 @@ def _transposition(nest: Nest, layer: str, lane: Loop, size: int) -> list[Step]:
     counted, inner = zip(halves[lane.iterator], halves[column.iterator], strict=True)
     order = [*filter(None, counted), *inner]
     return [*steps, Interchange(layer, tuple(order)), Transpose(layer, *inner)]
+
+
+def _transposes(nest: Nest, lane: Loop, column: Loop) -> bool:
+    """Whether all that is read lies along `column` or stays there, what is written along `lane`, in another memref."""
+    (store,) = nest.stores
+    moving = [load for load in nest.loads if any(column.position in used_dims(e) for e in load.exprs)]
+    apart = all(load.memref != store.memref for load in nest.loads)
+    return apart and lane.position in _running(store) and all(column.position in _running(load) for load in moving)
 
 
 def _running(load: Access) -> frozenset[int]:

@@ -56,6 +56,25 @@ def test_a_block_is_right(block: lm.Program) -> None:
     lm.compile(block)  # checks against PyTorch
 
 
+class Masked(nn.Module):
+    """Attention that sees earlier tokens alone, and one with a mask for each sample."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        query, key, value = x.reshape(1, -1, 3, HEADS, 16).permute(2, 0, 3, 1, 4).unbind(0)
+        causal = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        masked = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return causal.transpose(1, 2).flatten(2), masked.transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("tokens", [20, 32])
+def test_masked_attention_is_right(tokens: int) -> None:
+    generator = torch.Generator().manual_seed(tokens)
+    x = torch.randn(1, tokens, 3 * HEADS * 16, generator=generator)
+    mask = torch.ones(1, 1, 1, tokens, dtype=torch.bool)
+    mask[..., tokens // 2 :] = False
+    lm.compile(Masked(), (x, mask))
+
+
 def test_rows_that_no_block_divides() -> None:
     generator = torch.Generator().manual_seed(0)
     lm.compile(Rows().eval(), tuple(torch.randn(rows, 24, generator=generator) for rows in (5, 49, 50, 197)))
