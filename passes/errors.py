@@ -34,6 +34,14 @@ class ArgumentError(LoopmorphError, ValueError):
         return type(self), (self.argument, self.message)
 
 
+def require_least(argument: str, value: int, least: int, unit: str) -> None:
+    """Raises:
+    ArgumentError: fewer than `least` of a unit ("lanes in a vector").
+    """
+    if value < least:
+        raise ArgumentError(argument, f"expected at least {least} {unit}, got {value}")
+
+
 class IllegalTransform(LoopmorphError):
     """A transformation that this program does not admit.
 

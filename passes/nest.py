@@ -15,7 +15,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine, func
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import LinearForm, constraints, linear_form, substitute, without_symbols
+from loopmorph.passes.affine_expr import LinearForm, constraints, linear_form, substitute, used_dims, without_symbols
 from loopmorph.passes.diagnostics import location_text
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 
@@ -108,6 +108,11 @@ class Access:
     def forms(self) -> tuple[LinearForm | None, ...]:
         """`exprs` as linear forms, None for those that are not linear."""
         return tuple(linear_form(e) for e in self.exprs)
+
+    @cached_property
+    def dims(self) -> frozenset[int]:
+        """Positions of the loops that index it."""
+        return frozenset[int]().union(*map(used_dims, self.exprs))
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,7 @@ class ContractionNest:
     @property
     def data_is_blended(self) -> bool:
         """Whether the lanes of one vector read different data (groups of fewer channels than a vector)."""
-        uses = [self.lane.position in used_dims(e) for e in self.data.exprs]
-        return any(uses) and not _contiguous(self.data, self.lane)
+        return self.lane.position in self.data.dims and not _contiguous(self.data, self.lane)
 
     @property
     def data_runs_along(self) -> bool:
@@ -44,7 +43,7 @@ class ContractionNest:
     @property
     def data_is_shared(self) -> bool:
         """Whether the blocks of a register block read the same data (not so in a depthwise nest)."""
-        return not self.blocks or all(self.blocks[-1].position not in used_dims(e) for e in self.data.exprs)
+        return not self.blocks or self.blocks[-1].position not in self.data.dims
 
     def weight_axis(self, loop: Loop) -> int | None:
         """The axis of the weight that the iterator alone indexes."""

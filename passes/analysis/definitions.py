@@ -1,4 +1,4 @@
-"""Which operation a value comes from, and whether any takes it."""
+"""Which operation a value comes from, what constant it is, and whether any takes it."""
 
 from __future__ import annotations
 
@@ -19,3 +19,20 @@ def is_defined_by(value: ir.Value, name: str) -> bool:
 def is_used(value: ir.Value) -> bool:
     """Whether any operation takes the value."""
     return next(iter(value.uses), None) is not None
+
+
+def float_constant(value: ir.Value) -> float | None:
+    """The floating-point number that a value is, or all lanes of a vector; None where it is no such constant."""
+    op = definition(value)
+    if op is None:
+        return None
+    if op.name == "vector.broadcast":
+        return float_constant(op.operands[0])
+    if op.name != "arith.constant":
+        return None
+    attribute = op.attributes["value"]
+    if isinstance(attribute, ir.DenseElementsAttr):
+        if not attribute.is_splat:
+            return None
+        attribute = attribute.get_splat_value()
+    return attribute.value if isinstance(attribute, ir.FloatAttr) else None

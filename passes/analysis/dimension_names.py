@@ -22,11 +22,10 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.address import find_nest
-from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
 from loopmorph.passes.analysis.coupling.sums import is_product
 from loopmorph.passes.analysis.coupling.tied_loops import tied_loops
-from loopmorph.passes.analysis.roles import indexes_parameter, is_reduction, loops_of
+from loopmorph.passes.analysis.roles import indexes_parameter, is_reduction, loops_of, reduction_loops
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.nest import Access, Loop, Nest
 
@@ -112,8 +111,8 @@ def find_attentions(program: ProgramAccesses) -> list[Attention]:
 def _of_attention(program: ProgramAccesses, each: Attention) -> Iterator[NamedDimension]:
     scores, context = each.scores, each.context
     feature, summed = _product_loop(scores), _product_loop(context)
-    value = [loop for loop in _result_loops(context) if not _is_in(each.weights, loop)]
-    heads = [loop for loop in _result_loops(scores) if all(_is_in(load, loop) for load in _operands(scores))]
+    value = [loop for loop in _result_loops(context) if loop.position not in each.weights.dims]
+    heads = [loop for loop in _result_loops(scores) if _is_shared(scores, loop)]
     places = [(HEAD, *_alone(program, scores, loop)) for loop in heads]
     places += [(FEATURE, scores, feature)] if feature is not None else []
     places += [(VALUE, context, loop) for loop in value]
@@ -152,7 +151,7 @@ def _hidden(program: ProgramAccesses) -> Iterator[NamedDimension]:
 
 def _is_linear(nest: Nest) -> bool:
     """Whether a nest contracts a parameter over one axis: no convolution over a window."""
-    reductions = [loop for loop in nest.loops if is_reduction(nest, loop.position)]
+    reductions = reduction_loops(nest)
     main = nest.role == marks.MAIN and len(reductions) == 1
     return main and indexes_parameter(nest, reductions[0].position)
 
@@ -166,7 +165,7 @@ def _made_of(program: ProgramAccesses, memref: ir.Value, reader: Nest) -> Iterat
                 continue
             if _product_loop(writer) is not None:
                 yield writer
-            elif not any(indexes_parameter(writer, p) for p in _reductions(writer)):
+            elif not any(indexes_parameter(writer, loop.position) for loop in reduction_loops(writer)):
                 new = [load.memref for load in writer.loads if load.memref not in seen]
                 seen.update(new)
                 pending += new
@@ -176,7 +175,7 @@ def _product_loop(nest: Nest) -> Loop | None:
     """The loop that a product of two activations is summed over."""
     if nest.role != marks.MAIN or any(marks.parameter_name(load.memref) is not None for load in nest.loads):
         return None
-    found = [nest.loops[p] for p in _reductions(nest)]
+    found = reduction_loops(nest)
     return found[0] if len(found) == 1 and is_product(nest, found[0]) else None
 
 
@@ -189,13 +188,5 @@ def _result_loops(nest: Nest) -> list[Loop]:
     return [loop for loop in nest.loops if not is_reduction(nest, loop.position) and loop.extent != 1]
 
 
-def _reductions(nest: Nest) -> list[int]:
-    return [loop.position for loop in nest.loops if is_reduction(nest, loop.position)]
-
-
 def _is_shared(nest: Nest, loop: Loop) -> bool:
-    return all(_is_in(load, loop) for load in _operands(nest))
-
-
-def _is_in(access: Access, loop: Loop) -> bool:
-    return any(loop.position in used_dims(expr) for expr in access.exprs)
+    return all(loop.position in load.dims for load in _operands(nest))

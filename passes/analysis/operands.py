@@ -38,10 +38,10 @@ def find_operands(accesses: list[Access]) -> Operands | None:
     loads = [a for a in accesses if a.kind == "load" and a.memref != output.memref]
     if len(loads) != 2 or len({a.memref for a in loads}) != 2:
         return None
-    kept = _dims(output)
+    kept = output.dims
     channels = channel_loops(output)
-    weights = [a for a in loads if _dims(a) & channels and _dims(a) & kept <= channels | _bands(output, _dims(a))]
-    if len(weights) != 1 or not any(_dims(a) - kept for a in loads):
+    weights = [a for a in loads if a.dims & channels and a.dims & kept <= channels | _bands(output, a.dims)]
+    if len(weights) != 1 or not any(a.dims - kept for a in loads):
         return None
     (weight,) = weights
     (input_,) = (a for a in loads if a is not weight)
@@ -54,7 +54,3 @@ def _bands(output: Access, weight: frozenset[int]) -> frozenset[int]:
     """Iterators that are a part of an output axis of which other parts do not index the weight: bands of rows."""
     parts = [used_dims(e) for axis, e in enumerate(output.exprs) if axis != CHANNEL_AXIS]
     return frozenset[int]().union(*(dims & weight for dims in parts if dims - weight))
-
-
-def _dims(access: Access) -> frozenset[int]:
-    return frozenset[int]().union(*(used_dims(e) for e in access.exprs))

@@ -63,10 +63,10 @@ def is_grid(nest: Nest, loop: Loop) -> bool:
 
     A contraction is a nest with a reduction that reads a parameter; the loop indexes its result and no parameter.
     """
-    if is_reduction(nest, loop.position) or not any(is_reduction(nest, other.position) for other in nest.loops):
+    if is_reduction(nest, loop.position) or not reduction_loops(nest):
         return False
     parameters = [access for access in nest.loads if marks.parameter_name(access.memref) is not None]
-    return bool(parameters) and not any(loop.position in used_dims(e) for access in parameters for e in access.exprs)
+    return bool(parameters) and not any(loop.position in access.dims for access in parameters)
 
 
 def is_batch(nest: Nest, loop: Loop) -> bool:
@@ -76,15 +76,17 @@ def is_batch(nest: Nest, loop: Loop) -> bool:
 
 def is_reduction(nest: Nest, position: int) -> bool:
     """Whether no store of the nest is indexed by the loop."""
-    return all(position not in used_dims(e) for store in nest.stores for e in store.exprs)
+    return all(position not in store.dims for store in nest.stores)
+
+
+def reduction_loops(nest: Nest) -> list[Loop]:
+    """The loops that index no store of the nest, outermost first."""
+    return [loop for loop in nest.loops if is_reduction(nest, loop.position)]
 
 
 def indexes_parameter(nest: Nest, position: int) -> bool:
     """Whether the loop indexes a parameter that the nest reads."""
-    return any(
-        marks.parameter_name(a.memref) is not None and any(position in used_dims(e) for e in a.exprs)
-        for a in nest.loads
-    )
+    return any(marks.parameter_name(a.memref) is not None and position in a.dims for a in nest.loads)
 
 
 def is_sliced(nest: Nest, loop: Loop) -> bool:

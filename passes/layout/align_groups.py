@@ -13,7 +13,7 @@ from loopmorph.passes.affine_expr import linear_form
 from loopmorph.passes.analysis.roles import CHANNEL_AXIS, accumulates, has_channels
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.rebuild import NewLoop, Rebuild, rebuild
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import require_least
 from loopmorph.passes.nest import Loop, Nest, nest_roots, view_nest
 
 
@@ -65,8 +65,7 @@ class AlignGroups(Pass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 2:
-            raise ArgumentError("width", f"expected at least 2 elements in a vector, got {self.width}")
+        require_least("width", self.width, 2, "elements in a vector")
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():

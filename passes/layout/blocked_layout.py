@@ -18,7 +18,7 @@ from loopmorph.passes.base import Pass
 from loopmorph.passes.building.edit_accesses import redirect_site
 from loopmorph.passes.building.layout import Blocking, block_in_place, blocked_copy, cuts_for
 from loopmorph.passes.building.rebuild import NewLoop, Rebuild, rebuild
-from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.errors import IllegalTransform, require_least
 from loopmorph.passes.nest import Loop, functions
 
 
@@ -55,8 +55,7 @@ class BlockedLayout(Pass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 2:
-            raise ArgumentError("width", f"expected at least 2 elements in a block, got {self.width}")
+        require_least("width", self.width, 2, "elements in a block")
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():

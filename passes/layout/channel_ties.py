@@ -221,7 +221,7 @@ class ChannelTies:
 def _indexes_all_stores(nest: Nest, loop: Loop) -> bool:
     """Whether each iteration of the loop writes elements of its own alone."""
     inside = [store for store in nest.stores if loop.position in store.loops]
-    return all(any(loop.position in used_dims(e) for e in store.exprs) for store in inside)
+    return all(loop.position in store.dims for store in inside)
 
 
 def _is_lane_by_lane(nest: Nest) -> bool:

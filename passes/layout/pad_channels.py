@@ -17,7 +17,7 @@ from loopmorph.passes.analysis.memory.access_index import Entry, Site
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, rewrite_access, store
 from loopmorph.passes.building.rebuild import keep_range, set_extent
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import require_least
 from loopmorph.passes.layout.padding_plan import ChannelPadding, PaddedLoop, plan_padding
 from loopmorph.passes.nest import functions
 
@@ -65,8 +65,7 @@ class PadChannels(Pass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 2:
-            raise ArgumentError("width", f"expected at least 2 lanes in a vector, got {self.width}")
+        require_least("width", self.width, 2, "lanes in a vector")
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():

@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 from torch_mlir import ir
 
-from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.nest import Access, Nest
 
@@ -66,7 +65,7 @@ def padded_lanes(
                 others = set(padded[nest.root.operation]) - {position}
                 values = _Evaluation(nest, position, others, parameters, _seen_by(nest, state, maxima))
                 for store in nest.stores:
-                    if any(position in used_dims(e) for e in store.exprs) and values.is_known(store.op.operands[0]):
+                    if position in store.dims and values.is_known(store.op.operands[0]):
                         _join(state, store.memref, values.of(store.op.operands[0]), widen=round_ >= _ROUNDS)
         if state == before:
             break
@@ -162,11 +161,11 @@ class _Evaluation:
             return ZERO if self._follows(access) else FINITE
         if self._follows(access):
             return self._state.get(access.memref)
-        elsewhere = any(used_dims(e) & set(self._others) for e in access.exprs)
+        elsewhere = access.dims & set(self._others)
         return _hull(FINITE, self._state.get(access.memref, FINITE)) if elsewhere else FINITE
 
     def _follows(self, access: Access) -> bool:
-        return any(self._position in used_dims(e) for e in access.exprs)
+        return self._position in access.dims
 
 
 def _seen_by(nest: Nest, state: State, maxima: Collection[ir.Value]) -> State:

@@ -9,10 +9,11 @@ from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.analysis.memory.memrefs import element_bytes, is_local
+from loopmorph.passes.analysis.memory.memrefs import element_bytes
 from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.base import Pass
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.building.rows import has_free_rows, set_row_length
+from loopmorph.passes.errors import require_least
 from loopmorph.passes.nest import Access, Nest, nest_roots, view_nest
 
 _RANK = 3  # the most that activations of tokens have; those of pixels get a layout of their own
@@ -45,28 +46,24 @@ class SpreadRows(Pass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 1:
-            raise ArgumentError("width", f"expected at least 1 element, got {self.width}")
+        require_least("width", self.width, 1, "element")
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():
             for root in nest_roots(module):
                 nest = view_nest(root)
                 for value in dict.fromkeys(a.memref for a in nest.loads if _competes(nest, a)):
-                    type_ = ir.MemRefType(value.type)
-                    shape = [*type_.shape[:-1], type_.shape[-1] + self.width]
-                    value.set_type(ir.MemRefType.get(shape, type_.element_type, memory_space=type_.memory_space))
+                    set_row_length(value, ir.MemRefType(value.type).shape[-1] + self.width)
 
 
 def _competes(nest: Nest, access: Access) -> bool:
     """Whether a product reads rows through the access of which many fall into one set."""
     type_ = ir.MemRefType(access.memref.type)
-    if not 2 <= len(type_.shape) <= _RANK or not is_local(access.memref) or not macs(nest):
+    if not 2 <= len(type_.shape) <= _RANK or not has_free_rows(access.memref) or not macs(nest):
         return False
     if type_.shape[-1] * element_bytes(type_.element_type) % _WAY:
         return False
     along, across = ({nest.loops[d] for d in used_dims(e)} for e in (access.exprs[-1], access.exprs[-2]))
     summed = any(is_reduction(nest, loop.position) for loop in along)
     rows = any((loop.extent or 0) >= FEWEST_ROWS and not is_reduction(nest, loop.position) for loop in across)
-    plain = all(use.owner.name in ("affine.load", "affine.store") for use in access.memref.uses)
-    return summed and rows and plain
+    return summed and rows

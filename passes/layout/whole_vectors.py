@@ -12,12 +12,12 @@ from torch_mlir.dialects import arith, memref
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, substitute, used_dims
 from loopmorph.passes.analysis.memory.dataflow import outermost
-from loopmorph.passes.analysis.memory.memrefs import is_local
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.edit_accesses import redirect
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.building.rebuild import set_extent
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.building.rows import has_free_rows, set_row_length
+from loopmorph.passes.errors import require_least
 from loopmorph.passes.nest import Access, Loop, Nest, nest_roots, view_nest
 
 FEWEST_ROWS = 4  # that share an operand; for fewer, to copy it takes as long as to multiply with it
@@ -72,8 +72,7 @@ class WholeVectors(Pass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 2:
-            raise ArgumentError("width", f"expected at least 2 lanes in a vector, got {self.width}")
+        require_least("width", self.width, 2, "lanes in a vector")
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():
@@ -85,12 +84,12 @@ class WholeVectors(Pass):
     def _change(self, product: _Product) -> None:
         extent = product.lane.extent or 0
         wanted = -(-extent // self.width) * self.width
-        beside = _runs_along(product.weight, product.lane)
+        beside = _alone(product.nest, product.weight) == product.lane
         if wanted == extent and beside:
             return
-        if beside and _is_plain(product.weight.memref) and _extent(product.weight.memref) == extent:
+        if beside and has_free_rows(product.weight.memref) and _extent(product.weight.memref) == extent:
             rows = product.weight.memref
-            _lengthen(rows, wanted)
+            set_row_length(rows, wanted)
         else:
             rows = _copied(product, wanted)
         product.start.root.operation.move_before(product.nest.root.operation)
@@ -98,7 +97,7 @@ class WholeVectors(Pass):
             return
         _fill(product, rows, extent)
         written = product.nest.stores[0].memref
-        _lengthen(written, wanted)
+        set_row_length(written, wanted)
         for nest, loop in ((product.nest, product.lane), (product.start, product.start.loops[-1])):
             set_extent(nest.loops[loop.position], wanted)
 
@@ -112,12 +111,12 @@ def _product(nest: Nest) -> _Product | None:
     if len(operands) != 2 or len(nest.loads) != 3 or names != ["arith.addf", "arith.mulf"]:
         return None
     lane = _alone(nest, written)
-    if lane is None or not _is_plain(written.memref) or _extent(written.memref) != lane.extent:
+    if lane is None or not has_free_rows(written.memref) or _extent(written.memref) != lane.extent:
         return None
-    indexed = [a for a in operands if lane.position in _dims(a)]
+    indexed = [a for a in operands if lane.position in a.dims]
     if len(indexed) != 1:
         return None
-    rows = [loop.extent or 1 for loop in nest.loops if loop.position in _dims(written) - _dims(indexed[0])]
+    rows = [loop.extent or 1 for loop in nest.loops if loop.position in written.dims - indexed[0].dims]
     start = _start(nest, written)
     if math.prod(rows) < FEWEST_ROWS or start is None:
         return None
@@ -130,13 +129,6 @@ def _alone(nest: Nest, access: Access) -> Loop | None:
     if not isinstance(last, ir.AffineDimExpr) or any(last.position in used_dims(e) for e in access.exprs[:-1]):
         return None
     return nest.loops[last.position]
-
-
-def _runs_along(access: Access, lane: Loop) -> bool:
-    """Whether the lane is the index along the last axis, and no other's."""
-    last = downcast(access.exprs[-1])
-    by_one = isinstance(last, ir.AffineDimExpr) and last.position == lane.position
-    return by_one and not any(lane.position in used_dims(e) for e in access.exprs[:-1])
 
 
 def _start(nest: Nest, written: Access) -> Nest | None:
@@ -155,33 +147,15 @@ def _start(nest: Nest, written: Access) -> Nest | None:
     return start
 
 
-def _is_plain(value: ir.Value) -> bool:
-    """Whether a memref is local, and loads and stores are all that touches it: its type may change."""
-    return is_local(value) and all(use.owner.name in ("affine.load", "affine.store") for use in value.uses)
-
-
-def _dims(access: Access) -> frozenset[int]:
-    return frozenset[int]().union(*(used_dims(e) for e in access.exprs))
-
-
 def _extent(value: ir.Value) -> int:
     return ir.MemRefType(value.type).shape[-1]
-
-
-def _longer(type_: ir.MemRefType, extent: int) -> ir.MemRefType:
-    return ir.MemRefType.get([*type_.shape[:-1], extent], type_.element_type, memory_space=type_.memory_space)
-
-
-def _lengthen(value: ir.Value, extent: int) -> None:
-    """Gives a local memref longer rows."""
-    value.set_type(_longer(ir.MemRefType(value.type), extent))
 
 
 def _copied(product: _Product, extent: int) -> ir.Value:
     """The operand in the order of the nest's loops with the lane last, in rows of `extent`, of which those read are
     filled; the nest reads it."""
     nest, weight = product.nest, product.weight
-    positions = [*sorted(_dims(weight) - {product.lane.position}), product.lane.position]
+    positions = [*sorted(weight.dims - {product.lane.position}), product.lane.position]
     loops = [nest.loops[p] for p in positions]
     shape = [*(loop.extent or 1 for loop in loops[:-1]), extent]
     texts = {name: marks.get_text(nest.root, name) for name in (marks.LAYER, marks.NODE)}

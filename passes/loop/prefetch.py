@@ -9,9 +9,9 @@ from typing import ClassVar
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import substitute, used_dims
+from loopmorph.passes.affine_expr import substitute
 from loopmorph.passes.building.nest_builder import compress
-from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.errors import IllegalTransform, require_least
 from loopmorph.passes.nest import Access, Loop, Nest
 from loopmorph.passes.transformation import Kind, NestTransformation
 
@@ -67,8 +67,7 @@ class Prefetch(NestTransformation[PrefetchPlan]):
 
     def analyze_nest(self, nest: Nest) -> PrefetchPlan:
         loop = nest.loop(self.iter)
-        if self.distance < 1:
-            raise ArgumentError("distance", f"expected at least 1 iteration, got {self.distance}")
+        require_least("distance", self.distance, 1, "iteration")
         loads = _streamed(nest, loop)
         if not loads:
             raise IllegalTransform(nest.label, f"loop '{self.iter}' holds no vector load that depends on it")
@@ -103,7 +102,7 @@ def _prefetch(nest: Nest, load: Access, exprs: Sequence[ir.AffineExpr]) -> None:
 def _streamed(nest: Nest, loop: Loop) -> tuple[Access, ...]:
     """One vector load for each cache line that the loop reads and that moves with it."""
     inside = [a for a in nest.loads if a.lanes > 1 and a.loops[-1] == loop.position]
-    moving = [a for a in inside if any(loop.position in used_dims(e) for e in a.exprs)]
+    moving = [a for a in inside if loop.position in a.dims]
     distinct: dict[tuple[ir.Value, str, int], Access] = {}
     for access in moving:
         distinct.setdefault((access.memref, *_line(access)), access)

@@ -10,7 +10,6 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.dependence.dependence import carried
 from loopmorph.passes.analysis.dependence.reductions import reductions
 from loopmorph.passes.analysis.structure import body_of, require_no_results
@@ -137,7 +136,7 @@ def _reductions(nest: Nest, loop: Loop, accesses: Mapping[ir.Operation, LaneAcce
     found = []
     for reduction in reductions(nest):
         load, store = nest.accesses[reduction.load], nest.accesses[reduction.store]
-        fixed = not any(loop.position in used_dims(e) for e in store.exprs)
+        fixed = loop.position not in store.dims
         if store.op in accesses and fixed and reduction.combiner in REDUCTION_KINDS:
             combine = store.op.operands[0].owner
             value = next(v for v in combine.operands if v != load.op.results[0])

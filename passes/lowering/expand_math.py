@@ -12,6 +12,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import arith
 from torch_mlir.dialects import math as math_dialect
 
+from loopmorph.passes.analysis.definitions import float_constant
 from loopmorph.passes.base import Pass
 
 # ln 2 in two parts: a whole number of up to 9 bits times the first is exact in f32.
@@ -191,26 +192,10 @@ def _tanh(lanes: _Lanes, op: ir.Operation) -> ir.Value:
 
 def _division(lanes: _Lanes, op: ir.Operation) -> ir.Value | None:
     """A product, where the divisor is a constant whose inverse is a normal number too; else None."""
-    divisor = _constant(op.operands[1])
+    divisor = float_constant(op.operands[1])
     if divisor is None or not 2.0**-126 <= abs(divisor) <= 2.0**126:
         return None
     return lanes.mul(op.operands[0], lanes.number(struct.unpack("f", struct.pack("f", 1 / divisor))[0]))
-
-
-def _constant(value: ir.Value) -> float | None:
-    """The number that all lanes of a value are, None where it is no constant."""
-    if isinstance(value.owner, ir.Block):
-        return None
-    if value.owner.name == "vector.broadcast":
-        return _constant(value.owner.operands[0])
-    if value.owner.name != "arith.constant":
-        return None
-    attribute = value.owner.attributes["value"]
-    if isinstance(attribute, ir.DenseElementsAttr):
-        if not attribute.is_splat:
-            return None
-        attribute = attribute.get_splat_value()
-    return ir.FloatAttr(attribute).value
 
 
 _EXPANSIONS: dict[str, Callable[[_Lanes, ir.Operation], ir.Value | None]] = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch_mlir import ir
 
 from loopmorph.passes.target.instructions import instructions
@@ -26,13 +24,11 @@ def restrict_instructions(module: ir.Module, target: Target) -> None:
             "target_features": ir.Attribute.parse(f"#llvm.target_features<[{features}]>"),
         }
         module.operation.attributes["llvm.target_triple"] = ir.StringAttr.get(target.triple)
-        for op in _defined_functions(module):
+        for op in filter(has_body, module.body.operations):
             for name, value in attributes.items():
                 op.operation.attributes[name] = value
 
 
-def _defined_functions(module: ir.Module) -> Iterator[ir.OpView]:
-    """The functions of a module in LLVM's dialect that have a body."""
-    for op in module.body.operations:
-        if op.operation.name == "llvm.func" and len(op.operation.regions[0].blocks) > 0:
-            yield op
+def has_body(op: ir.OpView) -> bool:
+    """Whether an operation is a function in LLVM's dialect that is defined, and not only declared."""
+    return op.operation.name == "llvm.func" and len(op.operation.regions[0].blocks) > 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.roles import is_batch, is_grid, is_reduction
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Loop, Nest
@@ -65,7 +64,7 @@ def _require_band(nest: Nest, loop: Loop) -> None:
         raise IllegalTransform(nest.label, reason)
     for load in nest.loads:
         name = marks.parameter_name(load.memref)
-        if name is not None and any(loop.position in used_dims(e) for e in load.exprs):
+        if name is not None and loop.position in load.dims:
             reason = (
                 f"'{loop.iterator}' already indexes its weight '{name}'; it can be grouped with a reduction iterator"
             )

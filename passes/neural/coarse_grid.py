@@ -55,7 +55,7 @@ def _thin(writer: Thinned, plan: CoarsePlan, coarse: ir.Value) -> None:
             exprs = list(access.exprs)
             exprs[plan.axis] = _renewed(nest, access, plan.axis, extents)
             redirect(access.op, coarse, exprs, variables)
-        elif any(position in used_dims(e) for e in access.exprs):
+        elif position in access.dims:
             fine = {position: writer.fine}
             exprs = [simplify(substitute(e, fine, len(extents)), extents) for e in access.exprs]
             rewrite_access(access.op, exprs, variables)

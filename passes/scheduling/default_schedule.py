@@ -14,7 +14,6 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.address import addressed_roots, addresses, find_nest, root_at
-from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.choice import (
     WINOGRAD_TILES,
     algorithm_name,
@@ -162,7 +161,7 @@ class DefaultSchedule(Pass):
 def _holds_vectors(view: ContractionNest, lanes: int) -> bool:
     """Whether the lane of a product of matrices is several whole vectors long, which become blocks."""
     extent = view.lane.extent or 1
-    apart = all(view.lane.position not in used_dims(e) for e in view.data.exprs)
+    apart = view.lane.position not in view.data.dims
     return apart and extent > lanes and extent % lanes == 0
 
 

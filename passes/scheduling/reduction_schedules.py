@@ -5,7 +5,7 @@ from __future__ import annotations
 from loopmorph.passes.affine_expr import linear_form, used_dims
 from loopmorph.passes.analysis.contraction_nest import result_lane
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.analysis.roles import accumulates, is_reduction
+from loopmorph.passes.analysis.roles import accumulates, is_reduction, reduction_loops
 from loopmorph.passes.history import Step
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
@@ -97,7 +97,7 @@ def _transposition(nest: Nest, layer: str, lane: Loop, size: int) -> list[Step]:
 def _transposes(nest: Nest, lane: Loop, column: Loop) -> bool:
     """Whether all that is read lies along `column` or stays there, what is written along `lane`, in another memref."""
     (store,) = nest.stores
-    moving = [load for load in nest.loads if any(column.position in used_dims(e) for e in load.exprs)]
+    moving = [load for load in nest.loads if column.position in load.dims]
     apart = all(load.memref != store.memref for load in nest.loads)
     return apart and lane.position in _running(store) and all(column.position in _running(load) for load in moving)
 
@@ -115,7 +115,7 @@ def _across_lanes(nest: Nest, layer: str, lane: Loop) -> list[Step]:
     n, c.0, oh, ow.0 | kh, kw | ow.1, lane; the pixels jammed, the lane vectorised, the accumulators in registers.
     """
     kept = [loop for loop in nest.loops if loop != lane and not is_reduction(nest, loop.position)]
-    reduced = [loop for loop in nest.loops if is_reduction(nest, loop.position)]
+    reduced = reduction_loops(nest)
     if not reduced or not kept:
         return []
     pixel = kept[-1]
@@ -139,7 +139,7 @@ def _dot_product(nest: Nest, layer: str, target: Target) -> list[Step]:
 
     n, co.0 | co.1, ci; `co.1` jammed, `ci` (its digits fused) vectorised, which leaves one sum over lanes at the end.
     """
-    reduced = [loop for loop in nest.loops if is_reduction(nest, loop.position)]
+    reduced = reduction_loops(nest)
     kept = [loop for loop in nest.loops if loop not in reduced]
     neighbours = [loop.position for loop in reduced] == list(range(len(kept), len(nest.loops)))
     if not reduced or not kept or not neighbours or len(reduced) > 2:

@@ -147,8 +147,7 @@ def _agrees(module: NestedCode, tensors: Sequence[torch.Tensor], output: torch.T
 def _put(model: nn.Module, path: str, new: nn.Module) -> nn.Module:
     if not path:
         return new
-    parent, _, name = path.rpartition(".")
-    model.get_submodule(parent)._modules[name] = new
+    model.set_submodule(path, new)
     return model
 
 

@@ -14,31 +14,16 @@ from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.nest import nests
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
 from loopmorph.passes.target.target import GENERIC, named_target
+from loopmorph.pipelines.zoo.transformer import Block
 
 TOKENS, HEADS, WIDTH, HIDDEN = 53, 2, 32, 48
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.qkv, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.fc1, self.act, self.fc2 = nn.Linear(WIDTH, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, WIDTH)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch, tokens, width = x.shape
-        qkv = self.qkv(self.norm1(x)).reshape(batch, tokens, 3, HEADS, width // HEADS)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        context = F.scaled_dot_product_attention(query, key, value)
-        x = x + self.proj(context.transpose(1, 2).reshape(batch, tokens, width))
-        return x + self.fc2(self.act(self.fc1(self.norm2(x))))
 
 
 @pytest.fixture(scope="module")
 def block() -> lm.Program:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(TOKENS)
-    return lm.import_model(Block().eval(), (torch.randn(1, TOKENS, WIDTH, generator=generator),))
+    return lm.import_model(Block(WIDTH, HEADS, HIDDEN).eval(), (torch.randn(1, TOKENS, WIDTH, generator=generator),))
 
 
 class Rows(nn.Module):
@@ -87,5 +72,5 @@ def test_a_rest_of_rows_takes_in_bias_and_activation(block: lm.Program) -> None:
     with program.module.context:
         rests = {step.layer for step in history(program.module.operation) if isinstance(step, Peel)}
         found = nests(program.module.operation)
-    assert {"qkv", "proj", "fc1", "fc2"} <= rests
-    assert not [nest for nest in found if nest.layer == "act"]
+    assert {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"} <= rests
+    assert not [nest for nest in found if nest.layer == "mlp.act"]

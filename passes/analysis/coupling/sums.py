@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from torch_mlir import ir
 
-from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.coupling.pins import Uses, pin_of_loop, pin_of_values
-from loopmorph.passes.analysis.roles import is_reduction
+from loopmorph.passes.analysis.definitions import float_constant
+from loopmorph.passes.analysis.roles import reduction_loops
 from loopmorph.passes.nest import Access, Loop, Nest
 
 _CLOSE = 1e-6  # relative, of a reciprocal in f32
@@ -50,7 +50,7 @@ def is_product(nest: Nest, loop: Loop) -> bool:
     factors = [load for load in nest.loads if load.memref not in stored]
     if len(nest.stores) != 1 or len(factors) != 2:
         return False
-    indexed = all(any(loop.position in used_dims(e) for e in load.exprs) for load in factors)
+    indexed = all(loop.position in load.dims for load in factors)
     products = [use.owner for use in factors[0].op.results[0].uses]
     multiplied = [op.name == "arith.mulf" and factors[1].op.results[0] in list(op.operands) for op in products]
     return indexed and multiplied == [True] and _is_apart(factors[0], factors[1])
@@ -58,7 +58,7 @@ def is_product(nest: Nest, loop: Loop) -> bool:
 
 def rescaled(nest: Nest, uses: Uses, size: Callable[[Loop], int]) -> list[Rescaled]:
     """The constants that count the terms of the nest's sum, if it is a mean, for loops of other sizes."""
-    before, after = (math.prod(of(loop) for loop in _reductions(nest)) for of in (_extent, size))
+    before, after = (math.prod(of(loop) for loop in reduction_loops(nest)) for of in (_extent, size))
     found = []
     for op, operand in _counts(nest, uses) or ():
         found.append(Rescaled(op, operand, float(after) if op.name == "arith.divf" else 1 / after))
@@ -67,7 +67,7 @@ def rescaled(nest: Nest, uses: Uses, size: Callable[[Loop], int]) -> list[Rescal
 
 def _counts(nest: Nest, uses: Uses) -> list[tuple[ir.Operation, int]] | None:
     """Where the number of terms of the nest's sum is divided by; None where not all that reads it does that."""
-    terms = math.prod(_extent(loop) for loop in _reductions(nest))
+    terms = math.prod(_extent(loop) for loop in reduction_loops(nest))
     if len(nest.stores) != 1 or terms < 2 or nest.is_vectorised:
         return None
     found: list[tuple[ir.Operation, int]] = []
@@ -86,24 +86,12 @@ def _counts(nest: Nest, uses: Uses) -> list[tuple[ir.Operation, int]] | None:
 def _count_in(op: ir.Operation, value: ir.Value, terms: int) -> int | None:
     """Which operand of an operation on a sum is the number of terms, or its reciprocal where it multiplies."""
     if op.name == "arith.divf" and op.operands[0] == value:
-        return 1 if _constant(op.operands[1]) == terms else None
+        return 1 if float_constant(op.operands[1]) == terms else None
     if op.name == "arith.mulf":
         other = 1 if op.operands[0] == value else 0
-        factor = _constant(op.operands[other])
+        factor = float_constant(op.operands[other])
         return other if factor is not None and abs(factor * terms - 1) < _CLOSE else None
     return None
-
-
-def _constant(value: ir.Value) -> float | None:
-    owner = value.owner
-    if isinstance(owner, ir.Block) or owner.name != "arith.constant":
-        return None
-    attribute = owner.attributes["value"]
-    return ir.FloatAttr(attribute).value if isinstance(attribute, ir.FloatAttr) else None
-
-
-def _reductions(nest: Nest) -> list[Loop]:
-    return [loop for loop in nest.loops if is_reduction(nest, loop.position)]
 
 
 def _extent(loop: Loop) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch_mlir import ir
 
 from loopmorph.passes import marks
-from loopmorph.passes.lowering.restrict_instructions import restrict_instructions
+from loopmorph.passes.lowering.restrict_instructions import has_body, restrict_instructions
 from loopmorph.passes.spmd import runtime
 from loopmorph.passes.target.target import Target, named_target
 from loopmorph.pipelines.codegen.lowered import Lowered
@@ -78,7 +78,7 @@ def add_entry_points(lowered: Lowered, names: CodeNames, target: Target) -> None
         if lowered.interface.threads > 1:
             _merge(module, runtime.pool_text(target.arch, names.prefix))
         for op in module.body.operations:
-            if _has_body(op) and not symbol_name(op).startswith(names.prefix):
+            if has_body(op) and not symbol_name(op).startswith(names.prefix):
                 op.operation.attributes["linkage"] = ir.Attribute.parse("#llvm.linkage<internal>")
         restrict_instructions(module, target)
 
@@ -125,7 +125,7 @@ def add_bf16_conversion(lowered: Lowered, arch: str) -> None:
 
 def _entry_text(module: ir.Module, inner: str, outer: str) -> str:
     """A function that calls another one with the values that an array points to."""
-    function = next(op for op in module.body.operations if _has_body(op) and symbol_name(op) == inner)
+    function = next(op for op in module.body.operations if has_body(op) and symbol_name(op) == inner)
     types = [str(argument.type) for argument in function.operation.regions[0].blocks[0].arguments]
     loads = [
         f"%at{k} = llvm.getelementptr %arguments[{k}] : (!llvm.ptr) -> !llvm.ptr, !llvm.ptr\n"
@@ -168,13 +168,9 @@ def _add_constant(module: ir.Module, name: str, content: bytes) -> None:
 
 def is_defined(op: ir.OpView) -> bool:
     """Whether an operation of a module defines its symbol: a function with a body, or a constant."""
-    return op.operation.name != "llvm.func" or _has_body(op)
+    return op.operation.name != "llvm.func" or has_body(op)
 
 
 def symbol_name(op: ir.OpView) -> str:
     """The symbol of a function or a constant."""
     return ir.StringAttr(op.operation.attributes["sym_name"]).value
-
-
-def _has_body(op: ir.OpView) -> bool:
-    return op.operation.name == "llvm.func" and len(op.operation.regions[0].blocks) > 0
