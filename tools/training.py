@@ -35,11 +35,16 @@ _OPTIONS = (
     click.option("--epochs", type=POSITIVE, help="Passes over the training part."),
     click.option("--batch-size", type=POSITIVE, help="Images of a step."),
     click.option("--learning-rate", type=float, help="At the top of its cycle."),
+    click.option("--weight-decay", type=float, help="Of parameters with two axes and more."),
+    click.option("--optimiser", type=click.Choice(("sgd", "adamw")), help="adamw for transformers.  [default: sgd]"),
+    click.option("--erased", type=click.IntRange(min=0), help="Side of a square of each image that is made grey."),
     click.option("--no-flip", is_flag=True, help="Do not mirror images: digits, text."),
     click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of the training."),
     click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1; by default a GPU when there is one."),
     click.option("--threads", type=POSITIVE, help="Threads of the CPU; by default as PyTorch chooses."),
 )
+
+_SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimiser", "erased")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ class TrainingOptions:
     epochs: int | None
     batch_size: int | None
     learning_rate: float | None
+    weight_decay: float | None
+    optimiser: str | None
+    erased: int | None
     no_flip: bool
     seed: int
     device: str | None
@@ -68,7 +76,7 @@ class TrainingOptions:
         Raises:
             ArgumentError: a value that is out of range.
         """
-        given = {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")}
+        given = {name: getattr(self, name) for name in _SETTINGS}
         chosen = {name: value for name, value in given.items() if value is not None}
         settings = replace(preset, **chosen, flip=preset.flip and not self.no_flip, seed=self.seed)
         settings.check()

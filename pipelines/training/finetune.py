@@ -28,7 +28,7 @@ from loopmorph.pipelines.training.augmentation import shifted_and_flipped, squar
 from loopmorph.pipelines.training.checkpoint import read_checkpoint, write_checkpoint
 from loopmorph.pipelines.training.distillation import Objective, Teacher, label_loss
 from loopmorph.pipelines.training.processes import Processes
-from loopmorph.pipelines.training.recipe import FineTuning
+from loopmorph.pipelines.training.recipe import ADAMW, FineTuning
 
 EARLY = 10, 60  # the steps whose mean loss is `early_loss`: the first ones say more of the restart than of the network
 
@@ -169,7 +169,7 @@ class _Run:
     settings: FineTuning
     objective: Objective
     processes: Processes
-    optimiser: torch.optim.SGD
+    optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.OneCycleLR
     key: str
     steps: int
@@ -282,15 +282,10 @@ def _start(
     trained = [parameter for parameter in twin.parameters() if parameter.requires_grad]
     if not trained:
         raise ArgumentError("model", "it has no parameter that requires a gradient; there is nothing to train")
-    groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    rate, momentum = settings.learning_rate, settings.momentum
-    optimiser = torch.optim.SGD([g for g in groups if g["params"]], lr=rate, momentum=momentum, nesterov=True)
+    optimiser = _optimiser(trained, settings)
     steps = settings.epochs * (len(train) // min(settings.batch_size, len(train)))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rate, total_steps=steps, pct_start=settings.warm_up, cycle_momentum=False
+        optimiser, settings.learning_rate, total_steps=steps, pct_start=settings.warm_up, cycle_momentum=False
     )
     key = training_key(model, train, settings, teacher, processes.count)
     placed = replace(train, images=train.images.to(device), labels=train.labels.to(device))
@@ -300,6 +295,18 @@ def _start(
     return _Run(
         twin, processes.joined(twin), placed, settings, loss, processes, optimiser, schedule, key, steps, layout
     )
+
+
+def _optimiser(trained: list[nn.Parameter], settings: FineTuning) -> torch.optim.Optimizer:
+    decayed, others = ([p for p in trained if (p.dim() > 1) == matrices] for matrices in (True, False))
+    groups = [
+        {"params": parameters, "weight_decay": decay}
+        for parameters, decay in ((decayed, settings.weight_decay), (others, 0.0))
+        if parameters
+    ]
+    if settings.optimiser == ADAMW:
+        return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
 
 
 def _layout(networks: list[nn.Module], images: torch.Tensor) -> torch.memory_format:

@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.support.numbers import check_count, check_seed
 
+SGD, ADAMW = "sgd", "adamw"
+OPTIMISERS = (SGD, ADAMW)
+
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How to fine-tune: SGD with Nesterov momentum and one cycle of the learning rate.
+    """How to fine-tune: gradient steps, with one cycle of the learning rate.
 
     Attributes:
         epochs: passes over the training part.
@@ -19,7 +22,9 @@ class FineTuning:
         learning_rate: at the top of the cycle (Smith and Topin 2019), which rises for `warm_up` of all steps and falls
             to nothing, along a cosine.
         warm_up: share of the steps in which it rises.
-        momentum: of the gradients.
+        optimiser: SGD with Nesterov momentum, "sgd", or AdamW, "adamw" (Loshchilov and Hutter 2019), which transformers
+            want: with a learning rate near 1e-3 and a weight decay near 0.05.
+        momentum: of the gradients, with SGD.
         weight_decay: of parameters with two axes and more; vectors (biases, BatchNorm) have none.
         label_smoothing: share of the target that is spread over all classes.
         padding: pixels by which images are shifted at most, both ways, what comes in being the mirrored border.
@@ -35,6 +40,7 @@ class FineTuning:
     batch_size: int = 512
     learning_rate: float = 0.1
     warm_up: float = 0.2
+    optimiser: str = SGD
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
@@ -51,6 +57,8 @@ class FineTuning:
         check_count("epochs", self.epochs)
         check_count("batch_size", self.batch_size)
         check_seed(self.seed)
+        if self.optimiser not in OPTIMISERS:
+            raise ArgumentError("optimiser", f"expected one of {', '.join(OPTIMISERS)}, got {self.optimiser!r}")
         for name in ("padding", "erased"):
             pixels = getattr(self, name)
             if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 0:

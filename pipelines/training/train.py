@@ -84,9 +84,9 @@ def finetune(
     """Trains a network on from the weights that it has, and says what it is worth before and after.
 
     Trained on the training part; accuracies are those on the test part, or where the data has none, on a sixth that is
-    held out, the same images for every network and seed. SGD with Nesterov momentum, one cycle of the learning rate,
-    smoothed labels, shifts and flips (see `FineTuning`); on CUDA in bfloat16. Under `torchrun` the processes that it
-    has started train together, when all of them call this.
+    held out, the same images for every network and seed. SGD with Nesterov momentum (or AdamW), one cycle of the
+    learning rate, smoothed labels, shifts and flips (see `FineTuning`); on CUDA in bfloat16. Under `torchrun` the
+    processes that it has started train together, when all of them call this.
 
     Args:
         model: takes images (N, C, H, W), float32, and gives logits (N, classes); left as it is.

@@ -171,6 +171,16 @@ def test_gradients_beyond_the_limit_are_scaled_to_it(limit: float | None) -> Non
     assert moved == pytest.approx(0.1 * 1.5 * 1e-3, rel=0.02) if limit else moved > 0.01
 
 
+def test_adamw_moves_every_weight_by_the_rate_and_its_decay() -> None:
+    settings = replace(QUICK, optimiser="adamw", learning_rate=1e-2, weight_decay=0.5, warm_up=0.0)
+    model = Small()
+    tuned = finetune(model, TRAIN, settings, steps=1).model
+    for before, after in zip(model.parameters(), tuned.parameters(), strict=True):
+        decayed = before * (1 - 1e-2 * 0.5) if before.dim() > 1 else before
+        moved = (after - decayed).abs()
+        assert moved.max().item() == pytest.approx(1e-2, rel=0.01)  # Adam's first step, whatever the gradient
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -184,6 +194,7 @@ def test_gradients_beyond_the_limit_are_scaled_to_it(limit: float | None) -> Non
         ({"warm_up": -0.1}, r"'warm_up': expected a share from 0 to below 1, got -0\.1"),
         ({"padding": -1}, "'padding': expected pixels, at least 0, got -1"),
         ({"erased": 1.0}, r"'erased': expected pixels, at least 0, got 1\.0"),
+        ({"optimiser": "adam"}, "'optimiser': expected one of sgd, adamw, got 'adam'"),
         ({"gradient_norm": 0.0}, r"'gradient_norm': expected a positive number, got 0\.0"),
         ({"seed": "a"}, "'seed': expected an integer, got 'a'"),
     ],
