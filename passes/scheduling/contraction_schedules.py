@@ -71,6 +71,8 @@ def contraction_schedule(view: ContractionNest, layer: str, work: Work, block: R
         order_outer.append(loop.iterator)
     if view.blocks:
         cut(view.blocks[-1], block.blocks)
+    others = len(order_outer) > len(pixels[:-2]) and _is_prepared(view.weight.memref)
+    weights_of = order_outer[-1] if others else None  # the loop that moves on to other parameters
     channel_jam = jammed.copy()
     jammed.clear()
     if len(pixels) > 1:
@@ -99,29 +101,42 @@ def contraction_schedule(view: ContractionNest, layer: str, work: Work, block: R
     steps += [Vectorize(layer, f"{view.lane.iterator}{suffix}", view.lane.extent or 1) for suffix in suffixes]
     last = summed[-1] if summed else None
     if last is not None:
-        steps += _streaming(view, layer, last, suffixes, work, block)
+        steps += _streaming(layer, last, suffixes, work, block)
+        if not view.data_runs_along:
+            steps.append(_prefetching(layer, last, weights_of, work, block))
     if trims_rows(work, block):
         steps.append(Trim(layer, windows(view, view.pixels[:2])[view.pixels[1]].tap.iterator))
     return [*steps, FuseEpilogue(layer)]
 
 
-def _streaming(
-    view: ContractionNest, layer: str, last: Loop, suffixes: Sequence[str], work: Work, block: RegisterBlock
-) -> Iterator[Step]:
-    """The innermost reduction unrolled, accumulators in registers, and its weights asked for in time.
-
-    Those of a depthwise nest are few: asking for them, and for its data, costs more than it saves.
-    """
-    taps = skipped_taps(work, block)
-    extent = last.extent or 1
-    unrolled = not taps and extent > UNROLL and extent % UNROLL == 0
-    if unrolled:
+def _streaming(layer: str, last: Loop, suffixes: Sequence[str], work: Work, block: RegisterBlock) -> Iterator[Step]:
+    """The innermost reduction unrolled, accumulators in registers."""
+    if _is_unrolled(last, work, block):
         yield from (Unroll(layer, f"{last.iterator}{suffix}", UNROLL) for suffix in suffixes)
     yield Promote(layer)
-    if view.data_runs_along:
-        return
-    vectors = block.blocks * (UNROLL if unrolled else max(1, taps))
-    yield Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // (vectors * work.lanes * 4)))
+
+
+def _is_unrolled(last: Loop, work: Work, block: RegisterBlock) -> bool:
+    extent = last.extent or 1
+    return not skipped_taps(work, block) and extent > UNROLL and extent % UNROLL == 0
+
+
+def _prefetching(layer: str, last: Loop, weights_of: str | None, work: Work, block: RegisterBlock) -> Prefetch:
+    """Weights asked for in time. Those that serve several blocks of pixels in turn are fetched while the ones before
+    them do, at an even pace; those that are read once, a little ahead of where they are needed.
+
+    Those of a depthwise nest are few: asking for them, and for its data, costs more than it saves.
+
+    Args:
+        layer: the nest.
+        last: the innermost reduction.
+        weights_of: the loop whose iterations have parameters of their own, where there is one.
+        work, block: what the nest does.
+    """
+    if weights_of is not None and work.passes(block) > 1:
+        return Prefetch(layer, last.iterator, spread=weights_of)
+    vectors = block.blocks * (UNROLL if _is_unrolled(last, work, block) else max(1, skipped_taps(work, block)))
+    return Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // (vectors * work.lanes * 4)))
 
 
 def _unrolled_taps(view: ContractionNest, count: int) -> list[Loop]:
