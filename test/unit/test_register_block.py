@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loopmorph.passes.analysis.choice import RegisterBlock
 from loopmorph.passes.scheduling.register_block import Work, cost, least_cost, register_blocks
 from loopmorph.passes.target.target import named_target
 
@@ -22,9 +23,21 @@ def test_the_counts_are_those_of_the_nest() -> None:
 
 
 def test_few_pixels_share_each_weight_in_one_pass() -> None:
-    """Each weight comes from memory for 16 multiply-adds only: all pixels have to be in the register block."""
-    best = register_blocks(FEW_PIXELS, MACHINE)[0]
+    """Each weight comes from memory for 16 multiply-adds only: where memory is slower, all pixels are in one block."""
+    best = register_blocks(FEW_PIXELS, replace(MACHINE, balance=6.0))[0]
     assert (best.rows * best.columns, FEW_PIXELS.passes(best)) == (16, 1)
+
+
+def test_weights_that_come_while_others_are_used_cost_nothing() -> None:
+    best = register_blocks(FEW_PIXELS, MACHINE)[0]
+    assert FEW_PIXELS.passes(best) > 1 and cost(FEW_PIXELS, best, MACHINE) == FEW_PIXELS.macs
+
+
+def test_the_last_cache_delivers_what_the_second_cannot_hold() -> None:
+    deep = Work(columns=16, rows=1, samples=1, blocks=16, sets=1, depth=4608, lanes=16)
+    slow, fast = (replace(MACHINE, balance=1.0, l3_bytes=32 << 20, l3_balance=each) for each in (2.5, 0.5))
+    block = RegisterBlock(1, 4, 4)
+    assert cost(deep, block, slow) > cost(deep, block, fast) == deep.macs
 
 
 def test_many_pixels_balance_the_loads() -> None:
