@@ -131,7 +131,8 @@ def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     Each step of the innermost reduction loads `blocks` vectors of weights and `rows * columns` scalars, and does their
     product of multiply-adds (see `Target.load_cost`). Where registers are short, scalars cost more. The weights are
     read again for every block of pixels. A network has evicted them since its last image, so they come from memory
-    once, which overlaps with the arithmetic: what the next block of channels needs is fetched while this one is used.
+    once, which overlaps with the arithmetic: what the next block of channels needs is fetched while this one is used;
+    those of the first block are waited for.
     For the other passes they lie in the second-level cache, if they take up no more than their share of it, else in
     the last one: data, results and the weights to come lie there too. From there they come more slowly than from the
     first level.
@@ -140,7 +141,8 @@ def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     if rest:
         whole, few = (dataclasses.replace(work, columns=count) for count in (work.columns - rest, rest))
         return cost(whole, block, target) + _busy(few, dataclasses.replace(block, columns=rest), target)
-    return max(_busy(work, block, target), _reading(work, block, target))
+    first = work.depth * block.blocks * work.lanes * _BYTES * target.balance if work.passes(block) > 1 else 0.0
+    return max(_busy(work, block, target), _reading(work, block, target)) + first
 
 
 def _reading(work: Work, block: RegisterBlock, target: Target) -> float:

@@ -28,16 +28,17 @@ def test_few_pixels_share_each_weight_in_one_pass() -> None:
     assert (best.rows * best.columns, FEW_PIXELS.passes(best)) == (16, 1)
 
 
-def test_weights_that_come_while_others_are_used_cost_nothing() -> None:
+def test_weights_that_come_while_others_are_used_cost_nothing_but_the_first() -> None:
     best = register_blocks(FEW_PIXELS, MACHINE)[0]
-    assert FEW_PIXELS.passes(best) > 1 and cost(FEW_PIXELS, best, MACHINE) == FEW_PIXELS.macs
+    first = best.blocks * 256 * 16 * 4 * MACHINE.balance
+    assert FEW_PIXELS.passes(best) > 1 and cost(FEW_PIXELS, best, MACHINE) == FEW_PIXELS.macs + first
 
 
 def test_the_last_cache_delivers_what_the_second_cannot_hold() -> None:
     deep = Work(columns=16, rows=1, samples=1, blocks=16, sets=1, depth=4608, lanes=16)
     slow, fast = (replace(MACHINE, balance=1.0, l3_bytes=32 << 20, l3_balance=each) for each in (2.5, 0.5))
     block = RegisterBlock(1, 4, 4)
-    assert cost(deep, block, slow) > cost(deep, block, fast) == deep.macs
+    assert cost(deep, block, slow) > 1.2 * cost(deep, block, fast)
 
 
 def test_many_pixels_balance_the_loads() -> None:
