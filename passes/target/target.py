@@ -16,8 +16,9 @@ from loopmorph.passes.errors import ArgumentError
 NATIVE = "native"
 GENERIC = "x86_64_v4"  # what the options of a pass mean where they name no target
 NOMINAL_L1, NOMINAL_L2, NOMINAL_L3 = 32 << 10, 1 << 20, 0
-# Of a core with two 512-bit units at the speed of its memory (Zen 5: 235 GFLOP/s, 40 GB/s); narrower units do less in
-# that time, and those that multiply and add one after the other half of it. What a computer has is measured.
+# Of a core with two 512-bit units at the speed of its memory (Zen 5: 235 GFLOP/s, 40 GB/s). Processors with narrower
+# units are older and read half as fast (Zen 3: 104 GFLOP/s, 16 GB/s); what is narrower still does less in that time,
+# and so do units that multiply and add one after the other. What a computer has is measured.
 NOMINAL_BALANCE = 2.9
 NOMINAL_PEAK = 235.0  # GFLOP/s of that core
 NOMINAL_L2_BALANCE = 0.5  # two multiply-adds of vectors while a vector comes
@@ -135,7 +136,7 @@ def of_microarchitecture(each: archspec.cpu.Microarchitecture) -> Target:
         _TRIPLES[arch],
         lanes,
         registers,
-        balance=round(NOMINAL_BALANCE * share, 3),
+        balance=round(NOMINAL_BALANCE * min(1.0, 2 * share), 3),
         peak=round(NOMINAL_PEAK * share, 1),
         l3_balance=round(NOMINAL_L3_BALANCE * share, 3),
         wide=2.0 if lanes == WIDE_LANES else 0.0,
