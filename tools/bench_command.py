@@ -16,6 +16,7 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.support.files import check_writable
 from loopmorph.tools.bars import one_bar
 from loopmorph.tools.options import SEEDS, trust_option
+from loopmorph.tools.slow_output import slow_lines
 from loopmorph.tools.suite_output import print_suite, row_line
 from loopmorph.tools.written import write_results
 
@@ -48,6 +49,11 @@ if TYPE_CHECKING:
 )
 @click.option("--target", metavar="NAME", help="Code for another processor's vectors, as x86-64-v3; peers likewise.")
 @click.option("--layers", is_flag=True, help="Time each layer of the compiled network, too.")
+@click.option(
+    "--explain-slow",
+    is_flag=True,
+    help="Name nests of our code that could run faster; of a suite, of ratios below 1.2.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a roofline picture of the layers here (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results here.")
 @click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of weights, statistics and inputs.")
@@ -66,6 +72,7 @@ def bench_command(
     algorithm: str,
     target: str | None,
     layers: bool,
+    explain_slow: bool,
     plot: Path | None,
     json_path: Path | None,
     seed: int,
@@ -96,6 +103,7 @@ def bench_command(
             tune=tune,
             algorithm=algorithm,
             fresh=fresh,
+            explain_slow=explain_slow,
             **counted,
             **bounds,
         )
@@ -118,6 +126,7 @@ def bench_command(
             peers=names,
             rounds=rounds,
             layers=layers or plot is not None,
+            explain_slow=explain_slow,
             seed=seed,
             trust=trust,
             tune=tune,
@@ -173,13 +182,17 @@ def _print(result: BenchResult, layers: bool) -> None:
         _print_contenders(console, each)
         if layers and each.layers:
             _print_layers(console, each)
+        if each.slow:
+            console.print(f"{_threads(each)}: nests that could run faster, by their layers' time")
+        for line in slow_lines(each):
+            console.print(escape(line), soft_wrap=True)
 
 
 def _print_contenders(console: Console, result: ThreadResult) -> None:
     title = f"{_threads(result)}: {result.macs / 1e6:,.1f} M MACs, peak measured {result.peak_gflops:.0f} GFLOP/s"
     table = _table(title)
     table.add_column("contender", no_wrap=True)
-    for heading in ("median ms", "min ms", "peer/this", "rel. error", "GFLOP/s", "% of peak", "build s"):
+    for heading in ("median ms", "min ms", "peer/this", "rel. error", "% of peak", "% of roof", "build s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in result.rows:
         ratio = "-" if row.fastest_peer_over_this is None else f"{row.fastest_peer_over_this:.2f}"
@@ -190,8 +203,8 @@ def _print_contenders(console: Console, result: ThreadResult) -> None:
             f"{row.min_ms:.3f}",
             ratio,
             error if row.right else f"[red]{error}[/red]",
-            f"{row.gflops:.1f}",
             f"{100 * row.share_of_peak:.1f}",
+            "-" if row.share_of_roof is None else f"{100 * row.share_of_roof:.1f}",
             f"{row.build_s:.1f}",
         )
     console.print(table)
