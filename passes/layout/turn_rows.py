@@ -11,6 +11,7 @@ from torch_mlir import ir
 from loopmorph.passes.affine_expr import downcast, used_dims
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.memory.dataflow import outermost
+from loopmorph.passes.analysis.roles import accumulates
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.edit_accesses import redirect
 from loopmorph.passes.building.rows import has_free_rows
@@ -40,11 +41,13 @@ class TurnRows(Pass):
         ... affine.load %y[%c, %w]
 
     `n`, the operand's row, is then the lane; no operand is copied, and who brought the tokens to the front reads
-    results where it stores its own. Products are taken in program order, so that one after the other turns with it.
+    results where it stores its own. Nests are taken in program order, so that the activation after a product and the
+    product after that turn with it.
 
     Requires, of a product that is changed (others stay as they are): perfect and rectangular; a local result of rank 2
     or 3 that only loads and stores touch; an operand whose rows another iterator of the result runs along, alone in
-    its axis and a multiple of `width`; and no operand whose rows the result's rows run along already.
+    its axis and a multiple of `width`; and no operand along whose rows the result has whole vectors already. The same
+    of a nest that computes each element by itself and reads what has turned.
 
     Options:
         width: lanes of a vector, at least 2.
@@ -59,15 +62,17 @@ class TurnRows(Pass):
 
     def run(self, module: ir.Operation) -> None:
         with module.context, ir.Location.unknown():
+            turned: set[ir.Value] = set()
             for root in nest_roots(module):
-                turned = _axis_of_rows(view_nest(root), self.width)
-                if turned is not None:
-                    _swap_axes(*turned)
+                nest = view_nest(root)
+                axis = _axis_of_rows(nest, self.width, turned)
+                if axis is not None and _swap_axes(nest.stores[0].memref, axis):
+                    turned.add(nest.stores[0].memref)
 
 
-def _axis_of_rows(nest: Nest, width: int) -> tuple[ir.Value, int] | None:
-    """A result whose rows lie better along another axis, and that axis; None where they are well as they are."""
-    if len(nest.stores) != 1 or not nest.is_perfect or not nest.is_rectangular or not macs(nest):
+def _axis_of_rows(nest: Nest, width: int, turned: set[ir.Value]) -> int | None:
+    """The axis of what a nest stores along which its rows lie better; None where they are well as they are."""
+    if len(nest.stores) != 1 or not nest.is_perfect or not nest.is_rectangular:
         return None
     (written,) = nest.stores
     rank = len(written.exprs)
@@ -75,13 +80,17 @@ def _axis_of_rows(nest: Nest, width: int) -> tuple[ir.Value, int] | None:
         return None
     lane = _alone(nest, written, rank - 1)
     operands = [load for load in nest.loads if load.memref != written.memref]
-    if lane is None or any(_runs_along(nest, load, lane) for load in operands):
+    if not macs(nest):
+        follows = not accumulates(nest) and any(load.memref in turned for load in operands)
+        if not follows or written.memref in turned:
+            return None
+    whole = lane is not None and not (lane.extent or 0) % width
+    if lane is None or (whole and any(_runs_along(nest, load, lane) for load in operands if len(load.exprs) > 1)):
         return None
     for axis in range(rank - 1):
         row = _alone(nest, written, axis)
-        if row is None or (row.extent or 0) % width or not any(_runs_along(nest, load, row) for load in operands):
-            continue
-        return written.memref, axis
+        if row is not None and not (row.extent or 0) % width and any(_runs_along(nest, a, row) for a in operands):
+            return axis
     return None
 
 
@@ -99,20 +108,21 @@ def _runs_along(nest: Nest, access: Access, loop: Loop) -> bool:
     return bool(access.exprs) and _alone(nest, access, len(access.exprs) - 1) == loop
 
 
-def _swap_axes(memref: ir.Value, axis: int) -> None:
-    """Swaps an axis of a memref with its last one, in its type and in all accesses; not where some cannot be seen."""
+def _swap_axes(memref: ir.Value, axis: int) -> bool:
+    """Swaps an axis of a memref with its last one, in its type and in all accesses; whether all could be seen."""
     type_ = ir.MemRefType(memref.type)
     roots = dict.fromkeys(outermost(use.owner.operation) for use in memref.uses)
     try:
         found = [(nest, a) for root in roots for nest in [view_nest(root.opview, memref)] for a in nest.accesses]
     except IllegalTransform:  # an index that is no affine function
-        return
+        return False
     if len(found) < sum(1 for _ in memref.uses):
-        return
+        return False
     shape = _swapped(type_.shape, axis)
     memref.set_type(ir.MemRefType.get(shape, type_.element_type, memory_space=type_.memory_space))
     for nest, access in found:
         redirect(access.op, memref, _swapped(access.exprs, axis), [loop.variable for loop in nest.loops])
+    return True
 
 
 def _swapped(values: Sequence[T], axis: int) -> list[T]:

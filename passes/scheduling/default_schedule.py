@@ -25,6 +25,7 @@ from loopmorph.passes.analysis.choice import (
 from loopmorph.passes.analysis.contraction_nest import ContractionNest, split_lane, view_contraction
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.dependence.known_operations import gathered
+from loopmorph.passes.analysis.memory.dataflow import parameter_work
 from loopmorph.passes.analysis.roles import accumulates
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
@@ -33,7 +34,7 @@ from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.winograd import WinogradFiltering
-from loopmorph.passes.nest import Nest, view_nest
+from loopmorph.passes.nest import Nest, functions, view_nest
 from loopmorph.passes.scheduling.algorithm import winograd_tile
 from loopmorph.passes.scheduling.choose import Choose, require_possible
 from loopmorph.passes.scheduling.contraction_schedules import contraction_schedule, transform_schedule
@@ -48,7 +49,7 @@ from loopmorph.passes.target.target import GENERIC, Target
 
 T = TypeVar("T")
 _WORKING = (marks.MAIN, marks.MIX, marks.MIX_IN)
-_ELEMENTWISE = (marks.MAIN, marks.PAD, marks.COPY, marks.EPILOGUE, marks.EXPAND)
+_ELEMENTWISE = (marks.MAIN, marks.PAD, marks.COPY, marks.PROLOGUE, marks.EPILOGUE, marks.EXPAND)
 ALGORITHM_CHOICES = ("auto", "direct")
 
 
@@ -103,6 +104,9 @@ class DefaultSchedule(Pass):
         with module.context, ir.Location.unknown():
             by_hand = scheduled_by_hand(module)
             shared = SharedSchedules(module, _apply, _apply_to)
+            for address in _sums_before(module, by_hand):
+                for step in reduction_schedule(find_nest(module, address), address, target):
+                    _apply(module, step)
             for address, layer in _to_schedule(module, by_hand):
                 root = root_at(module, address)
                 if root is None:
@@ -188,6 +192,22 @@ def _to_schedule(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[st
     return found
 
 
+def _sums_before(module: ir.Operation, by_hand: frozenset[str]) -> list[str]:
+    """Addresses of the sums of inputs before main nests: the means of a LayerNorm, say.
+
+    The last ones first: taking in what follows a nest changes the numbers of those behind it alone.
+    """
+    prepared = _prepared(module)
+    wanted = [a for a in addressed_roots(module) if a[0].role == marks.PROLOGUE and a[0].layer not in by_hand]
+    found = [(str(address), view_nest(root)) for address, root in wanted if root.operation not in prepared]
+    return [address for address, nest in reversed(found) if accumulates(nest) and not gathered(nest)]
+
+
+def _prepared(module: ir.Operation) -> set[ir.Operation]:
+    """What `@prepare` will do, where no vectors are needed."""
+    return {op for function in functions(module) for op in parameter_work(function).ops}
+
+
 def vectorize_rest(module: ir.Operation, by_hand: frozenset[str], target: Target) -> None:
     """Vectorises the copies and element-wise nests that no other nest has taken in, but for the layers `by_hand`."""
     applied: list[Step] = []
@@ -203,7 +223,9 @@ def vectorize_rest(module: ir.Operation, by_hand: frozenset[str], target: Target
 def _elementwise(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[str, Nest]]:
     """The nests that copy or map activations and that no other nest has taken in, with their addresses."""
     wanted = (a for a in addressed_roots(module) if a[0].layer not in by_hand and a[0].role in _ELEMENTWISE)
-    found = [(str(address), view_nest(root)) for address, root in wanted]
+    prepared = _prepared(module)
+    before = (a for a in wanted if a[0].role != marks.PROLOGUE or a[1].operation not in prepared)
+    found = [(str(address), view_nest(root)) for address, root in before]
     return [(address, nest) for address, nest in found if not gathered(nest)]
 
 
