@@ -60,8 +60,9 @@ class WholeVectors(Pass):
     longer ones in place; another one is copied, one that depends on parameters alone by `@prepare`.
 
     Requires, of a nest that is changed (others stay as they are): perfect and rectangular, a sum of products of two
-    memrefs, of which one is not indexed by the result's last axis; a local result, set to a constant before; at least
-    FEWEST_ROWS rows.
+    memrefs, of which one is not indexed by the result's last axis, and the other one by nothing else where it is: an
+    index `ow + kw` is a convolution's, whose lane is its channels. A local result that no other nest writes, set to a
+    constant before; at least FEWEST_ROWS rows.
 
     Options:
         width: lanes of a vector, at least 2.
@@ -114,7 +115,7 @@ def _product(nest: Nest) -> _Product | None:
     if lane is None or not has_free_rows(written.memref) or _extent(written.memref) != lane.extent:
         return None
     indexed = [a for a in operands if lane.position in a.dims]
-    if len(indexed) != 1:
+    if len(indexed) != 1 or not _is_index(lane, indexed[0]):
         return None
     rows = [loop.extent or 1 for loop in nest.loops if loop.position in written.dims - indexed[0].dims]
     start = _start(nest, written)
@@ -131,12 +132,18 @@ def _alone(nest: Nest, access: Access) -> Loop | None:
     return nest.loops[last.position]
 
 
+def _is_index(lane: Loop, access: Access) -> bool:
+    """Whether the iterator is an index of the access by itself, wherever it occurs."""
+    within = [downcast(e) for e in access.exprs if lane.position in used_dims(e)]
+    return all(isinstance(e, ir.AffineDimExpr) for e in within)
+
+
 def _start(nest: Nest, written: Access) -> Nest | None:
     """The nest that sets all results to a constant, the only other one to write them or to use them before."""
     main = nest.root.operation
-    users = {outermost(use.owner.operation): use.owner.name for use in written.memref.uses}
-    before = [op for op in users if op != main and op.is_before_in_block(main)]
-    if len(before) != 1 or any(name != "affine.load" for op, name in users.items() if op not in (main, *before)):
+    users = [(outermost(use.owner.operation), use.owner.name) for use in written.memref.uses]
+    before = list({op for op, _ in users if op != main and op.is_before_in_block(main)})
+    if len(before) != 1 or any(name != "affine.load" for op, name in users if op not in (main, *before)):
         return None
     start = view_nest(before[0].opview)
     if start.role != marks.INIT or not start.is_perfect or not start.is_rectangular or len(start.accesses) != 1:

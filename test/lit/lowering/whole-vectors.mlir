@@ -100,3 +100,84 @@ func.func @left(%q: memref<6x3xf32>, %k: memref<6x3xf32>, %y: memref<6x6xf32>) {
   } {morph.iter = "n", morph.layer = "out", morph.role = "main"}
   return
 }
+
+// Where another iterator is added to the lane in an index, or another nest writes results too, all stays as it is.
+// CHECK-LABEL: func.func @window
+// CHECK:         memref.alloc() : memref<8x6xf32>
+// CHECK-NOT:     memref.alloc
+// CHECK-NOT:     "pack"
+func.func @window(%x: memref<2x8xf32>, %w: memref<8x2x3xf32>, %y: memref<8x6xf32>) {
+  %zero = arith.constant 0.0 : f32
+  %s = memref.alloc() : memref<8x6xf32>
+  affine.for %c = 0 to 8 {
+    affine.for %o = 0 to 6 {
+      affine.store %zero, %s[%c, %o] : memref<8x6xf32>
+    } {morph.iter = "ow"}
+  } {morph.iter = "co", morph.layer = "conv", morph.role = "init"}
+  affine.for %c = 0 to 8 {
+    affine.for %o = 0 to 6 {
+      affine.for %d = 0 to 2 {
+        affine.for %k = 0 to 3 {
+          %a = affine.load %x[%d, %o + %k] : memref<2x8xf32>
+          %b = affine.load %w[%c, %d, %k] : memref<8x2x3xf32>
+          %t = affine.load %s[%c, %o] : memref<8x6xf32>
+          %p = arith.mulf %a, %b : f32
+          %r = arith.addf %t, %p : f32
+          affine.store %r, %s[%c, %o] : memref<8x6xf32>
+        } {morph.iter = "kw"}
+      } {morph.iter = "ci"}
+    } {morph.iter = "ow"}
+  } {morph.iter = "co", morph.layer = "conv", morph.role = "main"}
+  affine.for %c = 0 to 8 {
+    affine.for %o = 0 to 6 {
+      %v = affine.load %s[%c, %o] : memref<8x6xf32>
+      affine.store %v, %y[%c, %o] : memref<8x6xf32>
+    } {morph.iter = "ow"}
+  } {morph.iter = "co", morph.layer = "out", morph.role = "main"}
+  return
+}
+
+// CHECK-LABEL: func.func @parts
+// CHECK:         memref.alloc() : memref<8x6xf32>
+// CHECK-NOT:     memref.alloc
+// CHECK-NOT:     "pack"
+func.func @parts(%q: memref<8x3xf32>, %k: memref<6x3xf32>, %y: memref<8x6xf32>) {
+  %zero = arith.constant 0.0 : f32
+  %s = memref.alloc() : memref<8x6xf32>
+  affine.for %n = 0 to 8 {
+    affine.for %c = 0 to 6 {
+      affine.store %zero, %s[%n, %c] : memref<8x6xf32>
+    } {morph.iter = "co"}
+  } {morph.iter = "n", morph.layer = "bmm", morph.role = "init"}
+  affine.for %n = 0 to 4 {
+    affine.for %c = 0 to 6 {
+      affine.for %d = 0 to 3 {
+        %a = affine.load %q[%n, %d] : memref<8x3xf32>
+        %b = affine.load %k[%c, %d] : memref<6x3xf32>
+        %t = affine.load %s[%n, %c] : memref<8x6xf32>
+        %p = arith.mulf %a, %b : f32
+        %r = arith.addf %t, %p : f32
+        affine.store %r, %s[%n, %c] : memref<8x6xf32>
+      } {morph.iter = "ci"}
+    } {morph.iter = "co"}
+  } {morph.iter = "n", morph.layer = "bmm", morph.role = "main"}
+  affine.for %n = 0 to 4 {
+    affine.for %c = 0 to 6 {
+      affine.for %d = 0 to 3 {
+        %a = affine.load %q[%n + 4, %d] : memref<8x3xf32>
+        %b = affine.load %k[%c, %d] : memref<6x3xf32>
+        %t = affine.load %s[%n + 4, %c] : memref<8x6xf32>
+        %p = arith.mulf %a, %b : f32
+        %r = arith.addf %t, %p : f32
+        affine.store %r, %s[%n + 4, %c] : memref<8x6xf32>
+      } {morph.iter = "ci"}
+    } {morph.iter = "co"}
+  } {morph.iter = "n", morph.layer = "bmm", morph.role = "main"}
+  affine.for %n = 0 to 8 {
+    affine.for %c = 0 to 6 {
+      %v = affine.load %s[%n, %c] : memref<8x6xf32>
+      affine.store %v, %y[%n, %c] : memref<8x6xf32>
+    } {morph.iter = "co"}
+  } {morph.iter = "n", morph.layer = "out", morph.role = "main"}
+  return
+}
