@@ -13,7 +13,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import addressed_roots, addresses, find_nest, root_at
+from loopmorph.passes.address import addressed_roots, addresses, find_nest, name_of, root_at
 from loopmorph.passes.analysis.choice import (
     WINOGRAD_TILES,
     algorithm_name,
@@ -48,6 +48,7 @@ from loopmorph.passes.target.target import GENERIC, Target
 
 T = TypeVar("T")
 _WORKING = (marks.MAIN, marks.MIX, marks.MIX_IN)
+_TRANSFORMS = (marks.INPUT_TRANSFORM, marks.OUTPUT_TRANSFORM)
 _ELEMENTWISE = (marks.MAIN, marks.PAD, marks.COPY, marks.EPILOGUE, marks.EXPAND)
 ALGORITHM_CHOICES = ("auto", "direct")
 
@@ -124,16 +125,18 @@ class DefaultSchedule(Pass):
         if choice.algorithm is not None:
             tile = WINOGRAD_TILES.get(choice.algorithm)
         else:
-            possible = self.algorithm == "auto" and layer == nest.layer
+            possible = self.algorithm == "auto" and nest.role == marks.MAIN
             tile = winograd_tile(nest, target) if possible else None
+        outputs: list[str] = []
         if tile is not None:
             filtering = WinogradFiltering(layer, tile)
             if choice.algorithm is not None:
                 require_possible(module, filtering, label, choice.algorithm)
+            known = _Transforms.around(module, nest)
             yield filtering
-            for role in (marks.INPUT_TRANSFORM, marks.OUTPUT_TRANSFORM):
-                for address in addresses(module, layer, role):
-                    yield from transform_schedule(module, address, target)
+            inputs, outputs = known.made(module)
+            for address in (*inputs, *outputs):
+                yield from transform_schedule(module, address, target)
         digits = split_lane(find_nest(module, layer), target.lanes)
         if digits is not None:
             yield Fuse(layer, digits)
@@ -156,6 +159,39 @@ class DefaultSchedule(Pass):
             raise IllegalTransform(label, reason)
         for address in outputs:
             yield FuseEpilogue(address)
+
+
+@dataclass(frozen=True)
+class _Transforms:
+    """Winograd's transforms of a layer before one of its nests gets its own, which then stand in that nest's place.
+
+    Attributes:
+        layer: qualified name of the layer.
+        total: how many the layer has, by role.
+        earlier: how many of these stand before the nest.
+    """
+
+    layer: str
+    total: Counter[str]
+    earlier: Counter[str]
+
+    @classmethod
+    def around(cls, module: ir.Operation, nest: Nest) -> _Transforms:
+        """Those of a nest's layer, the nest's own not yet made."""
+        roots = [r for a, r in addressed_roots(module) if a.layer == nest.layer and a.role in _TRANSFORMS]
+        main = nest.root.operation
+        roles = [(name_of(root)[1], root.operation.is_before_in_block(main)) for root in roots]
+        return cls(nest.layer, Counter(r for r, _ in roles), Counter(r for r, is_earlier in roles if is_earlier))
+
+    def made(self, module: ir.Operation) -> tuple[list[str], list[str]]:
+        """The addresses of the transforms that have come: those of inputs, those of outputs."""
+        found = []
+        for role in _TRANSFORMS:
+            known = addresses(module, self.layer, role)
+            first = self.earlier[role]
+            found.append(known[first : first + len(known) - self.total[role]])
+        inputs, outputs = found
+        return inputs, outputs
 
 
 def _holds_vectors(view: ContractionNest, lanes: int) -> bool:

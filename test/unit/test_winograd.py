@@ -397,3 +397,16 @@ def test_a_network_compiled_with_it_computes_what_pytorch_does():
     program = import_model(model, (x,)).apply("morph-winograd{layer=0 tile=2}")
     with torch.no_grad():
         torch.testing.assert_close(compile(program)(x), model(x), rtol=0, atol=1e-4)
+
+
+def test_each_part_of_a_layer_has_transforms_of_its_own():
+    # 18 is no multiple of 4, so that a part has four transforms each way
+    conv = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()).eval()
+    x = torch.randn(1, 64, 18, 18)
+    schedule = "morph-partition{layer=0 iter=co sizes=32,32},morph-group{layer=0#main.1 iters=co,ci factor=2}"
+    rewritten = import_model(conv, (x,)).apply(schedule)
+    executable = compile(rewritten, target=named_target("x86-64-v3"))
+    for part in range(2):
+        assert f'layer = "0#main.{part}", algorithm = "winograd4"' in executable.schedule
+    with torch.no_grad():
+        torch.testing.assert_close(executable(x), rewritten.to_module().eval()(x), rtol=1e-4, atol=1e-4)
