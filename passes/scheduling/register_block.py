@@ -17,7 +17,7 @@ _LARGEST_BODY = 256  # multiply-adds in one body: more would not stay in the cac
 _BYTES = 4  # of an f32
 _LATENCY = 8  # multiply-adds in flight that keep the units busy
 _SHARE = 4  # the part of the second-level cache that one block's weights may fill
-_USEFUL = 4  # pixels in a block; where no factor of that many divides them, a block may leave a rest
+_REST_GAIN = 0.9  # a block that leaves a rest has to take less than this share: the rest is more code
 _PRESSURE = 1.1  # loads cost a little more than their share: some wait for the cache
 _CROWDED = 1.5  # what a scalar costs where registers are short; measured with AVX2: 8 and 7 accumulators 1.4 to 2.2
 _STREAM = 2.0  # multiply-adds of vectors in the time in which the second-level cache delivers one
@@ -42,7 +42,7 @@ class Work:
         row_taps: the same along the rows.
         live_columns: share of the pairs of a column and a tap that meet no padding.
         live_rows: the same of the rows.
-        rests: whether a block need not divide the columns: those left over get a block of their own.
+        rests: whether a block need not divide the columns: those left over may get a block of their own.
     """
 
     columns: int
@@ -102,25 +102,29 @@ def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
     accumulators, up to what hides the latency; then the fewest, in the fewest rows.
 
     Several rows are whole ones, so that their padding can be left out; where registers are few, also parts of them:
-    there the factors of one extent leave little choice.
+    there the factors of one extent leave little choice. Where a block may leave a rest of the columns, and one that
+    does is that much faster than those that divide them, as 4 of 49 columns are where registers are few, there are
+    all of them.
     """
+    even = _fitting(work, _factors(work.columns), target)
+    if work.rests:
+        others = _fitting(work, range(1, min(work.columns, target.registers) + 1), target)
+        if min(cost(work, b, target) for b in others) < _REST_GAIN * min(cost(work, b, target) for b in even):
+            even = others
+    return sorted(even, key=lambda block: _rank(work, block, target))
+
+
+def _fitting(work: Work, columns: Sequence[int], target: Target) -> list[RegisterBlock]:
+    """The blocks of so many columns that fit in the registers."""
     parts = target.registers <= _FEW_REGISTERS
-    candidates = [
+    return [
         RegisterBlock(r, c, b)
         for b in _factors(work.blocks)
-        for c in _columns(work, target)
+        for c in columns
         for r in _factors(work.rows)
         if (r == 1 or c == work.columns or (parts and work.columns % c == 0))
         and RegisterBlock(r, c, b).registers <= target.registers
     ]
-    return sorted(candidates, key=lambda block: _rank(work, block, target))
-
-
-def _columns(work: Work, target: Target) -> Sequence[int]:
-    """How many columns a block may take: a factor of them, or any number where no useful factor divides them."""
-    factors, most = _factors(work.columns), min(work.columns, target.registers)
-    useful = work.columns < _USEFUL or any(_USEFUL <= f <= most for f in factors)
-    return factors if useful or not work.rests else range(1, most + 1)
 
 
 def least_cost(work: Work, target: Target) -> float:
