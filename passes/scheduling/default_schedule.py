@@ -144,7 +144,6 @@ class DefaultSchedule(Pass):
         if view is not None and _holds_vectors(view, target.lanes):
             yield Split(layer, view.lane.iterator, target.lanes)
             view = view_contraction(find_nest(module, layer))
-        outputs = addresses(module, layer, marks.OUTPUT_TRANSFORM)
         if view is not None and view.lane.extent == target.lanes:
             work = work_of(view)
             block = chosen_block(label, choice, register_blocks(work, target))
