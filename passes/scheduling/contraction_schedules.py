@@ -6,13 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from torch_mlir import ir
 
-from loopmorph.passes import marks
 from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.choice import RegisterBlock
 from loopmorph.passes.analysis.contraction_nest import ContractionNest, result_lane
-from loopmorph.passes.analysis.memory.dataflow import outermost
-from loopmorph.passes.analysis.memory.memrefs import is_local
-from loopmorph.passes.analysis.operands import find_operands
+from loopmorph.passes.analysis.operands import find_operands, is_prepared
 from loopmorph.passes.analysis.window import windows
 from loopmorph.passes.history import Step
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
@@ -31,7 +28,6 @@ from loopmorph.passes.nest import Loop
 from loopmorph.passes.scheduling.register_block import UNROLL, Work, skipped_taps, trims_rows
 from loopmorph.passes.target.target import Target
 
-_PREPARING = (marks.PACK, marks.PROLOGUE, marks.FILTER_TRANSFORM)  # roles of nests that make a weight of parameters
 PREFETCH_BYTES = 16384  # of the weights' stream: what memory delivers while one request is under way
 
 
@@ -141,7 +137,7 @@ def _blended_taps(view: ContractionNest) -> list[Loop]:
 
 def _weight_packing(view: ContractionNest, layer: str, block: RegisterBlock, taps: Sequence[Loop]) -> list[Step]:
     """Lays the weight out in the order in which the register block reads it, so that memory streams into the core."""
-    if (block.blocks == 1 and not taps) or not _is_prepared(view.weight.memref):
+    if (block.blocks == 1 and not taps) or not is_prepared(view.weight.memref):
         return []
     if sum(use.owner.name.endswith("load") for use in view.weight.memref.uses) > 1:
         return []  # another nest reads it in its own order
@@ -154,14 +150,6 @@ def _weight_packing(view: ContractionNest, layer: str, block: RegisterBlock, tap
     if None in axes:
         return []
     return [Pack(layer, "weight", tuple(a for a in axes if a is not None), (*factors, view.lane.extent or 1))]
-
-
-def _is_prepared(memref: ir.Value) -> bool:
-    """Whether a memref is local and filled by nests that prepare a weight: no activation that other nests compute."""
-    if not is_local(memref):
-        return False
-    stores = [use.owner.operation for use in memref.uses if use.owner.operation.name.endswith("store")]
-    return all(marks.get_text(outermost(op), marks.ROLE, marks.MAIN) in _PREPARING for op in stores)
 
 
 def _summed(view: ContractionNest) -> Sequence[Loop]:
