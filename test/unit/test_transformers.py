@@ -77,6 +77,7 @@ def test_dimensions_have_names_in_all_layers_that_go_along_them(vit: Program) ->
         ("fewer-features", "attn.proj", [(32, 16), (32,), (16, 16), (64, 16)]),
         ("fewer-values", "attn.proj", [(40, 16), (40,), (16, 8), (64, 16)]),
         ("narrower-hidden", "mlp.fc2", [(48, 16), (48,), (16, 16), (32, 16)]),
+        ("narrower-stream", "attn.proj", [(48, 8), (48,), (8, 16), (64, 8)]),
     ],
 )
 def test_a_schedule_narrows_all_that_goes_along_its_dimension(
@@ -85,6 +86,13 @@ def test_a_schedule_narrows_all_that_goes_along_its_dimension(
     after = vit.apply(lm.load_schedule(name, layer=f"blocks.0.{layer}"))
     assert shapes(after, "attn.qkv.weight", "attn.qkv.bias", "attn.proj.weight", "mlp.fc1.weight") == expected
     assert name in OF_TRANSFORMERS
+
+
+def test_a_schedule_drops_an_attention_and_its_norm(vit: Program) -> None:
+    after = vit.apply(lm.load_schedule("drop-block", layer="blocks.0.attn.proj"))
+    gone = vit.parameters.keys() - after.parameters.keys()
+    assert {name.partition(".attn.")[0] for name in gone if ".attn." in name} == {"blocks.0"}
+    assert {name for name in gone if ".attn." not in name} == {"blocks.0.norm1.weight", "blocks.0.norm1.bias"}
 
 
 @pytest.mark.parametrize("steps", [STEPS, NARROW], ids=["inside", "width"])
