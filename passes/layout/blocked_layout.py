@@ -146,7 +146,7 @@ class _Layout:
         if len(operands) != 2 or len(found) != 1 or lane & apart or found[0].access.dims & apart:
             return None
         axes = [axis for axis, e in enumerate(found[0].access.exprs) if used_dims(e) & lane]
-        return (found[0], axes[0]) if len(axes) == 1 and self.index.is_known(found[0].access.memref) else None
+        return (found[0], axes[0]) if len(axes) == 1 and not entry.nest.is_vectorised else None
 
     def _add_matrix(self, site: Site, axis: int) -> None:
         memref = site.access.memref
