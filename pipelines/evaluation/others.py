@@ -27,8 +27,7 @@ _PRECISION = """## Against reduced precision
 An original in int8 or bf16 is a rival of a smaller network in float32: both are faster and lose some accuracy. Here
 stands the original by OpenVINO in float32, in bf16 and in int8 (NNCF, post-training), in turns with our float32.
 What int8 gains depends on the processor: on a Zen 4, which has VNNI, it ran resnet34 3.7 times as fast as OpenVINO's
-own float32 (told, not stored here); on one with AVX2 alone it gains far less. What a processor has stands by its
-figures.
+own float32 (told, not stored here). What a processor has stands by its figures.
 """
 _REWRITTEN = """## Rewritten networks, timed elsewhere
 
