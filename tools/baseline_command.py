@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.support.files import check_writable
+from loopmorph.pipelines.support.files import check_writable, prepare_folder
 from loopmorph.tools.bars import stage_bars
 from loopmorph.tools.options import POSITIVE, SEEDS, cells_option, trust_option
 from loopmorph.tools.written import write_results
@@ -18,11 +18,12 @@ from loopmorph.tools.written import write_results
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench.traditional.blockswap import BlockSwap
     from loopmorph.pipelines.bench.traditional.cell_search import CellSearch, RankedCell
+    from loopmorph.pipelines.bench.traditional.pruning import Pruning
 
 
 @click.group("baseline")
 def baseline_command() -> None:
-    """Choose a network as traditional NAS does: the cell of a fixed skeleton, or BlockSwap's blocks."""
+    """Choose a network in another way: the cell of a fixed skeleton, BlockSwap's blocks, or pruned channels."""
 
 
 @baseline_command.command("cells")
@@ -156,6 +157,82 @@ def blockswap_command(
         click.echo(f"written: {out}")
 
 
+@baseline_command.command("pruning")
+@click.argument("model")
+@click.option("--speedup", "speedups", type=float, multiple=True, required=True, help="Over MODEL, also several times.")
+@click.option("--weights", type=click.Path(path_type=Path), help="MODEL's trained weights: a .pt file or its pieces.")
+@click.option(
+    "--style",
+    type=click.Choice(["uniform", "isomorphic"]),
+    default="uniform",
+    show_default=True,
+    help="Channels compete within a layer, or with those of all layers of the same structure.",
+)
+@click.option(
+    "--clock",
+    type=click.Choice(["loopmorph", "onnxruntime"]),
+    default="loopmorph",
+    show_default=True,
+    help="Whose code has to be so much faster.",
+)
+@click.option("--round-to", type=POSITIVE, default=8, show_default=True, help="Channels are left in multiples of this.")
+@click.option("--threads", type=POSITIVE, default=1, show_default=True, help="Threads of the compiled code.")
+@click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of the weights, where there are none.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result here.")
+@click.option("--out", type=click.Path(path_type=Path), help="A folder for the networks: STYLE-2x.pt, a model.pt each.")
+@trust_option
+def pruning_command(
+    model: str,
+    speedups: tuple[float, ...],
+    weights: Path | None,
+    style: str,
+    clock: str,
+    round_to: int,
+    threads: int,
+    seed: int,
+    json_path: Path | None,
+    out: Path | None,
+    trust: bool,
+) -> None:
+    """Prune whole channels of MODEL by their group norm, with Torch-Pruning, down to a measured speed-up.
+
+    The settings are those of the library's examples. What was timed is kept: the same command goes on where it was
+    stopped. Each network is a model.pt, to be fine-tuned, compiled and timed as every other.
+    """
+    check_writable("json", json_path)
+    if out is not None:
+        prepare_folder(out)
+    from loopmorph.pipelines.bench.traditional.pruning import prune_to_speedups
+    from loopmorph.pipelines.ingress.models import resolve_model
+    from loopmorph.pipelines.ingress.state import load_state
+    from loopmorph.pipelines.search.saved_model import save_model
+
+    loaded = resolve_model(model, seed=seed, trust=trust)
+    if loaded.original is not None:
+        raise ArgumentError("model", f"{model} is rewritten already; pruning starts from the original network")
+    if weights is not None:
+        load_state(loaded.model, weights)
+    with stage_bars() as tell:
+        found = prune_to_speedups(
+            loaded.model,
+            loaded.example_inputs,
+            speedups,
+            style=style,
+            clock=clock,
+            round_to=round_to,
+            threads=threads,
+            progress=tell,
+        )
+    _print_pruned(model, found)
+    write_results(json_path, found.to_json)
+    if out is None:
+        return
+    for each in found.found:
+        file = out / f"{style}-{each.asked:g}x.pt"
+        save_model(file, each.model, model=model, seed=seed, original=loaded.model)
+        click.echo(f"written: {file}")
+
+
 def _print_cells(found: CellSearch, out: Path | None) -> None:
     console = Console(highlight=False)
     threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
@@ -189,6 +266,20 @@ def _print_blocks(model: str, found: BlockSwap, rows: Path | None) -> None:
     console.print(escape(f"{best} ({found.drawn:,} drawn; {found.source})"), soft_wrap=True)
     if found.interrupted:
         console.print(f"stopped early; {_how_to_go_on(rows, '--rows')}")
+
+
+def _print_pruned(model: str, found: Pruning) -> None:
+    console = Console(highlight=False)
+    threads = f"{found.threads} thread{'s'[: found.threads > 1]}"
+    about = f"{model}: {found.milliseconds:.3f} ms, {found.parameters:,} parameters; {threads} of {found.processor}"
+    console.print(escape(about), soft_wrap=True)
+    for each in found.found:
+        speeds = ", ".join(f"{ratio:.2f} times by {clock}" for clock, ratio in each.speedups.items())
+        size = f"{each.parameters:,} parameters, {each.macs / 1e6:,.1f} M MACs"
+        line = (
+            f"{each.asked:g}x: {each.ratio:.1%} of the channels asked for: {each.milliseconds:.3f} ms, {speeds}; {size}"
+        )
+        console.print(escape(line), soft_wrap=True)
 
 
 def _how_to_go_on(path: Path | None, option: str) -> str:

@@ -16,6 +16,9 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.support.files import check_writable
 from loopmorph.tools.bars import one_bar
 from loopmorph.tools.options import SEEDS, trust_option
+from loopmorph.tools.precision_output import run_precisions
+from loopmorph.tools.rewritten_output import run_rewritten
+from loopmorph.tools.slow_output import slow_lines
 from loopmorph.tools.suite_output import print_suite, row_line
 from loopmorph.tools.written import write_results
 
@@ -47,7 +50,18 @@ if TYPE_CHECKING:
     help="auto: Winograd where it is faster by the model; direct: never.",
 )
 @click.option("--target", metavar="NAME", help="Code for another processor's vectors, as x86-64-v3; peers likewise.")
+@click.option("--precision", metavar="LIST", help="Instead of peers: OpenVINO in some of f32,bf16,int8, beside ours.")
+@click.option("--data", type=click.Path(path_type=Path), help="Labelled images, for accuracies and int8.")
+@click.option("--weights", type=click.Path(path_type=Path), help="MODEL's trained weights: a .pt file or its pieces.")
+@click.option("--images", type=int, help="Test images that each precision tells.  [default: 1000]")
+@click.option("--rewritten", type=click.Path(path_type=Path), help="Rewrites in turns with MODEL: a file of pipelines.")
+@click.option("--only", metavar="NAME", multiple=True, help="Of --rewritten: this one; also several times.")
 @click.option("--layers", is_flag=True, help="Time each layer of the compiled network, too.")
+@click.option(
+    "--explain-slow",
+    is_flag=True,
+    help="Name nests of our code that could run faster; of a suite, of ratios below 1.2.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a roofline picture of the layers here (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results here.")
 @click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of weights, statistics and inputs.")
@@ -65,7 +79,14 @@ def bench_command(
     tune: float | None,
     algorithm: str,
     target: str | None,
+    precision: str | None,
+    data: Path | None,
+    weights: Path | None,
+    images: int | None,
+    rewritten: Path | None,
+    only: tuple[str, ...],
     layers: bool,
+    explain_slow: bool,
     plot: Path | None,
     json_path: Path | None,
     seed: int,
@@ -76,13 +97,22 @@ def bench_command(
     Ratios are the fastest peer's median over a contender's. Peers that are not installed are named; install them with
     pip install 'loopmorph[peers]'.
 
+    With --precision, OpenVINO in reduced precision instead (int8 by NNCF, post-training), and how many images of --data
+    each tells right, beside ours.
+
+    With --rewritten, networks that were made of MODEL, as `evaluation add` keeps them, in turns with it and with the
+    peers on MODEL; their weights do not matter.
+
     With --suite, many networks. What is measured is kept: the same command goes on where it was stopped. Ctrl-C prints
     the rows so far. `loopmorph bench-compare` compares the JSON of two such runs.
     """
     check_writable("plot", plot)
     check_writable("json", json_path)
     names = _names(peers)
+    if precision is None:
+        _refuse("is for --precision, which is missing", data=data, weights=weights, images=images)
     if suite is not None:
+        _refuse("is not for a suite", precision=precision, rewritten=rewritten)
         _refuse("is not for a suite", model=model, target=target, layers=layers, plot=plot, trust=trust)
         counted = {name: _counts(name, text) for name, text in (("batches", batches), ("threads", threads)) if text}
         bounds = {} if limit is None else {"limit": limit}
@@ -96,6 +126,7 @@ def bench_command(
             tune=tune,
             algorithm=algorithm,
             fresh=fresh,
+            explain_slow=explain_slow,
             **counted,
             **bounds,
         )
@@ -104,6 +135,36 @@ def bench_command(
     if model is None:
         raise click.UsageError("Missing argument 'MODEL', or a suite of networks, as in --suite timm.")
     counts = _counts("threads", threads or "1")
+    if rewritten is not None:
+        _refuse("is not for --rewritten", precision=precision, target=target, layers=layers, plot=plot, tune=tune)
+        run_rewritten(
+            model,
+            rewritten,
+            only,
+            peers=names,
+            threads=counts,
+            rounds=rounds,
+            seed=seed,
+            trust=trust,
+            json_path=json_path,
+        )
+        return
+    _refuse("is of --rewritten, which is missing", only=only)
+    if precision is not None:
+        _refuse("is not for --precision", target=target, layers=layers, plot=plot, tune=tune)
+        run_precisions(
+            model,
+            _names(precision),
+            data=data,
+            weights=weights,
+            threads=counts,
+            rounds=rounds,
+            images=1000 if images is None else images,
+            seed=seed,
+            trust=trust,
+            json_path=json_path,
+        )
+        return
     from loopmorph.pipelines.bench.bench import bench, check_arguments
 
     check_arguments(counts, names, rounds)
@@ -118,6 +179,7 @@ def bench_command(
             peers=names,
             rounds=rounds,
             layers=layers or plot is not None,
+            explain_slow=explain_slow,
             seed=seed,
             trust=trust,
             tune=tune,
@@ -173,13 +235,17 @@ def _print(result: BenchResult, layers: bool) -> None:
         _print_contenders(console, each)
         if layers and each.layers:
             _print_layers(console, each)
+        if each.slow:
+            console.print(f"{_threads(each)}: nests that could run faster, by their layers' time")
+        for line in slow_lines(each):
+            console.print(escape(line), soft_wrap=True)
 
 
 def _print_contenders(console: Console, result: ThreadResult) -> None:
     title = f"{_threads(result)}: {result.macs / 1e6:,.1f} M MACs, peak measured {result.peak_gflops:.0f} GFLOP/s"
     table = _table(title)
     table.add_column("contender", no_wrap=True)
-    for heading in ("median ms", "min ms", "peer/this", "rel. error", "GFLOP/s", "% of peak", "build s"):
+    for heading in ("median ms", "min ms", "peer/this", "rel. error", "% of peak", "% of roof", "build s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in result.rows:
         ratio = "-" if row.fastest_peer_over_this is None else f"{row.fastest_peer_over_this:.2f}"
@@ -190,8 +256,8 @@ def _print_contenders(console: Console, result: ThreadResult) -> None:
             f"{row.min_ms:.3f}",
             ratio,
             error if row.right else f"[red]{error}[/red]",
-            f"{row.gflops:.1f}",
             f"{100 * row.share_of_peak:.1f}",
+            "-" if row.share_of_roof is None else f"{100 * row.share_of_roof:.1f}",
             f"{row.build_s:.1f}",
         )
     console.print(table)

@@ -17,6 +17,7 @@ from loopmorph.tools.bench_command import bench_command
 from loopmorph.tools.bench_compare_command import bench_compare_command
 from loopmorph.tools.calibrate_command import calibrate_command
 from loopmorph.tools.catalogue_command import catalogue_command
+from loopmorph.tools.compile_command import compile_command
 from loopmorph.tools.demo_command import demo_command
 from loopmorph.tools.evaluation_command import evaluation_command
 from loopmorph.tools.export_command import export_command
@@ -47,6 +48,7 @@ for command in (
     import_command,
     graph_command,
     optimize_command,
+    compile_command,
     export_command,
     demo_command,
     variants_command,

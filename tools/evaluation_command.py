@@ -49,6 +49,8 @@ def page_command(folder: Path, output: Path) -> None:
 @click.option("--name", help="Of the network in the study.  [default: its target and how it was chosen]")
 @click.option("--bench", type=_FILE, help="What bench --json wrote: makes a study of it.")
 @click.option("--operators", type=_FILE, help="What operators --json wrote: makes a study of it.")
+@click.option("--precision", type=_FILE, help="What bench --precision wrote: makes a study of it.")
+@click.option("--rewritten", type=_FILE, help="What bench --rewritten wrote: makes a study of it.")
 @click.option("--section", type=click.Choice(get_args(Section)), help="Of a new study.  [default: networks]")
 @click.option("--processor", metavar="TEXT", help="What the times are of.  [default: this computer's]")
 @click.option("--cores", type=POSITIVE, help="That a search had.  [default: this computer's]")
@@ -64,6 +66,8 @@ def add_command(
     name: str | None,
     bench: Path | None,
     operators: Path | None,
+    precision: Path | None,
+    rewritten: Path | None,
     section: Section | None,
     processor: str | None,
     cores: int | None,
@@ -79,8 +83,9 @@ def add_command(
     known = read_study(study) if study.exists() else None
     trainings = [training_of(path, recipe) for path in trained]
     pipeline: tuple[str, str] | None = None
-    if bench or operators:
-        made = _of_result(known, bench, operators)
+    results = {"bench": bench, "operators": operators, "precision": precision, "rewritten": rewritten}
+    if given := {name: path for name, path in results.items() if path is not None}:
+        made = _of_result(known, given, processor)
     elif report is not None and (section == "search" or (known is not None and known.section == "search")):
         made = _with_search(known, report, cores or os.cpu_count() or 1, processor)
     elif report is not None:
@@ -88,7 +93,10 @@ def add_command(
     elif known is not None and trained:
         made = known
     else:
-        raise ArgumentError("study", f"expected --report, --bench or --operators, or --trained for '{study}' as it is")
+        raise ArgumentError(
+            "study",
+            f"expected --report, --bench, --operators, --precision or --rewritten, or --trained for '{study}' as it is",
+        )
     if trainings:
         if not original and name is None:
             raise ArgumentError("name", "which network was trained? --name NAME or --original is expected")
@@ -99,14 +107,18 @@ def add_command(
     click.echo(f"written: {study}")
 
 
-def _of_result(known: Study | None, bench: Path | None, operators: Path | None) -> Study:
+def _of_result(known: Study | None, given: dict[str, Path], processor: str | None) -> Study:
+    from loopmorph.pipelines.evaluation.bench_outputs import precision_study, rewritten_study
     from loopmorph.pipelines.evaluation.outputs import result_study
 
+    (name, path), *others = given.items()
     if known is not None:
         raise ArgumentError("study", "it is there already; what bench or operators wrote is a study of its own")
-    if bench is not None and operators is not None:
-        raise ArgumentError("operators", "with --bench there would be two studies in one file; one of them is expected")
-    return result_study(bench, "engines") if bench is not None else result_study(operators or Path(), "operators")
+    if others:
+        raise ArgumentError(others[0][0], f"with --{name} there would be two studies in one file; one is expected")
+    if name in ("bench", "operators"):
+        return result_study(path, "engines" if name == "bench" else "operators", processor)
+    return precision_study(path, processor) if name == "precision" else rewritten_study(path, processor)
 
 
 def _with_search(known: Study | None, report: Path, cores: int, processor: str | None) -> Study:

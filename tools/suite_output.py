@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from loopmorph.tools.slow_output import slow_lines
+
 if TYPE_CHECKING:
     from loopmorph.pipelines.bench.result import EqualLayers, Row
     from loopmorph.pipelines.bench.suite_compare import Comparison
@@ -17,9 +19,12 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _TITLES = {"cnn": "convolutional networks", "mixer": "mixers", "transformer": "transformers"}
-_COSTS = ("build s", "peer", "inductor", "MiB", "+MiB", "peer")
+_COSTS = ("roof %", "build s", "peer", "inductor", "MiB", "+MiB", "peer")
 _RATIOS_ARE = "fastest peer's time / ours by batch x threads"
-_COSTS_ARE = "costs are the most of a network's rows, MiB of the process and added to it, peer the fastest one"
+_COSTS_ARE = (
+    "the roof's least share of our time; costs are the most of a network's rows, "
+    "MiB of the process and added to it, peer the fastest one"
+)
 _SLOWEST = 3  # layers of a network that is slower than a peer
 
 
@@ -47,6 +52,7 @@ def print_suite(result: SuiteResult) -> None:
             for summary in summaries(rows):
                 console.print(escape(_in_words(summary)), soft_wrap=True)
     _print_slow(console, result.rows)
+    _print_explained(console, result.rows)
     for row in result.rows:
         if row.ratio is None:
             console.print(escape(row_line(row)), soft_wrap=True)
@@ -87,13 +93,15 @@ def _ratio(row: SuiteRow | None) -> str:
 
 
 def _costs(rows: Sequence[SuiteRow]) -> list[str]:
-    """The longest builds and the most memory of a network's rows."""
+    """The least share of the roof, the longest builds and the most memory of a network's rows."""
     ours = [row.ours for row in rows if row.ours is not None]
     peers = [row.peer for row in rows if row.peer is not None]
     inductor = [found for row in rows if row.result is not None and (found := row.result.row("inductor")) is not None]
     seconds = [_most([each.build_s for each in group], 1.0, 1) for group in (ours, peers, inductor)]
+    roofs = [each.share_of_roof for each in ours if each.share_of_roof is not None]
+    roof = f"{100 * min(roofs):.0f}" if roofs else "-"
     whole = _most([each.peak_bytes for each in ours], _MIB)
-    return [*seconds, whole, *(_most([each.added_bytes for each in group], _MIB) for group in (ours, peers))]
+    return [roof, *seconds, whole, *(_most([each.added_bytes for each in group], _MIB) for group in (ours, peers))]
 
 
 def _most(values: Sequence[float | None], unit: float, digits: int = 0) -> str:
@@ -122,6 +130,17 @@ def _print_slow(console: Console, rows: Sequence[SuiteRow]) -> None:
         console.print(escape(row_line(row)), soft_wrap=True)
         for each in row.slowest_layers(_SLOWEST):
             console.print(escape(_layer(each, row.ours)), soft_wrap=True)
+
+
+def _print_explained(console: Console, rows: Sequence[SuiteRow]) -> None:
+    """The nests that could run faster, of the networks for which they were asked for."""
+    explained = [(row, row.result) for row in rows if row.result is not None and row.result.slow]
+    if explained:
+        console.print("\nnests that could run faster, by their layers' time:")
+    for row, result in explained:
+        console.print(escape(row_line(row)), soft_wrap=True)
+        for line in slow_lines(result):
+            console.print(escape(line), soft_wrap=True)
 
 
 def _layer(each: EqualLayers, ours: Row | None) -> str:

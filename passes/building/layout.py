@@ -42,10 +42,11 @@ class Blocking:
         return (*outer, *inner)
 
 
-def blocked_type(value: ir.Value, blocking: Blocking) -> ir.MemRefType:
-    """The type of a memref once it is blocked."""
+def blocked_type(value: ir.Value, blocking: Blocking, part: Sequence[int] | None = None) -> ir.MemRefType:
+    """The type of a memref once it is blocked, or of its first elements, as many as `part` says for each axis."""
     type_ = ir.MemRefType(value.type)
-    return ir.MemRefType.get(blocking.shape(type_.shape), type_.element_type, memory_space=type_.memory_space)
+    shape = blocking.shape(part or type_.shape)
+    return ir.MemRefType.get(shape, type_.element_type, memory_space=type_.memory_space)
 
 
 def block_in_place(value: ir.Value, blocking: Blocking) -> ir.Value:
@@ -54,8 +55,15 @@ def block_in_place(value: ir.Value, blocking: Blocking) -> ir.Value:
         return memref.AllocOp(blocked_type(value, blocking), [], []).result
 
 
-def blocked_copy(value: ir.Value, blocking: Blocking, reader: Nest) -> ir.Value:
-    """Builds, before the nest `reader`, a blocked copy of a memref by a nest of role "pack"; returns it."""
+def blocked_copy(value: ir.Value, blocking: Blocking, reader: Nest, part: Sequence[int] | None = None) -> ir.Value:
+    """Builds, before the nest `reader`, a blocked copy of a memref by a nest of role "pack"; returns it.
+
+    Args:
+        value: the memref.
+        blocking: how the copy is laid out.
+        reader: the nest.
+        part: how many elements are copied along each axis, from the first one on; all by default.
+    """
     type_ = ir.MemRefType(value.type)
     names = [f"i{axis}" for axis in range(len(type_.shape))]
     dims = [ir.AffineExpr.get_dim(axis) for axis in range(len(names))]
@@ -64,10 +72,10 @@ def blocked_copy(value: ir.Value, blocking: Blocking, reader: Nest) -> ir.Value:
         header_names[axis] = f"{names[axis]}.0"
         header_names.append(f"{names[axis]}.1")
         dims[axis] = dims[axis] * factor + ir.AffineExpr.get_dim(len(names) + k)
-    shape = blocking.shape(type_.shape)
+    shape = blocking.shape(part or type_.shape)
     texts = {name: marks.get_text(reader.root, name) for name in (marks.LAYER, marks.NODE)}
     with ir.InsertionPoint(reader.root), reader.root.location:
-        packed = memref.AllocOp(blocked_type(value, blocking), [], []).result
+        packed = memref.AllocOp(blocked_type(value, blocking, part), [], []).result
         source = ir.AffineMap.get(len(shape), 0, dims)
         target = ir.AffineMap.get_identity(len(shape))
         build_nest(

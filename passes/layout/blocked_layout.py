@@ -45,6 +45,8 @@ class BlockedLayout(Pass):
     stay as they are, and nests that read one and write the other convert. Activations are memrefs of rank 4 that
     depend on the inputs. Weights are those of contractions (see `find_operands`): the output channel's axis is cut,
     and with it the input channel's where it can be; a parameter gets a packed copy, for each layer that reads it.
+    Of a product of matrices the weight is a parameter whose rows the result's last axis counts, whatever the rank of
+    the result. Where a nest reads only the first rows of it, whole vectors of them, these alone are packed.
 
     Options:
         width: elements in a block: the lanes of a vector, at least 2.
@@ -67,6 +69,18 @@ class BlockedLayout(Pass):
                 layout.apply()
 
 
+@dataclass(frozen=True)
+class _Packing:
+    """A memref that is packed: the accesses that read or write it so, and what of it they touch, from the first
+    element of each axis on. A part of one, or a parameter, gets a packed copy; a local memref takes its place."""
+
+    memref: ir.Value
+    blocking: Blocking
+    sites: tuple[Site, ...]
+    shape: tuple[int, ...]
+    copied: bool
+
+
 class _Layout:
     """The memrefs to pack and the loops to split for it; grows memref by memref, then is carried out at once."""
 
@@ -74,7 +88,7 @@ class _Layout:
         self.index = index
         self.width = width
         self.cuts: dict[Entry, dict[int, int]] = {}
-        self.packings: list[tuple[ir.Value, Blocking, Sequence[Site]]] = []
+        self.packings: list[_Packing] = []
 
     def add_activations(self) -> None:
         """Decides for the local memrefs of rank 4 that depend on the inputs."""
@@ -84,8 +98,12 @@ class _Layout:
 
     def add_weights(self) -> None:
         """Decides for the weights of contractions."""
-        done: set[tuple[ir.Value, str]] = {(memref, "") for memref, _, _ in self.packings}
+        done: set[tuple[ir.Value, str]] = {(packing.memref, "") for packing in self.packings}
         for entry in self.index.entries:
+            matrix = self._matrix(entry)
+            if matrix is not None:
+                self._add_matrix(*matrix)
+                continue
             operands = find_operands([site.access for site in entry.sites])
             if operands is None:
                 continue
@@ -100,18 +118,42 @@ class _Layout:
 
     def apply(self) -> None:
         """Packs and splits."""
-        for memref, blocking, sites in self.packings:
-            if is_local(memref):
-                packed = block_in_place(memref, blocking)
+        for packing in self.packings:
+            memref, blocking = packing.memref, packing.blocking
+            if packing.copied:
+                packed = blocked_copy(memref, blocking, packing.sites[0].entry.nest, packing.shape)
             else:
-                packed = blocked_copy(memref, blocking, sites[0].entry.nest)
-            for site in sites:
+                packed = block_in_place(memref, blocking)
+            for site in packing.sites:
                 redirect_site(site, packed, blocking.exprs(site.access.exprs))
-            if is_local(memref):
+            if not packing.copied:
                 memref.owner.erase()
         for entry, cuts in self.cuts.items():
             if cuts:
                 _split(entry, cuts)
+
+    def _matrix(self, entry: Entry) -> tuple[Site, int] | None:
+        """The parameter of a product of matrices whose rows the last axis of a result of rank 3 or more counts, and
+        the axis of the parameter that it indexes; in a result of rank 2 that is the axis of channels.
+        """
+        stores = [site.access for site in entry.sites if site.access.kind == "store"]
+        if not entry.is_plain or len(stores) != 1 or len(stores[0].exprs) <= CHANNEL_AXIS + 1:
+            return None
+        (store,) = stores
+        operands = [s for s in entry.sites if s.access.kind == "load" and s.access.memref != store.memref]
+        lane, apart = used_dims(store.exprs[-1]), {d for e in store.exprs[:-1] for d in used_dims(e)}
+        found = [s for s in operands if s.access.memref in self.index.parameters and s.access.dims & lane]
+        if len(operands) != 2 or len(found) != 1 or lane & apart or found[0].access.dims & apart:
+            return None
+        axes = [axis for axis, e in enumerate(found[0].access.exprs) if used_dims(e) & lane]
+        return (found[0], axes[0]) if len(axes) == 1 and not entry.nest.is_vectorised else None
+
+    def _add_matrix(self, site: Site, axis: int) -> None:
+        memref = site.access.memref
+        shape = list(ir.MemRefType(memref.type).shape)
+        if site.region.begin[axis] == 0:
+            shape[axis] = site.region.end[axis]
+        self._add(memref, (site,), (axis,), shape)
 
     def _add_weight(self, operands: Operands, sites: Sequence[Site]) -> None:
         exprs = operands.weight.exprs
@@ -123,9 +165,12 @@ class _Layout:
         if not both:
             self._add(operands.weight.memref, sites, (*outputs,))
 
-    def _add(self, memref: ir.Value, sites: Sequence[Site], axes: tuple[int, ...]) -> bool:
-        """Adds a memref, unless that would leave `floordiv` or `mod` in an index; says whether it did."""
-        shape = ir.MemRefType(memref.type).shape
+    def _add(
+        self, memref: ir.Value, sites: Sequence[Site], axes: tuple[int, ...], part: Sequence[int] | None = None
+    ) -> bool:
+        """Adds a memref, or the first elements of a parameter, as many as `part` says for each axis, unless that would
+        leave `floordiv` or `mod` in an index; says whether it did."""
+        shape = tuple(part or ir.MemRefType(memref.type).shape)
         if any(shape[axis] % self.width for axis in axes):
             return False
         added: dict[Entry, dict[int, int]] = {}
@@ -141,7 +186,8 @@ class _Layout:
         if not all(_can_split(entry, cuts) for entry, cuts in added.items()):
             return False
         self.cuts |= added
-        self.packings.append((memref, Blocking(axes, (self.width,) * len(axes)), tuple(sites)))
+        blocking = Blocking(axes, (self.width,) * len(axes))
+        self.packings.append(_Packing(memref, blocking, tuple(sites), shape, not is_local(memref)))
         return True
 
 

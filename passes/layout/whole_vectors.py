@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch_mlir import ir
@@ -12,10 +12,11 @@ from torch_mlir.dialects import arith, memref
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, substitute, used_dims
 from loopmorph.passes.analysis.memory.dataflow import outermost
+from loopmorph.passes.analysis.operands import is_weight
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.edit_accesses import redirect
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
-from loopmorph.passes.building.rebuild import set_extent
+from loopmorph.passes.building.rebuild import keep_range, set_extent
 from loopmorph.passes.building.rows import has_free_rows, set_row_length
 from loopmorph.passes.errors import require_least
 from loopmorph.passes.nest import Access, Loop, Nest, nest_roots, view_nest
@@ -31,13 +32,15 @@ class _Product:
         nest: the nest.
         lane: the iterator of the last axis of its result.
         weight: the operand that the lane indexes; the other one, it does not.
-        start: the nest that writes the start values, one constant.
+        start: the nest that writes the start values, if one alone does.
+        longer: whether the rows of the result may get longer.
     """
 
     nest: Nest
     lane: Loop
     weight: Access
-    start: Nest
+    start: Nest | None
+    longer: bool
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,22 @@ class WholeVectors(Pass):
           affine.load %q[%n, %ci] ... affine.load %p[%ci, %co] ... affine.store %v, %s[%n, %co] : memref<197x208xf32>
 
     Nobody reads the new elements of the results. An operand that has such rows already, in a local memref, gets
-    longer ones in place; another one is copied, one that depends on parameters alone by `@prepare`.
+    longer ones in place; another one is copied, one that depends on parameters alone by `@prepare`. Where the rows of
+    the result cannot get longer, as those of an output, the nest is cut in two: the elements that fill whole vectors,
+    then the others; a parameter that has no rows along them is left to `morph-blocked-layout`.
+
+        affine.for %n = 0 to 128 { affine.for %co = 0 to 50257 { ...
+
+    becomes
+
+        affine.for %n = 0 to 128 { affine.for %co = 0 to 50256 { ... affine.store %v, %y[%n, %co] ...
+        affine.for %n = 0 to 128 { affine.for %co = 0 to 1 { ... affine.store %v, %y[%n, %co + 50256] ...
 
     Requires, of a nest that is changed (others stay as they are): perfect and rectangular, a sum of products of two
-    memrefs, of which one is not indexed by the result's last axis; a local result, set to a constant before; at least
-    FEWEST_ROWS rows.
+    memrefs, of which one is not indexed by the result's last axis, and the other one by nothing else where it is: an
+    index `ow + kw` is a convolution's, whose lane is its channels; at least FEWEST_ROWS rows. Rows get longer of a
+    local result that no other nest writes and that is set before to a constant, or to the elements of a local memref
+    along them. Of a convolution, whose rows are pixels, only those that start from a constant do, and nothing is cut.
 
     Options:
         width: lanes of a vector, at least 2.
@@ -85,7 +99,16 @@ class WholeVectors(Pass):
         extent = product.lane.extent or 0
         wanted = -(-extent // self.width) * self.width
         beside = _alone(product.nest, product.weight) == product.lane
-        if wanted == extent and beside:
+        parameter = marks.parameter_name(product.weight.memref) is not None
+        if wanted == extent and (beside or (parameter and not _is_constant(product.start))):
+            return
+        if product.start is None or not product.longer:
+            whole = extent - extent % self.width
+            _cut(product, whole)
+            if not beside and not parameter:
+                nest = view_nest(product.nest.root)
+                lane, weight = nest.loops[product.lane.position], nest.loads[product.nest.loads.index(product.weight)]
+                _copied(replace(product, nest=nest, lane=lane, weight=weight), whole)
             return
         if beside and has_free_rows(product.weight.memref) and _extent(product.weight.memref) == extent:
             rows = product.weight.memref
@@ -95,8 +118,11 @@ class WholeVectors(Pass):
         product.start.root.operation.move_before(product.nest.root.operation)
         if wanted == extent:
             return
-        _fill(product, rows, extent)
         written = product.nest.stores[0].memref
+        for value in (rows, *(bias.memref for bias in product.start.loads)):
+            if _extent(value) == extent:
+                set_row_length(value, wanted)
+            _fill(product.start, product.nest, value, extent)
         set_row_length(written, wanted)
         for nest, loop in ((product.nest, product.lane), (product.start, product.start.loops[-1])):
             set_extent(nest.loops[loop.position], wanted)
@@ -111,16 +137,20 @@ def _product(nest: Nest) -> _Product | None:
     if len(operands) != 2 or len(nest.loads) != 3 or names != ["arith.addf", "arith.mulf"]:
         return None
     lane = _alone(nest, written)
-    if lane is None or not has_free_rows(written.memref) or _extent(written.memref) != lane.extent:
+    if lane is None:
         return None
     indexed = [a for a in operands if lane.position in a.dims]
-    if len(indexed) != 1:
+    if len(indexed) != 1 or not _is_index(lane, indexed[0]):
         return None
     rows = [loop.extent or 1 for loop in nest.loops if loop.position in written.dims - indexed[0].dims]
-    start = _start(nest, written)
-    if math.prod(rows) < FEWEST_ROWS or start is None:
+    if math.prod(rows) < FEWEST_ROWS:
         return None
-    return _Product(nest, lane, indexed[0], start)
+    start = _start(nest, written)
+    longer = has_free_rows(written.memref) and start is not None and _can_grow(start)
+    pixels = any(is_weight(a.memref) for a in operands if a is not indexed[0])  # not channels run along the rows
+    if pixels and not (longer and _is_constant(start)):
+        return None
+    return _Product(nest, lane, indexed[0], start, longer)
 
 
 def _alone(nest: Nest, access: Access) -> Loop | None:
@@ -131,20 +161,52 @@ def _alone(nest: Nest, access: Access) -> Loop | None:
     return nest.loops[last.position]
 
 
+def _is_index(lane: Loop, access: Access) -> bool:
+    """Whether the iterator is an index of the access by itself, wherever it occurs."""
+    within = [downcast(e) for e in access.exprs if lane.position in used_dims(e)]
+    return all(isinstance(e, ir.AffineDimExpr) for e in within)
+
+
 def _start(nest: Nest, written: Access) -> Nest | None:
-    """The nest that sets all results to a constant, the only other one to write them or to use them before."""
+    """The nest that sets all results before, the only other one to write them or to use them before."""
     main = nest.root.operation
-    users = {outermost(use.owner.operation): use.owner.name for use in written.memref.uses}
-    before = [op for op in users if op != main and op.is_before_in_block(main)]
-    if len(before) != 1 or any(name != "affine.load" for op, name in users.items() if op not in (main, *before)):
+    users = [(outermost(use.owner.operation), use.owner.name) for use in written.memref.uses]
+    before = list({op for op, _ in users if op != main and op.is_before_in_block(main)})
+    if len(before) != 1 or any(name != "affine.load" for op, name in users if op not in (main, *before)):
         return None
     start = view_nest(before[0].opview)
-    if start.role != marks.INIT or not start.is_perfect or not start.is_rectangular or len(start.accesses) != 1:
+    if start.role != marks.INIT or not start.is_perfect or not start.is_rectangular or len(start.stores) != 1:
         return None
     lane = _alone(start, start.stores[0])
     if lane is None or lane.position != len(start.loops) - 1 or lane.extent != _extent(written.memref):
         return None
     return start
+
+
+def _can_grow(start: Nest) -> bool:
+    """Whether start values are a constant, or a local row along their last axis whose length nothing else asks for."""
+    lane = start.loops[-1]
+    rows = [_alone(start, read) == lane and _extent(read.memref) == lane.extent for read in start.loads]
+    return not start.loads or (
+        rows == [True] and len(start.loads[0].exprs) == 1 and has_free_rows(start.loads[0].memref)
+    )
+
+
+def _is_constant(start: Nest | None) -> bool:
+    return start is not None and not start.loads
+
+
+def _cut(product: _Product, whole: int) -> None:
+    """Gives the elements of the rows behind the first `whole` nests of their own: the product's, and its start's."""
+    nests = [(product.nest, product.lane)]
+    if product.start is not None:
+        nests.append((product.start, product.start.loops[-1]))
+    for nest, lane in nests:
+        extent = lane.extent or 0
+        if whole < extent:
+            rest = nest.root.operation.clone(ir.InsertionPoint.after(nest.root.operation)).opview
+            keep_range(nest.root, lane.position, 0, whole)
+            keep_range(rest, lane.position, whole, extent - whole)
 
 
 def _extent(value: ir.Value) -> int:
@@ -179,16 +241,16 @@ def _copied(product: _Product, extent: int) -> ir.Value:
     return rows
 
 
-def _fill(product: _Product, rows: ir.Value, filled: int) -> None:
-    """Builds, before the nest, one that sets the rest of the operand's rows to 0."""
-    nest, type_ = product.nest, ir.MemRefType(rows.type)
+def _fill(start: Nest, nest: Nest, rows: ir.Value, filled: int) -> None:
+    """Builds, before the nest `start`, one that sets the rest of the rows of an operand of `nest` to 0."""
+    type_ = ir.MemRefType(rows.type)
     rank = len(type_.shape)
     texts = {name: marks.get_text(nest.root, name) for name in (marks.LAYER, marks.NODE)}
     names = tuple(f"i{axis}" for axis in range(rank))
     shape = (*type_.shape[:-1], type_.shape[-1] - filled)
     dims = [ir.AffineExpr.get_dim(axis) for axis in range(rank)]
     behind = ir.AffineMap.get(rank, 0, [*dims[:-1], dims[-1] + filled])
-    with ir.InsertionPoint(product.start.root), nest.root.location:
+    with ir.InsertionPoint(start.root), nest.root.location:
         zero = arith.ConstantOp(type_.element_type, ir.FloatAttr.get(type_.element_type, 0.0)).result
         header = NestHeader(names, shape, texts | {marks.ROLE: marks.PAD})
         build_nest(header, lambda variables: store(zero, rows, behind, variables), nest.root.location)

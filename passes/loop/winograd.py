@@ -49,6 +49,9 @@ class WinogradFiltering(Transformation[WinogradPlan]):
     A grouped convolution, in which loops `g` index all three memrefs, keeps these as digits of the channels: %u[p, g,
     ci, co], %v[p, g, t, ci], %m[g, t, p, co], with products over p, t, g, co, ci.
 
+    Where another nest of the layer reads the same data, as the parts of one that `morph-partition` has cut do, %v has
+    the axes of the data's channels, and a nest that finds all of its channels transformed in it makes none.
+
     Extents that the tile does not divide take one more row and column of tiles, transformed by nests of their own that
     read and store only what exists.
 

@@ -204,3 +204,4 @@ _EXPANSIONS: dict[str, Callable[[_Lanes, ir.Operation], ir.Value | None]] = {
     "math.tanh": _tanh,
     "arith.divf": _division,
 }
+EXPANDED = frozenset(_EXPANSIONS)  # names of the operations that need no call of the C library on f32

@@ -22,6 +22,7 @@ from loopmorph.passes.layout.forward_copies import ForwardCopies
 from loopmorph.passes.layout.local_borders import LocalBorders
 from loopmorph.passes.layout.pad_channels import PadChannels
 from loopmorph.passes.layout.spread_rows import SpreadRows
+from loopmorph.passes.layout.turn_rows import TurnRows
 from loopmorph.passes.layout.whole_vectors import WholeVectors
 from loopmorph.passes.lowering.expand_math import ExpandMath
 from loopmorph.passes.lowering.fold_scale import FoldScale
@@ -110,6 +111,7 @@ def layout_passes(target: Target) -> tuple[Pass, ...]:
         ForwardCopies(),
         LocalBorders(),
         DropUnitLoops(),
+        TurnRows(target.lanes),
         WholeVectors(target.lanes),
         PadChannels(target.lanes),
         AlignGroups(target.lanes),
@@ -121,7 +123,7 @@ def layout_passes(target: Target) -> tuple[Pass, ...]:
 def _plan(target: Target, threads: int) -> tuple[Pass, ...]:
     before = (
         *layout_passes(target),
-        DefaultSchedule(target=str(target)),
+        DefaultSchedule(target=str(target.shared_by(threads))),
         ContiguousInnermost(),
         SplitPrepare(),
     )

@@ -6,13 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from torch_mlir import ir
 
-from loopmorph.passes import marks
 from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.choice import RegisterBlock
 from loopmorph.passes.analysis.contraction_nest import ContractionNest, result_lane
-from loopmorph.passes.analysis.memory.dataflow import outermost
-from loopmorph.passes.analysis.memory.memrefs import is_local
-from loopmorph.passes.analysis.operands import find_operands
+from loopmorph.passes.analysis.operands import find_operands, is_prepared
 from loopmorph.passes.analysis.window import windows
 from loopmorph.passes.history import Step
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
@@ -31,7 +28,6 @@ from loopmorph.passes.nest import Loop
 from loopmorph.passes.scheduling.register_block import UNROLL, Work, skipped_taps, trims_rows
 from loopmorph.passes.target.target import Target
 
-_PREPARING = (marks.PACK, marks.PROLOGUE, marks.FILTER_TRANSFORM)  # roles of nests that make a weight of parameters
 PREFETCH_BYTES = 16384  # of the weights' stream: what memory delivers while one request is under way
 
 
@@ -71,6 +67,8 @@ def contraction_schedule(view: ContractionNest, layer: str, work: Work, block: R
         order_outer.append(loop.iterator)
     if view.blocks:
         cut(view.blocks[-1], block.blocks)
+    others = len(order_outer) > len(pixels[:-2]) and is_prepared(view.weight.memref)
+    weights_of = order_outer[-1] if others else None  # the loop that moves on to other parameters
     channel_jam = jammed.copy()
     jammed.clear()
     if len(pixels) > 1:
@@ -99,29 +97,42 @@ def contraction_schedule(view: ContractionNest, layer: str, work: Work, block: R
     steps += [Vectorize(layer, f"{view.lane.iterator}{suffix}", view.lane.extent or 1) for suffix in suffixes]
     last = summed[-1] if summed else None
     if last is not None:
-        steps += _streaming(view, layer, last, suffixes, work, block)
+        steps += _streaming(layer, last, suffixes, work, block)
+        if not view.data_runs_along:
+            steps.append(_prefetching(layer, last, weights_of, work, block))
     if trims_rows(work, block):
         steps.append(Trim(layer, windows(view, view.pixels[:2])[view.pixels[1]].tap.iterator))
     return [*steps, FuseEpilogue(layer)]
 
 
-def _streaming(
-    view: ContractionNest, layer: str, last: Loop, suffixes: Sequence[str], work: Work, block: RegisterBlock
-) -> Iterator[Step]:
-    """The innermost reduction unrolled, accumulators in registers, and its weights asked for in time.
-
-    Those of a depthwise nest are few: asking for them, and for its data, costs more than it saves.
-    """
-    taps = skipped_taps(work, block)
-    extent = last.extent or 1
-    unrolled = not taps and extent > UNROLL and extent % UNROLL == 0
-    if unrolled:
+def _streaming(layer: str, last: Loop, suffixes: Sequence[str], work: Work, block: RegisterBlock) -> Iterator[Step]:
+    """The innermost reduction unrolled, accumulators in registers."""
+    if _is_unrolled(last, work, block):
         yield from (Unroll(layer, f"{last.iterator}{suffix}", UNROLL) for suffix in suffixes)
     yield Promote(layer)
-    if view.data_runs_along:
-        return
-    vectors = block.blocks * (UNROLL if unrolled else max(1, taps))
-    yield Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // (vectors * work.lanes * 4)))
+
+
+def _is_unrolled(last: Loop, work: Work, block: RegisterBlock) -> bool:
+    extent = last.extent or 1
+    return not skipped_taps(work, block) and extent > UNROLL and extent % UNROLL == 0
+
+
+def _prefetching(layer: str, last: Loop, weights_of: str | None, work: Work, block: RegisterBlock) -> Prefetch:
+    """Weights asked for in time. Those that serve several blocks of pixels in turn are fetched while the ones before
+    them do, at an even pace; those that are read once, a little ahead of where they are needed.
+
+    Those of a depthwise nest are few: asking for them, and for its data, costs more than it saves.
+
+    Args:
+        layer: the nest.
+        last: the innermost reduction.
+        weights_of: the loop whose iterations have parameters of their own, where there is one.
+        work, block: what the nest does.
+    """
+    if weights_of is not None and work.passes(block) > 1:
+        return Prefetch(layer, last.iterator, spread=weights_of)
+    vectors = block.blocks * (UNROLL if _is_unrolled(last, work, block) else max(1, skipped_taps(work, block)))
+    return Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // (vectors * work.lanes * 4)))
 
 
 def _unrolled_taps(view: ContractionNest, count: int) -> list[Loop]:
@@ -141,7 +152,7 @@ def _blended_taps(view: ContractionNest) -> list[Loop]:
 
 def _weight_packing(view: ContractionNest, layer: str, block: RegisterBlock, taps: Sequence[Loop]) -> list[Step]:
     """Lays the weight out in the order in which the register block reads it, so that memory streams into the core."""
-    if (block.blocks == 1 and not taps) or not _is_prepared(view.weight.memref):
+    if (block.blocks == 1 and not taps) or not is_prepared(view.weight.memref):
         return []
     if sum(use.owner.name.endswith("load") for use in view.weight.memref.uses) > 1:
         return []  # another nest reads it in its own order
@@ -154,14 +165,6 @@ def _weight_packing(view: ContractionNest, layer: str, block: RegisterBlock, tap
     if None in axes:
         return []
     return [Pack(layer, "weight", tuple(a for a in axes if a is not None), (*factors, view.lane.extent or 1))]
-
-
-def _is_prepared(memref: ir.Value) -> bool:
-    """Whether a memref is local and filled by nests that prepare a weight: no activation that other nests compute."""
-    if not is_local(memref):
-        return False
-    stores = [use.owner.operation for use in memref.uses if use.owner.operation.name.endswith("store")]
-    return all(marks.get_text(outermost(op), marks.ROLE, marks.MAIN) in _PREPARING for op in stores)
 
 
 def _summed(view: ContractionNest) -> Sequence[Loop]:

@@ -13,7 +13,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import addressed_roots, addresses, find_nest, root_at
+from loopmorph.passes.address import addressed_roots, addresses, find_nest, name_of, root_at
 from loopmorph.passes.analysis.choice import (
     WINOGRAD_TILES,
     algorithm_name,
@@ -25,6 +25,7 @@ from loopmorph.passes.analysis.choice import (
 from loopmorph.passes.analysis.contraction_nest import ContractionNest, split_lane, view_contraction
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.dependence.known_operations import gathered
+from loopmorph.passes.analysis.memory.dataflow import parameter_work
 from loopmorph.passes.analysis.roles import accumulates
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
@@ -33,7 +34,7 @@ from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.winograd import WinogradFiltering
-from loopmorph.passes.nest import Nest, view_nest
+from loopmorph.passes.nest import Nest, functions, view_nest
 from loopmorph.passes.scheduling.algorithm import winograd_tile
 from loopmorph.passes.scheduling.choose import Choose, require_possible
 from loopmorph.passes.scheduling.contraction_schedules import contraction_schedule, transform_schedule
@@ -48,7 +49,8 @@ from loopmorph.passes.target.target import GENERIC, Target
 
 T = TypeVar("T")
 _WORKING = (marks.MAIN, marks.MIX, marks.MIX_IN)
-_ELEMENTWISE = (marks.MAIN, marks.PAD, marks.COPY, marks.EPILOGUE, marks.EXPAND)
+_TRANSFORMS = (marks.INPUT_TRANSFORM, marks.OUTPUT_TRANSFORM)
+_ELEMENTWISE = (marks.MAIN, marks.PAD, marks.COPY, marks.PROLOGUE, marks.EPILOGUE, marks.EXPAND)
 ALGORITHM_CHOICES = ("auto", "direct")
 
 
@@ -103,6 +105,9 @@ class DefaultSchedule(Pass):
         with module.context, ir.Location.unknown():
             by_hand = scheduled_by_hand(module)
             shared = SharedSchedules(module, _apply, _apply_to)
+            for address in _sums_before(module, by_hand):
+                for step in reduction_schedule(find_nest(module, address), address, target):
+                    _apply(module, step)
             for address, layer in _to_schedule(module, by_hand):
                 root = root_at(module, address)
                 if root is None:
@@ -124,16 +129,18 @@ class DefaultSchedule(Pass):
         if choice.algorithm is not None:
             tile = WINOGRAD_TILES.get(choice.algorithm)
         else:
-            possible = self.algorithm == "auto" and layer == nest.layer
+            possible = self.algorithm == "auto" and nest.role == marks.MAIN
             tile = winograd_tile(nest, target) if possible else None
+        outputs: list[str] = []
         if tile is not None:
             filtering = WinogradFiltering(layer, tile)
             if choice.algorithm is not None:
                 require_possible(module, filtering, label, choice.algorithm)
+            known = _Transforms.around(module, nest)
             yield filtering
-            for role in (marks.INPUT_TRANSFORM, marks.OUTPUT_TRANSFORM):
-                for address in addresses(module, layer, role):
-                    yield from transform_schedule(module, address, target)
+            inputs, outputs = known.made(module)
+            for address in (*inputs, *outputs):
+                yield from transform_schedule(module, address, target)
         digits = split_lane(find_nest(module, layer), target.lanes)
         if digits is not None:
             yield Fuse(layer, digits)
@@ -141,7 +148,6 @@ class DefaultSchedule(Pass):
         if view is not None and _holds_vectors(view, target.lanes):
             yield Split(layer, view.lane.iterator, target.lanes)
             view = view_contraction(find_nest(module, layer))
-        outputs = addresses(module, layer, marks.OUTPUT_TRANSFORM)
         if view is not None and view.lane.extent == target.lanes:
             work = work_of(view)
             block = chosen_block(label, choice, register_blocks(work, target))
@@ -156,6 +162,39 @@ class DefaultSchedule(Pass):
             raise IllegalTransform(label, reason)
         for address in outputs:
             yield FuseEpilogue(address)
+
+
+@dataclass(frozen=True)
+class _Transforms:
+    """Winograd's transforms of a layer before one of its nests gets its own, which then stand in that nest's place.
+
+    Attributes:
+        layer: qualified name of the layer.
+        total: how many the layer has, by role.
+        earlier: how many of these stand before the nest.
+    """
+
+    layer: str
+    total: Counter[str]
+    earlier: Counter[str]
+
+    @classmethod
+    def around(cls, module: ir.Operation, nest: Nest) -> _Transforms:
+        """Those of a nest's layer, the nest's own not yet made."""
+        roots = [r for a, r in addressed_roots(module) if a.layer == nest.layer and a.role in _TRANSFORMS]
+        main = nest.root.operation
+        roles = [(name_of(root)[1], root.operation.is_before_in_block(main)) for root in roots]
+        return cls(nest.layer, Counter(r for r, _ in roles), Counter(r for r, is_earlier in roles if is_earlier))
+
+    def made(self, module: ir.Operation) -> tuple[list[str], list[str]]:
+        """The addresses of the transforms that have come: those of inputs, those of outputs."""
+        found = []
+        for role in _TRANSFORMS:
+            known = addresses(module, self.layer, role)
+            first = self.earlier[role]
+            found.append(known[first : first + len(known) - self.total[role]])
+        inputs, outputs = found
+        return inputs, outputs
 
 
 def _holds_vectors(view: ContractionNest, lanes: int) -> bool:
@@ -188,6 +227,22 @@ def _to_schedule(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[st
     return found
 
 
+def _sums_before(module: ir.Operation, by_hand: frozenset[str]) -> list[str]:
+    """Addresses of the sums of inputs before main nests: the means of a LayerNorm, say.
+
+    The last ones first: taking in what follows a nest changes the numbers of those behind it alone.
+    """
+    prepared = _prepared(module)
+    wanted = [a for a in addressed_roots(module) if a[0].role == marks.PROLOGUE and a[0].layer not in by_hand]
+    found = [(str(address), view_nest(root)) for address, root in wanted if root.operation not in prepared]
+    return [address for address, nest in reversed(found) if accumulates(nest) and not gathered(nest)]
+
+
+def _prepared(module: ir.Operation) -> set[ir.Operation]:
+    """What `@prepare` will do, where no vectors are needed."""
+    return {op for function in functions(module) for op in parameter_work(function).ops}
+
+
 def vectorize_rest(module: ir.Operation, by_hand: frozenset[str], target: Target) -> None:
     """Vectorises the copies and element-wise nests that no other nest has taken in, but for the layers `by_hand`."""
     applied: list[Step] = []
@@ -203,7 +258,9 @@ def vectorize_rest(module: ir.Operation, by_hand: frozenset[str], target: Target
 def _elementwise(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[str, Nest]]:
     """The nests that copy or map activations and that no other nest has taken in, with their addresses."""
     wanted = (a for a in addressed_roots(module) if a[0].layer not in by_hand and a[0].role in _ELEMENTWISE)
-    found = [(str(address), view_nest(root)) for address, root in wanted]
+    prepared = _prepared(module)
+    before = (a for a in wanted if a[0].role != marks.PROLOGUE or a[1].operation not in prepared)
+    found = [(str(address), view_nest(root)) for address, root in before]
     return [(address, nest) for address, nest in found if not gathered(nest)]
 
 

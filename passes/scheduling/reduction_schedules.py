@@ -53,7 +53,7 @@ def elementwise_schedule(nest: Nest, layer: str, target: Target) -> list[Step]:
     others = [loop for loop in nest.loops if loop != lane]
     if not others or accumulates(nest) or macs(nest):
         return []
-    if lane.extent != target.lanes:
+    if lane.extent != target.lanes and not _holds_vectors(nest, lane, target.lanes):
         return _transposition(nest, layer, lane, target.lanes)
     steps: list[Step] = []
     if lane.position != len(nest.loops) - 1:
@@ -64,6 +64,12 @@ def elementwise_schedule(nest: Nest, layer: str, target: Target) -> list[Step]:
     if 1 < factor < (pixel.extent or 1):
         steps.append(Unroll(layer, pixel.iterator, factor))
     return steps
+
+
+def _holds_vectors(nest: Nest, lane: Loop, lanes: int) -> bool:
+    """Whether the lane is several whole vectors long, and all that it indexes runs along it."""
+    whole = (lane.extent or 0) % lanes == 0
+    return whole and all(lane.position not in a.dims or lane.position in _running(a) for a in nest.accesses)
 
 
 def _transposition(nest: Nest, layer: str, lane: Loop, size: int) -> list[Step]:

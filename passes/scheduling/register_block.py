@@ -15,12 +15,8 @@ from loopmorph.passes.target.target import Target
 UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and address computations
 _LARGEST_BODY = 256  # multiply-adds in one body: more would not stay in the cache of decoded instructions
 _BYTES = 4  # of an f32
-_LATENCY = 8  # multiply-adds in flight that keep the units busy
 _SHARE = 4  # the part of the second-level cache that one block's weights may fill
-_USEFUL = 4  # pixels in a block; where no factor of that many divides them, a block may leave a rest
-_PRESSURE = 1.1  # loads cost a little more than their share: some wait for the cache
-_CROWDED = 1.5  # what a scalar costs where registers are short; measured with AVX2: 8 and 7 accumulators 1.4 to 2.2
-_STREAM = 2.0  # multiply-adds of vectors in the time in which the second-level cache delivers one
+_REST_GAIN = 0.9  # a block that leaves a rest has to take less than this share: the rest is more code
 _AHEAD = 2  # registers for what LLVM loads for the next step
 _FEW_REGISTERS = 16
 
@@ -42,7 +38,7 @@ class Work:
         row_taps: the same along the rows.
         live_columns: share of the pairs of a column and a tap that meet no padding.
         live_rows: the same of the rows.
-        rests: whether a block need not divide the columns: those left over get a block of their own.
+        rests: whether a block need not divide the columns: those left over may get a block of their own.
     """
 
     columns: int
@@ -98,29 +94,34 @@ def work_of(view: ContractionNest) -> Work:
 
 
 def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
-    """All blocks that fit in the registers, best first: the least time by `cost`, then the least loads; then the most
-    accumulators, up to what hides the latency; then the fewest, in the fewest rows.
+    """All blocks that fit in the registers, best first: the least time by `cost`; then, where weights are waited for,
+    the least passes over them; then the least loads; then the most accumulators, up to what hides the latency; then
+    the fewest, in the fewest rows.
 
     Several rows are whole ones, so that their padding can be left out; where registers are few, also parts of them:
-    there the factors of one extent leave little choice.
+    there the factors of one extent leave little choice. Where a block may leave a rest of the columns, and one that
+    does is that much faster than those that divide them, as 4 of 49 columns are where registers are few, there are
+    all of them.
     """
+    even = _fitting(work, _factors(work.columns), target)
+    if work.rests:
+        others = _fitting(work, range(1, min(work.columns, target.registers) + 1), target)
+        if min(cost(work, b, target) for b in others) < _REST_GAIN * min(cost(work, b, target) for b in even):
+            even = others
+    return sorted(even, key=lambda block: _rank(work, block, target))
+
+
+def _fitting(work: Work, columns: Sequence[int], target: Target) -> list[RegisterBlock]:
+    """The blocks of so many columns that fit in the registers."""
     parts = target.registers <= _FEW_REGISTERS
-    candidates = [
+    return [
         RegisterBlock(r, c, b)
         for b in _factors(work.blocks)
-        for c in _columns(work, target)
+        for c in columns
         for r in _factors(work.rows)
         if (r == 1 or c == work.columns or (parts and work.columns % c == 0))
         and RegisterBlock(r, c, b).registers <= target.registers
     ]
-    return sorted(candidates, key=lambda block: _rank(work, block, target))
-
-
-def _columns(work: Work, target: Target) -> Sequence[int]:
-    """How many columns a block may take: a factor of them, or any number where no useful factor divides them."""
-    factors, most = _factors(work.columns), min(work.columns, target.registers)
-    useful = work.columns < _USEFUL or any(_USEFUL <= f <= most for f in factors)
-    return factors if useful or not work.rests else range(1, most + 1)
 
 
 def least_cost(work: Work, target: Target) -> float:
@@ -132,32 +133,40 @@ def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     """The time of the work with that block, in multiply-adds of one lane at full speed.
 
     Each step of the innermost reduction loads `blocks` vectors of weights and `rows * columns` scalars, and does their
-    product of multiply-adds; a core loads as many values in a cycle as it does multiply-adds. Where registers are
-    short, scalars cost more. The weights are read again for every block of pixels. A network has evicted them since
-    its last image, so the first pass takes them from memory, which overlaps with that pass's arithmetic alone; the
-    others find them in the second-level cache, if they take up no more than their share of it: data, results and the
-    weights to come lie there too. From there they come more slowly than from the first level.
+    product of multiply-adds (see `Target.load_cost`). Where registers are short, scalars cost more. The weights are
+    read again for every block of pixels. A network has evicted them since its last image, so they come from memory
+    once, which overlaps with the arithmetic: what the next block of channels needs is fetched while this one is used;
+    those of the first block are waited for.
+    For the other passes they lie in the second-level cache, if they take up no more than their share of it, else in
+    the last one: data, results and the weights to come lie there too. From there they come more slowly than from the
+    first level.
     """
     rest = work.columns % block.columns
     if rest:
         whole, few = (dataclasses.replace(work, columns=count) for count in (work.columns - rest, rest))
         return cost(whole, block, target) + _busy(few, dataclasses.replace(block, columns=rest), target)
+    first = work.depth * block.blocks * work.lanes * _BYTES * target.balance if work.passes(block) > 1 else 0.0
+    return max(_busy(work, block, target), _reading(work, block, target)) + first
+
+
+def _reading(work: Work, block: RegisterBlock, target: Target) -> float:
+    """The time in which the weights come from memory and from the last cache."""
     passes = work.passes(block)
     size = work.depth * block.blocks * work.lanes * _BYTES
-    busy = _busy(work, block, target)
     reading = work.weights * _BYTES * target.balance
-    resident = size <= target.l2_bytes // _SHARE
-    if not resident:
-        return max(busy, reading * passes)
-    return max(busy / passes, reading) + busy * (passes - 1) / passes
+    if passes > 1 and size > target.l2_bytes // _SHARE:
+        again = target.l3_balance if target.l3_bytes else target.balance
+        reading += work.weights * _BYTES * again * (passes - 1)
+    return reading
 
 
 def _busy(work: Work, block: RegisterBlock, target: Target) -> float:
     """The time of the multiply-adds alone, or of the loads where these take longer."""
     size = work.depth * block.blocks * work.lanes * _BYTES
     streamed = size > target.l1_bytes and work.passes(block) > 1
-    streaming = _STREAM / (block.rows * block.columns) if streamed else 0.0
-    slowest = max(1.0, _PRESSURE * _loads(work, block, target), _LATENCY / _hidden(block), streaming)
+    streaming = _BYTES * target.l2_balance / (block.rows * block.columns) if streamed else 0.0
+    hidden = target.in_flight / _hidden(block, target)
+    slowest = max(1.0, target.load_cost * _loads(work, block, target), hidden, streaming)
     return work.macs * _live(work, block) * slowest
 
 
@@ -184,16 +193,18 @@ def _live(work: Work, block: RegisterBlock) -> float:
     return (work.live_columns if taps else 1.0) * (work.live_rows if rows else 1.0)
 
 
-def _rank(work: Work, block: RegisterBlock, target: Target) -> tuple[float, float, int, int, int]:
+def _rank(work: Work, block: RegisterBlock, target: Target) -> tuple[float, int, float, int, int, int]:
     loads = round(_loads(work, block, target), 3)
-    return (round(cost(work, block, target)), loads, -_hidden(block), block.accumulators, block.rows)
+    waiting = _reading(work, block, target) > _busy(work, block, target)
+    passes = work.passes(block) if waiting else 0
+    return (round(cost(work, block, target)), passes, loads, -_hidden(block, target), block.accumulators, block.rows)
 
 
 def _loads(work: Work, block: RegisterBlock, target: Target) -> float:
     """Loads for each multiply-add of vectors, and what stands in their way."""
     pixels = block.rows * block.columns
     data = pixels if work.shared else pixels * block.blocks
-    weight = _CROWDED if _is_crowded(work, block, target) else 1.0
+    weight = target.scalar_cost if _is_crowded(work, block, target) else 1.0
     return (weight * data + block.blocks) / block.accumulators
 
 
@@ -206,8 +217,8 @@ def _is_crowded(work: Work, block: RegisterBlock, target: Target) -> bool:
     return block.accumulators + block.rows * block.columns + 1 > target.registers - _AHEAD
 
 
-def _hidden(block: RegisterBlock) -> int:
-    return min(block.accumulators, _LATENCY)
+def _hidden(block: RegisterBlock, target: Target) -> int:
+    return min(block.accumulators, target.in_flight)
 
 
 def _factors(extent: int) -> list[int]:

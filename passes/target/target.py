@@ -16,9 +16,16 @@ from loopmorph.passes.errors import ArgumentError
 NATIVE = "native"
 GENERIC = "x86_64_v4"  # what the options of a pass mean where they name no target
 NOMINAL_L1, NOMINAL_L2, NOMINAL_L3 = 32 << 10, 1 << 20, 0
-# Of a core with two 512-bit units at the speed of its memory (Zen 5: 235 GFLOP/s, 40 GB/s); narrower units do less in
-# that time, and those that multiply and add one after the other half of it. What a computer has is measured.
+# Of a core with two 512-bit units at the speed of its memory (Zen 5: 235 GFLOP/s, 40 GB/s). Processors with narrower
+# units are older and read half as fast (Zen 3: 104 GFLOP/s, 16 GB/s); what is narrower still does less in that time,
+# and so do units that multiply and add one after the other. What a computer has is measured.
 NOMINAL_BALANCE = 2.9
+NOMINAL_PEAK = 235.0  # GFLOP/s of that core
+NOMINAL_L2_BALANCE = 0.5  # two multiply-adds of vectors while a vector comes
+NOMINAL_L3_BALANCE = 2.0  # of that core
+NOMINAL_LOAD_COST, NOMINAL_SCALAR_COST = 1.1, 1.5
+NOMINAL_IN_FLIGHT = 8  # two units, four cycles
+WIDE_LANES = 16  # of 512 bits
 _TRIPLES = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 _OVERRIDE = re.compile(r"(?P<key>[a-z0-9]+)=(?P<value>[^+=]+)")
@@ -37,6 +44,14 @@ class Target:
         l3_bytes: the last cache, shared by cores; 0 where there is none or it is not known.
         balance: f32 multiply-adds that one core does while it reads one byte that no cache holds.
         cores: how many threads run at once.
+        peak: 1e9 f32 operations that one core does in a second; a multiply-add counts as two.
+        l2_balance, l3_balance: as `balance`, of a byte in the second-level and in the last cache.
+        team_balance: as `balance`, while all cores read; 0 where it is not known.
+        load_cost: multiply-adds of vectors in the time in which a core loads one value, a vector or a scalar for all
+            lanes, from its first-level cache while it computes; at least 1.
+        scalar_cost: how many times as much as a vector a scalar costs where registers are short.
+        in_flight: independent multiply-adds of vectors that keep a core's units busy.
+        wide: how many times as much a core computes in vectors of 512 bits as in vectors of 256; 0 where it has none.
     """
 
     name: str
@@ -48,6 +63,14 @@ class Target:
     l3_bytes: int = NOMINAL_L3
     balance: float = NOMINAL_BALANCE
     cores: int = 1
+    peak: float = NOMINAL_PEAK
+    l2_balance: float = NOMINAL_L2_BALANCE
+    l3_balance: float = NOMINAL_L3_BALANCE
+    team_balance: float = 0.0
+    load_cost: float = NOMINAL_LOAD_COST
+    scalar_cost: float = NOMINAL_SCALAR_COST
+    in_flight: int = NOMINAL_IN_FLIGHT
+    wide: float = 2.0
 
     @property
     def arch(self) -> str:
@@ -58,6 +81,15 @@ class Target:
     def broadcasts_in_place(self) -> bool:
         """Whether a multiply-add can take one f32 from memory for all lanes (of x86-64, AVX-512 and its encoding)."""
         return self.arch == "x86_64" and self.registers > 16
+
+    def bandwidth(self, balance: float) -> float:
+        """1e9 bytes a second that one core reads where it does `balance` multiply-adds for each of them."""
+        return self.peak / 2 / balance
+
+    def shared_by(self, threads: int) -> Target:
+        """The target as each of several threads finds it: they share what memory delivers."""
+        crowd = self.team_balance * min(threads, self.cores) / self.cores
+        return dataclasses.replace(self, balance=max(self.balance, crowd)) if threads > 1 else self
 
     def __str__(self) -> str:
         """The target as `parse_target` reads it: `icelake+l2=2M+cores=2`; what the name says already is left out."""
@@ -98,8 +130,17 @@ def of_microarchitecture(each: archspec.cpu.Microarchitecture) -> Target:
         lanes, registers, fused = 16, 32, True
     else:
         lanes, registers, fused = 8 if "avx" in each else 4, 16, "fma" in each
-    balance = round(NOMINAL_BALANCE * lanes / 16 * (1.0 if fused else 0.5), 3)
-    return Target(each.name, _TRIPLES[arch], lanes, registers, balance=balance)
+    share = lanes / WIDE_LANES * (1.0 if fused else 0.5)
+    return Target(
+        each.name,
+        _TRIPLES[arch],
+        lanes,
+        registers,
+        balance=round(NOMINAL_BALANCE * min(1.0, 2 * share), 3),
+        peak=round(NOMINAL_PEAK * share, 1),
+        l3_balance=round(NOMINAL_L3_BALANCE * share, 3),
+        wide=2.0 if lanes == WIDE_LANES else 0.0,
+    )
 
 
 def parse_target(text: str) -> Target:
@@ -141,11 +182,15 @@ def _bytes_text(count: int) -> str:
     return f"{count >> _UNITS[unit]}{unit}"
 
 
-def _read_balance(text: str) -> float:
+def _read_ratio(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise ValueError
     return value
+
+
+def _read_ratio_or_none(text: str) -> float:
+    return 0.0 if float(text) == 0 else _read_ratio(text)
 
 
 def _positive(value: int) -> int:
@@ -165,6 +210,14 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
     "l1": ("l1_bytes", _read_bytes, _bytes_text),
     "l2": ("l2_bytes", _read_bytes, _bytes_text),
     "l3": ("l3_bytes", _read_bytes, _bytes_text),
-    "balance": ("balance", _read_balance, str),
+    "balance": ("balance", _read_ratio, str),
     "cores": ("cores", _count, str),
+    "peak": ("peak", _read_ratio, str),
+    "l2balance": ("l2_balance", _read_ratio, str),
+    "l3balance": ("l3_balance", _read_ratio, str),
+    "teambalance": ("team_balance", _read_ratio_or_none, str),
+    "load": ("load_cost", _read_ratio, str),
+    "scalar": ("scalar_cost", _read_ratio, str),
+    "inflight": ("in_flight", _count, str),
+    "wide": ("wide", _read_ratio_or_none, str),
 }

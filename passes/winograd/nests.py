@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load,
 from loopmorph.passes.winograd.arithmetic import Arithmetic, Scalar, sandwich
 from loopmorph.passes.winograd.match import Convolution, Operand, at
 from loopmorph.passes.winograd.matrices import KERNEL, Winograd
+from loopmorph.passes.winograd.shared_data import TileLayout, find_made, shared_axes
 from loopmorph.passes.winograd.start import Start, StartValues
 
 
@@ -77,25 +79,53 @@ class _Builder:
         self.regions = [regions(convolution.extent(p), plan.algorithm.tile) for p in convolution.space]
         self.tiles = [sum(r.count for r in axis) for axis in self.regions]
         self.n_tiles = math.prod([*self.tiles, *(convolution.extent(p) for p in convolution.samples)])
+        self.shared = shared_axes(convolution)
         self.names = {name: _fresh(name, self.nest.iterators) for name in ("p", "t", "ty", "tx")}
 
     def build(self) -> ir.Operation:
         convolution, n = self.convolution, self.algorithm.reach**2
         kernels = self._allocate([n, *self._extents(self._kernel_channels)])
         self.arithmetic = Arithmetic(self.element, kernels.owner.operation)
-        odd = self.n_tiles | 1  # planes a power of two apart would displace one another from cache
-        data = self._allocate(_by_plane(n, odd, self._extents(convolution.data_channels)))
+        data = self._made_data()
+        is_made = data is not None
+        if data is None:
+            data = self._allocate(self._data_layout().shape)
         products = self._allocate(_by_tile(n, self.n_tiles, self._extents(convolution.result_channels)))
         self._transform_kernels(kernels)
-        for rows in self.regions[0]:
-            for columns in self.regions[1]:
-                self._transform_data(data, rows, columns)
+        for rows, columns in [] if is_made else itertools.product(*self.regions):
+            self._transform_data(data, rows, columns)
         self._clear(products)
         root = self._multiply(data, kernels, products)
-        for rows in self.regions[0]:
-            for columns in self.regions[1]:
-                self._transform_products(products, rows, columns)
+        for rows, columns in itertools.product(*self.regions):
+            self._transform_products(products, rows, columns)
         return root
+
+    # -- where transformed data lies
+
+    def _data_layout(self) -> TileLayout:
+        """Its memref's layout: by the digits of the nest's channels, or where others may share it by the data's own."""
+        odd = self.n_tiles | 1  # planes a power of two apart would displace one another from cache
+        convolution = self.convolution
+        if self.shared is None:
+            digits = self._extents(convolution.data_channels)
+        else:
+            digits = [convolution.data.shape[axis] for axis in self.shared]
+        steps, step = [1, self.tiles[1]], math.prod(self.tiles)
+        for extent in reversed(self._extents(convolution.samples)):
+            steps.append(step)
+            step *= extent
+        return TileLayout(tuple(_by_plane(self.algorithm.reach**2, odd, digits)), tuple(steps))
+
+    def _made_data(self) -> ir.Value | None:
+        """The memref where what another nest of the layer has transformed is all that this one needs."""
+        return None if self.shared is None else find_made(self.convolution, self.shared, self._data_layout())
+
+    def _data_digits(self, frame: Frame) -> list[ir.AffineExpr]:
+        """The index of a channel in it."""
+        if self.shared is None:
+            return [frame[p] for p in self.convolution.data_channels]
+        exprs = at(self.convolution.data, dict.fromkeys(range(len(self.nest.loops)), _number(0)) | frame)
+        return [exprs[axis] for axis in self.shared]
 
     # -- the four nests
 
@@ -123,7 +153,7 @@ class _Builder:
                     return None  # reached by outputs that do not exist only
                 return _load(convolution.data, frame | self._in_tile(frame, i, j), variables)
 
-            tile, digits = self._tile(frame), [frame[p] for p in channels]
+            tile, digits = self._tile(frame), self._data_digits(frame)
             reach = self.algorithm.reach
             write = self._writer(target, lambda point: _by_plane(point, tile, digits), variables)
             sandwich(self.arithmetic, self.algorithm.data, read, write, (reach, reach))
@@ -148,7 +178,7 @@ class _Builder:
         p, t, *rest = (ir.AffineExpr.get_dim(k) for k in range(len(names)))
         dims = dict(zip(channels, rest, strict=True))
         of_target = ir.AffineMap.get(len(names), 0, _by_tile(p, t, [dims[c] for c in convolution.result_channels]))
-        of_data = ir.AffineMap.get(len(names), 0, _by_plane(p, t, [dims[c] for c in convolution.data_channels]))
+        of_data = ir.AffineMap.get(len(names), 0, _by_plane(p, t, self._data_digits(dims)))
         of_kernels = ir.AffineMap.get(len(names), 0, [p, *(dims[c] for c in self._kernel_channels)])
 
         def body(variables: list[ir.Value]) -> None:

@@ -27,6 +27,7 @@ def bench(
     peers: Sequence[str] = tuple(PEERS),
     rounds: int = 10,
     layers: bool = False,
+    explain_slow: bool = False,
     seed: int = 0,
     tune: float | None = None,
     algorithm: str = "auto",
@@ -45,6 +46,7 @@ def bench(
         peers: names from `eager, inductor, onnxruntime, openvino`.
         rounds: rounds of calls.
         layers: whether to time each layer within the compiled program.
+        explain_slow: whether to name the nests of it that could run faster, and why; times the layers as well.
         seed: of weights, statistics and inputs.
         tune: seconds in which loopmorph may tune, for each number of threads (see `compile`).
         algorithm: "auto", or "direct" to compile the network without Winograd.
@@ -65,7 +67,9 @@ def bench(
     limits = {} if processor is None else peers_limits(processor)
     below = math.inf if layers else 0.0
     first = Request(model, 1, tuple(peers), rounds, seed, below, tune=tune, algorithm=algorithm, trust=trust)
-    first = dataclasses.replace(first, target=None if processor is None else str(processor))
+    explained = math.inf if explain_slow else 0.0
+    named = None if processor is None else str(processor)
+    first = dataclasses.replace(first, target=named, explain_below=explained)
     results = []
     for count in threads:
         request = dataclasses.replace(first, threads=count)

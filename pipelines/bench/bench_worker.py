@@ -18,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from loopmorph.passes.errors import ArgumentError, IllegalTransform, ImportRefused, LoopmorphError
 from loopmorph.pipelines.bench.contenders import PEERS, Run, Subject, compiled_network, missing
-from loopmorph.pipelines.bench.layers import time_layers
+from loopmorph.pipelines.bench.layers import explain_slow, time_layers
 from loopmorph.pipelines.bench.process_memory import ProcessMemory, watched_memory
-from loopmorph.pipelines.bench.result import OURS, WRONG, LayerRow, Missing, Request, Row, Stage, ThreadResult
+from loopmorph.pipelines.bench.result import OURS, WRONG, LayerRow, Missing, Request, Row, SlowRow, Stage, ThreadResult
+from loopmorph.pipelines.bench.roof import moved_bytes, roof_ms
 from loopmorph.pipelines.bench.timm_networks import load_network
 from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.ingress.models import LoadedModel, resolve_model
@@ -78,7 +79,9 @@ def perform(request: Request, parent: _Parent) -> ThreadResult:
     field_ = _Field(subject, request, parent)
     field_.build()
     times = field_.race()
-    rows, fastest = _rows(field_, times, peak)
+    roof = roof_ms(field_.macs, field_.moved_bytes, peak)
+    rows, fastest = _rows(field_, times, peak, roof)
+    layers = _layers(field_, rows, request, peak, parent)
     return ThreadResult(
         request.threads,
         peak.gflops,
@@ -87,8 +90,11 @@ def perform(request: Request, parent: _Parent) -> ThreadResult:
         fastest,
         tuple(rows),
         tuple(field_.absent.values()),
-        _layers(field_, rows, request, peak, parent),
+        layers,
         field_.rounds,
+        _slow(field_, rows, layers, request, parent),
+        field_.moved_bytes,
+        roof,
     )
 
 
@@ -101,9 +107,8 @@ def _load(request: Request) -> LoadedModel:
 def _layers(field_: _Field, rows: list[Row], request: Request, peak: Peak, parent: _Parent) -> tuple[LayerRow, ...]:
     """The layers of the compiled network, where they are asked for."""
     ours = next((row for row in rows if row.name == OURS), None)
-    if ours is None or field_.executable is None or not request.layers_below:
-        return ()
-    if ours.fastest_peer_over_this is not None and ours.fastest_peer_over_this >= request.layers_below:
+    below = max(request.layers_below, request.explain_below)
+    if ours is None or field_.executable is None or not _is_below(ours, below):
         return ()
     least, most = _PROFILE_CALLS
     calls = min(most, max(least, int(_PROFILE_S * 1e3 / ours.median_ms)))
@@ -112,6 +117,24 @@ def _layers(field_: _Field, rows: list[Row], request: Request, peak: Peak, paren
     return time_layers(
         executable.program, request.threads, peak.gflops, progress, target=executable.target, calls=calls
     )
+
+
+def _slow(
+    field_: _Field, rows: list[Row], layers: tuple[LayerRow, ...], request: Request, parent: _Parent
+) -> tuple[SlowRow, ...]:
+    """The nests of the compiled network that could run faster, where they are asked for."""
+    ours = next((row for row in rows if row.name == OURS), None)
+    if ours is None or field_.executable is None or not _is_below(ours, request.explain_below):
+        return ()
+    parent.stage("looking for slow code", 0, 1)
+    executable = field_.executable
+    return explain_slow(executable.program, request.threads, executable.target, layers, ours.median_ms)
+
+
+def _is_below(ours: Row, ratio: float) -> bool:
+    """Whether the fastest peer's time over ours is less than a ratio; any is less than infinity, none than 0."""
+    found = ours.fastest_peer_over_this
+    return ratio > 0 and (found is None or found < ratio)
 
 
 class _Field:
@@ -126,6 +149,7 @@ class _Field:
         rounds: how many rounds of calls there were.
         executable: the network compiled by loopmorph, None where that failed.
         macs: multiply-accumulate operations of the network.
+        moved_bytes: bytes of its weights, inputs and outputs.
     """
 
     def __init__(self, subject: Subject, request: Request, parent: _Parent) -> None:
@@ -140,10 +164,12 @@ class _Field:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             subject.model(*subject.inputs)
         self.macs = counter.get_total_flops() // 2
+        self.moved_bytes = 0
 
     def build(self) -> None:
         """Prepares each contender and compares its outputs with eager PyTorch's."""
         expected = tuple(a.copy() for a in PEERS["eager"](self._subject)())
+        self.moved_bytes = moved_bytes(self._subject.model, self._subject.arrays, expected)
         names = [name for name in (OURS, *self._request.peers) if name not in self.absent]
         for position, name in enumerate(names):
             self._parent.stage(f"building {name}", position, len(names), name)
@@ -191,7 +217,7 @@ class _Field:
         return run
 
 
-def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak) -> tuple[list[Row], str | None]:
+def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak, roof: float) -> tuple[list[Row], str | None]:
     medians = {name: float(np.median(samples)) for name, samples in times.items()}
     fastest = fastest_peer(medians, field_.errors)
     rows = []
@@ -210,6 +236,7 @@ def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak) -> tuple[li
                 build_cached=field_.executable.cached if name == OURS and field_.executable is not None else None,
                 peak_bytes=field_.memory[name].peak,
                 added_bytes=field_.memory[name].added,
+                share_of_roof=roof / (median * 1e3),
             )
         )
     return rows, fastest

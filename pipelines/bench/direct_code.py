@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections import Counter
 
 from loopmorph.passes import marks
+from loopmorph.passes.address import addressed_roots
 from loopmorph.passes.analysis.choice import DIRECT
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.passes.nest import nests
+from loopmorph.passes.nest import view_nest
 from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.scheduling.default_schedule import ALGORITHM_CHOICES
 from loopmorph.pipelines.program import Program
 
 
-def with_algorithm(program: Program, algorithm: str) -> Program:
-    """The program as it is for "auto", with every layer of one main nest told to be computed directly for "direct".
+def with_algorithm(program: Program, algorithm: str, layer: str | None = None) -> Program:
+    """The program as it is for "auto", with its nests told to be computed directly for "direct".
+
+    Args:
+        program: the program.
+        algorithm: "auto" or "direct".
+        layer: the layer whose nests are meant; by default every layer's.
 
     Raises:
         ArgumentError: another algorithm.
@@ -24,7 +30,11 @@ def with_algorithm(program: Program, algorithm: str) -> Program:
         raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHM_CHOICES)}, got '{algorithm}'")
     if algorithm == "auto":
         return program
-    mains = [nest for nest in nests(program.module.operation) if nest.role == marks.MAIN and macs(nest)]
-    count = Counter(nest.layer for nest in mains)
-    steps = [str(Choose(nest.layer, algorithm=DIRECT)) for nest in mains if count[nest.layer] == 1]
+    module = program.module.operation
+    with module.context:
+        mains = [(a, view_nest(root)) for a, root in addressed_roots(module) if a.role == marks.MAIN]
+        meant = [(a, nest) for a, nest in mains if layer in (None, a.layer) and macs(nest)]
+    count = Counter(address.layer for address, _ in mains)
+    told = [address.layer if count[address.layer] == 1 else str(address) for address, _ in meant]
+    steps = [str(Choose(address, algorithm=DIRECT)) for address in told]
     return program.apply(",".join(steps)) if steps else program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torch_mlir import ir
@@ -12,11 +12,15 @@ from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.lowering.print_slow_code import SlowNest, slow_nests
+from loopmorph.passes.lowering.to_llvm import plan_functions
 from loopmorph.passes.nest import Nest, functions, nests
+from loopmorph.passes.target.detect import resolve_target
 from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.bench.result import LayerRow
+from loopmorph.pipelines.bench.result import LayerRow, SlowRow
 from loopmorph.pipelines.measure.profile import profile
-from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.network import Network, copy_module
+from loopmorph.pipelines.support.collection import paused_collection
 
 _FUSED = "it is computed in the nests of other layers"
 
@@ -60,6 +64,34 @@ def time_layers(
         rows.append(_timed(row, seconds.get(layer.name), peak_gflops))
         progress(done, len(layers))
     return tuple(rows)
+
+
+def explain_slow(
+    program: Network, threads: int, target: Target | None, layers: Sequence[LayerRow], total_ms: float
+) -> tuple[SlowRow, ...]:
+    """The nests of the compiled program that could run faster, with the time of their layers; the slowest layers first.
+
+    Args:
+        program: the program that was compiled.
+        threads: number of threads.
+        target: the processor that it was compiled for; this computer by default.
+        layers: its layers, timed.
+        total_ms: milliseconds of a call.
+    """
+    processor = resolve_target(target)
+    module = copy_module(program.module)
+    with paused_collection():
+        plan_functions(module, processor, threads)
+    times = {row.name: row.ms for row in layers}
+    found = [
+        _explained(slow, times.get(slow.layer), total_ms) for slow in slow_nests(module.operation, processor.lanes)
+    ]
+    return tuple(sorted(found, key=lambda row: -(row.ms or 0.0)))
+
+
+def _explained(slow: SlowNest, ms: float | None, total_ms: float) -> SlowRow:
+    share = None if ms is None else ms / total_ms
+    return SlowRow(slow.layer, slow.role, dict(slow.extents), slow.work, slow.reasons, ms, share)
 
 
 def _described(program: Network, row: LayerRow, first: dict[str, str]) -> LayerRow:

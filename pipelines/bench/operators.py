@@ -11,7 +11,7 @@ from torch_mlir import ir
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import linear_form
-from loopmorph.passes.analysis.choice import DIRECT, algorithm_name
+from loopmorph.passes.analysis.choice import DIRECT, algorithm_name, read_choice
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, WrongResult
 from loopmorph.passes.lowering.extract_layer import extract_layer
@@ -19,9 +19,9 @@ from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.nest import Nest, functions, nests
 from loopmorph.passes.registry import did_you_mean
 from loopmorph.passes.scheduling.algorithm import winograd_tile
-from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.target.detect import processor_name
 from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.bench.direct_code import with_algorithm
 from loopmorph.pipelines.bench.operator_list import Operator
 from loopmorph.pipelines.bench.operators_result import LayerOperators, OperatorRow, OperatorsResult
 from loopmorph.pipelines.bench.paper_figures import beside_fig6
@@ -166,10 +166,8 @@ class _Comparison:
         )
 
     def _scheduled(self, program: Program, layer: str) -> Program:
-        """The program, the layer by direct code if that is asked for; what has several main nests is in any case."""
-        if self.algorithm == AUTO or len(_mains(program.module.operation, layer)) != 1:
-            return program
-        return program.apply(str(Choose(layer, algorithm=DIRECT)))
+        """The program, the layer by direct code if that is asked for."""
+        return with_algorithm(program, self.algorithm, layer)
 
 
 def _distinct(program: Program, names: Sequence[str]) -> list[list[Nest]]:
@@ -248,20 +246,12 @@ def _parameters(program: Program, layer: str) -> int:
     return sum(program.parameters[name].numel() for name in names)
 
 
-def _mains(module: ir.Operation, layer: str) -> list[Nest]:
-    return [nest for nest in nests(module) if nest.layer == layer and nest.role == marks.MAIN]
-
-
 def _algorithm(program: Program, layer: str, target: Target) -> str:
-    """How the default schedule computes the layer, by its own model."""
-    (main, *others) = _mains(program.module.operation, layer)
-    if others:
-        return DIRECT
-    if marks.ALGORITHM in main.root.attributes:
-        return marks.get_text(main.root, marks.ALGORITHM)
+    """How the default schedule computes the layer, by its own model; each algorithm once where it has several nests."""
     alone = extract_layer(program.module.operation, layer, closed=True)
     for step in layout_passes(target):
         step.run(alone.operation)
     with alone.context:
-        found = _mains(alone.operation, layer)
-        return algorithm_name(winograd_tile(found[0], target)) if len(found) == 1 else DIRECT
+        mains = [nest for nest in nests(alone.operation) if nest.layer == layer and nest.role == marks.MAIN]
+        found = [read_choice(nest).algorithm or algorithm_name(winograd_tile(nest, target)) for nest in mains]
+        return " + ".join(dict.fromkeys(found))

@@ -23,7 +23,8 @@ class OperatorRow:
         steps: the transformations that it consists of, as pass texts.
         macs, parameters: of the layer after it; parameters count elements.
         ms_before, ms_after: median milliseconds of the original and of the rewritten layer, in turns.
-        algorithm: how the rewritten layer is computed: "direct", "winograd2" or "winograd4".
+        algorithm: how the rewritten layer is computed: "direct", "winograd2" or "winograd4"; several where its nests
+            differ, as "winograd4 + direct".
         mac_ratio, parameter_ratio, speedup: original over rewritten.
         gflops_before, gflops_after: 1e9 operations a second, two for each of the layer's multiply-accumulates,
             whatever the algorithm saves of them.

@@ -49,6 +49,7 @@ class Request:
         suite: the suite that the network is of; empty for none.
         batch: images at a time, of a network of a suite.
         race_s: seconds after which no more rounds begin, once there were two; None for all rounds.
+        explain_below: nests that could run faster are named, and layers timed, where that ratio is less than this.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Request:
     suite: str = ""
     batch: int = 1
     race_s: float | None = None
+    explain_below: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Row:
         peak_bytes: the most memory that the process held while it was built and first called; None where the system
             does not say. loopmorph's is built first, so that no peer's is in its figure.
         added_bytes: that, less what the process held before.
+        share_of_roof: the network's least time by `ThreadResult.roof_ms` over this one's median; Winograd, which makes
+            fewer products, may come above 1.
     """
 
     name: str
@@ -99,6 +103,7 @@ class Row:
     build_cached: bool | None = None
     peak_bytes: int | None = None
     added_bytes: int | None = None
+    share_of_roof: float | None = None
 
     @property
     def right(self) -> bool:
@@ -154,6 +159,29 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
+class SlowRow:
+    """A nest of the compiled program that could run faster (see `morph-print-slow-code`).
+
+    Attributes:
+        layer: its layer.
+        role: what it does for the layer.
+        extents: iterator -> extent.
+        work: instructions on floating-point values that it executes.
+        reasons: why, one line each.
+        ms: median milliseconds of all nests of the layer in one call; None where that was not timed.
+        share: of the network's time; None likewise.
+    """
+
+    layer: str
+    role: str
+    extents: Mapping[str, int | None]
+    work: int
+    reasons: tuple[str, ...]
+    ms: float | None = None
+    share: float | None = None
+
+
+@dataclass(frozen=True)
 class EqualLayers:
     """Layers that compute the same on other data.
 
@@ -196,6 +224,10 @@ class ThreadResult:
         missing: the contenders that did not run.
         layers: in program order; empty unless asked for.
         rounds: how many rounds of calls there were.
+        slow: nests of our code that could run faster; empty unless asked for.
+        moved_bytes: bytes of weights, inputs and outputs, which a call has to move at least.
+        roof_ms: milliseconds that a call takes at least: the products of the network as it was given at peak, or its
+            bytes at the bandwidth, whichever takes longer.
     """
 
     threads: int
@@ -207,6 +239,9 @@ class ThreadResult:
     missing: tuple[Missing, ...]
     layers: tuple[LayerRow, ...] = ()
     rounds: int | None = None
+    slow: tuple[SlowRow, ...] = ()
+    moved_bytes: int | None = None
+    roof_ms: float | None = None
 
     def row(self, name: str) -> Row | None:
         """A contender's, None where it did not run."""
@@ -225,7 +260,8 @@ class ThreadResult:
         """The result whose `dataclasses.asdict` this is."""
         parts = {"rows": Row, "missing": Missing, "layers": LayerRow}
         lists = {name: tuple(kind(**each) for each in data[name]) for name, kind in parts.items()}
-        return ThreadResult(**{**data, **lists})
+        slow = tuple(SlowRow(**{**each, "reasons": tuple(each["reasons"])}) for each in data.get("slow", ()))
+        return ThreadResult(**{**data, **lists, "slow": slow})
 
 
 @dataclass(frozen=True)

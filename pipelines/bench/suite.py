@@ -19,7 +19,7 @@ from loopmorph.passes.target.detect import native_target, processor_model, proce
 from loopmorph.pipelines.bench.bench import check_arguments, check_positive, measure
 from loopmorph.pipelines.bench.contenders import PEERS, versions
 from loopmorph.pipelines.bench.result import Request, ThreadResult
-from loopmorph.pipelines.bench.suite_result import SLOW, Setting, SuiteResult, SuiteRow
+from loopmorph.pipelines.bench.suite_result import EXPLAINED, SLOW, Setting, SuiteResult, SuiteRow
 from loopmorph.pipelines.bench.timm_networks import NETWORKS, require_timm
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.store.cache_file import CacheFile, hash_of, sources, sources_now
@@ -77,6 +77,7 @@ def bench_suite(
     algorithm: str = "auto",
     limit: float = LIMIT,
     fresh: bool = False,
+    explain_slow: bool = False,
     progress: Progress = silent,
     watch: Callable[[SuiteRow], None] = lambda _: None,
     perform: Measure | None = None,
@@ -102,6 +103,7 @@ def bench_suite(
         algorithm: "auto", or "direct" to compile without Winograd.
         limit: seconds for the process of one row.
         fresh: whether to forget what has been measured of these rows before.
+        explain_slow: whether to name, of networks whose ratio is below 1.2, the nests that could run faster, and why.
         progress: called with what is being done, the number of rows done and of all.
         watch: called with each row that was measured.
         perform: what has a request performed; by default `measure`, without what earlier builds have left.
@@ -127,7 +129,8 @@ def bench_suite(
         perform = functools.partial(_measure_cold, limit)
     setting = _setting(peers, rounds, seed, algorithm, tune)
     cases = [(name, batch, count) for name in chosen for batch in batches for count in threads]
-    requests = [_request(suite, *case, setting) for case in cases]
+    explained = EXPLAINED if explain_slow else 0.0
+    requests = [dataclasses.replace(_request(suite, *case, setting), explain_below=explained) for case in cases]
     with closing(SuiteFile()) as file:
         run = _Run({_key(each, setting): each for each in requests}, setting.sources, file, perform, progress, watch)
         stopped = run.go(fresh)

@@ -16,6 +16,7 @@ from loopmorph.pipelines.bench.result import OURS, EqualLayers, Row, ThreadResul
 
 Outcome = Literal["timed", "refused", "wrong", "failed", "no peer"]
 SLOW = 1.0  # the ratio below which a network is slower than a peer
+EXPLAINED = 1.2  # the ratio below which it is worth a look why
 
 
 @dataclass(frozen=True)

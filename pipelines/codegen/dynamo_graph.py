@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +146,14 @@ def _without_values(mode: FakeTensorMode, value: Any) -> Any:
     return mode.from_tensor(value.detach(), static_shapes=True) if isinstance(value, torch.Tensor) else value
 
 
+def _is_random(operation: Any, values: Mapping[str, Any]) -> bool:
+    """Whether an operation draws random numbers with these arguments; dropout that drops nothing draws none."""
+    if torch.Tag.nondeterministic_seeded not in operation.tags or values.get("train") is False:
+        return False
+    defaults = {each.name: each.default_value for each in operation._schema.arguments}
+    return values.get("dropout_p", defaults.get("dropout_p")) != 0
+
+
 class _Watch(TorchDispatchMode):
     """Sees each operation that PyTorch runs, and refuses those with effects beyond their results."""
 
@@ -156,7 +164,7 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         values = {**dict(zip((a.name for a in func._schema.arguments), args, strict=False)), **(kwargs or {})}
-        if torch.Tag.nondeterministic_seeded in func.tags and values.get("train") is not False:
+        if _is_random(func, values):
             raise ImportRefused(f"'{func}' draws random numbers; only deterministic inference is compiled")
         training = values.get("training") or values.get("train")
         if training and "batch_norm" in str(func) and values.get("running_mean") is not None:

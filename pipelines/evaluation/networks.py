@@ -85,7 +85,8 @@ def _seed(run: Run) -> str:
 
 
 def _named(network: MeasuredNetwork) -> str:
-    return network.name if network.chosen_by != "original" else "the original"
+    ours = network.chosen_by == "original" and network.compiler == "loopmorph"
+    return "the original" if ours else network.name
 
 
 def choice_sentences(study: Study, recipe: str) -> list[str]:

@@ -185,8 +185,13 @@ def training_of(path: Path, recipe_name: str | None = None) -> Training:
     )
 
 
-def result_study(path: Path, section: Section) -> Study:
+def result_study(path: Path, section: Section, processor: str | None = None) -> Study:
     """A study of what `bench --json` ("engines") or `operators --json` ("operators") wrote.
+
+    Args:
+        path: of the file.
+        section: which of the two.
+        processor: what the times are of; None for what the file says.
 
     Raises:
         DataError: it is no such file.
@@ -194,7 +199,8 @@ def result_study(path: Path, section: Section) -> Study:
     content = read_json(path)
     told = _picked(str(path), content, _BENCH if section == "engines" else _OPERATORS)
     threads = None if section == "engines" else told.integer("threads")
-    return Study(section, Provenance(told.text("model"), "", told.text("cpu"), threads), {}, result=content)
+    about = Provenance(told.text("model"), "", processor or told.text("cpu"), threads)
+    return Study(section, about, {}, result=content)
 
 
 def _report(path: Path) -> Fields:

@@ -27,6 +27,7 @@ files.
 _SECTIONS: tuple[Callable[[Studies], Part], ...] = (
     comparison.comparison_section,
     others.engines_section,
+    others.rewritten_section,
     operators_section.operators_section,
     others.imagenet_section,
     others.precision_section,

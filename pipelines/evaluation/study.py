@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Section = Literal["networks", "precision", "pruning", "imagenet", "engines", "operators", "search"]
-NETWORK_SECTIONS: tuple[Section, ...] = ("networks", "precision", "pruning", "imagenet")
+Section = Literal["networks", "rewritten", "precision", "pruning", "imagenet", "engines", "operators", "search"]
+NETWORK_SECTIONS: tuple[Section, ...] = ("networks", "rewritten", "precision", "pruning", "imagenet")
 RESULT_SECTIONS: tuple[Section, ...] = ("engines", "operators")
 
 # How a network came about -> what the page calls it, in the page's order.

@@ -76,18 +76,20 @@ def measure_peak(threads: int = 1) -> Peak:
     return Peak(threads, gflops, bandwidth)
 
 
-def fma_kernel(unit: Target, steps: int) -> tuple[str, int]:
+def fma_kernel(unit: Target, steps: int, chains: int | None = None) -> tuple[str, int]:
     """A function `@kernel(%factors: memref<2 x lanes>, %sums: memref<chains x lanes>)` that only multiplies and adds.
 
     Args:
         unit: the vector registers.
         steps: iterations of its loop.
+        chains: how many sums there are; by default three quarters of the registers, since the factors, and what LLVM
+            needs besides, take some too.
 
     Returns:
-        The function as MLIR text, and its number of chains: three quarters of the registers, since the factors, and
-        what LLVM needs besides, take some too. The f32 operations of a call are 2 * chains * lanes * steps.
+        The function as MLIR text, and its number of chains. The f32 operations of a call are
+        2 * chains * lanes * steps.
     """
-    chains = 3 * unit.registers // 4
+    chains = 3 * unit.registers // 4 if chains is None else chains
     vector, memref = f"vector<{unit.lanes}xf32>", f"memref<{chains}x{unit.lanes}xf32>"
     numbers = range(chains)
     loads = [f"%s{k} = affine.vector_load %sums[{k}, 0] : {memref}, {vector}" for k in numbers]
@@ -173,10 +175,10 @@ def _measure_arithmetic(threads: int) -> float:
     kernel = Kernel(text)
     calls = []
     for _ in range(threads):
-        factors, sums = _array(2 * unit.lanes), _array(chains * unit.lanes)
+        factors, sums = array(2 * unit.lanes), array(chains * unit.lanes)
         factors[:] = 0.5  # the sums tend to 1: neither denormal nor infinite
         calls.append(kernel.bind(factors, sums))
-    return 2 * chains * unit.lanes * _FMA_STEPS * threads / _best_seconds(calls)
+    return 2 * chains * unit.lanes * _FMA_STEPS * threads / best_seconds(calls)
 
 
 def _measure_bandwidth(threads: int) -> float:
@@ -184,18 +186,18 @@ def _measure_bandwidth(threads: int) -> float:
     total = min(_LARGEST_TRIAD, max(192 << 20, 12 * largest_cache()))
     elements = total // 12 // threads // unit.lanes * unit.lanes
     kernel = Kernel(triad_kernel(unit, elements))
-    calls = [kernel.bind(*(_array(elements) for _ in range(3))) for _ in range(threads)]
-    return 12 * elements * threads / _best_seconds(calls)
+    calls = [kernel.bind(*(array(elements) for _ in range(3))) for _ in range(threads)]
+    return 12 * elements * threads / best_seconds(calls)
 
 
-def _best_seconds(calls: Sequence[Callable[[], None]]) -> float:
+def best_seconds(calls: Sequence[Callable[[], None]], samples: int = _SAMPLES) -> float:
     """The shortest time from the first call's start to the last one's end, each in its own thread, begun together."""
     gate = threading.Barrier(len(calls))
     spans: list[list[tuple[float, float]]] = [[] for _ in calls]
 
     def work(call: Callable[[], None], mine: list[tuple[float, float]]) -> None:
         call()  # the first touch of memory and code
-        for _ in range(_SAMPLES):
+        for _ in range(samples):
             gate.wait()
             started = time.perf_counter()
             call()
@@ -210,7 +212,8 @@ def _best_seconds(calls: Sequence[Callable[[], None]]) -> float:
     return min(max(end for _, end in each) - min(start for start, _ in each) for each in rounds)
 
 
-def _array(elements: int) -> np.ndarray:
+def array(elements: int) -> np.ndarray:
+    """That many float32 ones, in memory of their own."""
     array = allocate(4 * elements).view(np.float32)
     array[:] = 1.0
     return array

@@ -6,29 +6,35 @@ import dataclasses
 from contextlib import closing
 from typing import ClassVar
 
+from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.target.detect import native_target
-from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.measure.peak import measure_peak
+from loopmorph.passes.target.target import Target, parse_target
+from loopmorph.pipelines.measure.figures import measure_figures
 from loopmorph.pipelines.store.cache_file import CacheFile, computer, default_folder
+
+_SAME = 0.2  # what two measurements of one computer may differ by, in proportion
 
 
 class TargetFile(CacheFile):
-    """The measured balance of each computer (see `Target.balance`), kept across runs."""
+    """Each computer as it was measured, as a target's text, kept across runs."""
 
     file: ClassVar[str] = "target.sqlite3"
     contents: ClassVar[str] = "measurements of this computer"
 
     def __init__(self) -> None:
-        super().__init__("targets (computer TEXT PRIMARY KEY, balance REAL)")
+        super().__init__("measured (computer TEXT PRIMARY KEY, target TEXT)")
 
-    def get(self) -> float | None:
-        """This computer's, if it has been measured."""
-        rows = self.execute("SELECT balance FROM targets WHERE computer = ?", computer())
-        return float(rows[0][0]) if rows else None
+    def get(self) -> Target | None:
+        """This computer, if it has been measured."""
+        rows = self.execute("SELECT target FROM measured WHERE computer = ?", computer())
+        try:
+            return parse_target(str(rows[0][0])) if rows else None
+        except ArgumentError:  # written by sources that knew other figures
+            return None
 
-    def put(self, balance: float) -> None:
-        """Stores this computer's."""
-        self.execute("INSERT OR REPLACE INTO targets VALUES (?, ?)", computer(), balance)
+    def put(self, target: Target) -> None:
+        """Stores this computer."""
+        self.execute("INSERT OR REPLACE INTO measured VALUES (?, ?)", computer(), str(target))
 
 
 def this_computer() -> Target:
@@ -36,21 +42,27 @@ def this_computer() -> Target:
 
     Nothing is measured here, so that what is compiled does not depend on a noisy moment.
     """
-    target = native_target()
     if not (default_folder() / TargetFile.file).exists():
-        return target
+        return native_target()
     with closing(TargetFile()) as file:
-        balance = file.get()
-    return target if balance is None else dataclasses.replace(target, balance=balance)
+        return file.get() or native_target()
 
 
 def measure_target() -> Target:
-    """Measures how fast a core of this computer multiplies and reads memory, in about a second, and keeps it.
+    """Measures what a core of this computer does and how fast it reads, in some seconds, and keeps it.
 
-    From then on `this_computer` knows it, and models that weigh arithmetic against memory ask it.
+    From then on `this_computer` knows it, and models that weigh arithmetic against memory ask it. A figure that was
+    measured before stays where the new one differs by a fifth at most, so that what is compiled stays too.
     """
-    peak = measure_peak(1)
-    balance = round(peak.gflops / 2 / peak.bandwidth, 1)
+    figures = measure_figures()
     with closing(TargetFile()) as file:
-        file.put(balance)
-    return dataclasses.replace(native_target(), balance=balance)
+        before = file.get()
+        if before is not None:
+            figures = {name: _steady(getattr(before, name), value) for name, value in figures.items()}
+        target = dataclasses.replace(native_target(), **figures)  # type: ignore[arg-type]  # by name
+        file.put(target)
+    return target
+
+
+def _steady(before: float, now: float) -> float:
+    return before if abs(now - before) <= _SAME * before else now

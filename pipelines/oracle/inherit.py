@@ -14,7 +14,9 @@
 Only bottlenecks choose. A group keeps the blocks on its diagonal (a mean over blocks that read other inputs means
 nothing), a coarse grid and bands keep whole weights, a narrowed iterator what its step names; and of a reduction
 iterator, whose input stays, and of a window "salient" and "least-squares" keep what "slice" does, so that addresses
-stay as they are. Where what reads a dimension is not linear, "least-squares" keeps what "salient" does.
+stay as they are; but of the features of an attention's queries and keys, over which its scores sum, "least-squares"
+keeps those without which the scores change most. Where what reads a dimension is not linear, "least-squares" keeps what
+"salient" does.
 
 The choice is written into the steps themselves (`keep=`, `inherit=` of `morph-bottleneck`), for a network-wide
 dimension the same in every layer. The nests do not depend on it.
@@ -215,7 +217,7 @@ def _with_salient(program: Network, step: Bottleneck, inputs: Sequence[torch.Ten
 
 
 def _with_losses(program: Network, step: Bottleneck, losses: Losses, inputs: Sequence[torch.Tensor]) -> Bottleneck:
-    scores = present_losses(program, step, losses) if _picks_channels(program, step) else None
+    scores = present_losses(program, step, losses)
     return _with_salient(program, step, inputs) if scores is None else _with_best(program, step, scores)
 
 

@@ -22,6 +22,7 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.oracle.channel_choice import Elimination, channel_losses
 from loopmorph.pipelines.oracle.read_moments import ReadMoments, read_moments
 from loopmorph.pipelines.oracle.saliency import Reader, axis_readers
+from loopmorph.pipelines.oracle.score_features import feature_losses
 from loopmorph.pipelines.support.progress import Progress, silent
 
 Dimension = tuple[str, str]  # a layer and its iterator
@@ -57,7 +58,8 @@ def losses_by_dimension(
 
     Returns:
         (layer, iterator) -> float64, (extent,). A dimension is left out if it does not pick channels, if the original
-        does not admit the step, or if not all that reads it is a linear layer by itself (see `read_moments`).
+        does not admit the step, or if not all that reads it is a linear layer by itself (see `read_moments`); features
+        of queries and keys, which are multiplied with each other, are judged by the scores (see `score_features`).
 
     Raises:
         ArgumentError: the network fails on the inputs.
@@ -81,7 +83,7 @@ def _losses_of(
 ) -> dict[Dimension, np.ndarray]:
     pending = {(step.layer, step.iter): found for step in steps if (found := _pending(original, step)) is not None}
     wanted = {name for each in pending.values() for name in each.awaited}
-    losses: dict[Dimension, np.ndarray] = {}
+    losses = feature_losses(original, [step for step in steps if (step.layer, step.iter) not in pending], inputs)
     for moments in read_moments(original, wanted, inputs, tell):
         for dimension, each in pending.items():
             reader = each.awaited.get(moments.parameter)

@@ -2,8 +2,8 @@
 
 CIFAR networks take 3x32x32 images and tell 10 classes apart; those whose name ends in `_i` have the ImageNet stem,
 take 3x224x224 and tell 1000 apart. `resnet8_digits` is for the 1x16x16 images of `pipelines/data/digits.py`.
-Of the transformers `vit_cifar` is for 32x32 images, `bert_tiny` and `gpt2_small` (two of GPT-2's blocks) take 128
-integer tokens, the others 224x224 images.
+Of the transformers `vit_cifar` is for 32x32 images; `bert_tiny`, `bert_base_2` (two of BERT-base's blocks) and
+`gpt2_small` (two of GPT-2's) take 128 integer tokens, the others 224x224 images.
 Beside them stands each cell of NAS-Bench-201, as `nasbench201:|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
 """
 
@@ -121,6 +121,9 @@ ZOO: dict[str, ZooEntry] = {
     "convnext_atto": ZooEntry(partial(ConvNeXt, (2, 2, 6, 2), (40, 80, 160, 320), classes=1000), IMAGENET_SHAPE, 1000),
     "bert_tiny": ZooEntry(
         partial(TextEncoder, BERT_WORDS, LENGTH, 128, 2, 2, classes=2), (LENGTH,), 2, BERT_WORDS, masked=True
+    ),
+    "bert_base_2": ZooEntry(
+        partial(TextEncoder, BERT_WORDS, LENGTH, 768, 2, 12, classes=2), (LENGTH,), 2, BERT_WORDS, masked=True
     ),
     "gpt2_small": ZooEntry(partial(TextDecoder, GPT2_WORDS, LENGTH, 768, 2, 12), (LENGTH,), 0, GPT2_WORDS),
 }

@@ -24,6 +24,7 @@ from loopmorph.pipelines.codegen import dynamo_compiled
 from loopmorph.pipelines.codegen.dynamo import FallbackWarning, loopmorph
 from loopmorph.pipelines.ingress.affine import import_network
 from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.zoo import TextDecoder, TextEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test" / "unit"))
@@ -229,6 +230,33 @@ def test_other_types(dtype: torch.dtype) -> None:
 def test_indices() -> None:
     model, x = nn.Embedding(10, 4).eval(), torch.tensor([[1, 9], [0, 3]])
     assert_compiled_equal(model, x)
+
+
+def test_text_encoder_with_integer_tokens_and_mask() -> None:
+    model = TextEncoder(30, 6, 8, 1, 2, classes=3).eval()
+    assert_compiled_equal(model, torch.randint(30, (1, 6)), torch.tensor([[1, 1, 1, 1, 0, 0]]))
+
+
+def test_each_number_of_tokens_of_a_text_decoder_is_compiled() -> None:
+    decoder = TextDecoder(29, 9, 8, 1, 2).eval()
+
+    def logits(tokens: torch.Tensor) -> torch.Tensor:
+        x = decoder.tokens(tokens) + decoder.positions[:, : tokens.shape[1]]
+        return decoder.head(decoder.norm(decoder.blocks(x)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FallbackWarning)
+        run = compiled(logits, dynamic=True)
+        for count in (9, 5):
+            tokens = torch.randint(29, (1, count))
+            torch.testing.assert_close(run(tokens), logits(tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_attention_that_drops_at_random_falls_back() -> None:
+    x = torch.randn(1, 2, 4, 8)
+    attend = compiled(lambda x: functional.scaled_dot_product_attention(x, x, x, dropout_p=0.5))
+    with pytest.warns(FallbackWarning, match="draws random numbers"):
+        attend(x)
 
 
 def test_sparse_tensors_are_left_to_eager() -> None:

@@ -211,6 +211,8 @@ def draw_value(
     if option == "iter":
         last = step in ("morph-vectorize", "morph-prefetch", "morph-unroll") and rng.random() < 0.7
         return "nowhere" if bad else names[-1] if last else rng.choice(names)
+    if option == "spread":
+        return None if values.get("distance") is not None and not bad else rng.choice(names)
     if option == "iters":
         start, count = rng.randrange(len(names)), rng.randint(1, 3)
         chosen = names[start : start + count] if rng.random() < 0.7 else rng.sample(names, min(count, len(names)))

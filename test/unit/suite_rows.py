@@ -17,7 +17,7 @@ SETTING = Setting(
 
 
 def contender(name: str, ms: float, error: float = 1e-6, ratio: float | None = None, build: float = 4.0) -> Row:
-    return Row(name, ms, ms, ratio, error, 1.0, 0.1, build, peak_bytes=500 << 20, added_bytes=100 << 20)
+    return Row(name, ms, ms, ratio, error, 1.0, 0.1, build, None, 500 << 20, 100 << 20, 2.0 / ms)
 
 
 def measured(

@@ -58,7 +58,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One real run of the command."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "bench_net.py").write_text(NETWORK)
-    arguments = ["bench", "bench_net:network", "--peers", "eager", "--rounds", "1", "--layers", "--json", "out.json"]
+    arguments = ["bench", "bench_net:network", "--peers", "eager", "--rounds", "1", "--layers", "--explain-slow"]
+    arguments += ["--json", "out.json"]
     with pytest.MonkeyPatch.context() as patch, _Captured() as captured:
         patch.chdir(folder)
         patch.setenv("COLUMNS", "80")
@@ -97,12 +98,27 @@ def test_json_holds_the_contenders(run: Run) -> None:
         assert 0 < row["min_ms"] <= row["median_ms"]
         assert row["gflops"] == pytest.approx(2 * MACS / row["median_ms"] / 1e6)
         assert row["share_of_peak"] == pytest.approx(row["gflops"] / result["peak_gflops"])
+        assert row["share_of_roof"] == pytest.approx(result["roof_ms"] / row["median_ms"])
         ratio = rows["eager"]["median_ms"] / row["median_ms"]
         assert row["fastest_peer_over_this"] == pytest.approx(ratio)
         if row["peak_bytes"] is not None:  # else the system does not say
             assert 0 <= row["added_bytes"] < row["peak_bytes"]
     assert rows["loopmorph"]["relative_error"] < 1e-4
     assert rows["eager"]["relative_error"] == 0.0
+
+
+def test_the_roof_is_of_products_and_bytes(run: Run) -> None:
+    (result,) = run.data["results"]
+    weights = 8 * 27 + 2 * 8 * 72 + 2 * 8 + 128 * 7 + 7  # convolutions, BatchNorm, the linear layer
+    assert result["moved_bytes"] == 4 * (weights + 3 * 64 + 7)
+    times = 2 * MACS / result["peak_gflops"], result["moved_bytes"] / result["bandwidth"]
+    assert result["roof_ms"] == pytest.approx(max(times) / 1e6)
+
+
+def test_nests_that_could_run_faster_are_named(run: Run) -> None:
+    (result,) = run.data["results"]
+    for row in result["slow"]:
+        assert row["work"] >= 1000 and row["reasons"] and row["role"]
 
 
 def test_rows_are_in_order_of_time(run: Run) -> None:
@@ -124,7 +140,17 @@ def test_layers_are_timed_within_the_network(run: Run) -> None:
 def test_tables_fit_eighty_columns_and_say_everything(run: Run) -> None:
     assert max(len(line) for line in run.out.splitlines()) <= 80
     assert "contender median ms" in " ".join(run.out.split())
-    for heading in ("min ms", "peer/this", "rel. error", "GFLOP/s", "% of peak", "build s", "M MACs", "extents"):
+    for heading in (
+        "min ms",
+        "peer/this",
+        "rel. error",
+        "GFLOP/s",
+        "% of peak",
+        "% of roof",
+        "build s",
+        "M MACs",
+        "extents",
+    ):
         assert heading in run.out
     assert "fastest peer: eager" in run.out
     assert "5 layers, 4 of them distinct" in run.out

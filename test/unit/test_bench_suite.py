@@ -16,7 +16,7 @@ from suite_rows import MS, Recorded, contender, measured, row, suite, without_ou
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.bench import suite as suite_module
 from loopmorph.pipelines.bench.process_memory import watched_memory
-from loopmorph.pipelines.bench.result import LayerRow, Missing
+from loopmorph.pipelines.bench.result import LayerRow, Missing, SlowRow
 from loopmorph.pipelines.bench.suite import CHANGED, STOPPED, bench_suite, choose_networks
 from loopmorph.pipelines.bench.suite_result import SuiteResult, read_suite, summaries
 from loopmorph.pipelines.bench.timm_networks import CNN, NETWORKS, empty_torchvision
@@ -226,6 +226,7 @@ def test_the_slowest_layers_are_those_that_take_most_in_all() -> None:
 def test_a_result_survives_json(tmp_path: Path) -> None:
     layers = (LayerRow("a", {"n": 1}, 10, 4, ms=1.0),)
     rows = (row("resnet18", measured(0.5, layers=layers)), row("resnet34", None, failure="it crashed"))
+    rows = (*rows, row("dla34", dataclasses.replace(measured(0.5), slow=SLOW_NESTS)))
     path = tmp_path / "suite.json"
     path.write_text(suite(*rows).to_json())
     assert read_suite(path) == suite(*rows)
@@ -248,6 +249,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 # --- what is printed ---
 
+SLOW_NESTS = tuple(
+    SlowRow(name, "main", {"n": 1, "w": None}, 9000, ("no vectors: no schedule fits the nest",), 4.0, 0.2)
+    for name in ("a.norm", "b.norm")
+)
+
 
 def printed(result: SuiteResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", "100")
@@ -267,8 +273,8 @@ def test_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     out = printed(suite(*rows), capsys, monkeypatch)
     assert "suite timm on a processor\ntorch 2.13, openvino 1\n" in out
     table = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
-    assert table["resnet18"] == ["resnet18", "2.00", "4.00", "4.0", "4.0", "-", "500", "100", "100"]
-    assert ["dla34", "0.50", "refused", "12.5", "4.0", "-", "500", "100", "100"] in [
+    assert table["resnet18"] == ["resnet18", "2.00", "4.00", "40", "4.0", "4.0", "-", "500", "100", "100"]
+    assert ["dla34", "0.50", "refused", "10", "12.5", "4.0", "-", "500", "100", "100"] in [
         line.split() for line in out.splitlines()
     ]
     worst = "geometric mean 1.00 of 2, 1 below 1, worst dla34 0.50; fastest peer openvino 2"
@@ -278,6 +284,15 @@ def test_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     assert out.index("convolutional networks") < out.index("\nmixers")
     assert "(20.00 ms, openvino 10.00 ms)\n  features.conv: 1 x 5.000 ms, 25% of our time, 12.5% of peak\n" in out
     assert out.rstrip().endswith("dla34, batch 1, 2 threads: refused: no dilation")
+
+
+def test_nests_that_could_run_faster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    out = printed(suite(row("dla34", dataclasses.replace(measured(0.5), slow=SLOW_NESTS))), capsys, monkeypatch)
+    _, told = out.split("nests that could run faster, by their layers' time:\n")
+    assert told.splitlines()[1:] == [
+        "  a.norm and 1 like it, main: n=1 w=?, 40.0% of our time",
+        "    no vectors: no schedule fits the nest",
+    ]
 
 
 def test_a_stopped_run_says_how_it_goes_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from loopmorph.passes.marks import SCHEDULE, recorded_steps
 from loopmorph.passes.nest import Access, Nest
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
-from loopmorph.passes.target.detect import native_target
+from loopmorph.passes.target.target import GENERIC, named_target
 from loopmorph.pipelines.network import copy_module
 from loopmorph.pipelines.program import Program
 
@@ -129,7 +129,7 @@ def test_weights_lie_in_the_order_in_which_they_are_read(layers: list[nn.Module]
     """Whatever nests prepare them: so one stream goes from memory to the core."""
     program = lm.import_model(nn.Sequential(*layers).eval(), (torch.randn(1, layers[0].in_channels, 10, 10),))
     module = copy_module(program.apply(f"morph-choose{{layer=0 {choice}}}").module)
-    for step in layout_passes(native_target()):
+    for step in layout_passes(named_target(GENERIC)):
         step.run(module.operation)
     after = scheduled(module)  # the nest does not keep it alive
     nest = find_nest(after.operation, "0")

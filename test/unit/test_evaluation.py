@@ -12,9 +12,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from loopmorph.passes.errors import DataError
+from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.bench.operators_result import LayerOperators, OperatorRow, OperatorsResult, PaperRow
+from loopmorph.pipelines.bench.precision import PrecisionResult, PrecisionRow
 from loopmorph.pipelines.bench.result import BenchResult, Row, ThreadResult
+from loopmorph.pipelines.bench.rewritten import RewrittenResult, RewrittenRow, read_pipelines
 from loopmorph.pipelines.evaluation.networks import fastest_within
 from loopmorph.pipelines.evaluation.page import make_page
 from loopmorph.pipelines.evaluation.study import MeasuredNetwork, Provenance, Recipe, Run, Study
@@ -155,7 +157,7 @@ def test_the_page_says_what_was_measured_and_what_was_not() -> None:
         "data CIFAR-10; times on zen4, 1 thread; repaired and trained on a GPU; versions torch 2.11; commit abc."
         in page
     )
-    assert page.count("**Not measured yet**") == 8  # two networks, and all sections but this one and the calibration
+    assert page.count("**Not measured yet**") == 9  # two networks, and all sections but this one and the calibration
     assert "| resnet34, teacher | 2 | - |" in page
     assert sorted(pictures) == ["calibration.svg", "fig4.svg", "net.svg"]
     for name, picture in pictures.items():
@@ -263,7 +265,7 @@ def test_what_a_study_has_is_not_changed(tmp_path: Path, report: Path, capsys: p
         (["--trained", str(report), "--name", "2x joint"], "report.json: field 'gpu' is missing"),
         (["--report", first], "tuned0.json: field 'model' is missing"),
         (["--bench", str(report)], "'study': it is there already"),
-        ([], "expected --report, --bench or --operators, or --trained"),
+        ([], "expected --report, --bench, --operators, --precision or --rewritten, or --trained"),
     ]
     for options, message in refused:
         assert main([*add, *options]) == 1
@@ -294,3 +296,40 @@ def test_other_results_are_shown_as_they_are(tmp_path: Path) -> None:
     page, _ = make_page(read_studies(tmp_path))
     assert "| 2 | loopmorph | 2.00 | 1.00 |\n| 2 | openvino | 5.00 | 2.50 |" in page
     assert "### net, no layer by Winograd" in page and "| `conv` | 1.50 (2.10) |" in page
+
+
+def test_precisions_and_rewrites_become_studies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = PrecisionRow("loopmorph", "f32", 4.0, 1.0, 90)
+    rows = ours, PrecisionRow("openvino", "int8", 2.0, 2.0, 89, "the processor has none of avx_vnni")
+    precision = PrecisionResult("net", 1, "cpu", {}, "images", 100, 30, 5, 7, 10, {"openvino": "1"}, rows)
+    original = RewrittenRow("original", "loopmorph", 4.0, 1.0, 0.0, 7, 5)
+    peer = RewrittenRow("original", "openvino", 5.0, 0.8, 0.0, 7, 5)
+    joint = RewrittenRow("3x joint by harm", "loopmorph", 1.0, 4.0, 0.0, 3, 2)
+    rewritten = RewrittenResult("net", 1, "cpu", 10, {"openvino": "1"}, (original, joint, peer))
+    for name, result in (("precision", precision), ("rewritten", rewritten)):
+        told = tmp_path / f"{name}-result"
+        told.write_text(result.to_json())
+        add = ["evaluation", "add", str(tmp_path / f"{name}.json"), f"--{name}", str(told), "--processor", "zen3"]
+        assert main(add) == 0
+    page, _ = make_page(read_studies(tmp_path))
+    assert "| - | original (int8), openvino | 2.00 | 2.00 |" in page
+    assert "- Openvino int8: the processor has none of avx_vnni." in page
+    assert "| 3 | joint choice (by harm) | 4.00 | 1.00 |" in page
+    assert "- net: times as fast as openvino on the unmodified network: 3x joint by harm 5.00." in page
+    assert page.count("times on zen3, 1 thread") == 2
+
+    content = json.loads(rewritten.to_json())
+    content["rows"][1]["name"] = "mine"
+    (tmp_path / "wrong").write_text(json.dumps(content))
+    assert main(["evaluation", "add", str(tmp_path / "new.json"), "--rewritten", str(tmp_path / "wrong")]) == 1
+    assert "wrong: rows[1]: field 'name' is 'mine'; a name with one of joint, greedy" in capsys.readouterr().err
+
+
+def test_pipelines_are_read_by_name(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(json.dumps({"2x joint": "a", "3x joint": "b"}))
+    assert read_pipelines(tmp_path / "p.json", ["3x joint"]) == {"3x joint": "b"}
+    with pytest.raises(ArgumentError, match="has no network '4x joint'; there are '2x joint', '3x joint'"):
+        read_pipelines(tmp_path / "p.json", ["4x joint"])
+    (tmp_path / "p.json").write_text("[]")
+    with pytest.raises(DataError, match=r"p\.json: a dictionary of pipelines is expected"):
+        read_pipelines(tmp_path / "p.json")

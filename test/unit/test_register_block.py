@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loopmorph.passes.analysis.choice import RegisterBlock
 from loopmorph.passes.scheduling.register_block import Work, cost, least_cost, register_blocks
 from loopmorph.passes.target.target import named_target
 
@@ -22,9 +23,22 @@ def test_the_counts_are_those_of_the_nest() -> None:
 
 
 def test_few_pixels_share_each_weight_in_one_pass() -> None:
-    """Each weight comes from memory for 16 multiply-adds only: all pixels have to be in the register block."""
-    best = register_blocks(FEW_PIXELS, MACHINE)[0]
+    """Each weight comes from memory for 16 multiply-adds only: where memory is slower, all pixels are in one block."""
+    best = register_blocks(FEW_PIXELS, replace(MACHINE, balance=6.0))[0]
     assert (best.rows * best.columns, FEW_PIXELS.passes(best)) == (16, 1)
+
+
+def test_weights_that_come_while_others_are_used_cost_nothing_but_the_first() -> None:
+    best = register_blocks(FEW_PIXELS, MACHINE)[0]
+    first = best.blocks * 256 * 16 * 4 * MACHINE.balance
+    assert FEW_PIXELS.passes(best) > 1 and cost(FEW_PIXELS, best, MACHINE) == FEW_PIXELS.macs + first
+
+
+def test_the_last_cache_delivers_what_the_second_cannot_hold() -> None:
+    deep = Work(columns=16, rows=1, samples=1, blocks=16, sets=1, depth=4608, lanes=16)
+    slow, fast = (replace(MACHINE, balance=1.0, l3_bytes=32 << 20, l3_balance=each) for each in (2.5, 0.5))
+    block = RegisterBlock(1, 4, 4)
+    assert cost(deep, block, slow) > 1.2 * cost(deep, block, fast)
 
 
 def test_many_pixels_balance_the_loads() -> None:
@@ -57,3 +71,14 @@ def test_every_block_divides_the_work_and_fits_in_the_registers(work: Work, regi
         assert not (work.columns % block.columns or work.rows % block.rows or work.blocks % block.blocks)
     costs = [cost(work, block, machine) for block in blocks]
     assert least_cost(work, machine) == min(costs) >= work.macs * 0.99
+
+
+def test_a_rest_of_the_pixels_is_left_only_where_it_pays() -> None:
+    """49 tiles have no factor that suits 16 registers, 64 have."""
+    tiles = Work(columns=49, rows=1, samples=1, blocks=16, sets=36, depth=128, lanes=8, rests=True)
+    few = named_target("x86_64_v3")
+    best = register_blocks(tiles, few)[0]
+    assert (best.columns, best.blocks) == (4, 2)
+    assert cost(tiles, best, few) < cost(tiles, replace(best, columns=7, blocks=1), few)
+    assert register_blocks(replace(tiles, columns=64), few)[0].columns == 4
+    assert all(49 % block.columns == 0 for block in register_blocks(tiles, MACHINE))

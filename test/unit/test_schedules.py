@@ -173,7 +173,9 @@ CASES = [
     ("low-rank", {"b": 2}, chain(1), DENSE // 2 + N * C * C // 2),
     ("block-diagonal", {"g": 4}, grouped(4), DENSE // 4),
 ]
-OF_TRANSFORMERS = {"fewer-heads", "fewer-features", "fewer-values", "narrower-hidden"}  # in test_transformers.py
+OF_TRANSFORMERS = {  # in test_transformers.py
+    *("fewer-heads", "fewer-features", "fewer-values", "narrower-hidden", "narrower-stream", "drop-block")
+}
 WIDENING = [
     ("separable-widening", {"f": 2}, chain(C, 2), N // 4 * (K * C + C * 2 * C)),
     ("grouped-pointwise", {"g": 2}, chain(2, 2), N // 4 * (K * C * C + 4 * C * C)),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +18,11 @@ from loopmorph.passes.errors import ArgumentError, CompilationFailed
 from loopmorph.passes.target import detect
 from loopmorph.passes.target.detect import native_target, resolve_target
 from loopmorph.passes.target.target import Target, accepted_names, named_target, parse_target
+from loopmorph.pipelines.measure import figures
+from loopmorph.pipelines.measure import target as measured
+from loopmorph.pipelines.measure.peak import Kernel
 from loopmorph.pipelines.measure.target import measure_target, this_computer
+from loopmorph.pipelines.store.cache_file import computer
 from loopmorph.tools.cli import main
 
 
@@ -27,8 +33,9 @@ from loopmorph.tools.cli import main
     st.floats(0.01, 100.0),
     st.integers(1, 512),
 )
-def test_text_and_back(name: str, lanes: int, l2: int, balance: float, cores: int) -> None:
-    target = dataclasses.replace(named_target(name), lanes=lanes, l2_bytes=l2, balance=balance, cores=cores)
+def test_text_and_back(name: str, lanes: int, l2: int, figure: float, cores: int) -> None:
+    same = dict.fromkeys(("balance", "peak", "l2_balance", "l3_balance", "load_cost", "scalar_cost", "wide"), figure)
+    target = dataclasses.replace(named_target(name), lanes=lanes, l2_bytes=l2, cores=cores, in_flight=cores, **same)
     assert parse_target(str(target)) == target
 
 
@@ -70,6 +77,7 @@ def test_this_computer_is_what_the_system_says(tmp_path: Path, monkeypatch: pyte
         ("zen5+l4=1M", "expected NAME.KEY=VALUE with a key of lanes.*, got 'l4=1M'"),
         ("zen5+l2=many", "'l2=many': expected a positive number"),
         ("zen5+balance=-1", "'balance=-1': expected a positive number"),
+        ("zen5+wide=-2", "'wide=-2': expected a positive number"),
     ],
 )
 def test_a_text_that_names_no_target(text: str, message: str) -> None:
@@ -97,14 +105,51 @@ def test_what_was_measured_is_known_from_then_on(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
     assert this_computer() == native_target()
     assert not list(tmp_path.iterdir())  # asking leaves nothing behind
-    measured = measure_target()
-    assert this_computer() == measured and measured.balance > 0
+    found = {"balance": 2.0, "in_flight": 8}
+    monkeypatch.setattr(measured, "measure_figures", lambda: dict(found))
+    first = measure_target()
+    assert this_computer() == first == dataclasses.replace(native_target(), **found)
+    found["balance"] = 2.3  # much the same: what is compiled stays
+    assert measure_target() == first
+    found["balance"] = 4.0
+    assert measure_target().balance == this_computer().balance == 4.0
+
+
+def test_what_another_version_has_measured_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOPMORPH_CACHE", str(tmp_path))
+    with closing(measured.TargetFile()) as file:
+        file.execute("INSERT INTO measured VALUES (?, ?)", computer(), "zen4+l9balance=3")
+    assert this_computer() == native_target()
+
+
+def test_figures_are_those_of_a_computer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_sizes", lambda _: (8 << 10, 32 << 10, 64 << 10, 1 << 20))
+    monkeypatch.setattr(figures, "_STEPS", 2000)
+    monkeypatch.setattr(figures, "_SAMPLES", 2)
+    found = figures.measure_figures()
+    assert all(value > 0 for name, value in found.items() if name != "wide")
+    assert found["load_cost"] >= 1 and (found["wide"] > 0) == (native_target().lanes == 16)
+    dataclasses.replace(native_target(), **found)  # type: ignore[arg-type]  # each is a field
+
+
+def test_reading_adds_up_all_that_is_there() -> None:
+    unit = native_target()
+    data, sums = (np.ones(n * 8 * unit.lanes, np.float32) for n in (3, 1))
+    Kernel(figures.read_kernel(unit, data.size, repeats=2)).bind(data, sums)()
+    np.testing.assert_array_equal(sums, np.full_like(sums, 3.0))  # halves, 3 of them, twice
+
+
+def test_threads_share_what_memory_delivers() -> None:
+    target = parse_target("zen4+balance=2.0+teambalance=6.0+cores=4")
+    assert [target.shared_by(n).balance for n in (1, 2, 4, 8)] == [2.0, 3.0, 6.0, 6.0]
+    assert target.bandwidth(2.0) == pytest.approx(target.peak / 4)
 
 
 def test_the_command_shows_a_target(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["target", "zen4+l2=512K"]) == 0
     out = capsys.readouterr().out
     assert "zen4+l2=512K" in out and "32 registers of 16 float32 lanes" in out and "L2 512 KiB" in out
+    assert "512 bits   2.0 times the speed of 256 bits" in out
     assert main(["target"]) == 0
     assert str(this_computer()) in capsys.readouterr().out
     assert main(["target", "zen4", "--measure"]) == 1

@@ -233,7 +233,7 @@ def test_blocks_that_spill_are_avoided() -> None:
 
 def test_narrow_units_wait_less_for_memory() -> None:
     balances = [named_target(each).balance for each in (*SEVERAL, "aarch64")]
-    assert balances == [2.9, 1.45, 0.362, 0.725]
+    assert balances == [2.9, 2.9, 0.725, 1.45]
 
 
 def test_peers_are_kept_to_a_targets_vectors() -> None:

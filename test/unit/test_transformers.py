@@ -13,7 +13,9 @@ from torch import nn
 import loopmorph as lm
 from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
 from loopmorph.passes.analysis.dimension_names import named_dimensions
+from loopmorph.passes.neural.bottleneck import Bottleneck
 from loopmorph.passes.target.target import Target
+from loopmorph.pipelines.oracle.score_features import feature_losses
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.rewritten.model_file import describe_origin, read_model, write_model
 from loopmorph.pipelines.rewritten.nested_code import NestedCode
@@ -77,6 +79,7 @@ def test_dimensions_have_names_in_all_layers_that_go_along_them(vit: Program) ->
         ("fewer-features", "attn.proj", [(32, 16), (32,), (16, 16), (64, 16)]),
         ("fewer-values", "attn.proj", [(40, 16), (40,), (16, 8), (64, 16)]),
         ("narrower-hidden", "mlp.fc2", [(48, 16), (48,), (16, 16), (32, 16)]),
+        ("narrower-stream", "attn.proj", [(48, 8), (48,), (8, 16), (64, 8)]),
     ],
 )
 def test_a_schedule_narrows_all_that_goes_along_its_dimension(
@@ -85,6 +88,57 @@ def test_a_schedule_narrows_all_that_goes_along_its_dimension(
     after = vit.apply(lm.load_schedule(name, layer=f"blocks.0.{layer}"))
     assert shapes(after, "attn.qkv.weight", "attn.qkv.bias", "attn.proj.weight", "mlp.fc1.weight") == expected
     assert name in OF_TRANSFORMERS
+
+
+def test_a_schedule_drops_an_attention_and_its_norm(vit: Program) -> None:
+    after = vit.apply(lm.load_schedule("drop-block", layer="blocks.0.attn.proj"))
+    gone = vit.parameters.keys() - after.parameters.keys()
+    assert {name.partition(".attn.")[0] for name in gone if ".attn." in name} == {"blocks.0"}
+    assert {name for name in gone if ".attn." not in name} == {"blocks.0.norm1.weight", "blocks.0.norm1.bias"}
+
+
+class Apart(nn.Module):
+    """Attention with a projection each for queries and keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.proj = (nn.Linear(6, 6) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (layer(x).unflatten(-1, (2, 3)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        seen = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        return self.proj(seen.transpose(1, 2).flatten(2))
+
+
+def test_features_of_queries_and_keys_are_judged_by_the_scores() -> None:
+    torch.manual_seed(0)
+    model, x = Apart().eval(), torch.randn(5, 4, 6)
+    found = feature_losses(import_model(model, (x[:1],)), [Bottleneck("k", "feature", 3)], [x])
+    with torch.no_grad():
+        q, k = (layer(x).unflatten(-1, (2, 3)).transpose(1, 2) for layer in (model.q, model.k))
+
+    def change(*gone: int) -> float:
+        lost = q[..., list(gone)] @ k[..., list(gone)].transpose(-1, -2)
+        return float((lost.square().sum() / (q @ k.transpose(-1, -2)).square().sum()).item())
+
+    first = min(range(3), key=change)
+    second = min({0, 1, 2} - {first}, key=lambda feature: change(first, feature))
+    losses = found["k", "feature"]
+    assert losses.tolist().index(losses.min()) == first
+    assert losses[first] == pytest.approx(change(first), rel=1e-4)
+    assert losses[second] == pytest.approx(max(change(first), change(first, second) - change(first)), rel=1e-4)
+
+
+def test_the_features_stay_that_the_scores_need(vit: Program, images: torch.Tensor) -> None:
+    model = copy.deepcopy(vit.model)
+    qkv = model.blocks[0].attn.qkv
+    with torch.no_grad():
+        for feature, side in ((0, 0), (2, 1), (5, 0), (6, 1)):  # of the queries or of the keys, in both heads
+            rows = [16 * side + feature, 16 * side + 8 + feature]
+            qkv.weight[rows], qkv.bias[rows] = 0, 0
+    step = f"morph-bottleneck{{layer={ATTENTION}.qkv iter=feature factor=2}}"
+    after = import_model(model, vit.example_inputs).apply(step)
+    assert after.inherit("least-squares", images).history[0].keep == (1, 3, 4, 7)
 
 
 @pytest.mark.parametrize("steps", [STEPS, NARROW], ids=["inside", "width"])

@@ -13,6 +13,7 @@ from winograd_programs import Conv
 from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.analysis.contraction_nest import view_contraction
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
+from loopmorph.passes.layout.blocked_layout import BlockedLayout
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.unroll_jam import UnrollJam
@@ -397,3 +398,30 @@ def test_a_network_compiled_with_it_computes_what_pytorch_does():
     program = import_model(model, (x,)).apply("morph-winograd{layer=0 tile=2}")
     with torch.no_grad():
         torch.testing.assert_close(compile(program)(x), model(x), rtol=0, atol=1e-4)
+
+
+def test_each_part_of_a_layer_has_transforms_of_its_own():
+    # 18 is no multiple of 4, so that a part has four transforms each way
+    conv = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()).eval()
+    x = torch.randn(1, 64, 18, 18)
+    schedule = "morph-partition{layer=0 iter=co sizes=32,32},morph-group{layer=0#main.1 iters=co,ci factor=2}"
+    rewritten = import_model(conv, (x,)).apply(schedule)
+    executable = compile(rewritten, target=named_target("x86-64-v3"))
+    for part in range(2):
+        assert f'layer = "0#main.{part}", algorithm = "winograd4"' in executable.schedule
+    with torch.no_grad():
+        torch.testing.assert_close(executable(x), rewritten.to_module().eval()(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("begin", "transforms"), [(0, 4), (16, 8)])
+def test_parts_share_what_one_of_them_has_transformed(begin: int, transforms: int):
+    model = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()).eval()
+    steps = ["morph-partition{layer=0 iter=co sizes=16,16}", "morph-group{layer=0#main.1 iters=co,ci factor=2}"]
+    if begin:  # the first part reads fewer channels than the second
+        steps.insert(1, f"morph-narrow{{layer=0#main.0 iter=ci begin={begin}}}")
+    module = import_model(model, (torch.randn(2, 32, 10, 10),)).apply(",".join(steps)).module
+    BlockedLayout(8).run(module.operation)
+    for part in range(2):
+        WinogradFiltering(f"0#main.{part}").apply(module.operation)
+    assert module.operation.verify()
+    assert sum(nest.role == "input-transform" for nest in layer_nests(module.operation, "0")) == transforms

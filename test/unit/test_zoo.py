@@ -27,6 +27,7 @@ PARAMETERS = {
     "mixer_small": 18_528_264,
     "convnext_atto": 3_695_520,
     "bert_tiny": 4_320_258,
+    "bert_base_2": 37_718_018,
     "gpt2_small": 52_872_960,
 }
 IMAGENET = ("vit_tiny", "deit_small", "mixer_small", "convnext_atto")

@@ -41,11 +41,29 @@ def group_norm(
     groups: int,
     epsilon: float,
 ) -> _Tensors3:
-    """`aten.native_group_norm`: `x` is `(N, C, *space)`; the means and inverse deviations are `(N, groups)`."""
-    normal, mean, inverse = _standardised(x.reshape(batch, groups, channels // groups * extent), [2], epsilon)
-    shape = [1, channels] + [1] * (x.dim() - 2)
-    result = _affine(normal.reshape(x.shape), weight, bias, shape).to(x.dtype)
-    return result, mean.reshape(batch, groups).to(x.dtype), inverse.reshape(batch, groups).to(x.dtype)
+    """`aten.native_group_norm`: `x` is `(N, C, *space)`; the means and inverse deviations are `(N, groups)`.
+
+    Each channel is averaged by itself, then the channels of a group, so that no nest sees anything but channels and
+    pixels: a view of a group's values as one row would keep its neighbours from being laid out in blocks of channels.
+    """
+    source = wide(x)
+    space = list(range(2, x.dim()))
+
+    def of_groups(values: torch.Tensor) -> torch.Tensor:
+        each = values.mean(space) if space else values
+        return each.reshape(batch, groups, channels // groups).mean(2, keepdim=True)
+
+    def of_channels(values: torch.Tensor) -> torch.Tensor:
+        each = values.expand(batch, groups, channels // groups)
+        return each.reshape(batch, channels, *(1 for _ in space))
+
+    mean = of_groups(source)
+    centred = source - of_channels(mean)
+    inverse = torch.rsqrt(of_groups(centred * centred) + epsilon)
+    shape = [1, channels, *(1 for _ in space)]
+    scale = _affine(of_channels(inverse), weight, None, shape)
+    result = source * scale + _affine(-of_channels(mean) * scale, None, bias, shape)
+    return result.to(x.dtype), mean.reshape(batch, groups).to(x.dtype), inverse.reshape(batch, groups).to(x.dtype)
 
 
 def group_norm_of_layer(

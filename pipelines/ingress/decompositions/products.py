@@ -26,6 +26,18 @@ def conv_tbc(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, pad: int
     return result.permute(2, 0, 1).contiguous()
 
 
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> object:
+    """`aten.linear` of rows that lie apart (of a transposed tensor): one product of matrices, as of those side by side.
+
+    PyTorch would repeat the weight for each sample and multiply in batches, and nothing could lay that weight out.
+    """
+    if x.dim() < 3 or weight.dim() != 2 or x.is_contiguous():
+        return NotImplemented
+    rows = x.reshape(-1, x.shape[-1])
+    product = rows @ weight.t() if bias is None else torch.addmm(bias, rows, weight.t())
+    return product.reshape(*x.shape[:-1], weight.shape[0])
+
+
 def distances(x: torch.Tensor, y: torch.Tensor, p: float, compute_mode: int | None = None) -> object:
     """`aten._cdist_forward`: p-norms of the differences of all rows, `(.., m, c)` and `(.., n, c)` to `(.., m, n)`.
 
@@ -75,4 +87,5 @@ DECOMPOSITIONS: dict[OpOverload, Callable[..., object]] = {
     _aten.addmv.default: addmv,
     _aten.conv_tbc.default: conv_tbc,
     _aten.dist.default: distance,
+    _aten.linear.default: linear,
 }

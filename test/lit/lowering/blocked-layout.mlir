@@ -67,3 +67,32 @@ func.func @main(%x: memref<1x3x7x7xf32> {morph.input = 0 : i64}, %w: memref<8x3x
   } {morph.iter = "n", morph.layer = "relu", morph.node = "relu", morph.role = "main"}
   return
 }
+
+// A result of three axes: the rows of the parameter are what the last one counts, not axis 1; of a parameter of which
+// only the first rows are read, those are packed.
+// CHECK-LABEL: func.func @logits
+// CHECK:         %[[P:.*]] = memref.alloc() : memref<2x3x4xf32>
+// CHECK:           affine.load %arg1[%{{.*}} * 4 + %{{.*}}, %{{.*}}] : memref<9x3xf32>
+// CHECK:         affine.for %[[N:.*]] = 0 to 8 {
+// CHECK-NEXT:      affine.for %[[O:.*]] = 0 to 2 {
+// CHECK-NEXT:        affine.for %[[I:.*]] = 0 to 4 {
+// CHECK-NEXT:          affine.for %[[K:.*]] = 0 to 3 {
+// CHECK-NEXT:            affine.load %arg0[0, %[[N]], %[[K]]] : memref<1x8x3xf32>
+// CHECK-NEXT:            affine.load %[[P]][%[[O]], %[[K]], %[[I]]] : memref<2x3x4xf32>
+// CHECK-NEXT:            affine.load %arg2[0, %[[N]], %[[O]] * 4 + %[[I]]] : memref<1x8x9xf32>
+func.func @logits(%x: memref<1x8x3xf32> {morph.input = 0 : i64}, %w: memref<9x3xf32> {morph.param = "head.weight"},
+                  %y: memref<1x8x9xf32> {morph.output = 0 : i64}) {
+  affine.for %n = 0 to 8 {
+    affine.for %co = 0 to 8 {
+      affine.for %ci = 0 to 3 {
+        %a = affine.load %x[0, %n, %ci] : memref<1x8x3xf32>
+        %b = affine.load %w[%co, %ci] : memref<9x3xf32>
+        %c = affine.load %y[0, %n, %co] : memref<1x8x9xf32>
+        %p = arith.mulf %a, %b : f32
+        %s = arith.addf %c, %p : f32
+        affine.store %s, %y[0, %n, %co] : memref<1x8x9xf32>
+      } {morph.iter = "ci"}
+    } {morph.iter = "co"}
+  } {morph.iter = "n", morph.layer = "head", morph.node = "mm", morph.role = "main"}
+  return
+}

@@ -1,4 +1,5 @@
 // RUN: loopmorph-opt %s -p 'morph-bottleneck{layer=a iter=co factor=2}' | FileCheck %s
+// RUN: loopmorph-opt %s --transform narrower-stream --set layer=a | FileCheck %s
 // RUN: loopmorph-opt %s -p 'morph-bottleneck{layer=b iter=ci factor=4}' | FileCheck %s --check-prefix=SLICE
 
 // A network x -> a -> scale by g -> b -> y: halving a's outputs halves the scale, b's inputs, and nothing else.

@@ -1,4 +1,5 @@
 // RUN: loopmorph-opt %s --split-input-file -p 'morph-drop-block{layer=b}' | FileCheck %s
+// RUN: loopmorph-opt %s --split-input-file --transform drop-block --set layer=b | FileCheck %s
 
 // The branch a, b, scale of x + f(x) goes with its weights, and what read the sum reads x.
 
