@@ -46,7 +46,7 @@ _TO_LLVM = (
     "convert-scf-to-cf",
     "expand-strided-metadata",
     "lower-affine",
-    "arith-expand",
+    "arith-expand{include-bf16=true}",  # else x86 without AVX512-BF16 calls a function that is not there
     "math-expand-ops{ops=fpowi}",  # LLVM has no powers by vectors of integers; these are constants
     "convert-math-to-llvm",
     "convert-math-to-libm",

@@ -56,7 +56,7 @@ def test_one_answer_to_whose_schedule_a_layer_has(plain: Program, steps: tuple[s
 def test_a_layer_split_before_a_neural_step_is_tuned_like_any_other() -> None:
     lanes = native_target().lanes
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(2 * lanes, 2 * lanes, 1, bias=False), nn.Conv2d(2 * lanes, 3, 1)).eval()
+    model = nn.Sequential(nn.Conv2d(2 * lanes, 2 * lanes, 1, bias=False), nn.Conv2d(2 * lanes, 1, 1)).eval()
     program = lm.import_model(model, (torch.randn(1, 2 * lanes, 1, 4),))
     program = program.apply("morph-split{layer=0 iter=ow factor=2},morph-bottleneck{layer=0 iter=ci factor=2}")
     with Worker() as worker:

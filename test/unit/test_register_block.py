@@ -78,7 +78,7 @@ def test_a_rest_of_the_pixels_is_left_only_where_it_pays() -> None:
     tiles = Work(columns=49, rows=1, samples=1, blocks=16, sets=36, depth=128, lanes=8, rests=True)
     few = named_target("x86_64_v3")
     best = register_blocks(tiles, few)[0]
-    assert (best.columns, best.blocks) == (4, 2)
+    assert 49 % best.columns and best.accumulators == 8
     assert cost(tiles, best, few) < cost(tiles, replace(best, columns=7, blocks=1), few)
     assert register_blocks(replace(tiles, columns=64), few)[0].columns == 4
     assert all(49 % block.columns == 0 for block in register_blocks(tiles, MACHINE))

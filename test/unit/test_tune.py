@@ -32,7 +32,7 @@ def program() -> lm.Program:
     """Two layers with two register blocks each, and one that is too small for vectors."""
     torch.manual_seed(0)
     same = [nn.Conv2d(LANES, LANES, 1, bias=False) for _ in range(2)]
-    model = nn.Sequential(*same, nn.ReLU(), nn.Conv2d(LANES, 3, 1, bias=False)).eval()
+    model = nn.Sequential(*same, nn.ReLU(), nn.Conv2d(LANES, 1, 1, bias=False)).eval()
     return lm.import_model(model, (torch.randn(1, LANES, 1, 2),))
 
 
