@@ -46,6 +46,8 @@ _TO_LLVM = (
     "convert-scf-to-cf",
     "expand-strided-metadata",
     "lower-affine",
+    "math-extend-to-supported-types{extra-types=f16 target-type=f32}",
+    "arith-emulate-unsupported-floats{source-types=bf16 target-type=f32}",
     "arith-expand{include-bf16=true}",  # else x86 without AVX512-BF16 calls a function that is not there
     "math-expand-ops{ops=fpowi}",  # LLVM has no powers by vectors of integers; these are constants
     "convert-math-to-llvm",
@@ -62,7 +64,11 @@ _TO_LLVM = (
 )
 
 # Each of these looks through all of a program for what is seldom there: for operations of such names.
+_BFLOAT16 = "bf16"  # stands among the names where a program has such numbers
+_NARROWED = re.compile(rf"{_BFLOAT16}|arith\.truncf")
 _SELDOM = {
+    "math-extend-to-supported-types{extra-types=f16 target-type=f32}": _NARROWED,
+    "arith-emulate-unsupported-floats{source-types=bf16 target-type=f32}": _NARROWED,
     "convert-vector-to-scf": re.compile(r"vector\.(transfer_read|transfer_write|print)"),
     "expand-strided-metadata": re.compile(r"memref\.(?!(alloc|alloca|dealloc|load|store|prefetch|view|get_global)$)"),
     "math-expand-ops{ops=fpowi}": re.compile(r"math\.fpowi"),
@@ -147,7 +153,7 @@ def lower_to_llvm(module: ir.Module) -> None:
         _flatten_empty_arguments(module)
         OutlineNests().run(module.operation)
         _refuse(module, {"memref.copy"})  # it would become a call of a library that is not there
-        names = _allow_rounding_changes(module)
+        names = _allow_rounding_changes(module) | _bfloat16(module)
         ExpandMath().run(module.operation)
         needed = [each for each in _TO_LLVM if each not in _SELDOM or any(map(_SELDOM[each].match, names))]
         manager = PassManager.parse(f"builtin.module({','.join(needed)})")
@@ -160,6 +166,13 @@ def lower_to_llvm(module: ir.Module) -> None:
             raise CompilationFailed(f"cannot lower to LLVM: {_describe(error)}") from error
         _refuse_all_but_llvm(module)
         _separate_kernels(module)
+
+
+def _bfloat16(module: ir.Module) -> set[str]:
+    """`_BFLOAT16` where an argument holds such numbers; what is made within is made by `arith.truncf`."""
+    arguments = [a for f in functions(module.operation) if not f.is_external for a in f.entry_block.arguments]
+    elements = [a.type.element_type for a in arguments if isinstance(a.type, ir.MemRefType)]
+    return {_BFLOAT16} if any(isinstance(element, ir.BF16Type) for element in elements) else set()
 
 
 def _flatten_empty_arguments(module: ir.Module) -> None:

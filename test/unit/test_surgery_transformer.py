@@ -63,7 +63,7 @@ def test_a_stack_of_encoder_layers_packs_no_sequences() -> None:
 
 
 def test_the_projection_of_an_attention_is_refused_by_name(encoder: lm.Program) -> None:
-    program = encoder.apply("morph-bottleneck{layer=0.self_attn|mm iter=ci factor=2}")
+    program = encoder.apply("morph-bottleneck{layer=0.self_attn|mm_1 iter=ci factor=2}")
     with pytest.raises(lm.IllegalTransform, match=r"layer '0.self_attn.out_proj': a NonDynamically.* cannot take"):
         program.to_module()
 
