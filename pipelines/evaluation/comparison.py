@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from loopmorph.pipelines.bench.paper_figures import FIG4
 from loopmorph.pipelines.evaluation.markdown import listed, not_measured, number, sentence
 from loopmorph.pipelines.evaluation.networks import (
@@ -47,10 +49,10 @@ def comparison_section(studies: Studies) -> Part:
     lines = [*_ABOUT.splitlines(), ""]
     mine = studies.of("networks")
     compared = {name: study for name, study in mine.items() if study.compared_by is not None}
-    groups = [_bars(study) for study in compared.values()]
+    groups = [_bars(name, study) for name, study in compared.items()]
     if any(group.ours for group in groups):
-        lines += [*_bars_table(list(compared.values())), "", f"![the paper's bars and ours](evaluation/{_BARS})", ""]
-        lines += [*_headlines(list(compared.values())), ""]
+        lines += [*_bars_table(compared), "", f"![the paper's bars and ours](evaluation/{_BARS})", ""]
+        lines += [*_headlines(compared), ""]
         pictures[_BARS] = draw_bars([group for group in groups if group.ours])
     for name, study in mine.items():
         lines += _network_lines(name, study, pictures)
@@ -60,26 +62,26 @@ def comparison_section(studies: Studies) -> Part:
     return Part(lines, pictures)
 
 
-def _bars(study: Study) -> Bars:
+def _bars(name: str, study: Study) -> Bars:
     recipe = study.compared_by or ""
     found = {choice: fastest_within(study, recipe, choice) for choice in CHOICES}
     ours = {choice: each.speedup for choice, each in found.items() if each is not None and each.speedup is not None}
     model = study.provenance.model
     paper = dict(zip(("BlockSwap", "its own"), FIG4[model], strict=True)) if model in FIG4 else {}
-    return Bars(model, paper, ours)
+    return Bars(name, paper, ours)
 
 
-def _bars_table(studies: list[Study]) -> list[str]:
-    groups = [_bars(study) for study in studies]
+def _bars_table(studies: Mapping[str, Study]) -> list[str]:
+    groups = [_bars(name, study) for name, study in studies.items()]
     chosen = [choice for choice in CHOICES if any(choice in group.ours for group in groups)]
     headings = ["network", "paper: BlockSwap", "paper: its own", *(f"ours: {CHOICES[choice]}" for choice in chosen)]
     rows = [
         [
             group.name,
-            *(number(group.paper.get(name), 2) for name in ("BlockSwap", "its own")),
+            *(number(group.paper.get(bar), 2) for bar in ("BlockSwap", "its own")),
             *(_with_loss(study, choice) for choice in chosen),
         ]
-        for group, study in zip(groups, studies, strict=True)
+        for group, study in zip(groups, studies.values(), strict=True)
     ]
     return table(headings, rows)
 
@@ -93,25 +95,24 @@ def _with_loss(study: Study, choice: str) -> str:
     return "none" if tried else "not measured"
 
 
-def _headlines(studies: list[Study]) -> list[str]:
-    """In one sentence a network which choice is the fastest within the limit."""
+def _headlines(studies: Mapping[str, Study]) -> list[str]:
+    """In one sentence a study which choice is the fastest within the limit."""
     lines = []
-    for study in studies:
-        ours = _bars(study).ours
+    for name, study in studies.items():
+        ours = _bars(name, study).ours
         if not ours:
             continue
         best = max(ours, key=lambda choice: ours[choice])
         others = [f"{CHOICES[each]} {value:.2f}" for each, value in ours.items() if each != best]
         rest = f"; {listed(others)}" if others else ""
-        model = study.provenance.model
         lines.append(
-            f"- {model}: the fastest within {ALLOWED:g} point is {CHOICES[best]}, {ours[best]:.2f} times{rest}."
+            f"- {name}: the fastest within {ALLOWED:g} point is {CHOICES[best]}, {ours[best]:.2f} times{rest}."
         )
     return lines
 
 
 def _network_lines(name: str, study: Study, pictures: dict[str, str]) -> list[str]:
-    lines = [f"### {study.provenance.model}", "", *setting_lines(study, name), *network_table(study), ""]
+    lines = [f"### {name}", "", *setting_lines(study, name), *network_table(study), ""]
     recipe = study.compared_by
     if recipe is None:
         return [*lines, *remarks(study), ""]

@@ -142,8 +142,8 @@ def test_losses_leave_out_what_does_not_count() -> None:
 
 def test_the_page_says_what_was_measured_and_what_was_not() -> None:
     page, pictures = make_page({"net": STUDY})
-    assert "| resnet34 | 2.07 | 3.26 | 2.01 (0.50 lost) | 2.11 (0.10 lost) |" in page and "untuned TVM" in page
-    assert "- resnet34: the fastest within 1 point is greedy, 2.11 times; joint choice 2.01." in page
+    assert "| net | 2.07 | 3.26 | 2.01 (0.50 lost) | 2.11 (0.10 lost) |" in page and "untuned TVM" in page
+    assert "- net: the fastest within 1 point is greedy, 2.11 times; joint choice 2.01." in page
     row = "| 2 | joint choice | 2.01 | 5.00 | 4.90 | 2 | - | 0.100 | - | 90.00 | 91.40, 91.60 |"
     assert row in page and "| 91.90, 92.10, (50.00) |" in page
     assert "- The original, teacher, seed 2: 50.00 % is left out of means: the training was unstable." in page
