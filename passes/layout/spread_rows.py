@@ -12,11 +12,10 @@ from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.memory.memrefs import element_bytes
 from loopmorph.passes.analysis.roles import is_reduction
 from loopmorph.passes.base import Pass
-from loopmorph.passes.building.rows import has_free_rows, set_row_length
+from loopmorph.passes.building.rows import TOKEN_RANK, has_free_rows, set_row_length
 from loopmorph.passes.errors import require_least
 from loopmorph.passes.nest import Access, Nest, nest_roots, view_nest
 
-_RANK = 3  # the most that activations of tokens have; those of pixels get a layout of their own
 _WAY = 4096  # bytes of which each line falls into another set; the same for 32 KiB in 8 ways and 48 KiB in 12
 FEWEST_ROWS = 8  # as many as there are ways
 
@@ -59,7 +58,7 @@ class SpreadRows(Pass):
 def _competes(nest: Nest, access: Access) -> bool:
     """Whether a product reads rows through the access of which many fall into one set."""
     type_ = ir.MemRefType(access.memref.type)
-    if not 2 <= len(type_.shape) <= _RANK or not has_free_rows(access.memref) or not macs(nest):
+    if not 2 <= len(type_.shape) <= TOKEN_RANK or not has_free_rows(access.memref) or not macs(nest):
         return False
     if type_.shape[-1] * element_bytes(type_.element_type) % _WAY:
         return False

@@ -8,18 +8,16 @@ from typing import ClassVar, TypeVar
 
 from torch_mlir import ir
 
-from loopmorph.passes.affine_expr import downcast, used_dims
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.memory.dataflow import outermost
 from loopmorph.passes.analysis.roles import accumulates
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.edit_accesses import redirect
-from loopmorph.passes.building.rows import has_free_rows
+from loopmorph.passes.building.rows import TOKEN_RANK, has_free_rows, runs_along
 from loopmorph.passes.errors import IllegalTransform, require_least
-from loopmorph.passes.nest import Access, Loop, Nest, nest_roots, view_nest
+from loopmorph.passes.nest import Nest, nest_roots, view_nest
 
 T = TypeVar("T")
-_RANK = 3  # the most that activations of tokens have; those of pixels get a layout of their own
 
 
 @dataclass(frozen=True)
@@ -76,36 +74,22 @@ def _axis_of_rows(nest: Nest, width: int, turned: set[ir.Value]) -> int | None:
         return None
     (written,) = nest.stores
     rank = len(written.exprs)
-    if not 2 <= rank <= _RANK or not has_free_rows(written.memref):
+    if not 2 <= rank <= TOKEN_RANK or not has_free_rows(written.memref):
         return None
-    lane = _alone(nest, written, rank - 1)
+    lane = runs_along(nest, written)
     operands = [load for load in nest.loads if load.memref != written.memref]
     if not macs(nest):
         follows = not accumulates(nest) and any(load.memref in turned for load in operands)
         if not follows or written.memref in turned:
             return None
     whole = lane is not None and not (lane.extent or 0) % width
-    if lane is None or (whole and any(_runs_along(nest, load, lane) for load in operands if len(load.exprs) > 1)):
+    if lane is None or (whole and any(runs_along(nest, load) == lane for load in operands if len(load.exprs) > 1)):
         return None
     for axis in range(rank - 1):
-        row = _alone(nest, written, axis)
-        if row is not None and not (row.extent or 0) % width and any(_runs_along(nest, a, row) for a in operands):
+        row = runs_along(nest, written, axis)
+        if row is not None and not (row.extent or 0) % width and any(runs_along(nest, a) == row for a in operands):
             return axis
     return None
-
-
-def _alone(nest: Nest, access: Access, axis: int) -> Loop | None:
-    """The iterator that is the index along an axis and occurs in no other."""
-    index = downcast(access.exprs[axis])
-    if not isinstance(index, ir.AffineDimExpr):
-        return None
-    others = (e for k, e in enumerate(access.exprs) if k != axis)
-    return None if any(index.position in used_dims(e) for e in others) else nest.loops[index.position]
-
-
-def _runs_along(nest: Nest, access: Access, loop: Loop) -> bool:
-    """Whether the operand's rows are what the iterator runs along."""
-    return bool(access.exprs) and _alone(nest, access, len(access.exprs) - 1) == loop
 
 
 def _swap_axes(memref: ir.Value, axis: int) -> bool:

@@ -17,7 +17,7 @@ from loopmorph.passes.base import Pass
 from loopmorph.passes.building.edit_accesses import redirect
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.building.rebuild import keep_range, set_extent
-from loopmorph.passes.building.rows import has_free_rows, set_row_length
+from loopmorph.passes.building.rows import has_free_rows, runs_along, set_row_length
 from loopmorph.passes.errors import require_least
 from loopmorph.passes.nest import Access, Loop, Nest, nest_roots, view_nest
 
@@ -98,7 +98,7 @@ class WholeVectors(Pass):
     def _change(self, product: _Product) -> None:
         extent = product.lane.extent or 0
         wanted = -(-extent // self.width) * self.width
-        beside = _alone(product.nest, product.weight) == product.lane
+        beside = runs_along(product.nest, product.weight) == product.lane
         parameter = marks.parameter_name(product.weight.memref) is not None
         if wanted == extent and (beside or (parameter and not _is_constant(product.start))):
             return
@@ -136,7 +136,7 @@ def _product(nest: Nest) -> _Product | None:
     names = sorted(op.name for op in nest.body if not op.name.startswith("affine."))
     if len(operands) != 2 or len(nest.loads) != 3 or names != ["arith.addf", "arith.mulf"]:
         return None
-    lane = _alone(nest, written)
+    lane = runs_along(nest, written)
     if lane is None:
         return None
     indexed = [a for a in operands if lane.position in a.dims]
@@ -151,14 +151,6 @@ def _product(nest: Nest) -> _Product | None:
     if pixels and not (longer and _is_constant(start)):
         return None
     return _Product(nest, lane, indexed[0], start, longer)
-
-
-def _alone(nest: Nest, access: Access) -> Loop | None:
-    """The iterator that is the index along the last axis and occurs in no other."""
-    last = downcast(access.exprs[-1]) if access.exprs else None
-    if not isinstance(last, ir.AffineDimExpr) or any(last.position in used_dims(e) for e in access.exprs[:-1]):
-        return None
-    return nest.loops[last.position]
 
 
 def _is_index(lane: Loop, access: Access) -> bool:
@@ -177,7 +169,7 @@ def _start(nest: Nest, written: Access) -> Nest | None:
     start = view_nest(before[0].opview)
     if start.role != marks.INIT or not start.is_perfect or not start.is_rectangular or len(start.stores) != 1:
         return None
-    lane = _alone(start, start.stores[0])
+    lane = runs_along(start, start.stores[0])
     if lane is None or lane.position != len(start.loops) - 1 or lane.extent != _extent(written.memref):
         return None
     return start
@@ -186,7 +178,7 @@ def _start(nest: Nest, written: Access) -> Nest | None:
 def _can_grow(start: Nest) -> bool:
     """Whether start values are a constant, or a local row along their last axis whose length nothing else asks for."""
     lane = start.loops[-1]
-    rows = [_alone(start, read) == lane and _extent(read.memref) == lane.extent for read in start.loads]
+    rows = [runs_along(start, read) == lane and _extent(read.memref) == lane.extent for read in start.loads]
     return not start.loads or (
         rows == [True] and len(start.loads[0].exprs) == 1 and has_free_rows(start.loads[0].memref)
     )
