@@ -135,14 +135,16 @@ def bench_command(
     if model is None:
         raise click.UsageError("Missing argument 'MODEL', or a suite of networks, as in --suite timm.")
     counts = _counts("threads", threads or "1")
+    others = {"target": target, "layers": layers, "plot": plot, "tune": tune, "explain-slow": explain_slow}
+    others |= {"algorithm": algorithm != "auto"}
     if rewritten is not None:
-        _refuse("is not for --rewritten", precision=precision, target=target, layers=layers, plot=plot, tune=tune)
+        _refuse("is not for --rewritten", precision=precision, **others)
         run_rewritten(
             model,
             rewritten,
             only,
             peers=names,
-            threads=counts,
+            threads=_one("--rewritten", counts),
             rounds=rounds,
             seed=seed,
             trust=trust,
@@ -151,13 +153,13 @@ def bench_command(
         return
     _refuse("is of --rewritten, which is missing", only=only)
     if precision is not None:
-        _refuse("is not for --precision", target=target, layers=layers, plot=plot, tune=tune)
+        _refuse("is not for --precision", **others)
         run_precisions(
             model,
             _names(precision),
             data=data,
             weights=weights,
-            threads=counts,
+            threads=_one("--precision", counts),
             rounds=rounds,
             images=1000 if images is None else images,
             seed=seed,
@@ -214,6 +216,15 @@ def _counts(argument: str, text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ArgumentError(argument, f"expected whole numbers separated by commas, got '{text}'") from None
+
+
+def _one(option: str, threads: list[int]) -> int:
+    """Raises:
+    ArgumentError: several numbers of threads.
+    """
+    if len(threads) != 1:
+        raise ArgumentError("threads", f"with {option} one number of threads is expected, got {len(threads)}")
+    return threads[0]
 
 
 def _names(text: str) -> list[str]:

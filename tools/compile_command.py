@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loopmorph.pipelines.support.files import check_writable
+from loopmorph.pipelines.support.files import check_writable, prepare_folder, write_atomically
 from loopmorph.tools.bars import stage_bars
 from loopmorph.tools.options import POSITIVE, SEEDS, trust_option
 from loopmorph.tools.written import write_results
@@ -49,6 +49,8 @@ def compile_command(
     """
     check_writable("schedule", schedule)
     check_writable("json", json_path)
+    if out is not None:
+        prepare_folder(out)
     from loopmorph.pipelines.bench.compiled import compile_model
 
     with stage_bars() as tell:
@@ -67,7 +69,8 @@ def compile_command(
     if out is not None:
         _write(done, out)
     if schedule is not None:
-        schedule.write_text(done.executable.schedule)
+        text = done.executable.schedule.encode()
+        write_atomically(schedule, lambda file: file.write(text), argument="schedule")
         click.echo(f"written: {schedule}")
     write_results(json_path, done.to_json)
 

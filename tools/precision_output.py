@@ -24,7 +24,7 @@ def run_precisions(
     *,
     data: Path | None,
     weights: Path | None,
-    threads: Sequence[int],
+    threads: int,
     rounds: int,
     images: int,
     seed: int,
@@ -34,20 +34,17 @@ def run_precisions(
     """Measures, prints and writes.
 
     Raises:
-        ArgumentError: more than one number of threads; or what `bench_precisions` refuses.
+        LoopmorphError: what `bench_precisions` refuses.
     """
-    from loopmorph.passes.errors import ArgumentError
     from loopmorph.pipelines.bench.precision import bench_precisions
 
-    if len(threads) != 1:
-        raise ArgumentError("threads", f"with --precision one number of threads is expected, got {len(threads)}")
     with stage_bars() as tell:
         found = bench_precisions(
             model,
             precisions,
             data=data,
             weights=weights,
-            threads=threads[0],
+            threads=threads,
             rounds=rounds,
             images=images,
             seed=seed,

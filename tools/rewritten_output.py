@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from loopmorph.passes.errors import ArgumentError
 from loopmorph.tools.bars import stage_bars
 from loopmorph.tools.written import write_results
 
@@ -25,7 +24,7 @@ def run_rewritten(
     names: Sequence[str],
     *,
     peers: Sequence[str],
-    threads: Sequence[int],
+    threads: int,
     rounds: int,
     seed: int,
     trust: bool,
@@ -34,19 +33,17 @@ def run_rewritten(
     """Measures, prints and writes.
 
     Raises:
-        ArgumentError: more than one number of threads; or what `bench_rewritten` refuses.
+        LoopmorphError: what `bench_rewritten` refuses.
     """
     from loopmorph.pipelines.bench.rewritten import bench_rewritten, read_pipelines
 
-    if len(threads) != 1:
-        raise ArgumentError("threads", f"with --rewritten one number of threads is expected, got {len(threads)}")
     texts = read_pipelines(pipelines, names)
     with stage_bars() as tell:
         found = bench_rewritten(
             model,
             texts,
             peers=peers,
-            threads=threads[0],
+            threads=threads,
             rounds=rounds,
             seed=seed,
             trust=trust,

@@ -23,6 +23,7 @@ from loopmorph.pipelines.bench.process_memory import ProcessMemory, watched_memo
 from loopmorph.pipelines.bench.result import OURS, WRONG, LayerRow, Missing, Request, Row, SlowRow, Stage, ThreadResult
 from loopmorph.pipelines.bench.roof import moved_bytes, roof_ms
 from loopmorph.pipelines.bench.timm_networks import load_network
+from loopmorph.pipelines.bench.turns import timed_calls
 from loopmorph.pipelines.codegen.executable import Executable
 from loopmorph.pipelines.ingress.models import LoadedModel, resolve_model
 from loopmorph.pipelines.measure.peak import Peak, measure_peak
@@ -30,8 +31,6 @@ from loopmorph.pipelines.support.agreement import largest_error
 from loopmorph.pipelines.support.serving import Tell, serve
 
 _WARM_UP = 4
-_CALLS = 8  # of one contender in one round; the first two do not count: caches still hold the one before
-_SETTLING = 2
 _PAUSE = 0.05  # seconds in which the worker threads of the one before go to sleep
 _LEAST_ROUNDS = 2  # so that a drift of the machine does not hit one contender alone
 _PROFILE_S, _PROFILE_CALLS = 20.0, (5, 40)  # how long layers are timed, and the least and the most calls of it
@@ -202,12 +201,7 @@ class _Field:
             for name, run in self.runs.items():
                 self._parent.stage("measuring", done, wanted, name)
                 time.sleep(_PAUSE)
-                for call in range(_CALLS):
-                    started = time.perf_counter()
-                    run()
-                    elapsed = time.perf_counter() - started
-                    if call >= _SETTLING:
-                        seconds[name].append(elapsed)
+                seconds[name] += timed_calls(run)
         return seconds
 
     def _contender(self, name: str) -> Run:

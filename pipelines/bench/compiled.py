@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from loopmorph.passes.target.detect import processor_name, resolve_target
 from loopmorph.pipelines.codegen.executable import Executable
@@ -82,7 +83,6 @@ def compile_model(
     calls: int = 50,
     seed: int = 0,
     trust: bool = False,
-    check: bool = True,
     progress: Progress = silent,
 ) -> CompiledModel:
     """Compiles a network as `compile` does, compares it with PyTorch, and times it.
@@ -99,7 +99,6 @@ def compile_model(
         calls: how many are timed.
         seed: of weights, and of the example inputs.
         trust: whether code that a `.pt2` holds, or that a `model.pt` names, may run.
-        check: whether the code is compared with PyTorch on hard inputs, too, as `compile` does.
         progress: called as each stage begins (0 of 1) and ends (1 of 1).
 
     Raises:
@@ -108,22 +107,22 @@ def compile_model(
         ImportRefused, IllegalTransform, CompilationFailed, WrongResult: see `compile`.
     """
     check_count("calls", calls)
+    check_threads(threads)
+    if tune is not None:
+        check_seconds(tune)
+    processor = this_computer() if target is None else resolve_target(target)
     with stage(progress, "load"):
         loaded = resolve_model(model, seed=seed, trust=trust)
         if weights is not None:
             load_state(loaded.model, weights)
     with stage(progress, "import"):
         imported = program_of(loaded)
-    processor = this_computer() if target is None else resolve_target(target)
-    check_threads(threads)
+    program = imported
     if tune is not None:
-        check_seconds(tune)
         with stage(progress, "tune"):
             program = transformed(imported, processor, threads, schedule=None, tune=tune)
-    else:
-        program = imported
-    with stage(progress, "compile and check" if check else "compile"):
-        executable = compile(program, threads=threads, target=processor, check=check)
+    with stage(progress, "compile and check"):
+        executable = compile(program, threads=threads, target=processor)
     with stage(progress, "time"):
         seconds = _seconds(executable, calls)
     return CompiledModel(
@@ -135,7 +134,7 @@ def compile_model(
         str(executable.target),
         processor_name(),
         len(imported.steps),
-        _error(executable, program),
+        error_of(executable, program.to_module().eval()),
         1e3 * statistics.median(seconds),
         1e3 * min(seconds),
         calls,
@@ -155,8 +154,9 @@ def _origin(loaded: LoadedModel, weights: Path | None) -> str:
     return f"{loaded.name}, with the weights that it is built with"
 
 
-def _error(executable: Executable, program: Program) -> float:
-    module = program.to_module().eval()
+def error_of(executable: Executable, module: nn.Module) -> float:
+    """The largest difference of compiled code from a module on the example inputs, as a share of the largest output."""
+    program = executable.program
     with torch.no_grad():
         expected = program.results(module(*program.example_inputs, **program.example_kwargs))
     found = program.results(executable(*program.example_inputs, **program.example_kwargs))

@@ -94,17 +94,8 @@ def onnxruntime(subject: Subject) -> Run:
 
 def openvino(subject: Subject) -> Run:
     """OpenVINO's CPU plugin, for latency, in float32."""
-    import openvino as ov
-
-    example = subject.inputs if len(subject.inputs) > 1 else subject.inputs[0]
-    converted = ov.convert_model(subject.model, example_input=example)
-    converted.reshape({k: list(x.shape) for k, x in enumerate(subject.inputs)})
-    settings = {
-        "INFERENCE_NUM_THREADS": subject.threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    request = ov.Core().compile_model(converted, "CPU", settings).create_infer_request()
+    converted = converted_by_openvino(subject.model, subject.inputs)
+    request = compiled_by_openvino(converted, subject.threads).create_infer_request()
     arrays, n_outputs = subject.arrays, len(converted.outputs)
 
     def run() -> tuple[np.ndarray, ...]:
@@ -112,6 +103,33 @@ def openvino(subject: Subject) -> Run:
         return tuple(request.get_output_tensor(k).data for k in range(n_outputs))
 
     return run
+
+
+def converted_by_openvino(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+    """OpenVINO's `Model` of a network, for inputs of these shapes."""
+    import openvino as ov
+
+    converted = ov.convert_model(model, example_input=inputs if len(inputs) > 1 else inputs[0])
+    converted.reshape({k: list(x.shape) for k, x in enumerate(inputs)})
+    return converted
+
+
+def compiled_by_openvino(converted: Any, threads: int, precision: str = "f32") -> Any:
+    """OpenVINO's `CompiledModel` for the CPU and for latency.
+
+    Args:
+        converted: its `Model`.
+        threads: that a call uses.
+        precision: in which it computes where the processor can: "f32" or "bf16".
+    """
+    import openvino as ov
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    return ov.Core().compile_model(converted, "CPU", settings)
 
 
 def compiled_network(subject: Subject) -> tuple[Run, Executable]:

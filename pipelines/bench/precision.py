@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.target.detect import processor_features, processor_name
-from loopmorph.pipelines.bench.contenders import missing, versions
+from loopmorph.pipelines.bench.contenders import compiled_by_openvino, converted_by_openvino, missing, versions
+from loopmorph.pipelines.bench.turns import in_turns
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.compile import compile
 from loopmorph.pipelines.data.labelled_images import LabelledImages, load_labelled_sets
@@ -32,7 +33,6 @@ PRECISIONS = ("f32", "bf16", "int8")
 OURS, OPENVINO = "loopmorph", "openvino"
 # What an instruction set is asked for, and what the system calls what has it: without, a precision saves little.
 _FAST = {"bf16": ("avx512_bf16", "amx_bf16"), "int8": ("avx512_vnni", "avx_vnni", "amx_int8")}
-_CALLS, _SETTLING = 8, 2  # in a round; the first ones do not count: caches still hold the one before
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -148,7 +148,8 @@ def bench_precisions(
         with stage(progress, f"OpenVINO {precision}"):
             key = OPENVINO, precision
             runs[key], notes[key] = _openvino(loaded.model, example, precision, threads, train, calibration)
-    seconds = _in_turns(runs, example.numpy(), rounds, progress)
+    image = example.numpy()
+    seconds = in_turns({key: partial(run, image) for key, run in runs.items()}, rounds, progress=progress)
     medians = {key: statistics.median(taken) for key, taken in seconds.items()}
     ours = medians[OURS, "f32"]
     rows = []
@@ -209,19 +210,11 @@ def _openvino(
     calibration: int,
 ) -> tuple[Run, str]:
     """A call of one image by OpenVINO, and what became of the precision."""
-    import openvino as ov
-
     try:
-        converted = ov.convert_model(model, example_input=example)
-        converted.reshape({0: list(example.shape)})
+        converted = converted_by_openvino(model, (example,))
         if precision == "int8":
             converted = _quantised(converted, train, calibration)
-        settings = {
-            "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        }
-        compiled = ov.Core().compile_model(converted, "CPU", settings)
+        compiled = compiled_by_openvino(converted, threads, "bf16" if precision == "bf16" else "f32")
     except Exception as error:  # foreign code
         raise ArgumentError("precision", f"OpenVINO cannot run the model in {precision}: {describe(error)}") from error
     request = compiled.create_infer_request()
@@ -250,23 +243,6 @@ def _quantised(converted: Any, train: LabelledImages | None, calibration: int) -
     chosen = train.images[: min(calibration, len(train))]
     batches = [train.normalised(image[None]).numpy() for image in chosen]
     return nncf.quantize(converted, nncf.Dataset(batches), subset_size=len(batches))
-
-
-def _in_turns(
-    runs: dict[tuple[str, str], Run], image: np.ndarray, rounds: int, progress: Progress
-) -> dict[tuple[str, str], list[float]]:
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    for done in range(rounds):
-        progress("measuring", done, rounds)
-        for key, run in runs.items():
-            for call in range(_CALLS):
-                started = time.perf_counter()
-                run(image)
-                elapsed = time.perf_counter() - started
-                if call >= _SETTLING:
-                    seconds[key].append(elapsed)
-    progress("measuring", rounds, rounds)
-    return seconds
 
 
 def _right(run: Run, test: LabelledImages) -> int:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from loopmorph.passes.errors import ArgumentError, CompilationFailed, DataError, WrongResult
 from loopmorph.passes.target.detect import processor_name
+from loopmorph.pipelines.bench.compiled import error_of
 from loopmorph.pipelines.bench.contenders import PEERS, Subject, missing, versions
 from loopmorph.pipelines.bench.result import WRONG, Missing
+from loopmorph.pipelines.bench.turns import Run, in_turns
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.compile import compile
 from loopmorph.pipelines.ingress.models import resolve_model
@@ -27,9 +27,6 @@ from loopmorph.pipelines.support.progress import Progress, silent
 
 ORIGINAL = "original"
 _WARM_UP = 4
-_CALLS, _SETTLING = 8, 2  # in a round; the first ones do not count: caches still hold the one before
-
-Run = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -181,10 +178,7 @@ class _Contenders:
         key = name, "loopmorph"
         executable = compile(program, threads=self._threads, check=False)
         module = program.to_module().eval()
-        with torch.no_grad():
-            expected = program.results(module(*program.example_inputs))
-        found = program.results(executable(*program.example_inputs))
-        error = largest_error(found, expected)
+        error = error_of(executable, module)
         if error > WRONG:
             raise WrongResult(f"compiled code differs from PyTorch by {error:.1e} of the largest output")
         self.errors[key] = error
@@ -209,17 +203,7 @@ class _Contenders:
         for run in self.runs.values():
             for _ in range(_WARM_UP):
                 run()
-        seconds: dict[tuple[str, str], list[float]] = {key: [] for key in self.runs}
-        for done in range(rounds):
-            progress("measuring", done, rounds)
-            for key, run in self.runs.items():
-                for call in range(_CALLS):
-                    started = time.perf_counter()
-                    run()
-                    elapsed = time.perf_counter() - started
-                    if call >= _SETTLING:
-                        seconds[key].append(elapsed)
-        progress("measuring", rounds, rounds)
+        seconds = in_turns(self.runs, rounds, progress=progress)
         return {key: statistics.median(taken) for key, taken in seconds.items()}
 
 

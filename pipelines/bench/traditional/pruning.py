@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
 from loopmorph.passes.target.detect import processor_name
 from loopmorph.pipelines.bench.contenders import PEERS, Subject, missing, versions
+from loopmorph.pipelines.bench.turns import in_turns
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.measure.check import check_network
 from loopmorph.pipelines.measure.meter import WorkerMeter
@@ -38,7 +38,7 @@ STYLES: dict[str, dict[str, bool]] = {
 OURS, ONNX_RUNTIME = "loopmorph", "onnxruntime"
 CLOCKS = (OURS, ONNX_RUNTIME)
 _STEPS = 64  # ratios that are looked at: multiples of 1/64
-_ROUNDS, _CALLS, _SETTLING = 12, 6, 2  # of ONNX Runtime in turns; the first calls of a turn do not count
+_ROUNDS, _CALLS = 12, 6  # of ONNX Runtime in turns
 
 
 @dataclass(frozen=True)
@@ -273,11 +273,8 @@ class _ORTClock(_Clock):
             if self._original is None:
                 self._original = self._session(self._candidates.model)
             pair = self._original, self._session(self._candidates.module(ratio))
-            seconds: tuple[list[float], list[float]] = ([], [])
-            for _ in range(_ROUNDS):
-                for run, taken in zip(pair, seconds, strict=True):
-                    taken.extend(_seconds(run))
-            self._known[ratio] = statistics.median(seconds[0]), statistics.median(seconds[1])
+            before, after = in_turns(dict(enumerate(pair)), _ROUNDS, calls=_CALLS).values()
+            self._known[ratio] = statistics.median(before), statistics.median(after)
         return self._known[ratio]
 
     def _session(self, model: nn.Module) -> Callable[[], Any]:
@@ -285,15 +282,6 @@ class _ORTClock(_Clock):
             return PEERS[ONNX_RUNTIME](Subject(model, self._candidates.inputs, self._threads))
         except Exception as error:  # foreign code
             raise CompilationFailed(f"ONNX Runtime cannot run the network: {describe(error)}") from error
-
-
-def _seconds(run: Callable[[], Any]) -> list[float]:
-    taken = []
-    for _ in range(_CALLS):
-        started = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - started)
-    return taken[_SETTLING:]
 
 
 def _nearest(asked: float, speedup: Callable[[int], float], most: int) -> int:
