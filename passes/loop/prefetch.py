@@ -151,7 +151,7 @@ def _require_count(nest: Nest, loop: Loop) -> None:
 def _pieces(nest: Nest, loads: Sequence[Access], inside: Sequence[int], block: Loop) -> list[Request]:
     """The requests for what loads of one memref read in an iteration of the block; none where that is no one piece."""
     addresses = [address for load in loads if (address := _address(load)) is not None]
-    if len(addresses) < len(loads):
+    if len(addresses) < len(loads) or not _counts_elements(loads[0].memref):
         return []
     load, address = loads[0], min(addresses, key=lambda each: each.constant)
     piece = address.coefficients.get(block.position, 0)
@@ -174,17 +174,22 @@ def _pieces(nest: Nest, loads: Sequence[Access], inside: Sequence[int], block: L
 
 
 def _address(load: Access) -> LinearForm | None:
-    """The place of a load's first element in its memref, counted in elements; None where it is not linear."""
+    """The place of a load's first element, counted in elements; None where it is not linear in the loops."""
     strides, offset = ir.MemRefType(load.memref.type).get_strides_and_offset()
     forms = [form for form in load.forms if form is not None]
-    dynamic = ir.ShapedType.get_dynamic_stride_or_offset()
-    if len(forms) < len(load.forms) or strides[-1:] != [1] or offset or dynamic in strides:
+    if len(forms) < len(load.forms) or ir.ShapedType.get_dynamic_stride_or_offset() in strides:
         return None
     coefficients: dict[int, int] = {}
     for stride, form in zip(strides, forms, strict=True):
         for p, c in form.coefficients.items():
             coefficients[p] = coefficients.get(p, 0) + stride * c
-    return LinearForm(coefficients, sum(s * f.constant for s, f in zip(strides, forms, strict=True)))
+    return LinearForm(coefficients, offset + sum(s * f.constant for s, f in zip(strides, forms, strict=True)))
+
+
+def _counts_elements(memref: ir.Value) -> bool:
+    """Whether the last index of a memref, the others being 0, is the place of an element."""
+    strides, offset = ir.MemRefType(memref.type).get_strides_and_offset()
+    return strides[-1:] == [1] and not offset
 
 
 def _prefetch(nest: Nest, request: Request) -> None:
@@ -216,11 +221,9 @@ def _streamed(nest: Nest, loop: Loop) -> tuple[Access, ...]:
 
 def _line(access: Access) -> tuple[str, int]:
     """What of an address varies with the loops, and the cache line that the rest of it falls in."""
-    type_ = ir.MemRefType(access.memref.type)
-    forms = [form for form in access.forms if form is not None]
-    strides, offset = type_.get_strides_and_offset()
-    if len(forms) < len(access.forms) or any(s == ir.ShapedType.get_dynamic_stride_or_offset() for s in strides):
+    address = _address(access)
+    if address is None:
         return str([str(e) for e in access.exprs]), 0
-    varying = str([sorted(form.coefficients.items()) for form in forms])
-    elements = offset + sum(stride * form.constant for stride, form in zip(strides, forms, strict=True))
-    return varying, elements * type_.element_type.width // 8 // marks.ALIGNMENT
+    varying = str([sorted(form.coefficients.items()) for form in access.forms if form is not None])
+    width = ir.MemRefType(access.memref.type).element_type.width
+    return varying, address.constant * width // 8 // marks.ALIGNMENT
