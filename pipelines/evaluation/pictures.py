@@ -33,7 +33,8 @@ def draw_front(study: Study, recipe: str) -> Markup | None:
         return None
     accuracies = [each.after(recipe) or 0.0 for each in points]
     across = Scale.around([1.0, *(each.speedup or 1.0 for each in points)], _LEFT, _WIDTH - _RIGHT, log=True)
-    up = Scale.around([reference, max(min(accuracies), reference - _DEPTH)], _HEIGHT - _BOTTOM, _TOP)
+    shown = [reference, max(min(accuracies), reference - _DEPTH), max(accuracies)]
+    up = Scale.around(shown, _HEIGHT - _BOTTOM, _TOP)
     parts = frame(across, up, "times as fast as the original", "accuracy after training, %")
     parts += [line(across.begin, up(reference), across.end, up(reference), "limit")]
     parts += [label(across.end, up(reference) - 5, f"original {reference:.2f} %", "end", "axis")]

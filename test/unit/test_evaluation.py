@@ -171,6 +171,16 @@ def test_nothing_is_compared_where_nothing_was_trained() -> None:
     assert "no network with a joint KL was trained" in page
 
 
+def test_networks_that_exceed_the_original_stand_above_it() -> None:
+    better = tuple(network(f"{k}x joint", "joint", float(k), 92.5 + k) for k in (2, 3))
+    _, pictures = make_page({"net": replace(STUDY, networks=better)})
+    picture = pictures["net.svg"]
+    heights = [float(y) for y in re.findall(r'<circle[^>]* cy="([^"]+)"', picture)]
+    assert len(heights) == 2 and heights[1] < heights[0] < float(
+        re.findall(r'y1="([^"]+)"[^>]*class="limit"', picture)[0]
+    )
+
+
 def test_the_committed_page_is_that_of_the_studies() -> None:
     page, pictures = make_page(read_studies(DOCS / "evaluation"))
     assert (DOCS / "evaluation.md").read_text() == page
