@@ -106,7 +106,7 @@ class Pack(Transformation[PackPlan]):
     def analyze(self, module: ir.Operation) -> PackPlan:
         with module.context:
             nest = find_nest(module, self.layer)
-            memref = self._memref(nest)
+            memref = named_operand(nest, self.operand)
             blocking = self._blocking(nest, memref)
             in_place = is_local(memref)
             if not in_place:
@@ -131,25 +131,6 @@ class Pack(Transformation[PackPlan]):
                 plan.memref.owner.erase()
         return plan.nest.root.operation
 
-    def _memref(self, nest: Nest) -> ir.Value:
-        """The operand that is meant."""
-        stored = list(dict.fromkeys(a.memref for a in nest.stores))
-        if self.operand == "output":
-            if len(stored) != 1:
-                raise IllegalTransform(nest.label, f"it stores to {len(stored)} memrefs; one is required")
-            return stored[0]
-        read = list(dict.fromkeys(a.memref for a in nest.loads if a.memref not in stored))
-        if self.operand == "input" and len(read) == 1:
-            return read[0]
-        # First the plain layout, in which the input, too, runs along the output's last axis.
-        operands = find_operands(list(nest.accesses))
-        if operands is not None:
-            return operands.weight.memref if self.operand == "weight" else operands.input.memref
-        blocked = view_contraction(nest)
-        if blocked is None:
-            raise IllegalTransform(nest.label, f"which memref is its {self.operand} is not clear: it reads {len(read)}")
-        return blocked.weight.memref if self.operand == "weight" else blocked.data.memref
-
     def _blocking(self, nest: Nest, memref: ir.Value) -> Blocking:
         shape = ir.MemRefType(memref.type).shape
         for axis, factor in zip(self.axes, self.factors, strict=True):
@@ -170,6 +151,30 @@ class Pack(Transformation[PackPlan]):
             kind = "an output" if marks.OUTPUT in attributes else "an input"
             reason = f"its {self.operand} is {kind} of the program, whose layout is fixed"
             raise IllegalTransform(nest.label, f"{reason}; only local memrefs and parameters are packed")
+
+
+def named_operand(nest: Nest, name: str) -> ir.Value:
+    """The memref that is a nest's "output", "weight" or "input"; see `Pack`.
+
+    Raises:
+        IllegalTransform: which one is meant is not clear.
+    """
+    stored = list(dict.fromkeys(a.memref for a in nest.stores))
+    if name == "output":
+        if len(stored) != 1:
+            raise IllegalTransform(nest.label, f"it stores to {len(stored)} memrefs; one is required")
+        return stored[0]
+    read = list(dict.fromkeys(a.memref for a in nest.loads if a.memref not in stored))
+    if name == "input" and len(read) == 1:
+        return read[0]
+    # First the plain layout, in which the input, too, runs along the output's last axis.
+    operands = find_operands(list(nest.accesses))
+    if operands is not None:
+        return operands.weight.memref if name == "weight" else operands.input.memref
+    blocked = view_contraction(nest)
+    if blocked is None:
+        raise IllegalTransform(nest.label, f"which memref is its {name} is not clear: it reads {len(read)}")
+    return blocked.weight.memref if name == "weight" else blocked.data.memref
 
 
 def _users(module: ir.Operation, nest: Nest, memref: ir.Value, operand: str) -> list[affine.AffineForOp]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,17 +18,22 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.nest import Loop, Nest, view_nest, walk_loops
 from loopmorph.passes.transformation import Kind, NestTransformation
 
+_SUFFIX = re.compile(r"\.\w+")
 REST = ".rest"  # what the names of the loops of the last iterations end in
 
 
 @dataclass(frozen=True)
 class PeelPlan:
-    """The loop, how many of its iterations are peeled off, and the name of a loop to put around an outermost one."""
+    """The loop, how many of its iterations are peeled off, how many before them are done again, the name of a loop to
+    put around an outermost one, and what the names of the loops that are peeled off end in.
+    """
 
     nest: Nest
     loop: Loop
     size: int
+    again: int
     wrapper: str | None
+    suffix: str
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,23 @@ class Peel(NestTransformation[PeelPlan]):
                                                           } {morph.iter = "n.rest"}
 
     Of an extent that no register block divides, what is left is a multiple of the block; the rest is scheduled by the
-    names of its own loops. Around an outermost loop another one of extent 1, `n.parts`, is put, to leave one nest.
+    names of its own loops; where iterations are peeled off a second loop, `suffix` keeps those names apart. Around an
+    outermost loop another one of extent 1, `n.parts`, is put, to leave one nest.
     The iterations keep their order, so it is always legal. On a convolution with 8 x 8 pixels:
     `morph-peel{layer=a iter=ow size=2}`.
 
-    Requires a loop from 0 to a constant with step 1, and bounds of the loops in it that do not depend on it.
+    With `again`, so many of the iterations before are done a second time with the last ones, for which a vector then
+    has work: of 197 elements, `size=5 again=3` leaves 24 vectors of 8 and one more that begins at element 189.
+
+    Requires a loop from 0 to a constant with step 1, and bounds of the loops in it that do not depend on it; with
+    `again`, that the loop reads nothing that the nest writes, so that a second time gives the same values.
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.
         iter: the iterator.
         size: the number of iterations that are peeled off, in 1 .. extent - 1.
+        again: how many of those that are kept are done again before them, in 0 .. extent - size.
+        suffix: what the names of their loops end in: a dot and a word.
     """
 
     name: ClassVar[str] = "morph-peel"
@@ -66,6 +79,13 @@ class Peel(NestTransformation[PeelPlan]):
     layer: str
     iter: str
     size: int
+    again: int = 0
+    suffix: str = REST
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not _SUFFIX.fullmatch(self.suffix):
+            raise ArgumentError("suffix", f"expected a dot and a word, such as {REST}, got '{self.suffix}'")
 
     def analyze_nest(self, nest: Nest) -> PeelPlan:
         loop = nest.loop(self.iter)
@@ -76,16 +96,26 @@ class Peel(NestTransformation[PeelPlan]):
         if not 1 <= self.size < loop.extent:
             wanted = f"between 1 and {loop.extent - 1}"
             raise ArgumentError("size", f"the number of iterations of '{self.iter}' must be {wanted}, got {self.size}")
+        self._require_repeatable(nest, loop)
         inside = [other for other in nest.loops if loop.position in nest.around(other.position)]
         for other in inside:
             bounds = nest.bounds(other)
             if any(loop.position in used_dims(e) for e in (*bounds.lower, *bounds.upper)):
                 raise IllegalTransform(nest.label, f"the bounds of '{other.iterator}' depend on '{self.iter}'")
         wrapper = f"{self.iter}.parts" if loop.position == 0 else None
-        taken = {*(f"{each.iterator}{REST}" for each in (loop, *inside)), wrapper} & set(nest.iterators)
+        taken = {*(f"{each.iterator}{self.suffix}" for each in (loop, *inside)), wrapper} & set(nest.iterators)
         if taken:
             raise IllegalTransform(nest.label, f"the nest already has an iterator '{min(map(str, taken))}'")
-        return PeelPlan(nest, loop, self.size, wrapper)
+        return PeelPlan(nest, loop, self.size, self.again, wrapper, self.suffix)
+
+    def _require_repeatable(self, nest: Nest, loop: Loop) -> None:
+        most = (loop.extent or 0) - self.size
+        if not 0 <= self.again <= most:
+            reason = f"the number of iterations of '{self.iter}' that are done again must be between 0 and {most}"
+            raise ArgumentError("again", f"{reason}, got {self.again}")
+        if self.again and {a.memref for a in nest.loads} & {a.memref for a in nest.stores}:
+            reason = "it reads what it writes, so that no iteration can be done again"
+            raise IllegalTransform(nest.label, reason)
 
     def rewrite(self, plan: PeelPlan) -> ir.Operation:
         with plan.nest.root.context:
@@ -95,11 +125,11 @@ class Peel(NestTransformation[PeelPlan]):
             kept = (loop.extent or 0) - plan.size
             rest = loop.op.operation.clone(ir.InsertionPoint.after(loop.op.operation)).opview
             set_extent(loop, kept)
-            rest.attributes["upperBoundMap"] = ir.AffineMapAttr.get(ir.AffineMap.get_constant(plan.size))
+            rest.attributes["upperBoundMap"] = ir.AffineMapAttr.get(ir.AffineMap.get_constant(plan.size + plan.again))
             variable = rest.induction_variable
-            shifted = {variable: ir.AffineExpr.get_dim(0) + kept}
+            shifted = {variable: ir.AffineExpr.get_dim(0) + (kept - plan.again)}
             substitute_variables(body_of(rest), shifted, [variable], known_limits(view_nest(root)))
             for each in walk_loops(rest):
                 if marks.ITER in each.attributes:
-                    each.attributes[marks.ITER] = ir.StringAttr.get(f"{marks.get_text(each, marks.ITER)}{REST}")
+                    each.attributes[marks.ITER] = ir.StringAttr.get(f"{marks.get_text(each, marks.ITER)}{plan.suffix}")
             return root.operation

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch_mlir import ir
 
@@ -12,6 +13,7 @@ from loopmorph.passes.analysis.contraction_nest import ContractionNest, result_l
 from loopmorph.passes.analysis.operands import find_operands, is_prepared
 from loopmorph.passes.analysis.window import windows
 from loopmorph.passes.history import Step
+from loopmorph.passes.loop.copy_operand import CopyOperand
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.pack import Pack
@@ -25,9 +27,12 @@ from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
 from loopmorph.passes.nest import Loop
-from loopmorph.passes.scheduling.register_block import UNROLL, Work, skipped_taps, trims_rows
+from loopmorph.passes.scheduling.first_level import is_scattered
+from loopmorph.passes.scheduling.register_block import UNROLL, Work, last_block, skipped_taps, trims_rows
 from loopmorph.passes.target.target import Target
 
+_LAST = ".last"  # what the names of the loops over the vectors of channels that are left over end in
+_WORTH_COPYING = 16  # rounds in which an operand is read, after which a copy of it has paid
 PREFETCH_BYTES = 16384  # of the weights' stream: what memory delivers while one request is under way
 
 
@@ -43,66 +48,127 @@ def transform_schedule(module: ir.Operation, address: str, target: Target) -> It
     yield Vectorize(address, lane.iterator, target.lanes)
 
 
-def contraction_schedule(view: ContractionNest, layer: str, work: Work, block: RegisterBlock) -> list[Step]:
-    """The steps that give a contraction nest, at the address `layer`, that register block."""
-    steps: list[Step] = []
-    order_outer: list[str] = []
-    jammed: list[tuple[str, int]] = []
+@dataclass
+class _Cuts:
+    """Loops as the register block cuts them.
 
-    def cut(loop: Loop, factor: int) -> None:
+    Attributes:
+        layer: the address of their nest.
+        steps: the splits.
+        outer: the loops that stay outside, outermost first.
+        jammed: those that become copies in the innermost body, with the number of these.
+    """
+
+    layer: str
+    steps: list[Step] = field(default_factory=list)
+    outer: list[str] = field(default_factory=list)
+    jammed: list[tuple[str, int]] = field(default_factory=list)
+
+    def cut(self, loop: Loop, factor: int) -> None:
         """Splits off `factor` iterations for the register block."""
         if factor == 1:
-            order_outer.append(loop.iterator)
+            self.outer.append(loop.iterator)
         elif factor == loop.extent:
-            jammed.append((loop.iterator, factor))
+            self.jammed.append((loop.iterator, factor))
         else:
-            steps.append(Split(layer, loop.iterator, factor))
-            order_outer.append(f"{loop.iterator}.0")
-            jammed.append((f"{loop.iterator}.1", factor))
+            self.steps.append(Split(self.layer, loop.iterator, factor))
+            self.outer.append(f"{loop.iterator}.0")
+            self.jammed.append((f"{loop.iterator}.1", factor))
 
-    pixels = list(reversed(view.pixels))
-    for loop in pixels[:-2]:
-        order_outer.append(loop.iterator)
-    for loop in view.blocks[:-1]:
-        order_outer.append(loop.iterator)
-    if view.blocks:
-        cut(view.blocks[-1], block.blocks)
-    others = len(order_outer) > len(pixels[:-2]) and is_prepared(view.weight.memref)
-    weights_of = order_outer[-1] if others else None  # the loop that moves on to other parameters
-    channel_jam = jammed.copy()
-    jammed.clear()
-    if len(pixels) > 1:
-        cut(pixels[-2], block.rows)
-    rest = work.columns % block.columns
-    if rest:
-        order_outer.append(pixels[-1].iterator)
-    elif pixels:
-        cut(pixels[-1], block.columns)
-    jammed += channel_jam
+
+def contraction_schedule(
+    view: ContractionNest, layer: str, work: Work, block: RegisterBlock, target: Target
+) -> list[Step]:
+    """The steps that give a contraction nest, at the address `layer`, that register block.
+
+    Vectors of output channels that are left over get a block of their own, as columns that are left over do.
+    """
+    few = work.blocks % block.blocks
+    parts = {"": block, _LAST: last_block(work, block, target)} if few else {"": block}
+    loose = any(part.columns != block.columns or work.columns % part.columns for part in parts.values())
+    channels, pixels = _Cuts(layer), _Cuts(layer)
+    channels.outer += [loop.iterator for loop in (view.blocks if few else view.blocks[:-1])]
+    if view.blocks and not few:
+        channels.cut(view.blocks[-1], block.blocks)
+    if len(view.pixels) > 1:
+        pixels.cut(view.pixels[1], block.rows)
+    if loose:
+        pixels.outer.append(view.pixels[0].iterator)
+    elif view.pixels:
+        pixels.cut(view.pixels[0], block.columns)
     taps = _blended_taps(view) if view.data_is_blended else _unrolled_taps(view, skipped_taps(work, block))
-    steps += _weight_packing(view, layer, block, taps)
+    jammed = [*((loop.iterator, loop.extent or 1) for loop in taps), *pixels.jammed, *channels.jammed]
     summed = [loop for loop in _summed(view) if loop not in taps]
-    jammed = [*((loop.iterator, loop.extent or 1) for loop in taps), *jammed]
-    order = [*order_outer, *(loop.iterator for loop in summed), *(n for n, _ in jammed), view.lane.iterator]
-    steps.append(Interchange(layer, tuple(order)))
-    suffixes = [""]
-    if rest:
-        pixel = pixels[-1].iterator
-        steps.append(Peel(layer, pixel, rest))
-        steps += [UnrollJam(layer, n, c) for n, c in ((pixel, block.columns), (f"{pixel}{REST}", rest)) if c > 1]
-        suffixes.append(REST)
+    steps = [*channels.steps, *pixels.steps, *_weight_packing(view, layer, block, taps)]
+    inner = [*(loop.iterator for loop in summed), *(n for n, _ in jammed), view.lane.iterator]
+    if not taps and _is_copied(view, work, block, target):
+        jammed_pixels = {name for name, _ in pixels.jammed}
+        steps.append(CopyOperand(layer, "weight", (*channels.outer, *(n for n in inner if n not in jammed_pixels))))
+    before = [loop.iterator for loop in reversed(view.pixels[2:])]
+    steps.append(Interchange(layer, (*before, *channels.outer, *pixels.outer, *inner)))
+    steps += _rests(layer, view, work, parts, loose)
+    suffixes = _suffixes(work, parts)
     steps += [UnrollJam(layer, f"{name}{suffix}", factor) for suffix in suffixes for name, factor in jammed]
     if taps and skipped_taps(work, block):
         steps.append(SkipZeros(layer))
     steps += [Vectorize(layer, f"{view.lane.iterator}{suffix}", view.lane.extent or 1) for suffix in suffixes]
-    last = summed[-1] if summed else None
-    if last is not None:
-        steps += _streaming(layer, last, suffixes, work, block)
-        if not view.data_runs_along:
-            steps.append(_prefetching(layer, last, weights_of, work, block))
+    is_known = is_prepared(view.weight.memref)
+    if summed:
+        steps += _streaming(layer, summed[-1], suffixes, work, block)
+        if is_known and not view.data_runs_along:
+            weights_of = channels.outer[-1] if channels.outer else None
+            steps.append(_prefetching(layer, summed[-1], weights_of, work, block))
     if trims_rows(work, block):
         steps.append(Trim(layer, windows(view, view.pixels[:2])[view.pixels[1]].tap.iterator))
     return [*steps, FuseEpilogue(layer)]
+
+
+def _is_copied(view: ContractionNest, work: Work, block: RegisterBlock, target: Target) -> bool:
+    """Whether to lay what the lane runs along side by side, where it is no parameter, which is packed beforehand: it is
+    read for many blocks of pixels, and lies scattered.
+    """
+    if is_prepared(view.weight.memref) or work.passes(block) < _WORTH_COPYING:
+        return False
+    extents = {loop: loop.extent or 1 for loop in (*view.reductions, view.lane)}
+    if view.blocks:
+        extents[view.blocks[-1]] = block.blocks
+    return is_scattered(view.weight, extents, target)
+
+
+def _rests(
+    layer: str, view: ContractionNest, work: Work, parts: Mapping[str, RegisterBlock], loose: bool
+) -> Iterator[Step]:
+    """What no block divides, apart: the last vectors of channels, and in both parts the last columns; the other
+    iterations jammed.
+
+    Args:
+        layer: the nest.
+        view, work: what it does.
+        parts: the suffix of the loops -> the block, of the vectors of channels in whole blocks and of those left over.
+        loose: whether the columns are not split.
+    """
+    block = parts[""]
+    if _LAST in parts:
+        yield from _parted(layer, view.blocks[-1].iterator, work.blocks % block.blocks, block.blocks, _LAST)
+    for suffix, part in parts.items():
+        column, rest = f"{view.pixels[0].iterator}{suffix}" if loose else "", work.columns % part.columns
+        if rest:
+            yield from _parted(layer, column, rest, part.columns)
+        elif loose and part.columns > 1:
+            yield UnrollJam(layer, column, part.columns)
+
+
+def _suffixes(work: Work, parts: Mapping[str, RegisterBlock]) -> list[str]:
+    """What the names of the loops of all parts end in."""
+    rests = {suffix: ["", REST] if work.columns % part.columns else [""] for suffix, part in parts.items()}
+    return [f"{suffix}{rest}" for suffix in parts for rest in rests[suffix]]
+
+
+def _parted(layer: str, iterator: str, rest: int, factor: int, suffix: str = REST) -> Iterator[Step]:
+    """The last iterations of a loop apart, and both parts jammed: by a factor, and whole."""
+    yield Peel(layer, iterator, rest, suffix=suffix)
+    jams = ((iterator, factor), (f"{iterator}{suffix}", rest))
+    yield from (UnrollJam(layer, name, count) for name, count in jams if count > 1)
 
 
 def _streaming(layer: str, last: Loop, suffixes: Sequence[str], work: Work, block: RegisterBlock) -> Iterator[Step]:
@@ -159,8 +225,9 @@ def _weight_packing(view: ContractionNest, layer: str, block: RegisterBlock, tap
     operands = find_operands(list(view.nest.accesses))
     if operands is not None and operands.weight.memref != view.weight.memref:
         return []  # a plain layout: the lane runs along the activation
-    inner = [*taps, *(view.blocks[-1:] if block.blocks > 1 else []), view.lane]
-    factors = [*(loop.extent or 1 for loop in taps), *([block.blocks] if block.blocks > 1 else [])]
+    together = block.blocks > 1 and (view.blocks[-1].extent or 1) % block.blocks == 0
+    inner = [*taps, *(view.blocks[-1:] if together else []), view.lane]
+    factors = [*(loop.extent or 1 for loop in taps), *([block.blocks] if together else [])]
     axes = [view.weight_axis(loop) for loop in inner]
     if None in axes:
         return []

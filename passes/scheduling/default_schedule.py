@@ -154,7 +154,7 @@ class DefaultSchedule(Pass):
             decided = Choose(layer, algorithm_name(tile), block_text(block))
             if decided not in history(module):
                 yield decided
-            yield from contraction_schedule(view, layer, work, block)
+            yield from contraction_schedule(view, layer, work, block, target)
         elif choice.block is None:
             yield from reduction_schedule(find_nest(module, layer), layer, target)
         else:

@@ -10,7 +10,7 @@ from loopmorph.passes.history import Step
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
-from loopmorph.passes.loop.peel import Peel
+from loopmorph.passes.loop.peel import REST, Peel
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.transpose import Transpose
@@ -53,23 +53,32 @@ def elementwise_schedule(nest: Nest, layer: str, target: Target) -> list[Step]:
     others = [loop for loop in nest.loops if loop != lane]
     if not others or accumulates(nest) or macs(nest):
         return []
-    if lane.extent != target.lanes and not _holds_vectors(nest, lane, target.lanes):
-        return _transposition(nest, layer, lane, target.lanes)
+    lanes = target.lanes
+    rest = (lane.extent or 0) % lanes
+    if lane.extent != lanes and not (_runs_along(nest, lane) and (not rest or _can_overlap(nest, lane, lanes))):
+        return _transposition(nest, layer, lane, lanes)
     steps: list[Step] = []
     if lane.position != len(nest.loops) - 1:
         steps.append(Interchange(layer, (*(loop.iterator for loop in others), lane.iterator)))
-    steps.append(Vectorize(layer, lane.iterator, target.lanes))
+    if rest:
+        steps += [Peel(layer, lane.iterator, rest, lanes - rest), Vectorize(layer, f"{lane.iterator}{REST}", lanes)]
+    steps.append(Vectorize(layer, lane.iterator, lanes))
     pixel = others[-1]
     factor = _largest_divisor(pixel.extent, 4)
-    if 1 < factor < (pixel.extent or 1):
+    if 1 < factor < (pixel.extent or 1) and not rest:
         steps.append(Unroll(layer, pixel.iterator, factor))
     return steps
 
 
-def _holds_vectors(nest: Nest, lane: Loop, lanes: int) -> bool:
-    """Whether the lane is several whole vectors long, and all that it indexes runs along it."""
-    whole = (lane.extent or 0) % lanes == 0
-    return whole and all(lane.position not in a.dims or lane.position in _running(a) for a in nest.accesses)
+def _runs_along(nest: Nest, lane: Loop) -> bool:
+    """Whether all that the lane indexes runs along it."""
+    return all(lane.position not in a.dims or lane.position in _running(a) for a in nest.accesses)
+
+
+def _can_overlap(nest: Nest, lane: Loop, lanes: int) -> bool:
+    """Whether the last vector may begin before the one before it ends."""
+    written = {store.memref for store in nest.stores}
+    return (lane.extent or 0) > lanes and all(load.memref not in written for load in nest.loads)
 
 
 def _transposition(nest: Nest, layer: str, lane: Loop, size: int) -> list[Step]:

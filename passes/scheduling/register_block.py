@@ -99,24 +99,36 @@ def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
     the fewest, in the fewest rows.
 
     Several rows are whole ones, so that their padding can be left out; where registers are few, also parts of them:
-    there the factors of one extent leave little choice. Where a block may leave a rest of the columns, and one that
-    does is that much faster than those that divide them, as 4 of 49 columns are where registers are few, there are
-    all of them.
+    there the factors of one extent leave little choice. Where a block that leaves a rest, of the columns or of the
+    vectors of channels, is that much faster than those that divide them, as 4 of 49 columns or 3 of 25 vectors are
+    where registers are few, there are all of them.
     """
-    even = _fitting(work, _factors(work.columns), target)
-    if work.rests:
-        others = _fitting(work, range(1, min(work.columns, target.registers) + 1), target)
-        if min(cost(work, b, target) for b in others) < _REST_GAIN * min(cost(work, b, target) for b in even):
-            even = others
+    even = _fitting(work, _factors(work.columns), _factors(work.blocks), target)
+    few = range(1, target.registers + 1)
+    columns = [count for count in few if count <= work.columns] if work.rests else _factors(work.columns)
+    blocks = [count for count in few if count <= work.blocks] if work.shared else _factors(work.blocks)
+    others = _fitting(work, columns, blocks, target)
+    if min(cost(work, b, target) for b in others) < _REST_GAIN * min(cost(work, b, target) for b in even):
+        even = others
     return sorted(even, key=lambda block: _rank(work, block, target))
 
 
-def _fitting(work: Work, columns: Sequence[int], target: Target) -> list[RegisterBlock]:
-    """The blocks of so many columns that fit in the registers."""
+def last_block(work: Work, block: RegisterBlock, target: Target) -> RegisterBlock:
+    """The register block of the vectors of channels that `block` leaves over; of lone columns, as fastest."""
+    few = work.blocks % block.blocks
+    if not work.rests:
+        return dataclasses.replace(block, blocks=few)
+    rest = dataclasses.replace(work, blocks=few)
+    fitting = _fitting(rest, range(1, min(work.columns, target.registers) + 1), [few], target)
+    return min(fitting, key=lambda each: cost(rest, each, target))
+
+
+def _fitting(work: Work, columns: Sequence[int], blocks: Sequence[int], target: Target) -> list[RegisterBlock]:
+    """The blocks of so many columns and vectors of channels that fit in the registers."""
     parts = target.registers <= _FEW_REGISTERS
     return [
         RegisterBlock(r, c, b)
-        for b in _factors(work.blocks)
+        for b in blocks
         for c in columns
         for r in _factors(work.rows)
         if (r == 1 or c == work.columns or (parts and work.columns % c == 0))
@@ -141,10 +153,14 @@ def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     the last one: data, results and the weights to come lie there too. From there they come more slowly than from the
     first level.
     """
-    rest = work.columns % block.columns
-    if rest:
-        whole, few = (dataclasses.replace(work, columns=count) for count in (work.columns - rest, rest))
-        return cost(whole, block, target) + _busy(few, dataclasses.replace(block, columns=rest), target)
+    few = work.blocks % block.blocks
+    if few:
+        whole, rest = (dataclasses.replace(work, blocks=count) for count in (work.blocks - few, few))
+        return cost(whole, block, target) + cost(rest, last_block(work, block, target), target)
+    over = work.columns % block.columns
+    if over:
+        whole, rest = (dataclasses.replace(work, columns=count) for count in (work.columns - over, over))
+        return cost(whole, block, target) + _busy(rest, dataclasses.replace(block, columns=over), target)
     first = work.depth * block.blocks * work.lanes * _BYTES * target.balance if work.passes(block) > 1 else 0.0
     return max(_busy(work, block, target), _reading(work, block, target)) + first
 

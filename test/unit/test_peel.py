@@ -92,3 +92,23 @@ def test_a_reader_of_one_part_alone_stays():
         step.apply(module.operation)
     assert layers(module) == ["fc", "relu"]
     require_same(module, ir.Module.parse(text), [[int(e) for e in s.split("x")] for s in shapes.values()])
+
+
+def test_what_is_done_again_gives_the_same_values():
+    """Of 11 elements two vectors of 4, and one more that begins at element 7."""
+    space, shape = {"c": 3, "w": 11}, "3x11"
+    double = elementwise(space, {"v": f"%x[%c, %w] : memref<{shape}xf32>"}, f"%y[%c, %w] : memref<{shape}xf32>", RELU)
+    text = function({"x": shape, "y": shape}, double)
+    module = ir.Module.parse(text)
+    (layer,) = layers(module)
+    for step in (Peel(layer, "w", 3, again=1), Vectorize(layer, "w", 4), Vectorize(layer, "w.rest", 4)):
+        step.apply(module.operation)
+    assert count(module, "affine.store") == 0
+    require_same(module, ir.Module.parse(text), [[3, 11], [3, 11]])
+
+
+def test_parts_of_two_loops_are_told_apart():
+    steps = (Peel("net", "co", 1, suffix=".last"), Peel("net", "ow", 2), Peel("net", "ow.last", 4))
+    nest = view(apply(convolution(), *steps))
+    names = ("co", "ow", "ow.rest", "co.last", "ow.last", "ow.last.rest")
+    assert [nest.loop(name).extent for name in names] == [3, 4, 2, 1, 2, 4]

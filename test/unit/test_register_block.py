@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopmorph.passes.analysis.choice import RegisterBlock
-from loopmorph.passes.scheduling.register_block import Work, cost, least_cost, register_blocks
+from loopmorph.passes.scheduling.register_block import Work, cost, last_block, least_cost, register_blocks
 from loopmorph.passes.target.target import named_target
 
 MACHINE = named_target("x86_64_v4")
@@ -62,13 +62,18 @@ works = st.builds(
 
 
 @given(works, st.sampled_from([16, 32]))
-def test_every_block_divides_the_work_and_fits_in_the_registers(work: Work, registers: int) -> None:
+def test_every_block_fits_in_the_registers_and_leaves_channels_over_only_where_that_pays(
+    work: Work, registers: int
+) -> None:
     machine = replace(MACHINE, registers=registers)
     blocks = register_blocks(work, machine)
     assert blocks
     for block in blocks:
         assert block.registers <= registers
-        assert not (work.columns % block.columns or work.rows % block.rows or work.blocks % block.blocks)
+        assert not (work.columns % block.columns or work.rows % block.rows)
+        assert work.shared or not work.blocks % block.blocks
+    even = [block for block in blocks if not work.blocks % block.blocks]
+    assert len(even) == len(blocks) or least_cost(work, machine) < 0.9 * cost(work, even[0], machine)
     costs = [cost(work, block, machine) for block in blocks]
     assert least_cost(work, machine) == min(costs) >= work.macs * 0.99
 
@@ -82,3 +87,14 @@ def test_a_rest_of_the_pixels_is_left_only_where_it_pays() -> None:
     assert cost(tiles, best, few) < cost(tiles, replace(best, columns=7, blocks=1), few)
     assert register_blocks(replace(tiles, columns=64), few)[0].columns == 4
     assert all(49 % block.columns == 0 for block in register_blocks(tiles, MACHINE))
+
+
+def test_vectors_of_channels_are_left_over_where_their_number_has_no_factor_that_suits() -> None:
+    """25 vectors, as 197 keys fill, in threes and a last one, which takes more columns instead."""
+    keys = Work(columns=197, rows=1, samples=1, blocks=25, sets=3, depth=64, lanes=8, rests=True)
+    few = named_target("x86_64_v3")
+    best = register_blocks(keys, few)[0]
+    last = last_block(keys, best, few)
+    assert best.blocks > 1 and last.blocks == 25 % best.blocks > 0
+    assert last.accumulators > best.columns * last.blocks
+    assert cost(keys, best, few) < 0.9 * cost(keys, RegisterBlock(1, 6, 1), few)
