@@ -39,6 +39,8 @@ class Work:
         live_columns: share of the pairs of a column and a tap that meet no padding.
         live_rows: the same of the rows.
         rests: whether a block need not divide the columns: those left over may get a block of their own.
+        held: whether a column reads, at the next tap, the vector that its neighbour reads at this one (in a depthwise
+            nest without stride).
     """
 
     columns: int
@@ -54,6 +56,7 @@ class Work:
     live_columns: float = 1.0
     live_rows: float = 1.0
     rests: bool = False
+    held: bool = False
 
     @property
     def macs(self) -> int:
@@ -90,7 +93,16 @@ def work_of(view: ContractionNest) -> Work:
         live_columns=columns[0].live if columns else 1.0,
         live_rows=rows[0].live if rows else 1.0,
         rests=len([extent for extent in pixels if extent > 1]) == 1 and pixels[0] > 1 and not columns,
+        held=view.data_runs_along and _is_held(view),
     )
+
+
+def _is_held(view: ContractionNest) -> bool:
+    """Whether the columns and a reduction move what is read by the same distance."""
+    column, summed = {loop.position for loop in view.pixels[:1]}, {loop.position for loop in view.reductions}
+    forms = [form.coefficients for form in view.data.forms if form is not None]
+    moved = [(by[p], by[t]) for by in forms for p in column & by.keys() for t in summed & by.keys()]
+    return any(pixel == tap for pixel, tap in moved)
 
 
 def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
@@ -132,8 +144,15 @@ def _fitting(work: Work, columns: Sequence[int], blocks: Sequence[int], target: 
         for c in columns
         for r in _factors(work.rows)
         if (r == 1 or c == work.columns or (parts and work.columns % c == 0))
-        and RegisterBlock(r, c, b).registers <= target.registers
+        and _registers(work, RegisterBlock(r, c, b)) <= target.registers
     ]
+
+
+def _registers(work: Work, block: RegisterBlock) -> int:
+    """Vector registers that a body takes. Where neighbours read the same vector one after the other, LLVM keeps all of
+    them from one tap to the next, beside the accumulators.
+    """
+    return 2 * block.accumulators if work.held else block.registers
 
 
 def least_cost(work: Work, target: Target) -> float:

@@ -98,3 +98,11 @@ def test_vectors_of_channels_are_left_over_where_their_number_has_no_factor_that
     assert best.blocks > 1 and last.blocks == 25 % best.blocks > 0
     assert last.accumulators > best.columns * last.blocks
     assert cost(keys, best, few) < 0.9 * cost(keys, RegisterBlock(1, 6, 1), few)
+
+
+def test_columns_that_read_what_their_neighbours_read_leave_room_for_it() -> None:
+    """A depthwise 7x7 layer without stride: beside 8 sums 8 vectors of data stay from tap to tap."""
+    depthwise = Work(columns=56, rows=56, samples=1, blocks=1, sets=5, depth=49, lanes=8, shared=False)
+    few = named_target("x86_64_v3")
+    assert register_blocks(depthwise, few)[0].accumulators > 8
+    assert all(block.accumulators <= 8 for block in register_blocks(replace(depthwise, held=True), few))
