@@ -1,10 +1,10 @@
-"""`morph-pad-channels`: channels that fill no whole vectors get more lanes, whose parameters are zeros."""
+"""`morph-pad-channels`: channels that fill no whole vectors get more lanes, which nobody reads."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from loopmorph.passes.base import Pass
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, rewrite_access, store
 from loopmorph.passes.building.rebuild import keep_range, set_extent
 from loopmorph.passes.errors import require_least
-from loopmorph.passes.layout.padding_plan import ChannelPadding, PaddedLoop, plan_padding
+from loopmorph.passes.layout.padding_plan import ChannelPadding, PaddedAxes, PaddedLoop, plan_padding
 from loopmorph.passes.nest import functions
 
 PADDED = "morph.padded"  # on the module: what was padded, as texts "LAYER ITERATOR EXTENT -> EXTENT"
@@ -37,13 +37,14 @@ class PadChannels(Pass):
     After:
 
         %p = memref.alloc() : memref<32xf32>   %y = memref.alloc() : memref<1x32xf32>
-        affine.for ... to 32 { affine.store %zero, %p[...] } {morph.role = "pack"}
+        affine.for ... to 32 { ... %p from %b[19] ... } {morph.role = "pack"}
         affine.for ... to 20 { ... %p from %b ... } {morph.role = "pack"}
         affine.for %co = 0 to 32 { ... affine.load %p[%co] : memref<32xf32> ... affine.store %v, %y[%n, %co] ... }
 
     All loops and axes of local memrefs that are tied to the channels of a contraction grow together; of a
-    concatenation each slice grows by itself, and what follows it is renumbered. Parameters are replaced by copies with
-    zeros in the new lanes, which `morph-split-prepare` moves to `@prepare`.
+    concatenation each slice grows by itself, and what follows it is renumbered. Parameters are replaced by copies,
+    which `morph-split-prepare` moves to `@prepare`: in new lanes of results they repeat those of the last real lane, so
+    that these are finite where that one is; in new lanes that are summed over they are zeros.
 
     No real lane ever depends on a padded one, by the access maps: a loop that indexes results reads and writes its own
     lane of what grows. Reductions go on over the real lanes alone, unless each term has a factor of a parameter, which
@@ -89,6 +90,16 @@ class PaddedChannels:
         return f"{self.layer} {self.iterator} {self.extent} -> {self.padded}"
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Indices along an axis of a copy: `length` from `new` on; they are those from `old` on, or all repeat that one."""
+
+    old: int
+    new: int
+    length: int
+    repeats: bool = False
+
+
 def padded_channels(module: ir.Operation) -> tuple[PaddedChannels, ...]:
     """The iterators over channels that `morph-pad-channels` has padded in a module, in program order."""
     if PADDED not in module.attributes:
@@ -108,11 +119,11 @@ def _record(module: ir.Operation, loops: Sequence[PaddedLoop]) -> None:
 
 
 def _apply(plan: ChannelPadding, width: int) -> None:
-    copies: dict[tuple[ir.Value, tuple[KeepSet, ...]], ir.Value] = {}
-    for site, keeps in plan.parameters:
-        key = (site.access.memref, keeps)
+    copies: dict[tuple[ir.Value, PaddedAxes], ir.Value] = {}
+    for site, axes in plan.parameters:
+        key = (site.access.memref, axes)
         if key not in copies:
-            copies[key] = _padded_copy(site, keeps, width)
+            copies[key] = _padded_copy(site, axes, width)
         site.access.op.operands[0] = copies[key]
     for site, exprs in plan.accesses:
         rewrite_access(site.access.op, exprs, site.entry.variables)
@@ -126,49 +137,65 @@ def _apply(plan: ChannelPadding, width: int) -> None:
         _cut(entry, position, width)
 
 
-def _padded_copy(site: Site, keeps: Sequence[KeepSet], width: int) -> ir.Value:
-    """Builds, before the nest that reads it, a copy of a parameter with zeros where no old index comes to lie.
+def _padded_copy(site: Site, axes: PaddedAxes, width: int) -> ir.Value:
+    """Builds, before the nest that reads it, a padded copy of a parameter.
 
-    The copying nests are cut where whole vectors end, like everything else that is to be laid out in blocks.
+    The copying nests are cut where whole vectors end, like everything else that is to be laid out in blocks. What
+    repeats a lane fills whole vectors; the real lanes come over it.
     """
     reader, value = site.entry.nest, site.access.memref
     type_ = ir.MemRefType(value.type)
+    keeps = axes.keeps
     shape = [keep.extent for keep in keeps]
     texts = {name: marks.get_text(reader.root, name) for name in (marks.LAYER, marks.NODE)} | {marks.ROLE: marks.PACK}
-    names = tuple(f"i{axis}" for axis in range(len(shape)))
-    identity = ir.AffineMap.get_identity(len(shape))
     with ir.InsertionPoint(reader.root), reader.root.location as location:
         copy = memref.AllocOp(ir.MemRefType.get(shape, type_.element_type), [], []).result
-        zero = arith.ConstantOp(type_.element_type, ir.FloatAttr.get(type_.element_type, 0.0)).result
-        header = NestHeader(names, tuple(shape), texts)
-        build_nest(header, lambda variables: store(zero, copy, identity, variables), location)
-        for boxes in itertools.product(*(_pieces(keep, width) for keep in keeps)):
-            _build_copy(value, copy, boxes, NestHeader(names, tuple(length for _, _, length in boxes), texts))
+        if any(not keep.is_whole for axis, keep in enumerate(keeps) if axis not in axes.repeated):
+            zero = arith.ConstantOp(type_.element_type, ir.FloatAttr.get(type_.element_type, 0.0)).result
+            identity = ir.AffineMap.get_identity(len(shape))
+            header = NestHeader(_names(len(shape)), tuple(shape), texts)
+            build_nest(header, lambda variables: store(zero, copy, identity, variables), location)
+        pieces = [_pieces(keep, width) for keep in keeps]
+        lasts = [_lasts(keep) if axis in axes.repeated else pieces[axis] for axis, keep in enumerate(keeps)]
+        for boxes in (*itertools.product(*lasts), *itertools.product(*pieces)):
+            _build_copy(value, copy, boxes, texts)
     return copy
 
 
-def _pieces(keep: KeepSet, width: int) -> list[tuple[int, int, int]]:
-    """The kept indices as (old begin, new begin, length), whole vectors apart from the rest; all at once if whole."""
+def _names(rank: int) -> tuple[str, ...]:
+    return tuple(f"i{axis}" for axis in range(rank))
+
+
+def _lasts(keep: KeepSet) -> list[_Piece]:
+    """The indices from each kept interval to the next one, all with the last kept one's value."""
+    ends = [*(begin for begin, _ in keep.intervals[1:]), keep.extent]
+    pairs = zip(keep.intervals, ends, strict=True)
+    return [_Piece(keep.below(end) - 1, begin, upto - begin, repeats=True) for (begin, end), upto in pairs]
+
+
+def _pieces(keep: KeepSet, width: int) -> list[_Piece]:
+    """The kept indices, whole vectors apart from the rest; all at once if whole."""
     if keep.is_whole:
-        return [(0, 0, keep.extent)]
+        return [_Piece(0, 0, keep.extent)]
     found = []
     old = 0
     for begin, end in keep.intervals:
         vectors = (end - begin) // width * width
         for first, last in ((begin, begin + vectors), (begin + vectors, end)):
             if first < last:
-                found.append((old, first, last - first))
+                found.append(_Piece(old, first, last - first))
                 old += last - first
     return found
 
 
-def _build_copy(source: ir.Value, target: ir.Value, boxes: Sequence[tuple[int, int, int]], header: NestHeader) -> None:
+def _build_copy(source: ir.Value, target: ir.Value, boxes: Sequence[_Piece], texts: Mapping[str, str]) -> None:
     dims = [ir.AffineExpr.get_dim(axis) for axis in range(len(boxes))]
-    read = ir.AffineMap.get(len(dims), 0, [d + old for d, (old, _, _) in zip(dims, boxes, strict=True)])
-    write = ir.AffineMap.get(len(dims), 0, [d + new for d, (_, new, _) in zip(dims, boxes, strict=True)])
+    pairs = list(zip(dims, boxes, strict=True))
+    read = [ir.AffineExpr.get_constant(box.old) if box.repeats else d + box.old for d, box in pairs]
+    write = ir.AffineMap.get(len(dims), 0, [d + box.new for d, box in pairs])
     build_nest(
-        header,
-        lambda variables: store(load(source, read, variables), target, write, variables),
+        NestHeader(_names(len(boxes)), tuple(box.length for box in boxes), dict(texts)),
+        lambda v: store(load(source, ir.AffineMap.get(len(dims), 0, read), v), target, write, v),
         ir.Location.current,
     )
 

@@ -1,7 +1,8 @@
 """What the lanes hold that a dimension gains when it is padded: intervals, computed by the program's own operations.
 
-A padded lane computes what a real one does, with zeros for the parameters that are indexed by it. Real values are taken
-to be finite: where a network's are not, 0 * inf may turn an infinity into a NaN.
+A padded lane computes what the last real one does, whose parameters it repeats. Real values are taken to be finite:
+where a network's are not, 0 * inf may turn an infinity into a NaN. That the parameters are not known, the intervals
+need not say: zeros stand for them, and what is finite for these is taken to be so for a real lane's.
 """
 
 from __future__ import annotations

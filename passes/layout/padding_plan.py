@@ -50,6 +50,20 @@ class PaddedLoop:
 
 
 @dataclass(frozen=True)
+class PaddedAxes:
+    """The axes of a padded copy of a parameter.
+
+    Attributes:
+        keeps: for each axis, what of the copy comes from the parameter.
+        repeated: the axes along which new lanes are like the last one before them; along the others they are zeros,
+            since a sum runs over them.
+    """
+
+    keeps: tuple[KeepSet, ...]
+    repeated: frozenset[int]
+
+
+@dataclass(frozen=True)
 class ChannelPadding:
     """What has to change.
 
@@ -57,14 +71,14 @@ class ChannelPadding:
         loops: the loops that grow.
         axes: the axes of local memrefs that grow, and where the old indices come to lie.
         accesses: the accesses whose index is another, with the new one.
-        parameters: the reads of parameters that need a padded copy, with what each axis of the copy keeps.
+        parameters: the reads of parameters that need a padded copy.
         borders: nests that go on accessing the old part of a grown memref alone, and the loop along it.
     """
 
     loops: tuple[PaddedLoop, ...]
     axes: tuple[tuple[ir.Value, int, KeepSet], ...]
     accesses: tuple[tuple[Site, tuple[ir.AffineExpr, ...]], ...]
-    parameters: tuple[tuple[Site, tuple[KeepSet, ...]], ...]
+    parameters: tuple[tuple[Site, PaddedAxes], ...]
     borders: tuple[tuple[Entry, int], ...]
 
 
@@ -227,7 +241,7 @@ class _Planner:
 
     def _collect(self) -> ChannelPadding:
         loops: list[PaddedLoop] = []
-        parameters: list[tuple[Site, tuple[KeepSet, ...]]] = []
+        parameters: list[tuple[Site, PaddedAxes]] = []
         accesses: list[tuple[Site, tuple[ir.AffineExpr, ...]]] = []
         borders: list[tuple[Entry, int]] = []
         channels = {c.channel.op.operation for c in self.contractions}
@@ -257,8 +271,8 @@ class _Planner:
         members = [(member, growth) for root, growth in self.growth.items() for member in self.ties.members[root]]
         return [(member, growth) for member, growth in members if isinstance(member, tuple)]
 
-    def _copied(self, site: Site, keeps: Mapping[int, KeepSet]) -> tuple[KeepSet, ...] | None:
-        """What each axis of a padded copy keeps; None where the access reads no parameter in padded lanes."""
+    def _copied(self, site: Site, keeps: Mapping[int, KeepSet]) -> PaddedAxes | None:
+        """The axes of a padded copy; None where the access reads no parameter in padded lanes."""
         if site.access.memref not in self.ties.parameters:
             return None
         exprs = [downcast(e) for e in site.access.exprs]
@@ -267,7 +281,12 @@ class _Planner:
         if not any(p in keeps for p in along):
             return None
         pairs = zip(along, shape, strict=True)
-        return tuple(KeepSet.whole(extent) if p is None or p not in keeps else keeps[p] for p, extent in pairs)
+        loops = site.entry.nest.loops
+        summed = {loop.position for loop in loops if loop.op.operation in self.sums}
+        return PaddedAxes(
+            tuple(KeepSet.whole(extent) if p is None or p not in keeps else keeps[p] for p, extent in pairs),
+            frozenset(axis for axis, p in enumerate(along) if p in keeps and p not in summed),
+        )
 
     def _renumbered(self, site: Site) -> tuple[ir.AffineExpr, ...]:
         access = site.access

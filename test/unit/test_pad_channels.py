@@ -236,3 +236,16 @@ def test_segments_grow_at_their_ends():
     assert growth.place(24) == 32
     assert growth.whole_segments(0, 20) is None
     assert growth.is_contiguous(0, 24) and not growth.is_contiguous(20, 28)
+
+
+@pytest.mark.parametrize("channels", [12, 20, 38])
+def test_padded_lanes_are_finite_where_the_real_ones_are(channels: int) -> None:
+    """What ReLU6 has clamped is finite, also of an infinite input; padded lanes must not make it a NaN."""
+    layers = (nn.Conv2d(3, channels, 1), nn.ReLU6(), nn.Conv2d(channels, channels, 3, padding=1, groups=channels))
+    net = nn.Sequential(*layers, nn.ReLU6(), nn.Conv2d(channels, 16, 1)).eval()
+    images = torch.ones(1, 3, 6, 6)
+    images[0, 0, 2, 3] = torch.inf
+    with torch.inference_mode():
+        expected = net(images)
+        assert expected.isfinite().all()
+        torch.testing.assert_close(lm.compile(net, (torch.ones(1, 3, 6, 6),))(images), expected)

@@ -4,11 +4,13 @@
 
 // CHECK: morph.padded = ["conv co 6 -> 8"]
 
-// The bias and the weight get copies with zeros: 4 channels that fill a vector and the 2 others.
+// The bias and the weight get copies, of which all lanes repeat the last channel at first; over it come the 4 channels
+// that fill a vector and the 2 others.
 // CHECK: func.func @main
 // CHECK-DAG: %[[Y:.*]] = memref.alloc() : memref<1x8x5x5xf32>
 // CHECK-DAG: %[[B:.*]] = memref.alloc() : memref<8xf32>
 // CHECK: affine.for %[[I:.*]] = 0 to 8 {
+// CHECK-NEXT: affine.load %arg2[5]
 // CHECK-NEXT: affine.store %{{.*}}, %[[B]][%[[I]]]
 // CHECK-NEXT: {morph.iter = "i0", morph.layer = "conv", morph.node = "convolution", morph.role = "pack"}
 // CHECK: affine.for %[[I:.*]] = 0 to 4 {
@@ -22,6 +24,7 @@
 // CHECK: affine.load %[[B]][%[[C]]]
 // CHECK: {{.*}}morph.role = "init"}
 // CHECK: %[[W:.*]] = memref.alloc() : memref<8x3x3x3xf32>
+// CHECK: affine.load %arg1[5,
 
 // The sum over the input channels stays, what it adds to has more lanes.
 // CHECK: affine.for %{{.*}} = 0 to 1 {
