@@ -92,7 +92,7 @@ def work_of(view: ContractionNest) -> Work:
         row_taps=rows[0].tap.extent or 1 if rows else 1,
         live_columns=columns[0].live if columns else 1.0,
         live_rows=rows[0].live if rows else 1.0,
-        rests=len([extent for extent in pixels if extent > 1]) == 1 and pixels[0] > 1 and not columns,
+        rests=pixels[:1] != [1] and bool(pixels) and not columns,
         held=view.data_runs_along and _is_held(view),
     )
 
@@ -128,11 +128,11 @@ def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
 def last_block(work: Work, block: RegisterBlock, target: Target) -> RegisterBlock:
     """The register block of the vectors of channels that `block` leaves over; of lone columns, as fastest."""
     few = work.blocks % block.blocks
-    if not work.rests:
+    if not work.rests or block.rows > 1:
         return dataclasses.replace(block, blocks=few)
     rest = dataclasses.replace(work, blocks=few)
     fitting = _fitting(rest, range(1, min(work.columns, target.registers) + 1), [few], target)
-    return min(fitting, key=lambda each: cost(rest, each, target))
+    return min((each for each in fitting if each.rows == 1), key=lambda each: cost(rest, each, target))
 
 
 def _fitting(work: Work, columns: Sequence[int], blocks: Sequence[int], target: Target) -> list[RegisterBlock]:
