@@ -23,11 +23,11 @@ from torch_mlir.passmanager import PassManager
 
 from loopmorph.passes import marks
 from loopmorph.passes.errors import ArgumentError, ImportRefused
+from loopmorph.pipelines.ingress.composites import run_decompositions
 from loopmorph.pipelines.ingress.constants import lift_constants
 from loopmorph.pipelines.ingress.containers import register_containers
 from loopmorph.pipelines.ingress.core_graph import core_graph
 from loopmorph.pipelines.ingress.culprit import node_without_lowering
-from loopmorph.pipelines.ingress.decompositions import decomposition_table
 from loopmorph.pipelines.ingress.empty_tensors import refuse_empty_operands, without_empty_values
 from loopmorph.pipelines.ingress.import_cache import KeptImport, find_import, import_key, keep_import
 from loopmorph.pipelines.ingress.place import layer_and_node, module_path, named_location
@@ -205,7 +205,7 @@ def _decompose(exported: torch.export.ExportedProgram) -> tuple[torch.export.Exp
     if graph is not None:
         return exported, graph
     with _quiet_exporter():
-        exported = exported.run_decompositions(decomposition_table())
+        exported = run_decompositions(exported)
     without_empty_values(exported.graph)
     refuse_empty_operands(exported.graph)
     return exported, exported.graph

@@ -10,14 +10,14 @@ from agreement import Of
 from torch.utils import _pytree as pytree
 
 import loopmorph as lm
-from loopmorph.pipelines.ingress.decompositions import decomposition_table
+from loopmorph.pipelines.ingress.composites import run_decompositions
 
 
 def decomposed(function: Callable[..., Any], *tensors: torch.Tensor) -> tuple[Any, set[str]]:
     """What the exported and decomposed function gives, and the names of its operations."""
     with torch.no_grad():
         program = torch.export.export(Of(function), tensors, strict=False)
-        core = program.run_decompositions(dict(decomposition_table()))
+        core = run_decompositions(program)
         names = {str(node.target) for node in core.graph.nodes if node.op == "call_function"}
         return core.module()(*tensors), names
 

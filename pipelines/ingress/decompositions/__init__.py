@@ -53,6 +53,11 @@ def decomposition_table() -> dict[OpOverload, Decomposition]:
     A rule of this package that returns `NotImplemented` leaves the operation to torch-mlir's rule, or, where that has
     none, as it is.
     """
+    return dict(_table())
+
+
+@functools.cache
+def _table() -> Mapping[OpOverload, Decomposition]:
     from torch_mlir.extras.fx_decomp_util import get_decomposition_table
 
     theirs: Mapping[OpOverload, Decomposition] = get_decomposition_table()
