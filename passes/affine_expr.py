@@ -148,10 +148,11 @@ def simplify(expr: ir.AffineExpr, extents: Sequence[int]) -> ir.AffineExpr:
 def substitute(expr: ir.AffineExpr, replacement: Mapping[int, ir.AffineExpr], n_dims: int) -> ir.AffineExpr:
     """The expression with each dimension d of `n_dims` replaced by `replacement[d]` (kept where there is none)."""
     expr = downcast(expr)
-    if isinstance(expr, ir.AffineConstantExpr):
-        return expr
-    if isinstance(expr, ir.AffineDimExpr):
+    kind = type(expr)
+    if kind is ir.AffineDimExpr:
         return replacement.get(expr.position, expr)
+    if kind is ir.AffineConstantExpr:
+        return expr
     results = [replacement[d] if d in replacement else ir.AffineExpr.get_dim(d) for d in range(n_dims)]
     return expr.compose(ir.AffineMap.get(_WIDE, 0, results))
 

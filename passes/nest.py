@@ -309,14 +309,14 @@ def walk_loops(root: affine.AffineForOp) -> Iterator[affine.AffineForOp]:
 
 def constant_extent(op: affine.AffineForOp) -> int | None:
     """Number of iterations of a loop whose bounds are constants, else None."""
-    bounds = [ir.AffineMapAttr(op.attributes[n]).value.results for n in ("lowerBoundMap", "upperBoundMap")]
-    if any(len(b) != 1 for b in bounds):
+    attributes = op.attributes
+    lower, upper = attributes["lowerBoundMap"].value.results, attributes["upperBoundMap"].value.results
+    if len(lower) != 1 or len(upper) != 1:
         return None
-    low, high = (b[0].maybe_downcast() for b in bounds)
-    if not isinstance(low, ir.AffineConstantExpr) or not isinstance(high, ir.AffineConstantExpr):
+    low, high = lower[0].maybe_downcast(), upper[0].maybe_downcast()
+    if type(low) is not ir.AffineConstantExpr or type(high) is not ir.AffineConstantExpr:
         return None
-    step = ir.IntegerAttr(op.attributes["step"]).value
-    return max(0, -(-(high.value - low.value) // step))
+    return max(0, -(-(high.value - low.value) // attributes["step"].value))
 
 
 class _View:
@@ -343,10 +343,10 @@ class _View:
 
     def _block(self, block: ir.Block, around: tuple[int, ...], frame: _Frame, guards: _Guards) -> None:
         for inner in block.operations:
-            if isinstance(inner, affine.AffineForOp):
-                self.collect(inner, around[-1], around, frame, guards)
-            elif isinstance(inner, _ACCESSES):
+            if isinstance(inner, _ACCESSES):
                 self._access(inner, around, frame, guards)
+            elif isinstance(inner, affine.AffineForOp):
+                self.collect(inner, around[-1], around, frame, guards)
             elif self._guarded and isinstance(inner, affine.AffineIfOp):
                 for region, branch in zip(inner.operation.regions, _branches(inner, frame), strict=True):
                     self.guards.append(branch)
@@ -361,9 +361,10 @@ class _View:
         values = list(operation.operands)
         memref, indices = (values[0], values[1:]) if is_load else (values[1], values[2:])
         map_ = operation.attributes["map"]
-        exprs = self._exprs.get((map_, *indices))
+        key = (map_, *indices)
+        exprs = self._exprs.get(key)
         if exprs is None:
-            exprs = self._exprs[map_, *indices] = _composed(ir.AffineMapAttr(map_).value, indices, frame, op)
+            exprs = self._exprs[key] = _composed(map_.value, indices, frame, op)
         lanes = _lanes(op, operation.results[0] if is_load else values[0])
         kind: Literal["load", "store"] = "load" if is_load else "store"
         self.accesses.append(Access(operation, kind, memref, exprs, around, len(self.accesses), lanes, guards))
@@ -381,7 +382,7 @@ def _composed(
 ) -> tuple[ir.AffineExpr, ...]:
     """The results of a map on these operands as expressions over the nest's loops."""
     map_ = without_symbols(map_)
-    exprs = {d: _operand_expr(v, frame, op) for d, v in enumerate(operands)}
+    exprs = {d: frame.get(v) or _operand_expr(v, frame, op) for d, v in enumerate(operands)}
     return tuple(substitute(e, exprs, map_.n_dims) for e in map_.results)
 
 
@@ -397,8 +398,9 @@ def _lanes(op: LoadOp | StoreOp, value: ir.Value) -> int:
 
 def _operand_expr(value: ir.Value, frame: _Frame, op: ir.OpView, what: str = "an index") -> ir.AffineExpr:
     """An index operand as an expression over the nest's loops; the frame holds the iterators of those around it."""
-    if value in frame:
-        return frame[value]
+    known = frame.get(value)
+    if known is not None:
+        return known
     owner = value.owner
     if isinstance(owner, ir.Operation | ir.OpView):
         definition = owner.opview if isinstance(owner, ir.Operation) else owner

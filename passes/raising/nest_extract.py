@@ -91,6 +91,7 @@ class _Extractor:
     values: Values = field(default_factory=Values)
     cells: dict[ir.Value, Held] = field(default_factory=dict)
     instances: list[Instance] = field(default_factory=list)
+    unseen: dict[ir.Value, bool] = field(default_factory=dict)
     clock: int = 0
 
     def run(self) -> Extraction:
@@ -127,7 +128,7 @@ class _Extractor:
         name = op.operation.name
         if isinstance(op, affine.AffineForOp):
             self._loop(op, place)
-        elif name in (*_LOADS, *_STORES) and is_unseen(op.operation.operands[1 if name in _STORES else 0]):
+        elif name in (*_LOADS, *_STORES) and self._is_unseen(op.operation.operands[1 if name in _STORES else 0]):
             pass  # where a maximum lies, which nobody asks for
         elif name in _LOADS:
             load = self._access(op.operation, place.nest)
@@ -138,6 +139,11 @@ class _Extractor:
             self._reduction(op.operation, place)
         elif name not in _PASSIVE and not is_arithmetic(op.operation):
             refuse(place.nest.label, op.operation, "no case for it in PyTorch")
+
+    def _is_unseen(self, memref: ir.Value) -> bool:
+        if memref not in self.unseen:
+            self.unseen[memref] = is_unseen(memref)
+        return self.unseen[memref]
 
     def _new_loop(self, extent: int) -> int:
         number = len(self.extents)

@@ -68,15 +68,17 @@ def effects(op: ir.Operation) -> Effects:
         for region in each.regions:
             for block in region.blocks:
                 inner.update(block.arguments)
-        if each.name in _SILENT:
+        name = each.name
+        if name in _SILENT:
             return ir.WalkResult.ADVANCE
+        read, written = _READS.get(name), _WRITES.get(name)
         for position, operand in enumerate(each.operands):
             if not isinstance(operand.type, ir.MemRefType):
                 scalars.add(operand)
                 continue
-            if _WRITES.get(each.name) != position:
+            if position != written:
                 reads.add(operand)
-            if _READS.get(each.name) != position:
+            if position != read:
                 writes.add(operand)
         return ir.WalkResult.ADVANCE
 
