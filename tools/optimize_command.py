@@ -15,6 +15,7 @@ from loopmorph.tools.options import POSITIVE, SEEDS, trust_option
 from loopmorph.tools.search_output import VARIANTS, print_report, write_search, write_variants
 
 if TYPE_CHECKING:
+    from loopmorph.pipelines.page.page import Measured
     from loopmorph.pipelines.search.job import Result
 
 
@@ -160,6 +161,7 @@ def optimize_command(
     settings = dataclasses.replace(settings, note=loaded.note)
     network = loaded.model, loaded.example_inputs, data
     results: list[Result] = []
+    measured: Measured | None = None
     with search_view() as view:
         found: Iterable[Result]
         if target_speedups:
@@ -190,7 +192,7 @@ def optimize_command(
                 write_variants(out, result.table)
             results.append(result)
             if folder is not None:
-                write_search(folder, result, loaded, seed, view.tell)
+                measured = write_search(folder, result, loaded, seed, view.tell, measured) or measured
     for result, folder in zip(results, folders, strict=False):
         print_report(result.report, folder)
     if out is not None and any(result.table is not None for result in results):

@@ -15,6 +15,7 @@ from loopmorph.tools.tuning_lines import tuning_lines
 
 if TYPE_CHECKING:
     from loopmorph.pipelines.ingress.models import LoadedModel
+    from loopmorph.pipelines.page.page import Measured
     from loopmorph.pipelines.search.job import Result
     from loopmorph.pipelines.search.report import RepairReport, Report
     from loopmorph.pipelines.search.variants.table import VariantTable
@@ -24,7 +25,9 @@ VARIANTS = "variants.json"
 _LISTED = 6
 
 
-def write_search(out: Path, result: Result, loaded: LoadedModel, seed: int, tell: Progress) -> None:
+def write_search(
+    out: Path, result: Result, loaded: LoadedModel, seed: int, tell: Progress, known: Measured | None = None
+) -> Measured | None:
     """Writes what a search found to the files of a folder that is there; no interrupt leaves one out.
 
     Args:
@@ -33,13 +36,17 @@ def write_search(out: Path, result: Result, loaded: LoadedModel, seed: int, tell
         loaded: the original network.
         seed: of its weights.
         tell: told how far the page's measurements have come.
+        known: what was measured for the page of another result of the same search.
+
+    Returns:
+        What was measured for the page; None where that was not to be had.
 
     Raises:
         ArgumentError: a file cannot be written.
     """
     with held_interrupts():
         _write_results(out, result, loaded, seed)
-        _write_page(out / "report.html", result, tell)
+        return _write_page(out / "report.html", result, tell, known)
 
 
 def write_variants(out: Path, table: VariantTable) -> None:
@@ -69,14 +76,15 @@ def _write_results(out: Path, result: Result, loaded: LoadedModel, seed: int) ->
     )
 
 
-def _write_page(path: Path, result: Result, tell: Progress) -> None:
-    from loopmorph.pipelines.page.page import Measured, measured_or_why, render_page
+def _write_page(path: Path, result: Result, tell: Progress, known: Measured | None) -> Measured | None:
+    from loopmorph.pipelines.page.page import measured_or_why, render_page
 
     measured: Measured | str = "it was interrupted"
     with until_interrupted():
-        measured = measured_or_why(result.program, result.report, result.target, tell)
+        measured = measured_or_why(result.program, result.report, result.target, tell, known)
     page = render_page(result.report, result.schedule, measured)
     write_atomically(path, lambda file: file.write(page.encode()))
+    return None if isinstance(measured, str) else measured
 
 
 def print_report(report: Report, out: Path | None) -> None:

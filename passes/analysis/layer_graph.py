@@ -113,8 +113,12 @@ class LayerGraph:
     dimensions: tuple[DimensionClass, ...]
 
 
-def layer_graph(module: ir.Operation) -> LayerGraph:
+def layer_graph(module: ir.Operation, *, tied: bool = True) -> LayerGraph:
     """The graph of the function that computes a network: `@run` where there is one, else `@main`, else the first.
+
+    Args:
+        module: the module.
+        tied: whether to find the dimensions that are tied, which takes as long as all else.
 
     Raises:
         IllegalTransform: there is no function, or an index of a nest is no affine function of its iterators.
@@ -128,7 +132,8 @@ def layer_graph(module: ir.Operation) -> LayerGraph:
         edges = _edges(steps, names)
         depths = _depths(list(own), edges)
         nodes = tuple(_node(name, of, depths[name], sources) for name, of in own.items())
-        return LayerGraph(nodes, _with_skips(list(own), edges, depths), tuple(dimension_classes(module)))
+        dimensions = tuple(dimension_classes(module)) if tied else ()
+        return LayerGraph(nodes, _with_skips(list(own), edges, depths), dimensions)
 
 
 def _function(module: ir.Operation) -> func.FuncOp:

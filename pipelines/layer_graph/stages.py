@@ -11,7 +11,7 @@ from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.network import Network, copy_module
 
 
-def network_graph(network: Network, target: Target | None = None) -> LayerGraph:
+def network_graph(network: Network, target: Target | None = None, *, tied: bool = True) -> LayerGraph:
     """The layer graph of a network.
 
     Args:
@@ -20,17 +20,18 @@ def network_graph(network: Network, target: Target | None = None) -> LayerGraph:
             right after a contraction is fused into it, tensors have blocked layouts and padded channels. Extents,
             multiply-accumulates and dimensions are those of the program all the same. Without, each layer of the
             program is a node, and each of its tensors an edge.
+        tied: whether to find the dimensions that are tied.
 
     Raises:
         IllegalTransform: a pass towards the code refuses the program.
     """
-    graph = layer_graph(network.module.operation)
+    graph = layer_graph(network.module.operation, tied=tied)
     if target is None:
         return graph
     module = copy_module(network.module)
     for step in (*layout_passes(target), DefaultSchedule(target=str(target))):
         step.run(module.operation)
-    code = layer_graph(module.operation)
+    code = layer_graph(module.operation, tied=False)
     known = {node.name: node for node in graph.nodes}
     nodes = [
         replace(node, extents=known[node.name].extents, macs=known[node.name].macs) if node.name in known else node

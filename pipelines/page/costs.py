@@ -84,7 +84,7 @@ def network_costs(network: Network, threads: int, target: Target) -> NetworkCost
         IllegalTransform: a pass towards the code refuses the program.
         CompilationFailed: an operation that cannot be lowered.
     """
-    graph, times = network_graph(network, target), profile(network, threads, target)
+    graph, times = network_graph(network, target, tied=False), profile(network, threads, target)
     return NetworkCosts(_layers(graph, times.seconds), graph.edges, times.total * 1e3)
 
 

@@ -56,13 +56,16 @@ class Measured:
     target: Target
 
 
-def measure(program: Program, threads: int, target: Target, tell: Progress = silent) -> Measured:
+def measure(
+    program: Program, threads: int, target: Target, tell: Progress = silent, known: Measured | None = None
+) -> Measured:
     """Times the layers of a network, and of the original that it was made of, within each: two compilations.
 
     Args:
         program: the network.
         threads, target: of the compiled code.
         tell: called with "page", the steps done and the steps of it.
+        known: what was measured of another network that was made of the same original, which then need not be again.
 
     Raises:
         LoopmorphError: one of them cannot be compiled.
@@ -70,19 +73,22 @@ def measure(program: Program, threads: int, target: Target, tell: Progress = sil
     networks, costs = {ORIGINAL: program.original or program, RESULT: program}, {}
     for done, (kind, network) in enumerate(networks.items()):
         tell("page", done, len(networks) + 1)
-        costs[kind] = network_costs(network, threads, target)
+        found = known.costs[ORIGINAL] if known is not None and kind == ORIGINAL else None
+        costs[kind] = found or network_costs(network, threads, target)
     tell("page", len(networks), len(networks) + 1)
     peak = measure_peak(threads)
     tell("page", len(networks) + 1, len(networks) + 1)
     return Measured(costs, peak, target)
 
 
-def measured_or_why(program: Program, report: Report, target: Target, tell: Progress = silent) -> Measured | str:
+def measured_or_why(
+    program: Program, report: Report, target: Target, tell: Progress = silent, known: Measured | None = None
+) -> Measured | str:
     """What `measure` gives; where that cannot be had, in one line why: the rest of a page is worth having."""
     if report.optimized_ms is None:  # code that has not run in a process of its own is not run in this one
         return "the network was not timed"
     try:
-        return measure(program, report.threads, target, tell)
+        return measure(program, report.threads, target, tell, known)
     except LoopmorphError as error:
         return str(error)
 

@@ -170,6 +170,9 @@ def test_the_costs_of_a_network_are_those_of_its_layers() -> None:
     assert all(layer.ms is not None and layer.ms > 0 for layer in costs.timed) and costs.ms > 0
     assert {"conv1", "conv2", "hidden", "linear"} <= {layer.name for layer in costs.timed}
     assert any(edge.target == "hidden" for edge in costs.edges)
+    again = measured_or_why(program, report(), found.target, known=found)
+    assert isinstance(again, Measured)
+    assert again.costs["original"] is found.costs["original"] and again.costs["result"] is not costs
 
 
 def test_what_was_not_timed_is_not_run() -> None:
