@@ -39,7 +39,7 @@ def test_no_image_is_both_fitted_to_and_judged_on() -> None:
 
 
 def test_it_ends_with_a_network_that_is_good(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, page_without_times: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo_command, "FITTED_TO", 96)  # less of everything than in the demo
     monkeypatch.setattr(demo_command, "JUDGED_ON", 64)

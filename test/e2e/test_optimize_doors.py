@@ -14,7 +14,7 @@ from loopmorph.tools.cli import main
 
 CACHE = "timings"  # which test_optimize.py shares
 
-pytestmark = pytest.mark.usefixtures("own_cache", "in_unit")
+pytestmark = pytest.mark.usefixtures("own_cache", "in_unit", "page_without_times")
 
 
 def optimize(*arguments: str) -> int:

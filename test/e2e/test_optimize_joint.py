@@ -16,7 +16,7 @@ from loopmorph.tools.cli import main
 
 SPEEDUPS = ("1.04", "1.1")
 
-pytestmark = pytest.mark.usefixtures("own_cache", "in_unit")
+pytestmark = pytest.mark.usefixtures("own_cache", "in_unit", "page_without_times")
 
 
 def test_two_speed_ups_from_the_command_to_their_files(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from loopmorph.tools.cli import main
 
 SETTINGS = SearchSettings(legality="repair", max_loss=3.0, repair_images=96, held_out=64)
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache", "page_without_times")
 
 
 @pytest.fixture(scope="module")
