@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,8 @@ from loopmorph.pipelines.network import Network
 from loopmorph.pipelines.search.variants.footprint import Footprint, footprints
 from loopmorph.pipelines.store.cache_file import hash_of
 from loopmorph.pipelines.support.blocks import outer_blocks
+
+_KNOWN = 1 << 14  # pairs of a layer and steps, of which it is kept whether the one admits the others
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,6 @@ class Ground:
     target: Target
     _texts: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _extracted: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _admitted: dict[tuple[str, tuple[str, ...]], bool] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     @cached_property
     def layers(self) -> dict[str, Footprint]:
@@ -134,11 +134,7 @@ class Ground:
         (layer, *others) = reach
         if others:
             return True
-        alone = self._alone(layer)
-        key = (alone, tuple(str(step.on(ANY_LAYER)) for step in steps))
-        if key not in self._admitted:
-            self._admitted[key] = _lessens(alone, [step.on(ANY_LAYER) for step in steps], self.network)
-        return self._admitted[key]
+        return _lessens(self._alone(layer), tuple(step.on(ANY_LAYER) for step in steps))
 
     def _alone(self, layer: str) -> str:
         if layer not in self._texts:
@@ -149,8 +145,10 @@ class Ground:
         return self._texts[layer]
 
 
-def _lessens(text: str, steps: Sequence[Step], network: Network) -> bool:
-    module = ir.Module.parse(text, network.module.context)
+@functools.lru_cache(_KNOWN)
+def _lessens(text: str, steps: tuple[Step, ...]) -> bool:
+    """Whether a layer, given as a module, admits steps and has less to multiply then."""
+    module = ir.Module.parse(text, ir.Context())
     before = sum(map(macs, nests(module.operation)))
     try:
         for step in steps:
