@@ -11,8 +11,8 @@ LIT_ARGS ?=
 # Tests run beside each other, in JOBS processes; one thread each keeps them from fighting for the cores.
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 test lit: export OMP_NUM_THREADS ?= 1
-# They start hundreds of processes, each of which would compile all modules anew.
-test lit: export PYTHONDONTWRITEBYTECODE :=
+# They start hundreds of processes, each of which would compile all modules anew; pytest sees to it by itself.
+lit: export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,10 @@ import pytest
 os.environ.setdefault(
     "LOOPMORPH_CODE_CACHE", "0"
 )  # what is tested is what this checkout compiles, not what it has kept
+
+# Tests start hundreds of processes, each of which would compile all modules anew, as would each that runs tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_finish() -> None:
