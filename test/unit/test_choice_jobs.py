@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import threading
@@ -60,6 +61,12 @@ def judging(trained: Program) -> LocalJudge:
     loss = PredictedLoss((images.images[:64],), held_out, calibration(), "cpu")
     makes_harm = MakesGroupHarm(Classification(pattern_batch(64)), 0, "cpu")
     return replace(judge(trained, gate=Gate("none")), loss=loss, makes_harm=makes_harm)
+
+
+@pytest.fixture(scope="module")
+def told(judging: LocalJudge) -> Callable[[Job[Any]], str]:
+    """The reply to a job, which is done once."""
+    return functools.cache(lambda job: reply(judging, job_text(job)))
 
 
 # ---- replies
@@ -125,22 +132,22 @@ def at(path: str, value: object) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_lies_are_refused(
-    judging: LocalJudge, job: Job[Any], change: Callable[[dict[str, Any]], None], message: str
+    told: Callable[[Job[Any]], str], job: Job[Any], change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
-    content = json.loads(reply(judging, job_text(job)))
+    content = json.loads(told(job))
     change(content["result"])
     with pytest.raises(Nonsense, match=message):
         parse_reply(job, json.dumps(content))
 
 
-def test_replies_to_other_jobs_are_refused(judging: LocalJudge) -> None:
+def test_replies_to_other_jobs_are_refused(told: Callable[[Job[Any]], str]) -> None:
     for job, other in (
         (TIME, VariantTimeJob(SPATIAL, TIME.layers)),
         (COMPARE, replace(COMPARE, share=1.0)),
         (HARM, TIME),
     ):
         with pytest.raises(Nonsense, match="it is of something else"):
-            parse_reply(job, reply(judging, job_text(other)))
+            parse_reply(job, told(other))
 
 
 # ---- asking
