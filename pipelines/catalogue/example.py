@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -65,13 +66,15 @@ class Effect:
     network_after: Work
 
 
+@functools.cache
 def example_program() -> Program:
-    """The network, imported."""
+    """The network, imported once."""
     return import_model(Example().eval(), (torch.zeros(1, 3, 8, 8),))
 
 
+@functools.cache
 def transformer_program() -> Program:
-    """A transformer block on 16 tokens of 32 features, which shows what is about heads and hidden units; imported."""
+    """A transformer block on 16 tokens of 32 features, which shows what is about heads and hidden units; likewise."""
     return import_model(Block(32, 4).eval(), (torch.zeros(1, 16, 32),))
 
 
