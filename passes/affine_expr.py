@@ -145,6 +145,15 @@ def simplify(expr: ir.AffineExpr, extents: Sequence[int]) -> ir.AffineExpr:
     return _rebuild(expr, lhs, rhs)
 
 
+def moves_by_one(expr: ir.AffineExpr, dim: int) -> bool:
+    """Whether the value grows by 1 with the dimension, whatever the others are, also in `d0 - (d1 floordiv 3) * 96`."""
+    form = linear_form(expr)
+    if form is not None:
+        return form.coefficients.get(dim) == 1
+    rest = ir.AffineExpr.simplify_affine_expr(expr - ir.AffineExpr.get_dim(dim), _WIDE, 0)
+    return dim not in used_dims(rest)
+
+
 def substitute(expr: ir.AffineExpr, replacement: Mapping[int, ir.AffineExpr], n_dims: int) -> ir.AffineExpr:
     """The expression with each dimension d of `n_dims` replaced by `replacement[d]` (kept where there is none)."""
     expr = downcast(expr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loopmorph.passes.affine_expr import linear_form, used_dims
+from loopmorph.passes.affine_expr import linear_form, moves_by_one, used_dims
 from loopmorph.passes.nest import Access, Loop, Nest
 
 
@@ -123,5 +123,4 @@ def _contiguous(access: Access, lane: Loop) -> bool:
     """Whether a step of the lane is a step of 1 along the last axis, and none along the others."""
     if not access.exprs or any(lane.position in used_dims(e) for e in access.exprs[:-1]):
         return False
-    form = linear_form(access.exprs[-1])
-    return form is not None and form.coefficients.get(lane.position) == 1
+    return moves_by_one(access.exprs[-1], lane.position)

@@ -10,7 +10,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import arith, memref
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import downcast, substitute, used_dims
+from loopmorph.passes.affine_expr import downcast, moves_by_one, substitute, used_dims
 from loopmorph.passes.analysis.memory.dataflow import outermost
 from loopmorph.passes.analysis.operands import is_weight
 from loopmorph.passes.base import Pass
@@ -72,10 +72,11 @@ class WholeVectors(Pass):
         affine.for %n = 0 to 128 { affine.for %co = 0 to 1 { ... affine.store %v, %y[%n, %co + 50256] ...
 
     Requires, of a nest that is changed (others stay as they are): perfect and rectangular, a sum of products of two
-    memrefs, of which one is not indexed by the result's last axis, and the other one by nothing else where it is: an
-    index `ow + kw` is a convolution's, whose lane is its channels; at least FEWEST_ROWS rows. Rows get longer of a
-    local result that no other nest writes and that is set before to a constant, or to the elements of a local memref
-    along them. Of a convolution, whose rows are pixels, only those that start from a constant do, and nothing is cut.
+    memrefs, of which one is not indexed by the result's last axis, and the other one, where it is, by that one and at
+    most other iterators of the result: an index `ow + kw` is a convolution's, whose lane is its channels; at least
+    FEWEST_ROWS rows. Rows get longer of a local result that no other nest writes and that is set before to a constant,
+    or to the elements of a local memref along them. Of a convolution, whose rows are pixels, only those that start from
+    a constant do, and nothing is cut.
 
     Options:
         width: lanes of a vector, at least 2.
@@ -110,7 +111,8 @@ class WholeVectors(Pass):
                 lane, weight = nest.loops[product.lane.position], nest.loads[product.nest.loads.index(product.weight)]
                 _copied(replace(product, nest=nest, lane=lane, weight=weight), whole)
             return
-        if beside and has_free_rows(product.weight.memref) and _extent(product.weight.memref) == extent:
+        free = _is_index(product.lane, product.weight) and has_free_rows(product.weight.memref)
+        if beside and free and _extent(product.weight.memref) == extent:
             rows = product.weight.memref
             set_row_length(rows, wanted)
         else:
@@ -140,7 +142,7 @@ def _product(nest: Nest) -> _Product | None:
     if lane is None:
         return None
     indexed = [a for a in operands if lane.position in a.dims]
-    if len(indexed) != 1 or not _is_index(lane, indexed[0]):
+    if len(indexed) != 1 or not _moves(lane, indexed[0], written.dims):
         return None
     rows = [loop.extent or 1 for loop in nest.loops if loop.position in written.dims - indexed[0].dims]
     if math.prod(rows) < FEWEST_ROWS:
@@ -157,6 +159,14 @@ def _is_index(lane: Loop, access: Access) -> bool:
     """Whether the iterator is an index of the access by itself, wherever it occurs."""
     within = [downcast(e) for e in access.exprs if lane.position in used_dims(e)]
     return all(isinstance(e, ir.AffineDimExpr) for e in within)
+
+
+def _moves(lane: Loop, access: Access, kept: frozenset[int]) -> bool:
+    """Whether the iterator moves the access, wherever it occurs, by itself or from a place that iterators of the result
+    give, such as the window of an image in which attention looks.
+    """
+    within = [e for e in access.exprs if lane.position in used_dims(e)]
+    return all(used_dims(e) <= kept and moves_by_one(e, lane.position) for e in within)
 
 
 def _start(nest: Nest, written: Access) -> Nest | None:

@@ -74,3 +74,35 @@ def test_a_rest_of_rows_takes_in_bias_and_activation(block: lm.Program) -> None:
         found = nests(program.module.operation)
     assert {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"} <= rests
     assert not [nest for nest in found if nest.layer == "mlp.act"]
+
+
+class Windows(nn.Module):
+    """Attention within windows of an image of tokens, as a Swin transformer has it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _, height, width, features = x.shape
+        size = self.size
+        x = x.view(1, height // size, size, width // size, size, features).transpose(2, 3).flatten(3, 4)
+        split = self.qkv(x.reshape(-1, size * size, features)).reshape(-1, size * size, 3, HEADS, features // HEADS)
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (query @ key.transpose(-2, -1)).softmax(-1)
+        return (scores @ value).transpose(1, 2).flatten(2)
+
+
+def test_attention_in_windows_is_computed_in_vectors() -> None:
+    """Where a window and a head begin is no linear function of their number."""
+    generator = torch.Generator().manual_seed(3)
+    program = lm.import_model(Windows(5).eval(), (torch.randn(1, 10, 15, WIDTH, generator=generator),))
+    lm.compile(program)
+    module = program.apply("").module
+    target = named_target("x86_64_v3")
+    for each in layout_passes(target):
+        each.run(module.operation)
+    DefaultSchedule(target=str(target)).run(module.operation)
+    products = [nest for nest in nests(module.operation) if nest.layer.startswith("bmm") and nest.role == "main"]
+    assert len(products) == 2 and all(nest.is_vectorised for nest in products)

@@ -246,3 +246,51 @@ func.func @biased(%x: memref<6x3xf32>, %w: memref<6x3xf32> {morph.param = "fc.we
   } {morph.iter = "n", morph.layer = "exp", morph.role = "main"}
   return
 }
+
+// Attention in windows: which keys are read depends on the window, an iterator of the result.
+// CHECK-LABEL: func.func @windows
+// CHECK:         %[[S:.*]] = memref.alloc() : memref<4x6x8xf32>
+// CHECK:         %[[P:.*]] = memref.alloc() : memref<4x3x8xf32>
+// CHECK:         affine.for %[[B:.*]] = 0 to 4 {
+// CHECK-NEXT:      affine.for %[[CI:.*]] = 0 to 3 {
+// CHECK-NEXT:        affine.for %[[CO:.*]] = 0 to 6 {
+// CHECK-NEXT:          %[[V:.*]] = affine.load %{{.*}}[%[[CO]] + (%[[B]] floordiv 2) * 6, %[[CI]] + (%[[B]] mod 2) * 3] : memref<12x6xf32>
+// CHECK-NEXT:          affine.store %[[V]], %[[P]][%[[B]], %[[CI]], %[[CO]]] : memref<4x3x8xf32>
+// CHECK:         } {morph.iter = "b", morph.layer = "bmm", morph.node = "bmm", morph.role = "pack"}
+// CHECK:         affine.load %[[P]][%{{.*}}, %{{.*}}, %{{.*}}] : memref<4x3x8xf32>
+// CHECK-NOT:     affine.load %arg1
+func.func @windows(%q: memref<4x6x3xf32>, %k: memref<12x6xf32>, %y: memref<4x6x6xf32>) {
+  %zero = arith.constant 0.0 : f32
+  %s = memref.alloc() : memref<4x6x6xf32>
+  affine.for %b = 0 to 4 {
+    affine.for %n = 0 to 6 {
+      affine.for %c = 0 to 6 {
+        affine.store %zero, %s[%b, %n, %c] : memref<4x6x6xf32>
+      } {morph.iter = "c"}
+    } {morph.iter = "n"}
+  } {morph.iter = "b", morph.layer = "bmm", morph.node = "bmm", morph.role = "init"}
+  affine.for %b = 0 to 4 {
+    affine.for %n = 0 to 6 {
+      affine.for %c = 0 to 6 {
+        affine.for %d = 0 to 3 {
+          %a = affine.load %q[%b, %n, %d] : memref<4x6x3xf32>
+          %e = affine.load %k[%c + (%b floordiv 2) * 6, %d + (%b mod 2) * 3] : memref<12x6xf32>
+          %t = affine.load %s[%b, %n, %c] : memref<4x6x6xf32>
+          %p = arith.mulf %a, %e : f32
+          %r = arith.addf %t, %p : f32
+          affine.store %r, %s[%b, %n, %c] : memref<4x6x6xf32>
+        } {morph.iter = "ci"}
+      } {morph.iter = "co"}
+    } {morph.iter = "n"}
+  } {morph.iter = "b", morph.layer = "bmm", morph.node = "bmm", morph.role = "main"}
+  affine.for %b = 0 to 4 {
+    affine.for %n = 0 to 6 {
+      affine.for %c = 0 to 6 {
+        %v = affine.load %s[%b, %n, %c] : memref<4x6x6xf32>
+        %e = math.exp %v : f32
+        affine.store %e, %y[%b, %n, %c] : memref<4x6x6xf32>
+      } {morph.iter = "c"}
+    } {morph.iter = "n"}
+  } {morph.iter = "b", morph.layer = "exp", morph.role = "main"}
+  return
+}
