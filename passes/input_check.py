@@ -44,7 +44,7 @@ _NUMBER = (_is_number, "an integer from 0 on")
 _UNIT = (_is_unit, "an attribute without a value")
 _KINDS: dict[str, tuple[_Check, str]] = {
     **dict.fromkeys((marks.LAYER, marks.NODE, marks.ROLE, marks.ALGORITHM, marks.BLOCK, marks.ITER), _TEXT),
-    **dict.fromkeys((marks.KERNEL, marks.PARAM, marks.SOURCE), _TEXT),
+    **dict.fromkeys((marks.KERNEL, marks.PARAM, marks.SOURCE, marks.SAMPLES), _TEXT),
     **dict.fromkeys((marks.INPUT, marks.BELOW, marks.OUTPUT, marks.PACKED, marks.IDENTITY), _NUMBER),
     **dict.fromkeys((marks.PARALLEL, marks.SCRATCH, marks.THREAD, marks.TEAM), _UNIT),
     **dict.fromkeys((marks.CLOCK, marks.SCHEDULE), (_is_texts, "an array of strings")),

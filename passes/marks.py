@@ -12,6 +12,7 @@ On the outermost loop of a nest (and before that on the linalg op that it came f
 On the outermost loop of a contraction's main nest, each optional (see `loopmorph.passes.analysis.choice`):
   `morph.algorithm` how `morph-default-schedule` is to compute it: "direct", "winograd2" or "winograd4"
   `morph.block`    the register block that it is to use, "ROWSxCOLUMNSxBLOCKS": "1x4x4"
+  `morph.samples`  how many images a winograd algorithm is to compute at a time: "2", or "all"
 On every loop:
   `morph.iter`     the iterator's name: n, co, oh, ow, ci, kh, kw for a convolution
 On at most one loop of a nest:
@@ -45,6 +46,7 @@ NODE = "morph.node"
 ROLE = "morph.role"
 ALGORITHM = "morph.algorithm"
 BLOCK = "morph.block"
+SAMPLES = "morph.samples"
 ITER = "morph.iter"
 PARALLEL = "morph.parallel"
 PARAM = "morph.param"

@@ -27,8 +27,8 @@ def chosen_nests(module: ir.Operation) -> dict[Key, list[str]]:
 def drop_outdated(module: ir.Operation, before: Mapping[Key, list[str]]) -> None:
     """Takes back what was chosen for nests that have changed since, where they may not admit it any more.
 
-    That is a register block, whose factors went with the old extents, and a winograd algorithm, if the nest is no such
-    convolution now.
+    That is a register block, whose factors went with the old extents, how many images are computed at a time, as others
+    may read the same now, and a winograd algorithm, if the nest is no such convolution now.
 
     Args:
         module: the module after the change.
@@ -38,8 +38,9 @@ def drop_outdated(module: ir.Operation, before: Mapping[Key, list[str]]) -> None
         nest = view_nest(root)
         if _text(nest) in before.get(_key(root), []):
             continue
-        if marks.BLOCK in root.attributes:
-            del root.attributes[marks.BLOCK]
+        for name in (marks.BLOCK, marks.SAMPLES):
+            if name in root.attributes:
+                del root.attributes[name]
         tile = WINOGRAD_TILES.get(marks.get_text(root, marks.ALGORITHM))
         if tile is not None and not _admits(nest, tile):
             del root.attributes[marks.ALGORITHM]
@@ -54,7 +55,8 @@ def _admits(nest: Nest, tile: int) -> bool:
 
 
 def _chosen(module: ir.Operation) -> list[affine.AffineForOp]:
-    return [r for r in nest_roots(module) if marks.ALGORITHM in r.attributes or marks.BLOCK in r.attributes]
+    names = (marks.ALGORITHM, marks.BLOCK, marks.SAMPLES)
+    return [r for r in nest_roots(module) if any(name in r.attributes for name in names)]
 
 
 def _key(root: affine.AffineForOp) -> Key:

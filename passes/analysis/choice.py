@@ -19,6 +19,7 @@ WINOGRAD_TILES = {"winograd2": 2, "winograd4": 4}
 ALGORITHMS = (DIRECT, *WINOGRAD_TILES)
 
 _BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)")
+_COUNT = re.compile(r"[1-9]\d*")
 _SHOWN = 12
 
 
@@ -29,10 +30,12 @@ class Choice:
     Attributes:
         algorithm: one of `ALGORITHMS`.
         block: "ROWSxCOLUMNSxBLOCKS" (see `RegisterBlock`).
+        samples: how many images a winograd algorithm computes at a time.
     """
 
     algorithm: str | None = None
     block: str | None = None
+    samples: int | None = None
 
 
 def algorithm_name(tile: int | None) -> str:
@@ -55,20 +58,25 @@ def check_block(text: str) -> str:
     return "" if _BLOCK.fullmatch(text) else f"expected ROWSxCOLUMNSxBLOCKS such as 1x4x4, got '{text}'"
 
 
+def check_samples(text: str) -> str:
+    """What is wrong with the text of a number of images; empty if nothing is."""
+    return "" if _COUNT.fullmatch(text) else f"expected a number of images from 1 on, got '{text}'"
+
+
 def read_choice(nest: Nest) -> Choice:
     """What the nest says.
 
     Raises:
         IllegalTransform: an attribute is malformed; says what is accepted.
     """
-    checks = {marks.ALGORITHM: check_algorithm, marks.BLOCK: check_block}
+    checks = {marks.ALGORITHM: check_algorithm, marks.BLOCK: check_block, marks.SAMPLES: check_samples}
     for name, check in checks.items():
         if name in nest.root.attributes:
             problem = check(marks.get_text(nest.root, name))
             if problem:
                 raise IllegalTransform(nest.label, f"{name}: {problem}")
-    algorithm, block = (marks.get_text(nest.root, name) or None for name in checks)
-    return Choice(algorithm, block)
+    algorithm, block, samples = (marks.get_text(nest.root, name) or None for name in checks)
+    return Choice(algorithm, block, None if samples is None else int(samples))
 
 
 def refuse_choice(nest: Nest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from loopmorph.passes.affine_expr import linear_form, moves_by_one, used_dims
@@ -20,6 +21,7 @@ class ContractionNest:
         pixels: the other iterators of the result that the weight does not depend on, innermost axis first.
         blocks: the other iterators of the result that the weight depends on (blocks of output channels, groups).
         reductions: the iterators that are summed over, in the order of the nest.
+        outer: iterators that stay outermost; the others are those of one iteration of these.
     """
 
     nest: Nest
@@ -29,6 +31,7 @@ class ContractionNest:
     pixels: tuple[Loop, ...]
     blocks: tuple[Loop, ...]
     reductions: tuple[Loop, ...]
+    outer: tuple[Loop, ...] = ()
 
     @property
     def data_is_blended(self) -> bool:
@@ -51,8 +54,13 @@ class ContractionNest:
         return axes[0] if len(axes) == 1 else None
 
 
-def view_contraction(nest: Nest) -> ContractionNest | None:
-    """The roles, or None where the nest is no contraction of two operands into a result with a contiguous lane."""
+def view_contraction(nest: Nest, outer: Collection[str] = ()) -> ContractionNest | None:
+    """The roles, or None where the nest is no contraction of two operands into a result with a contiguous lane.
+
+    Args:
+        nest: the nest.
+        outer: its outermost iterators, where they are to stay so.
+    """
     if not nest.is_perfect or not nest.is_rectangular or len(nest.stores) != 1 or nest.is_vectorised:
         return None
     (store,) = nest.stores
@@ -72,11 +80,13 @@ def view_contraction(nest: Nest) -> ContractionNest | None:
     in_weight = {d for e in weight.exprs for d in used_dims(e)}
     rank = {d: axis for axis, e in enumerate(store.exprs) for d in used_dims(e)}
     others = [loop for loop in nest.loops if loop.position in in_result and loop != lane]
+    kept = [loop for loop in nest.loops if loop.iterator in outer]
+    others = [loop for loop in others if loop not in kept]
     pixels = [loop for loop in others if loop.position not in in_weight]
     pixels.sort(key=lambda loop: rank[loop.position], reverse=True)
     blocks = [loop for loop in others if loop.position in in_weight]
     reductions = [loop for loop in nest.loops if loop.position not in in_result]
-    return ContractionNest(nest, weight, data, lane, tuple(pixels), tuple(blocks), tuple(reductions))
+    return ContractionNest(nest, weight, data, lane, tuple(pixels), tuple(blocks), tuple(reductions), tuple(kept))
 
 
 def split_lane(nest: Nest, lanes: int) -> tuple[str, ...] | None:

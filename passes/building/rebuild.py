@@ -20,7 +20,7 @@ from loopmorph.passes.analysis.structure import body_of
 from loopmorph.passes.building.nest_builder import compress, replace_access
 from loopmorph.passes.nest import LoadOp, Loop, Nest, StoreOp, view_nest
 
-NEST_MARKS = (marks.LAYER, marks.NODE, marks.ROLE, marks.ALGORITHM, marks.BLOCK)
+NEST_MARKS = (marks.LAYER, marks.NODE, marks.ROLE, marks.ALGORITHM, marks.BLOCK, marks.SAMPLES)
 _Indices: TypeAlias = tuple[Any, ...]  # the attribute of an operation's map, and its operands
 _Indexing: TypeAlias = tuple[ir.AffineMap, list[ir.Value]]
 _INHERENT = frozenset({"lowerBoundMap", "upperBoundMap", "step", "operandSegmentSizes"})

@@ -10,7 +10,8 @@ from torch_mlir import ir
 from loopmorph.passes.address import find_nest
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.transformation import Kind, Transformation
-from loopmorph.passes.winograd.match import match_convolution
+from loopmorph.passes.winograd.chunks import chunk_sizes
+from loopmorph.passes.winograd.match import Convolution, match_convolution
 from loopmorph.passes.winograd.matrices import ALGORITHMS
 from loopmorph.passes.winograd.nests import WinogradPlan, build_winograd
 from loopmorph.passes.winograd.start import find_start
@@ -52,6 +53,11 @@ class WinogradFiltering(Transformation[WinogradPlan]):
     Where another nest of the layer reads the same data, as the parts of one that `morph-partition` has cut do, %v has
     the axes of the data's channels, and a nest that finds all of its channels transformed in it makes none.
 
+    With `samples`, all nests have an outermost loop over chunks of so many images, `%n` where that is one, else `%n.0`
+    with `%n.1` for those in it, and the memrefs %v and %m a first axis for it: %v[n.0, p, t, ci] with the tiles of one
+    chunk alone. `morph-fuse-nests` makes one nest of them, in which what is transformed stays in cache until it is
+    used.
+
     Extents that the tile does not divide take one more row and column of tiles, transformed by nests of their own that
     read and store only what exists.
 
@@ -62,11 +68,13 @@ class WinogradFiltering(Transformation[WinogradPlan]):
     tile=4 in f32.
 
     Requires a perfect, rectangular nest with the one statement `y = y + x * w`, x, w and y different memrefs; a kernel
-    of 3x3 with stride and dilation 1, no depthwise one; neither oh and ow nor kh and kw split.
+    of 3x3 with stride and dilation 1, no depthwise one; neither oh and ow nor kh and kw split; with `samples`, a loop
+    over images that these divide, and data that no other nest of the layer reads.
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.
         tile: extent of a tile of outputs, 2 or 4; not more than the outputs have.
+        samples: iterations of the outermost loop over images that are computed together; by default all.
     """
 
     name: ClassVar[str] = "morph-winograd"
@@ -74,6 +82,7 @@ class WinogradFiltering(Transformation[WinogradPlan]):
 
     layer: str
     tile: int = 4
+    samples: int | None = None
 
     def analyze(self, module: ir.Operation) -> WinogradPlan:
         with module.context:
@@ -86,7 +95,19 @@ class WinogradFiltering(Transformation[WinogradPlan]):
                 if convolution.extent(p) < self.tile:
                     reason = f"the extent {nest.extents[p]} of '{nest.iterators[p]}' is less than the tile {self.tile}"
                     raise IllegalTransform(nest.label, reason)
-            return WinogradPlan(convolution, ALGORITHMS[self.tile], find_start(convolution))
+            if self.samples is not None:
+                self._check_samples(convolution, self.samples)
+            return WinogradPlan(convolution, ALGORITHMS[self.tile], find_start(convolution), self.samples)
+
+    def _check_samples(self, convolution: Convolution, samples: int) -> None:
+        nest, accepted = convolution.nest, chunk_sizes(convolution)
+        if not accepted:
+            reason = "it has no loop over several images, or another nest of the layer reads its data"
+            raise IllegalTransform(nest.label, f"it cannot be computed in chunks of images: {reason}")
+        if samples not in accepted:
+            listed = ", ".join(map(str, accepted))
+            name = nest.iterators[convolution.samples[0]]
+            raise ArgumentError("samples", f"expected a part of the iterations of '{name}', {listed}, got {samples}")
 
     def rewrite(self, plan: WinogradPlan) -> ir.Operation:
         with plan.convolution.nest.root.context:

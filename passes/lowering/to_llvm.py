@@ -129,7 +129,7 @@ def layout_passes(target: Target) -> tuple[Pass, ...]:
 def _plan(target: Target, threads: int) -> tuple[Pass, ...]:
     before = (
         *layout_passes(target),
-        DefaultSchedule(target=str(target.shared_by(threads))),
+        DefaultSchedule(target=str(target.shared_by(threads)), threads=threads),
         ContiguousInnermost(),
         SplitPrepare(),
     )

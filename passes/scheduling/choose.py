@@ -27,7 +27,7 @@ class ChoosePlan:
 
 @dataclass(frozen=True)
 class Choose(Transformation[ChoosePlan]):
-    """Chooses algorithm and register block of a contraction: `morph-choose{layer=conv1 algorithm=direct block=1x4x4}`.
+    """Chooses how a contraction is computed: `morph-choose{layer=conv1 algorithm=direct block=1x4x4}`.
 
         affine.for %n ... {                     affine.for %n ... {
           ...                            ->       ...
@@ -47,6 +47,7 @@ class Choose(Transformation[ChoosePlan]):
         algorithm: "direct", "winograd2" or "winograd4".
         block: the register block, "ROWSxCOLUMNSxBLOCKS": of the last two pixel iterators, and of the vectors of output
             channels. The winograd algorithms' is that of their products.
+        samples: how many images a winograd algorithm computes at a time (see `morph-winograd`), at most all of them.
     """
 
     name: ClassVar[str] = "morph-choose"
@@ -56,15 +57,20 @@ class Choose(Transformation[ChoosePlan]):
     layer: str
     algorithm: str | None = None
     block: str | None = None
+    samples: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.algorithm is None and self.block is None:
-            raise ArgumentError("algorithm", f"{self.name} needs an algorithm, a block, or both")
+        if self.algorithm is None and self.block is None and self.samples is None:
+            raise ArgumentError("algorithm", f"{self.name} needs an algorithm, a block, or samples")
         for name, value, check in (("algorithm", self.algorithm, check_algorithm), ("block", self.block, check_block)):
             problem = check(value) if value is not None else ""
             if problem:
                 raise ArgumentError(name, problem)
+        if self.samples is not None and self.samples < 1:
+            raise ArgumentError("samples", f"expected a number of images from 1 on, got {self.samples}")
+        if self.samples is not None and self.algorithm not in (None, *WINOGRAD_TILES):
+            raise ArgumentError("samples", f"the algorithm '{self.algorithm}' is not computed some images at a time")
 
     def analyze(self, module: ir.Operation) -> ChoosePlan:
         with module.context:
@@ -75,7 +81,8 @@ class Choose(Transformation[ChoosePlan]):
             if algorithm in WINOGRAD_TILES and not _is_transformed(module, nest):
                 filtering = WinogradFiltering(self.layer, WINOGRAD_TILES[algorithm])
                 require_possible(module, filtering, nest.label, algorithm)
-            texts = {marks.ALGORITHM: self.algorithm, marks.BLOCK: self.block}
+            samples = None if self.samples is None else str(self.samples)
+            texts = {marks.ALGORITHM: self.algorithm, marks.BLOCK: self.block, marks.SAMPLES: samples}
             return ChoosePlan(nest, {name: text for name, text in texts.items() if text is not None})
 
     def rewrite(self, plan: ChoosePlan) -> ir.Operation:

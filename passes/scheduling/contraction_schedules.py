@@ -104,7 +104,7 @@ def contraction_schedule(
     if not taps and _is_copied(view, work, block, target):
         jammed_pixels = {name for name, _ in pixels.jammed}
         steps.append(CopyOperand(layer, "weight", (*channels.outer, *(n for n in inner if n not in jammed_pixels))))
-    before = [loop.iterator for loop in reversed(view.pixels[2:])]
+    before = [loop.iterator for loop in (*view.outer, *reversed(view.pixels[2:]))]
     steps.append(Interchange(layer, (*before, *channels.outer, *pixels.outer, *inner)))
     steps += _rests(layer, view, work, parts, loose)
     suffixes = _suffixes(work, parts)

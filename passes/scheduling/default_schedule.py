@@ -13,7 +13,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.address import addressed_roots, addresses, find_nest, name_of, root_at
+from loopmorph.passes.address import Address, addressed_roots, addresses, find_nest, name_of, root_at
 from loopmorph.passes.analysis.choice import (
     WINOGRAD_TILES,
     algorithm_name,
@@ -32,11 +32,13 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.history import Step, history, record, scheduled_by_hand
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
+from loopmorph.passes.loop.fuse_nests import FuseNests
 from loopmorph.passes.loop.split import Split
 from loopmorph.passes.loop.winograd import WinogradFiltering
 from loopmorph.passes.nest import Nest, functions, view_nest
-from loopmorph.passes.scheduling.algorithm import winograd_tile
+from loopmorph.passes.scheduling.algorithm import fewer_than_all, winograd_samples, winograd_tile
 from loopmorph.passes.scheduling.choose import Choose, require_possible
+from loopmorph.passes.scheduling.chunk_schedule import chunk_schedule, is_fused
 from loopmorph.passes.scheduling.contraction_schedules import contraction_schedule, transform_schedule
 from loopmorph.passes.scheduling.reduction_schedules import elementwise_schedule, reduction_schedule
 from loopmorph.passes.scheduling.register_block import (
@@ -76,6 +78,7 @@ class DefaultSchedule(Pass):
         width: f32 lanes of a vector register; by default the target's.
         registers: number of vector registers; by default the target's.
         target: the processor (see `loopmorph.passes.target`).
+        threads: how many threads will run the nests (see `morph-parallelize-all`).
     """
 
     name: ClassVar[str] = "morph-default-schedule"
@@ -83,11 +86,14 @@ class DefaultSchedule(Pass):
     width: int | None = None
     registers: int | None = None
     target: str = GENERIC
+    threads: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.algorithm not in ALGORITHM_CHOICES:
             raise ArgumentError("algorithm", f"expected one of {', '.join(ALGORITHM_CHOICES)}, got '{self.algorithm}'")
+        if self.threads < 1:
+            raise ArgumentError("threads", f"expected a positive number, got {self.threads}")
         self.processor()
 
     def processor(self) -> Target:
@@ -132,26 +138,34 @@ class DefaultSchedule(Pass):
             possible = self.algorithm == "auto" and nest.role == marks.MAIN
             tile = winograd_tile(nest, target) if possible else None
         outputs: list[str] = []
+        chunks: tuple[str, ...] = ()
+        samples: int | None = None
         if tile is not None:
             filtering = WinogradFiltering(layer, tile)
             if choice.algorithm is not None:
                 require_possible(module, filtering, label, choice.algorithm)
+            samples = self._samples(nest, layer, tile, target)
+            filtering = dataclasses.replace(filtering, samples=fewer_than_all(nest, samples))
             known = _Transforms.around(module, nest)
             yield filtering
             inputs, outputs = known.made(module)
+            if filtering.samples is not None:
+                addresses = (*inputs, layer, *outputs)
+                splits, chunks = chunk_schedule(find_nest(module, layer), addresses, self.threads)
+                yield from splits
             for address in (*inputs, *outputs):
                 yield from transform_schedule(module, address, target)
         digits = split_lane(find_nest(module, layer), target.lanes)
         if digits is not None:
             yield Fuse(layer, digits)
-        view = view_contraction(find_nest(module, layer))
+        view = view_contraction(find_nest(module, layer), chunks)
         if view is not None and _holds_vectors(view, target.lanes):
             yield Split(layer, view.lane.iterator, target.lanes)
-            view = view_contraction(find_nest(module, layer))
+            view = view_contraction(find_nest(module, layer), chunks)
         if view is not None and view.lane.extent == target.lanes:
             work = work_of(view)
             block = chosen_block(label, choice, register_blocks(work, target))
-            decided = Choose(layer, algorithm_name(tile), block_text(block))
+            decided = Choose(layer, algorithm_name(tile), block_text(block), samples)
             if decided not in history(module):
                 yield decided
             yield from contraction_schedule(view, layer, work, block, target)
@@ -162,6 +176,18 @@ class DefaultSchedule(Pass):
             raise IllegalTransform(label, reason)
         for address in outputs:
             yield FuseEpilogue(address)
+        if is_fused(chunks, self.threads):
+            yield FuseNests(layer, chunks)
+
+    def _samples(self, nest: Nest, layer: str, tile: int, target: Target) -> int | None:
+        """How many images Winograd computes at a time; None where that is no question.
+
+        Parts of a layer are computed over all images: to fuse the nests of one would move them behind another's.
+        """
+        chosen = read_choice(nest).samples
+        if chosen is None and Address.parse(layer).number is not None:
+            return None
+        return winograd_samples(nest, tile, target, self.threads, chosen)
 
 
 @dataclass(frozen=True)

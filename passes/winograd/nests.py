@@ -14,6 +14,7 @@ from torch_mlir.dialects import arith, memref
 from loopmorph.passes import marks
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.winograd.arithmetic import Arithmetic, Scalar, sandwich
+from loopmorph.passes.winograd.chunks import LOOP, Chunks
 from loopmorph.passes.winograd.match import Convolution, Operand, at
 from loopmorph.passes.winograd.matrices import KERNEL, Winograd
 from loopmorph.passes.winograd.shared_data import TileLayout, find_made, shared_axes
@@ -44,11 +45,15 @@ def regions(extent: int, tile: int) -> tuple[Region, ...]:
 
 @dataclass(frozen=True)
 class WinogradPlan:
-    """A convolution, the algorithm, and the nest of the start values if it is to be merged into the result's."""
+    """A convolution, the algorithm, and the nest of the start values if it is to be merged into the result's.
+
+    With `samples`, the nests run over chunks of so many iterations of the outermost loop over images.
+    """
 
     convolution: Convolution
     algorithm: Winograd
     start: Start | None
+    samples: int | None = None
 
 
 def build_winograd(plan: WinogradPlan) -> ir.Operation:
@@ -78,7 +83,8 @@ class _Builder:
         self.element = ir.MemRefType(convolution.result.memref.type).element_type
         self.regions = [regions(convolution.extent(p), plan.algorithm.tile) for p in convolution.space]
         self.tiles = [sum(r.count for r in axis) for axis in self.regions]
-        self.n_tiles = math.prod([*self.tiles, *(convolution.extent(p) for p in convolution.samples)])
+        self.chunks = chunks = Chunks(convolution, plan.samples)
+        self.n_tiles = math.prod([*self.tiles, *(chunks.extent(p) for p in chunks.loops() if p != LOOP)])
         self.shared = shared_axes(convolution)
         self.names = {name: _fresh(name, self.nest.iterators) for name in ("p", "t", "ty", "tx")}
 
@@ -90,7 +96,8 @@ class _Builder:
         is_made = data is not None
         if data is None:
             data = self._allocate(self._data_layout().shape)
-        products = self._allocate(_by_tile(n, self.n_tiles, self._extents(convolution.result_channels)))
+        digits = self._extents(convolution.result_channels)
+        products = self._allocate([*self.chunks.axis, *_by_tile(n, self.n_tiles, digits)])
         self._transform_kernels(kernels)
         for rows, columns in [] if is_made else itertools.product(*self.regions):
             self._transform_data(data, rows, columns)
@@ -111,10 +118,11 @@ class _Builder:
         else:
             digits = [convolution.data.shape[axis] for axis in self.shared]
         steps, step = [1, self.tiles[1]], math.prod(self.tiles)
-        for extent in reversed(self._extents(convolution.samples)):
+        for loop in reversed([p for p in self.chunks.loops() if p != LOOP]):
             steps.append(step)
-            step *= extent
-        return TileLayout(tuple(_by_plane(self.algorithm.reach**2, odd, digits)), tuple(steps))
+            step *= self.chunks.extent(loop)
+        shape = (*self.chunks.axis, *_by_plane(self.algorithm.reach**2, odd, digits))
+        return TileLayout(shape, tuple(steps))
 
     def _made_data(self) -> ir.Value | None:
         """The memref where what another nest of the layer has transformed is all that this one needs."""
@@ -155,7 +163,8 @@ class _Builder:
 
             tile, digits = self._tile(frame), self._data_digits(frame)
             reach = self.algorithm.reach
-            write = self._writer(target, lambda point: _by_plane(point, tile, digits), variables)
+            chunk = self.chunks.place(frame)
+            write = self._writer(target, lambda point: [*chunk, *_by_plane(point, tile, digits)], variables)
             sandwich(self.arithmetic, self.algorithm.data, read, write, (reach, reach))
 
         self._nest(self._tile_loops(channels), self._spans(rows, columns), marks.INPUT_TRANSFORM, body)
@@ -163,7 +172,8 @@ class _Builder:
     def _clear(self, target: ir.Value) -> None:
         shape = ir.MemRefType(target.type).shape
         outputs = [self.nest.iterators[p] for p in self.convolution.result_channels]
-        names = _by_tile(self.names["p"], self.names["t"], outputs)
+        chunk = [self.chunks.name(LOOP)] if self.chunks.axis else []
+        names = [*chunk, *_by_tile(self.names["p"], self.names["t"], outputs)]
 
         def body(variables: list[ir.Value]) -> None:
             store(self.arithmetic.constant(0.0), target, ir.AffineMap.get_identity(len(shape)), variables)
@@ -173,12 +183,15 @@ class _Builder:
     def _multiply(self, data: ir.Value, kernels: ir.Value, target: ir.Value) -> ir.Operation:
         convolution, iterators = self.convolution, self.nest.iterators
         channels = (*convolution.result_channels, *convolution.inputs)
-        names = (self.names["p"], self.names["t"], *(iterators[p] for p in channels))
-        extents = (self.algorithm.reach**2, self.n_tiles, *self._extents(channels))
-        p, t, *rest = (ir.AffineExpr.get_dim(k) for k in range(len(names)))
+        chunked = [self.chunks.name(LOOP)] if self.chunks.axis else []
+        names = (*chunked, self.names["p"], self.names["t"], *(iterators[p] for p in channels))
+        extents = (*self.chunks.axis, self.algorithm.reach**2, self.n_tiles, *self._extents(channels))
+        exprs = [ir.AffineExpr.get_dim(k) for k in range(len(names))]
+        chunk, (p, t, *rest) = exprs[: len(chunked)], exprs[len(chunked) :]
         dims = dict(zip(channels, rest, strict=True))
-        of_target = ir.AffineMap.get(len(names), 0, _by_tile(p, t, [dims[c] for c in convolution.result_channels]))
-        of_data = ir.AffineMap.get(len(names), 0, _by_plane(p, t, self._data_digits(dims)))
+        results = [dims[c] for c in convolution.result_channels]
+        of_target = ir.AffineMap.get(len(names), 0, [*chunk, *_by_tile(p, t, results)])
+        of_data = ir.AffineMap.get(len(names), 0, [*chunk, *_by_plane(p, t, self._data_digits(dims))])
         of_kernels = ir.AffineMap.get(len(names), 0, [p, *(dims[c] for c in self._kernel_channels)])
 
         def body(variables: list[ir.Value]) -> None:
@@ -203,7 +216,7 @@ class _Builder:
             tile, digits = self._tile(frame), [frame[p] for p in channels]
 
             def read(i: int, j: int) -> Scalar:
-                index = _by_tile(_number(i * reach + j), tile, digits)
+                index = [*self.chunks.place(frame), *_by_tile(_number(i * reach + j), tile, digits)]
                 return load(source, ir.AffineMap.get(len(variables), 0, index), variables)
 
             def write(r: int, s: int, value: Scalar) -> None:
@@ -229,7 +242,7 @@ class _Builder:
 
     def _tile_loops(self, channels: Sequence[int]) -> tuple[int, ...]:
         """The loops of a transform of tiles, the last digit of the channel innermost."""
-        return (*self.convolution.samples, *channels[:-1], *self.convolution.space, *channels[-1:])
+        return (*self.chunks.loops(), *channels[:-1], *self.convolution.space, *channels[-1:])
 
     def _nest(
         self,
@@ -239,7 +252,7 @@ class _Builder:
         body: Callable[[list[ir.Value], Frame], None],
     ) -> None:
         """A nest over loops of the convolution; those in `spans` run over tiles and stand for the tile's number."""
-        names = tuple(spans[p][0] if p in spans else self.nest.iterators[p] for p in loops)
+        names = tuple(spans[p][0] if p in spans else self.chunks.name(p) for p in loops)
         extents = self._spanned(loops, spans)
         frame = {p: ir.AffineExpr.get_dim(k) + (spans[p][1].first if p in spans else 0) for k, p in enumerate(loops)}
         if not loops:  # one kernel alone: a loop of one iteration makes a nest of it
@@ -253,23 +266,19 @@ class _Builder:
 
     def _spanned(self, loops: Sequence[int], spans: Mapping[int, tuple[str, Region]]) -> tuple[int, ...]:
         """The extents of the loops of a nest, tiles in place of the elements of an axis."""
-        return tuple(spans[p][1].count if p in spans else self.convolution.extent(p) for p in loops)
+        return tuple(spans[p][1].count if p in spans else self.chunks.extent(p) for p in loops)
 
     def _in_tile(self, frame: Frame, i: int, j: int) -> Frame:
         """The frame for the element in row i and column j of the tile."""
         y, x = self.convolution.space
         tile = self.algorithm.tile
         place = {y: frame[y] * tile + i, x: frame[x] * tile + j}
-        return place | {p: _number(0) for p in self.convolution.kernel}
+        return self.chunks.whole(frame) | place | {p: _number(0) for p in self.convolution.kernel}
 
     def _tile(self, frame: Frame) -> ir.AffineExpr:
-        """The number of the tile among those of all samples."""
+        """The number of the tile among those of all images of its chunk."""
         y, x = self.convolution.space
-        samples = [(frame[p], self.convolution.extent(p)) for p in self.convolution.samples]
-        number = _number(0)
-        for expr, extent in (*samples, (frame[y], self.tiles[0]), (frame[x], self.tiles[1])):
-            number = number * extent + expr
-        return number
+        return self.chunks.tile(frame, [(frame[y], self.tiles[0]), (frame[x], self.tiles[1])])
 
     def _writer(
         self, target: ir.Value, place: Callable[[ir.AffineExpr], list[ir.AffineExpr]], variables: Sequence[ir.Value]

@@ -49,7 +49,7 @@ CASES_PER_NETWORK = 4  # in a long run; importing takes as long as compiling
 # A step is drawn as often as its weight says, so that long sequences that make sense occur.
 WEIGHTS = {
     **{"morph-vectorize": 4, "morph-promote": 3, "morph-fuse-epilogue": 3, "morph-pack": 3, "morph-unroll-jam": 2},
-    **{"morph-interchange": 3, "morph-split": 2, "morph-winograd": 2, "morph-prefetch": 2},
+    **{"morph-interchange": 3, "morph-split": 2, "morph-winograd": 2, "morph-prefetch": 2, "morph-fuse-nests": 2},
 }
 # What a case begins with; in a blocked layout more of the steps are possible.
 STARTS = (
@@ -58,7 +58,14 @@ STARTS = (
     "morph-local-borders,morph-blocked-layout{width=4}",
     "morph-fold-scale,morph-blocked-layout{width=16}",
 )
-FOR_ACCUMULATION = {"morph-promote", "morph-fuse-epilogue", "morph-winograd", "morph-choose", "morph-pack"}
+FOR_ACCUMULATION = {
+    "morph-promote",
+    "morph-fuse-epilogue",
+    "morph-winograd",
+    "morph-choose",
+    "morph-pack",
+    "morph-fuse-nests",
+}
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ def draw_network(rng: random.Random) -> Network:
     return Network(
         layer=layer,
         then=then,
-        batch=rng.choice([1, 1, 2]),
+        batch=rng.choice([1, 1, 2, 4]),
         channels=channels,
         size=rng.randint(4, 9),
         outputs=outputs,
@@ -213,6 +220,10 @@ def draw_value(
         return "nowhere" if bad else names[-1] if last else rng.choice(names)
     if option == "spread":
         return None if values.get("distance") is not None and not bad else rng.choice(names)
+    if step == "morph-fuse-nests" and option == "iters" and rng.random() < 0.8:
+        return ("nowhere",) if bad else tuple(names[: rng.choice([1, 1, 2])])
+    if option == "samples":
+        return 0 if bad else rng.choice([None, None, 1, 2])
     if option == "iters":
         start, count = rng.randrange(len(names)), rng.randint(1, 3)
         chosen = names[start : start + count] if rng.random() < 0.7 else rng.sample(names, min(count, len(names)))

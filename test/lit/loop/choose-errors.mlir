@@ -13,7 +13,7 @@
 // RUN: sed 's/morph.layer = "conv"/morph.block = "one", morph.layer = "conv"/' %s > %t.conv.mlir
 // RUN: not loopmorph-opt %t.conv.mlir -p 'morph-default-schedule{width=4}' 2>&1 | FileCheck %s --check-prefix=MALFORMED
 
-// NOTHING: argument 'algorithm': morph-choose needs an algorithm, a block, or both
+// NOTHING: argument 'algorithm': morph-choose needs an algorithm, a block, or samples
 // ALGORITHM: argument 'algorithm': expected one of direct, winograd2, winograd4, got 'fft'
 // BLOCK: argument 'block': expected ROWSxCOLUMNSxBLOCKS such as 1x4x4, got '4x4'
 // RELU: layer 'relu': it accumulates no products, so there is nothing to choose
