@@ -17,7 +17,7 @@ from loopmorph.passes.errors import CompilationFailed, IllegalTransform
 from loopmorph.passes.loop.winograd import WinogradFiltering
 from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER
 from loopmorph.passes.lowering.to_llvm import layout_passes
-from loopmorph.passes.scheduling.algorithm import winograd_tile
+from loopmorph.passes.scheduling.algorithm import fewer_than_all, winograd_samples, winograd_tile
 from loopmorph.passes.scheduling.choose import Choose
 from loopmorph.passes.scheduling.register_block import register_blocks, work_of
 from loopmorph.passes.target.target import Target
@@ -50,12 +50,13 @@ class Alternatives:
         return {choice for group in self.choices.values() for choice in group}
 
 
-def alternatives(text: str, target: Target) -> Alternatives | None:
+def alternatives(text: str, target: Target, threads: int = 1) -> Alternatives | None:
     """The choices that a layer admits; None where there is nothing to choose.
 
     Args:
         text: a layer alone, called `ANY_LAYER` (see `anonymous_text`).
         target: the processor.
+        threads: how many threads will run it.
     """
     with ir.Context() as context, ir.Location.unknown():
         context.allow_unregistered_dialects = True
@@ -67,14 +68,23 @@ def alternatives(text: str, target: Target) -> Alternatives | None:
         for algorithm in (DIRECT, *WINOGRAD_TILES):
             candidate = copy_module(module).operation
             try:
-                if algorithm in WINOGRAD_TILES:
-                    WinogradFiltering(ANY_LAYER, WINOGRAD_TILES[algorithm]).apply(candidate)
+                outer = _transform(candidate, WINOGRAD_TILES.get(algorithm), target, threads)
             except IllegalTransform:
                 continue
-            view = view_contraction(find_nest(candidate, ANY_LAYER))
+            view = view_contraction(find_nest(candidate, ANY_LAYER), outer)
             if view is not None and view.lane.extent == target.lanes:
                 found[algorithm] = [Choice(algorithm, block_text(b)) for b in register_blocks(work_of(view), target)]
     return Alternatives(found[by_model][0], found) if by_model in found else None
+
+
+def _transform(module: ir.Operation, tile: int | None, target: Target, threads: int) -> tuple[str, ...]:
+    """Applies Winograd with tiles of that extent, if any, as the default schedule will; the iterators over chunks."""
+    if tile is None:
+        return ()
+    nest = find_nest(module, ANY_LAYER)
+    samples = fewer_than_all(nest, winograd_samples(nest, tile, target, threads))
+    WinogradFiltering(ANY_LAYER, tile, samples).apply(module)
+    return () if samples is None else find_nest(module, ANY_LAYER).iterators[:1]
 
 
 class Race:

@@ -198,7 +198,7 @@ def _key(text: str, cold: int, target: Target) -> str:
 
 def _race(group: _Group, cold: int, worker: Worker, cache: ChoiceCache | None) -> tuple[_Group, Race] | None:
     """The race of a nest's alternatives, as far as the cache says that it has come; None where there are none."""
-    options = alternatives(group.text, worker.target.shared_by(worker.threads))
+    options = alternatives(group.text, worker.target.shared_by(worker.threads), worker.threads)
     if options is None:
         return None
     race = Race(group.text, options, cold)

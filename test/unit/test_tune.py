@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,16 +11,20 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch_mlir import ir
 
 import loopmorph as lm
 from loopmorph.passes.analysis.choice import Choice
 from loopmorph.passes.lowering.anonymous_layer import anonymous_text
 from loopmorph.passes.lowering.extract_layer import extract_layer
+from loopmorph.passes.lowering.to_llvm import layout_passes
+from loopmorph.passes.marks import recorded_steps
+from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
 from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.store.cache_file import computer
 from loopmorph.pipelines.tuning.choice_cache import ChoiceCache, Found
-from loopmorph.pipelines.tuning.race import Alternatives, Race, alternatives
+from loopmorph.pipelines.tuning.race import Alternatives, Race, alternatives, with_choice
 from loopmorph.pipelines.tuning.tune import tune
 from loopmorph.tools.cli import main
 
@@ -93,6 +98,24 @@ def test_alternatives_of_a_3x3_convolution() -> None:
     found = alternatives(anonymous_text(extract_layer(program.module.operation, layer, closed=True)), native_target())
     assert found is not None and found.model in found.fitting
     assert list(found.choices) == ["direct", "winograd2", "winograd4"]
+
+
+def test_alternatives_of_a_batch_fit_the_chunks_that_the_schedule_makes() -> None:
+    """Of seven images and more than the caches hold, one chunk is an image of 49 tiles, not 343."""
+    convolution = nn.Conv2d(2 * LANES, 2 * LANES, 3, padding=1)
+    program = lm.import_model(convolution.eval(), (torch.randn(7, 2 * LANES, 28, 28),))
+    (layer,) = [layer.name for layer in program.layers if layer.macs]
+    target = dataclasses.replace(native_target(), l2_bytes=1 << 19, l3_bytes=1 << 22)
+    text = anonymous_text(extract_layer(program.module.operation, layer, closed=True))
+    found = alternatives(text, target)
+    assert found is not None
+    for choice in found.choices["winograd4"][:3]:
+        with ir.Context() as context, ir.Location.unknown():
+            context.allow_unregistered_dialects = True
+            module = ir.Module.parse(with_choice(text, choice))
+            for step in (*layout_passes(target), DefaultSchedule(target=str(target))):
+                step.run(module.operation)
+            assert any("morph-fuse-nests" in step for step in recorded_steps(module.operation))
 
 
 def test_an_alternative_that_fails_drops_out(text: str, worker: Worker) -> None:
