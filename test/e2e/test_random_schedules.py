@@ -253,6 +253,8 @@ def draw_value(
         "tile": ((2, 4), 3),
         "algorithm": (("direct", "winograd2", "winograd4"), "fft"),
         "block": (("1x4x1", "2x2x1", "1x6x2", "4x1x1"), "0x1"),
+        "again": ((0, 0, 1, 2), -1),
+        "suffix": ((".rest", ".last"), "rest"),
     }
     good, wrong = plain[option]  # a new option of a transformation has to be listed here
     return wrong if bad else rng.choice(good)
