@@ -97,8 +97,37 @@ def plan_functions(module: ir.Module, target: Target, threads: int = 1, *, timed
         IllegalTransform: the module has no `@main`, or one that returns values; a loop marked as parallel is not.
         CompilationFailed: an access may be outside its memref.
     """
+    schedule_nests(module, target, threads)
+    plan_scheduled(module, target, threads, timed=timed)
+
+
+def schedule_nests(module: ir.Module, target: Target, threads: int = 1) -> None:
+    """The first part of `plan_functions`, after which nests and memrefs are still those of layers and tensors.
+
+    Args:
+        module, target, threads: as there.
+
+    Raises:
+        IllegalTransform: the module has no `@main`, or one that returns values.
+        CompilationFailed: an access may be outside its memref.
+    """
     require_in_bounds(module.operation)
-    for step in _plan(target, threads):
+    schedule = DefaultSchedule(target=str(target.shared_by(threads)), threads=threads)
+    for step in (*layout_passes(target), schedule):
+        step.run(module.operation)
+
+
+def plan_scheduled(module: ir.Module, target: Target, threads: int = 1, *, timed: bool = False) -> None:
+    """The other part of `plan_functions`, after `schedule_nests` with the same target and threads.
+
+    Args:
+        module, target, threads, timed: as there.
+
+    Raises:
+        IllegalTransform: a loop marked as parallel is not.
+        CompilationFailed: an access may be outside its memref.
+    """
+    for step in _plan(threads):
         step.run(module.operation)
     require_in_bounds(module.operation)  # after the passes too, since none may make such an access
     team = [Spmd(threads, str(target))] if threads > 1 else []
@@ -126,13 +155,8 @@ def layout_passes(target: Target) -> tuple[Pass, ...]:
     )
 
 
-def _plan(target: Target, threads: int) -> tuple[Pass, ...]:
-    before = (
-        *layout_passes(target),
-        DefaultSchedule(target=str(target.shared_by(threads)), threads=threads),
-        ContiguousInnermost(),
-        SplitPrepare(),
-    )
+def _plan(threads: int) -> tuple[Pass, ...]:
+    before = (ContiguousInnermost(), SplitPrepare())
     after = (PromoteAccumulators(), PlanScratch())
     if threads == 1:
         return (*before, *after)

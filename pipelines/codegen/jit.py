@@ -33,7 +33,15 @@ def compile_module(module: ir.Module, target: Target, threads: int = 1, *, timed
         CompilationFailed: an operation cannot be lowered, or LLVM refuses the result.
     """
     check_threads(threads)
-    lowered = lower(module, target, threads, timed=timed)
+    return compile_lowered(lower(module, target, threads, timed=timed))
+
+
+def compile_lowered(lowered: Lowered) -> NativeCode:
+    """Machine code for a lowered network.
+
+    Raises:
+        CompilationFailed: LLVM refuses it, or it is for another kind of processor than this computer's.
+    """
     return native_code(Jitted(lowered), lowered.interface)
 
 

@@ -13,7 +13,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.building.arguments import find_function
 from loopmorph.passes.lowering.restrict_instructions import restrict_instructions
 from loopmorph.passes.lowering.time_layers import timed_layers
-from loopmorph.passes.lowering.to_llvm import lower_to_llvm, plan_functions
+from loopmorph.passes.lowering.to_llvm import lower_to_llvm, plan_scheduled, schedule_nests
 from loopmorph.passes.target.detect import native_target
 from loopmorph.passes.target.instructions import why_not_here
 from loopmorph.passes.target.target import Target
@@ -90,7 +90,21 @@ def lower(module: ir.Module, target: Target, threads: int = 1, *, timed: bool = 
         IllegalTransform: there is no `@main`, or it returns values; a loop marked as parallel is not.
         CompilationFailed: an operation that cannot be lowered; names it and its location.
     """
-    plan_functions(module, target, threads, timed=timed)
+    schedule_nests(module, target, threads)
+    return lower_scheduled(module, target, threads, timed=timed)
+
+
+def lower_scheduled(module: ir.Module, target: Target, threads: int = 1, *, timed: bool = False) -> Lowered:
+    """Does what `lower` does after `schedule_nests`, in place.
+
+    Args:
+        module, target, threads, timed: as there; target and threads are those that the nests were scheduled for.
+
+    Raises:
+        IllegalTransform: a loop marked as parallel is not.
+        CompilationFailed: an operation that cannot be lowered; names it and its location.
+    """
+    plan_scheduled(module, target, threads, timed=timed)
     operation = module.operation
     prepare, run = (signature_of(find_function(operation, name)) for name in (marks.PREPARE, marks.RUN))
     steps, layers = tuple(marks.recorded_steps(operation)), timed_layers(operation)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch_mlir import ir
+
 from loopmorph.passes.analysis.layer_graph import LayerGraph, layer_graph
-from loopmorph.passes.lowering.to_llvm import layout_passes
-from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
+from loopmorph.passes.lowering.to_llvm import schedule_nests
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.network import Network, copy_module
 
@@ -24,14 +25,19 @@ def network_graph(network: Network, target: Target | None = None, *, tied: bool 
 
     Raises:
         IllegalTransform: a pass towards the code refuses the program.
+        CompilationFailed: an access may be outside its memref.
     """
-    graph = layer_graph(network.module.operation, tied=tied)
     if target is None:
-        return graph
+        return layer_graph(network.module.operation, tied=tied)
     module = copy_module(network.module)
-    for step in (*layout_passes(target), DefaultSchedule(target=str(target))):
-        step.run(module.operation)
-    code = layer_graph(module.operation, tied=False)
+    schedule_nests(module, target)
+    return graph_of_code(network, module, tied=tied)
+
+
+def graph_of_code(network: Network, scheduled: ir.Module, *, tied: bool = True) -> LayerGraph:
+    """What `network_graph` gives for a processor, of a copy of the network's module after `schedule_nests` for it."""
+    graph = layer_graph(network.module.operation, tied=tied)
+    code = layer_graph(scheduled.operation, tied=False)
     known = {node.name: node for node in graph.nodes}
     nodes = [
         replace(node, extents=known[node.name].extents, macs=known[node.name].macs) if node.name in known else node

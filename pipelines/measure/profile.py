@@ -54,6 +54,16 @@ def profile(program: Network, threads: int = 1, target: Target | None = None, *,
     """
     with paused_collection():
         code = compile_module(copy_module(program.module), resolve_target(target), threads, timed=True)
+    return profile_code(code, program, calls=calls)
+
+
+def profile_code(code: NativeCode, program: Network, *, calls: int = 40) -> Profile:
+    """The profile of a network of which there is timed code already (see `lower`).
+
+    Args:
+        code: the network's.
+        program, calls: as in `profile`.
+    """
     memory = bind_memory(code, program.parameters)
     own = allocate_for([code.run.arguments], ("input", "output", "clock"))
     for position, argument in enumerate(code.run.arguments):

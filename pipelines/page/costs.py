@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from loopmorph.passes.analysis.layer_graph import LayerGraph, LayerNode, TensorEdge
+from loopmorph.passes.lowering.to_llvm import schedule_nests
 from loopmorph.passes.target.target import Target
-from loopmorph.pipelines.layer_graph.stages import network_graph
+from loopmorph.pipelines.codegen.jit import compile_lowered
+from loopmorph.pipelines.codegen.lowered import lower_scheduled
+from loopmorph.pipelines.codegen.threads import check_threads
+from loopmorph.pipelines.layer_graph.stages import graph_of_code
 from loopmorph.pipelines.measure.peak import Peak
-from loopmorph.pipelines.measure.profile import profile
-from loopmorph.pipelines.network import Network
+from loopmorph.pipelines.measure.profile import profile_code
+from loopmorph.pipelines.network import Network, copy_module
+from loopmorph.pipelines.support.collection import paused_collection
 
 ARITHMETIC, MEMORY = "arithmetic", "memory"
 
@@ -84,7 +89,13 @@ def network_costs(network: Network, threads: int, target: Target) -> NetworkCost
         IllegalTransform: a pass towards the code refuses the program.
         CompilationFailed: an operation that cannot be lowered.
     """
-    graph, times = network_graph(network, target, tied=False), profile(network, threads, target)
+    check_threads(threads)
+    with paused_collection():
+        module = copy_module(network.module)
+        schedule_nests(module, target, threads)
+        graph = graph_of_code(network, module, tied=False)  # of the very nests that are timed, scheduled once
+        code = compile_lowered(lower_scheduled(module, target, threads, timed=True))
+    times = profile_code(code, network)
     return NetworkCosts(_layers(graph, times.seconds), graph.edges, times.total * 1e3)
 
 
