@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch_mlir import ir
 
-from loopmorph.passes.affine_expr import simplify, substitute, used_dims
+from loopmorph.passes.affine_expr import moves_by_one, simplify, substitute, used_dims
 from loopmorph.passes.analysis.bounds import known_limits
 from loopmorph.passes.nest import Access, Loop, Nest
 
@@ -72,8 +72,7 @@ def _form(access: Access, exprs: Sequence[ir.AffineExpr], lane: int) -> Form:
     uses = [lane in used_dims(e) for e in exprs]
     if not any(uses):
         return "uniform"
-    step = ir.AffineExpr.simplify_affine_expr(exprs[-1] - ir.AffineExpr.get_dim(lane), lane + 1, 0)
-    by_one = not any(uses[:-1]) and lane not in used_dims(step)
+    by_one = not any(uses[:-1]) and moves_by_one(exprs[-1], lane)
     return "contiguous" if by_one and _is_dense_along_last_axis(ir.MemRefType(access.memref.type)) else "scattered"
 
 

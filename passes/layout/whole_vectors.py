@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch_mlir import ir
-from torch_mlir.dialects import arith, memref
+from torch_mlir.dialects import arith
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import downcast, moves_by_one, substitute, used_dims
+from loopmorph.passes.affine_expr import downcast, moves_by_one, used_dims
 from loopmorph.passes.analysis.memory.dataflow import outermost
 from loopmorph.passes.analysis.operands import is_weight
 from loopmorph.passes.base import Pass
-from loopmorph.passes.building.edit_accesses import redirect
-from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
+from loopmorph.passes.building.copied import copied_operand
+from loopmorph.passes.building.nest_builder import NestHeader, build_nest, store
 from loopmorph.passes.building.rebuild import keep_range, set_extent
 from loopmorph.passes.building.rows import has_free_rows, runs_along, set_row_length
 from loopmorph.passes.errors import require_least
@@ -219,28 +219,9 @@ def _copied(product: _Product, extent: int) -> ir.Value:
     """The operand in the order of the nest's loops with the lane last, in rows of `extent`, of which those read are
     filled; the nest reads it."""
     nest, weight = product.nest, product.weight
-    positions = [*sorted(weight.dims - {product.lane.position}), product.lane.position]
-    loops = [nest.loops[p] for p in positions]
-    shape = [*(loop.extent or 1 for loop in loops[:-1]), extent]
-    texts = {name: marks.get_text(nest.root, name) for name in (marks.LAYER, marks.NODE)}
-    element = ir.MemRefType(weight.memref.type).element_type
-    with ir.InsertionPoint(nest.root), nest.root.location:
-        rows = memref.AllocOp(ir.MemRefType.get(shape, element), [], []).result
-        frame = {p: ir.AffineExpr.get_dim(k) for k, p in enumerate(positions)}
-        read = ir.AffineMap.get(len(positions), 0, [substitute(e, frame, len(nest.loops)) for e in weight.exprs])
-        identity = ir.AffineMap.get_identity(len(positions))
-        build_nest(
-            NestHeader(
-                tuple(loop.iterator for loop in loops),
-                tuple(loop.extent or 1 for loop in loops),
-                texts | {marks.ROLE: marks.PACK},
-            ),
-            lambda variables: store(load(weight.memref, read, variables), rows, identity, variables),
-            nest.root.location,
-        )
-    exprs = [ir.AffineExpr.get_dim(p) for p in positions]
-    redirect(weight.op, rows, exprs, [loop.variable for loop in nest.loops])
-    return rows
+    loops = [nest.loops[p] for p in sorted(weight.dims - {product.lane.position})]
+    shape = [*(loop.extent or 1 for loop in loops), extent]
+    return copied_operand(nest, weight, [*loops, product.lane], shape, marks.PACK)
 
 
 def _fill(start: Nest, nest: Nest, rows: ir.Value, filled: int) -> None:

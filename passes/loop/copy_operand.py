@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch_mlir import ir
-from torch_mlir.dialects import memref
 
 from loopmorph.passes import marks
-from loopmorph.passes.affine_expr import substitute
 from loopmorph.passes.building.arrange import require_normal
-from loopmorph.passes.building.edit_accesses import redirect
-from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
+from loopmorph.passes.building.copied import copied_operand
 from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.loop.pack import named_operand
 from loopmorph.passes.nest import Access, Loop, Nest
@@ -91,22 +88,7 @@ class CopyOperand(NestTransformation[CopyOperandPlan]):
         return CopyOperandPlan(nest, access, loops)
 
     def rewrite(self, plan: CopyOperandPlan) -> ir.Operation:
-        nest, access = plan.nest, plan.access
-        with nest.root.context:
-            axes = {loop.position: ir.AffineExpr.get_dim(axis) for axis, loop in enumerate(plan.loops)}
-            shape = tuple(loop.extent or 1 for loop in plan.loops)
-            exprs = [substitute(e, axes, len(nest.loops)) for e in access.exprs]
-            texts = {name: marks.get_text(nest.root, name) for name in (marks.LAYER, marks.NODE)}
-            header = NestHeader(self.iters, shape, texts | {marks.ROLE: marks.COPY})
-            source, identity = ir.AffineMap.get(len(shape), 0, exprs), ir.AffineMap.get_identity(len(shape))
-            type_ = ir.MemRefType(access.memref.type)
-            with ir.InsertionPoint(nest.root), nest.root.location:
-                copied = memref.AllocOp(ir.MemRefType.get(shape, type_.element_type), [], []).result
-                build_nest(
-                    header,
-                    lambda variables: store(load(access.memref, source, variables), copied, identity, variables),
-                    nest.root.location,
-                )
-            places = [ir.AffineExpr.get_dim(loop.position) for loop in plan.loops]
-            redirect(access.op, copied, places, [loop.variable for loop in nest.loops])
-            return nest.root.operation
+        with plan.nest.root.context:
+            shape = [loop.extent or 1 for loop in plan.loops]
+            copied_operand(plan.nest, plan.access, plan.loops, shape, marks.COPY)
+            return plan.nest.root.operation

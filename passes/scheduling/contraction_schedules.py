@@ -112,10 +112,9 @@ def contraction_schedule(
     if taps and skipped_taps(work, block):
         steps.append(SkipZeros(layer))
     steps += [Vectorize(layer, f"{view.lane.iterator}{suffix}", view.lane.extent or 1) for suffix in suffixes]
-    is_known = is_prepared(view.weight.memref)
     if summed:
         steps += _streaming(layer, summed[-1], suffixes, work, block)
-        if is_known and not view.data_runs_along:
+        if is_prepared(view.weight.memref) and not view.data_runs_along:
             weights_of = channels.outer[-1] if channels.outer else None
             steps.append(_prefetching(layer, summed[-1], weights_of, work, block))
     if trims_rows(work, block):
