@@ -23,18 +23,17 @@ class Attention(nn.Module):
     def __init__(self, features: int, heads: int, *, causal: bool = False) -> None:
         super().__init__()
         self.heads = heads
-        self.head_features = features // heads
         self.causal = causal
         self.qkv = nn.Linear(features, 3 * features)
         self.proj = nn.Linear(features, features)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Applies it; `mask`, bool (N, 1, 1, tokens), tells the tokens that may be seen."""
-        count, tokens, features = x.shape
-        qkv = self.qkv(x).reshape(count, tokens, 3, self.heads, self.head_features).permute(2, 0, 3, 1, 4)
+        count, tokens, _ = x.shape
+        qkv = self.qkv(x).reshape(count, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind(0)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=self.causal)
-        return self.proj(seen.transpose(1, 2).reshape(count, tokens, features))
+        return self.proj(seen.transpose(1, 2).reshape(count, tokens, -1))
 
 
 class Mlp(nn.Module):
