@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     help="Who to compare with, separated by commas.",
 )
 @click.option("--rounds", type=int, default=10, show_default=True, help="Rounds of eight calls of each contender.")
-@click.option("--tune", type=float, metavar="SECONDS", help="Tune the compiled network first, for so long.")
+@click.option("--tune", type=float, metavar="SECONDS", help="Tune our code for so long; untuned, it runs beside it.")
 @click.option(
     "--algorithm",
     type=click.Choice(["auto", "direct"]),

@@ -6,6 +6,7 @@ torch is imported. It tells its parent the stages that it has come to.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 import warnings
@@ -20,7 +21,18 @@ from loopmorph.passes.errors import ArgumentError, IllegalTransform, ImportRefus
 from loopmorph.pipelines.bench.contenders import PEERS, Run, Subject, compiled_network, missing
 from loopmorph.pipelines.bench.layers import explain_slow, time_layers
 from loopmorph.pipelines.bench.process_memory import ProcessMemory, watched_memory
-from loopmorph.pipelines.bench.result import OURS, WRONG, LayerRow, Missing, Request, Row, SlowRow, Stage, ThreadResult
+from loopmorph.pipelines.bench.result import (
+    OURS,
+    UNTUNED,
+    WRONG,
+    LayerRow,
+    Missing,
+    Request,
+    Row,
+    SlowRow,
+    Stage,
+    ThreadResult,
+)
 from loopmorph.pipelines.bench.roof import moved_bytes, roof_ms
 from loopmorph.pipelines.bench.timm_networks import load_network
 from loopmorph.pipelines.bench.turns import timed_calls
@@ -169,7 +181,8 @@ class _Field:
         """Prepares each contender and compares its outputs with eager PyTorch's."""
         expected = tuple(a.copy() for a in PEERS["eager"](self._subject)())
         self.moved_bytes = moved_bytes(self._subject.model, self._subject.arrays, expected)
-        names = [name for name in (OURS, *self._request.peers) if name not in self.absent]
+        ours = (OURS,) if self._request.tune is None else (OURS, UNTUNED)
+        names = [name for name in (*ours, *self._request.peers) if name not in self.absent]
         for position, name in enumerate(names):
             self._parent.stage(f"building {name}", position, len(names), name)
             reason = missing(name)
@@ -205,6 +218,8 @@ class _Field:
         return seconds
 
     def _contender(self, name: str) -> Run:
+        if name == UNTUNED:
+            return compiled_network(dataclasses.replace(self._subject, tune=None))[0]
         if name != OURS:
             return PEERS[name](self._subject)
         run, self.executable = compiled_network(self._subject)
@@ -238,7 +253,7 @@ def _rows(field_: _Field, times: dict[str, list[float]], peak: Peak, roof: float
 
 def fastest_peer(medians: Mapping[str, float], errors: Mapping[str, float]) -> str | None:
     """The peer with the least median among those whose relative errors are those of rounding; None if there is none."""
-    peers = [name for name in medians if name != OURS and errors[name] <= WRONG]
+    peers = [name for name in medians if name not in (OURS, UNTUNED) and errors[name] <= WRONG]
     return min(peers, key=lambda name: medians[name], default=None)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 OURS = "loopmorph"  # the name of our contender
+UNTUNED = "loopmorph untuned"  # and beside it, where it is tuned, of what the model chooses by itself
 WRONG = 1e-3  # a relative error that rounding does not explain
 
 
@@ -42,7 +43,7 @@ class Request:
         layers_below: each layer is timed, too, where the fastest peer's time over ours is less than this: infinity
             for always, 0 for never.
         crashed: contender -> why it is left out: it ended an earlier process.
-        tune: seconds in which to tune the compiled network; None for not at all.
+        tune: seconds in which to tune the compiled network; the untuned one then runs beside it. None for not at all.
         algorithm: "auto", or "direct" for no Winograd in the compiled network.
         target: the processor that the contenders' code is for, as text; None for this computer.
         trust: whether code that a `.pt2` holds may run.

@@ -207,6 +207,16 @@ def test_a_peer_with_wrong_outputs_is_not_the_fastest() -> None:
     assert fastest_peer({"loopmorph": 1.0, "openvino": 0.6}, errors) is None
 
 
+def test_tuned_code_runs_beside_what_the_model_chooses(tmp_path: Path) -> None:
+    (tmp_path / "tuned_net.py").write_text(NETWORK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        result = measure(Request("tuned_net:network", 1, (), 1, 0, tune=1.0))
+    rows = {row.name: row for row in result.rows}
+    assert set(rows) == {"loopmorph", "loopmorph untuned"} and result.fastest_peer is None
+    assert all(row.relative_error < 1e-4 for row in rows.values())
+
+
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is not None, reason="OpenVINO is installed here")
 def test_a_missing_peer_says_what_installs_it() -> None:
     assert missing("openvino") == "openvino not installed: pip install 'loopmorph[peers]'"
