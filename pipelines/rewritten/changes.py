@@ -13,7 +13,7 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.rewritten.layer_data import KINDS
 from loopmorph.pipelines.rewritten.module_tensors import own_tensors
 
-RESHAPED = "reshaped"  # the kind of a module of a user's own, whose tensors have other shapes
+RESHAPED = "reshaped"  # the kind of a user's own module whose tensors have other shapes, or that keeps other sizes
 
 
 def changed_paths(original: nn.Module, module: nn.Module) -> list[str]:
@@ -76,6 +76,14 @@ def shapes(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in tensors}
 
 
+def sizes(module: nn.Module) -> dict[str, int | list[int]]:
+    """Name -> value of the whole numbers, and tuples of them, that a module keeps: `head_dim`, `normalized_shape`."""
+    public = {name: each for name, each in vars(module).items() if not name.startswith("_")}
+    single: dict[str, int | list[int]] = {name: each for name, each in public.items() if type(each) is int}
+    tuples = {name: list(each) for name, each in public.items() if _is_shape(each)}
+    return {**single, **tuples}
+
+
 def _differs(path: str, old: nn.Module, new: nn.Module) -> bool:
     if type(old) is not type(new) and not (isinstance(old, GraphModule) and isinstance(new, GraphModule)):
         if type(new) not in KINDS:
@@ -84,6 +92,8 @@ def _differs(path: str, old: nn.Module, new: nn.Module) -> bool:
         return True
     kind = KINDS.get(type(new))
     if kind is not None and kind.describe(old) != kind.describe(new):
+        return True
+    if kind is None and sizes(old) != sizes(new):
         return True
     return shapes(own_tensors(old)) != shapes(own_tensors(new))
 
@@ -95,6 +105,15 @@ def _describe(path: str, module: nn.Module) -> dict[str, Any]:
     return {
         "at": path,
         "kind": RESHAPED if kind is None else type(module).__name__,
-        "arguments": {"shapes": shapes(own)} if kind is None else kind.describe(module),
+        "arguments": _reshaped(module) if kind is None else kind.describe(module),
         "frozen": frozen,
     }
+
+
+def _reshaped(module: nn.Module) -> dict[str, Any]:
+    kept = sizes(module)
+    return {"shapes": shapes(own_tensors(module)), **({"sizes": kept} if kept else {})}
+
+
+def _is_shape(value: Any) -> bool:
+    return type(value) is tuple and len(value) > 0 and all(type(each) is int for each in value)

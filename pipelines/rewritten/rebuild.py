@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from loopmorph.passes.errors import DataError, LoopmorphError
-from loopmorph.pipelines.rewritten.changes import RESHAPED, qualified
+from loopmorph.pipelines.rewritten.changes import RESHAPED, qualified, sizes
 from loopmorph.pipelines.rewritten.fast_paths import avoid_fast_paths
 from loopmorph.pipelines.rewritten.fields import Fields
 from loopmorph.pipelines.rewritten.layer_data import KINDS
@@ -22,6 +22,7 @@ from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.module_paths import is_within
 
 _UNFIT = "its weights do not fit the rebuilt network"
+_MOST = 1 << 64  # of the whole numbers that a module keeps, which may be seeds
 _CLASSES = {cls.__name__: cls for cls in KINDS}
 # What PyTorch's constructors, and those of own nests, raise about arguments that do not go together.
 _WRONG = (LoopmorphError, ValueError, RuntimeError, TypeError, KeyError, OverflowError)
@@ -127,9 +128,13 @@ class _Rebuilding:
         return new.train(old.training)
 
     def reshape(self, fields: Fields, path: str, module: nn.Module) -> None:
-        """Gives the tensors of a user's own module other shapes."""
+        """Gives the tensors of a user's own module other shapes, and the module other sizes."""
         own = dict(own_tensors(module))
-        arguments = Fields.of(f"{fields.where}: arguments", fields.content["arguments"], ("shapes",))
+        content = fields.content["arguments"]
+        known = ("shapes", "sizes") if isinstance(content, dict) and "sizes" in content else ("shapes",)
+        arguments = Fields.of(f"{fields.where}: arguments", content, known)
+        if "sizes" in known:
+            self.resize(Fields.of(f"{arguments.where}: sizes", arguments.content["sizes"], sizes(module)), module)
         asked = Fields.of(f"{arguments.where}: shapes", arguments.content["shapes"], own)
         frozen = self.frozen(fields, module)
         for name, tensor in own.items():
@@ -141,6 +146,14 @@ class _Rebuilding:
                 module.register_parameter(name, nn.Parameter(value, requires_grad=name not in frozen))
             else:
                 setattr(module, name, value)
+
+    def resize(self, fields: Fields, module: nn.Module) -> None:
+        """Gives the sizes that a module keeps other values."""
+        for name, now in sizes(module).items():
+            if isinstance(now, int):
+                setattr(module, name, fields.integer(name, -_MOST, _MOST))
+            else:
+                setattr(module, name, fields.integers(name, -_MOST, len(now), _MOST))
 
     def frozen(self, fields: Fields, module: nn.Module) -> tuple[str, ...]:
         """The parameters of a module that are not trained."""

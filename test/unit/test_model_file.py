@@ -120,6 +120,34 @@ def test_reshaped_and_tied_tensors_come_back(tmp_path: Path) -> None:
     torch.testing.assert_close(found(x), module(x), rtol=0, atol=0)
 
 
+class Sized(nn.Module):
+    """Code that reads sizes of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width, self.shape, self.name = width, (-1, width), "sized"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, : self.width].reshape(self.shape)
+
+
+def test_sizes_that_a_module_keeps_come_back(tmp_path: Path) -> None:
+    model, module, x = nn.Sequential(Sized(4)), nn.Sequential(Sized(2)), torch.randn(2, 4)
+    assert torch.equal(again(tmp_path, module, model)(x), module(x))
+    content = torch.load(tmp_path / "model.pt", weights_only=True)
+    sizes = content["changes"][0]["arguments"]["sizes"]
+    for wrong, message in (
+        ({**sizes, "width": "2"}, "field 'width' is '2'; a whole number"),
+        ({**sizes, "shape": [2]}, r"field 'shape' is \[2\]; a list of 2 whole numbers"),
+        ({**sizes, "forward": 1}, "field 'forward' is not known"),
+        ([], "sizes: is .*; a dictionary is expected"),
+    ):
+        content["changes"][0]["arguments"]["sizes"] = wrong
+        torch.save(content, tmp_path / "model.pt")
+        with pytest.raises(DataError, match=message):
+            lm.load_model(tmp_path / "model.pt", original=model)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "shape"),
     [
