@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import statistics
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import nn
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
 from loopmorph.passes.target.detect import processor_name
 from loopmorph.pipelines.bench.contenders import PEERS, Subject, missing, versions
+from loopmorph.pipelines.bench.traditional.fused_attention import fused_attentions
 from loopmorph.pipelines.bench.turns import in_turns
 from loopmorph.pipelines.codegen.threads import check_threads
 from loopmorph.pipelines.measure.check import check_network
@@ -23,6 +25,7 @@ from loopmorph.pipelines.measure.meter import WorkerMeter
 from loopmorph.pipelines.measure.timing_cache import TimingCache
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.program import Program, import_model
+from loopmorph.pipelines.rewritten.changes import tied_names
 from loopmorph.pipelines.support.extras import require_extra
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference
@@ -167,6 +170,9 @@ def prune(
 ) -> nn.Module:
     """A copy of a network without a share of its channels.
 
+    Of attention with one projection for queries, keys and values (see `fused_attentions`) all heads stay, and each
+    loses that share of its features. Class tokens and embeddings go with the channels that they are added to.
+
     Args:
         model: the network, in eval mode.
         example_inputs: of it.
@@ -176,26 +182,57 @@ def prune(
         round_to: channels are left in multiples of this.
 
     Raises:
-        ArgumentError: the pruner fails on the network; Torch-Pruning is not installed.
+        ArgumentError: the pruner fails on the network, or what it leaves does not run; Torch-Pruning is not installed.
     """
     require_extra("style", "torch_pruning", "pruning", "pruning takes Torch-Pruning")
     import torch_pruning as tp
 
     twin = copy.deepcopy(model)
+    attentions = fused_attentions(twin)
+    features = [each.head_features for each in attentions]
     try:
-        pruner = tp.pruner.GroupNormPruner(
-            twin,
-            example_inputs if len(example_inputs) > 1 else example_inputs[0],
-            importance=tp.importance.GroupMagnitudeImportance(p=2),
-            pruning_ratio=ratio,
-            ignored_layers=[_classifier(twin)],
-            round_to=round_to,
-            **STYLES[style],
-        )
-        pruner.step()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Unwrapped parameters")  # it cuts their last axis: channels, as it should
+            pruner = tp.pruner.GroupNormPruner(
+                twin,
+                example_inputs if len(example_inputs) > 1 else example_inputs[0],
+                importance=tp.importance.GroupMagnitudeImportance(p=2),
+                pruning_ratio=ratio,
+                ignored_layers=[_classifier(twin)],
+                round_to=round_to,
+                num_heads={each.qkv: each.heads for each in attentions},
+                in_channel_groups={},  # its defaults are shared by all calls, and written to
+                out_channel_groups={},
+                **STYLES[style],
+            )
+            pruner.step()
     except Exception as error:  # foreign code on any network
         raise ArgumentError("model", f"Torch-Pruning cannot prune it: {describe(error)}") from error
-    return switch_to_inference(twin)
+    for attention, before in zip(attentions, features, strict=True):
+        attention.follow(before)
+    _tie_again(model, twin)
+    twin = switch_to_inference(twin)
+    _check_runs(twin, example_inputs, len(attentions))
+    return twin
+
+
+def _tie_again(model: nn.Module, twin: nn.Module) -> None:
+    """Makes one of the parameters that are one in the network; the pruner cuts each place of theirs by itself."""
+    for first, *others in tied_names(model, [path for path, _ in model.named_modules()]):
+        for name in others:
+            path, _, local = name.rpartition(".")
+            if torch.equal(twin.get_parameter(name), twin.get_parameter(first)):
+                twin.get_submodule(path).register_parameter(local, twin.get_parameter(first))
+
+
+def _check_runs(twin: nn.Module, example_inputs: tuple[torch.Tensor, ...], attentions: int) -> None:
+    try:
+        with torch.no_grad():
+            twin(*example_inputs)
+    except Exception as error:  # foreign code on any network
+        known = f"{attentions} attention{'s'[: attentions != 1]} with a fused projection found"
+        reason = f"without the pruned channels it does not run ({known}): {describe(error)}"
+        raise ArgumentError("model", reason) from error
 
 
 def _classifier(model: nn.Module) -> nn.Module:
@@ -204,6 +241,19 @@ def _classifier(model: nn.Module) -> nn.Module:
     if not layers:
         raise ArgumentError("model", "it has no convolution and no linear layer, so there is nothing to prune")
     return layers[-1]
+
+
+def _narrowest(model: nn.Module) -> int:
+    """The fewest channels of a layer that is pruned; of attention, those of a head. 0 where there is none."""
+    attentions = fused_attentions(model)
+    apart = {_classifier(model), *(each.qkv for each in attentions)}
+    layers = [each for each in model.modules() if each not in apart]
+    widths = [
+        *(each.out_channels for each in layers if isinstance(each, nn.Conv2d)),
+        *(each.out_features for each in layers if isinstance(each, nn.Linear)),
+        *(each.head_features for each in attentions),
+    ]
+    return min(widths, default=0)
 
 
 class _Candidates:
@@ -219,8 +269,7 @@ class _Candidates:
     def most(self) -> int:
         """The largest ratio, in `_STEPS`, that leaves the narrowest layer some channels: the pruner skips what would
         have none, which makes the network larger again."""
-        layers = [each for each in self.model.modules() if isinstance(each, nn.Conv2d)]
-        narrowest = min((each.out_channels for each in layers), default=0)
+        narrowest = _narrowest(self.model)
         found = int(_STEPS * (1 - self._round_to / narrowest)) if narrowest else 0
         if found < 1:
             reason = f"its narrowest layer has {narrowest} channels; fewer in multiples of {self._round_to} are none"
