@@ -12,7 +12,7 @@ from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.measure.worker_protocol import Reply, RunJob, TimeJob
 from loopmorph.pipelines.support.service import Service, ServiceEnded, ServiceTimedOut
 
-_MAIN = "loopmorph.pipelines.measure.worker_main"
+MAIN = "loopmorph.pipelines.measure.worker_main"
 _START_LIMIT = 60.0  # seconds in which a fresh worker has to be ready
 
 
@@ -96,7 +96,7 @@ class Worker:
 
     def _started(self) -> Service:
         environment = {"OMP_NUM_THREADS": str(self.threads)}
-        service = Service(_MAIN, str(self._memory_limit or 0), environment=environment)
+        service = Service(MAIN, str(self._memory_limit or 0), environment=environment, forked=True)
         try:
             service.ask((None, _START_LIMIT), _START_LIMIT)
         except ServiceTimedOut:

@@ -13,10 +13,16 @@ import warnings
 from contextlib import ExitStack
 from typing import Any
 
+import torch
+
 from loopmorph.passes.errors import LoopmorphError
+from loopmorph.pipelines.measure.worker import MAIN as WORKER
+from loopmorph.pipelines.program import import_model
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.judge_setup import local_judge
 from loopmorph.pipelines.search.performing import reply
+from loopmorph.pipelines.support.fork_server import begin
+from loopmorph.pipelines.support.service import package_path
 from loopmorph.pipelines.support.serving import Tell, serve
 
 
@@ -46,6 +52,15 @@ class _Handler:
             generator.setstate(state)
             return self._judge.draw(layer, generator), generator.getstate()
         return getattr(self._judge, name)(*arguments)
+
+
+def preload() -> None:
+    """Loads, in the process that judges are forked from, what they would load with their first network.
+
+    It starts the one that their timing workers are forked from, too.
+    """
+    begin(WORKER, package_path())
+    import_model(torch.nn.ReLU(), (torch.zeros(1),))
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ class JudgeProcess:
     """A process that starts, and loads what it needs, as soon as this object is made."""
 
     def __init__(self) -> None:
-        self._service: Service | None = Service(_MAIN, whole_path=True)
+        self._service: Service | None = Service(_MAIN, whole_path=True, forked=True)
         self._content = b""
 
     def set_up(self, content: bytes) -> None:
@@ -41,7 +41,7 @@ class JudgeProcess:
         """
         try:
             if self._service is None:
-                self._service = Service(_MAIN, whole_path=True)
+                self._service = Service(_MAIN, whole_path=True, forked=True)
                 self._exchange("set_up", self._content)
             return self._exchange(*request)
         except ServiceTimedOut:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import site
 import subprocess
@@ -19,9 +18,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import loopmorph
-from loopmorph.pipelines.support.frames import REPLY, read_frame, write_frame
+from loopmorph.pipelines.support.fork_server import Forked, NotForked, fork
+from loopmorph.pipelines.support.frames import REPLY, is_ready, read_frame, write_frame
 
 _LAST_WORDS = 200  # characters
+Process = subprocess.Popen[bytes] | Forked
 
 
 class ServiceEnded(Exception):
@@ -36,31 +37,32 @@ class Service:
     """A running process. It ends with its parent, or when it is stopped."""
 
     def __init__(
-        self, module: str, *arguments: str, environment: Mapping[str, str] | None = None, whole_path: bool = False
+        self,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        whole_path: bool = False,
+        forked: bool = False,
     ) -> None:
-        """Starts `python -m MODULE ARGUMENTS`.
+        """Starts `python -m MODULE ARGUMENTS`, and does not wait for it.
 
         Args:
             module: a module whose main calls `serve`.
             arguments: of the command line.
             environment: variables to set.
             whole_path: whether it finds all modules that this process finds, those of a user's too.
+            forked: whether it is forked, where that is possible, from a process that has loaded the module already, and
+                with other values of these variables.
         """
-        path = _whole_path() if whole_path else _package_path()
+        self._module, self._arguments, self._path = module, arguments, _whole_path() if whole_path else package_path()
+        self._environment = {**os.environ, **(environment or {}), "PYTHONPATH": self._path}
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**os.environ, **(environment or {}), "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is for the parent, which then stops the whole group
-        )
+        self._process = self._forked() if forked else self._fresh()
 
     @property
     def pid(self) -> int:
         """The process id."""
-        return self._process.pid
+        return self._there(None).pid
 
     def ask(self, request: Any, limit: float | None = None, tell: Callable[[Any], None] = lambda _: None) -> Any:
         """Sends a request and waits for the reply.
@@ -74,13 +76,14 @@ class Service:
             ServiceEnded: the process ended.
             ServiceTimedOut: it did not reply in time.
         """
-        requests, replies = self._process.stdin, self._process.stdout
-        assert requests is not None and replies is not None
         deadline = None if limit is None else time.monotonic() + limit
+        process = self._there(deadline)
+        requests, replies = process.stdin, process.stdout
+        assert requests is not None and replies is not None
         try:
             write_frame(requests, request)
             while True:
-                if deadline is not None and not _is_ready(replies, deadline):
+                if deadline is not None and not is_ready(replies.fileno(), deadline):
                     raise ServiceTimedOut
                 kind, content = read_frame(replies)
                 if kind == REPLY:
@@ -91,10 +94,45 @@ class Service:
 
     def stop(self) -> None:
         """Ends the process and all that it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
+        if isinstance(self._process, Forked):
+            self._process.close()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
         self._errors.close()
+
+    def _forked(self) -> Process:
+        try:
+            return fork(self._module, self._arguments, self._path, self._environment, self._errors.fileno())
+        except NotForked:
+            return self._fresh()
+
+    def _fresh(self) -> Process:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", self._module, *self._arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C is for the parent, which then stops the whole group
+        )
+
+    def _there(self, deadline: float | None) -> Process:
+        """The process; a fresh one where none could be forked.
+
+        Raises:
+            ServiceTimedOut: it is not there in time.
+        """
+        if isinstance(self._process, Forked):
+            try:
+                self._process.wait_for_start(deadline)
+            except NotForked:
+                self._process.close()
+                self._process = self._fresh()
+            except TimeoutError:
+                raise ServiceTimedOut from None
+        return self._process
 
     def _fate(self) -> str:
         code = self._process.wait(timeout=10)
@@ -104,13 +142,7 @@ class Service:
         return f"{how}: {lines[-1][:_LAST_WORDS]}" if lines else how
 
 
-def _is_ready(stream: IO[bytes], deadline: float) -> bool:
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        return bool(selector.select(max(0.0, deadline - time.monotonic())))
-
-
-def _package_path() -> str:
+def package_path() -> str:
     """`PYTHONPATH` with which a new process finds the package as this one has: installed, or in a checkout."""
     package = _package()
     installed = package in [*site.getsitepackages(), site.getusersitepackages()]

@@ -16,6 +16,12 @@ from loopmorph.pipelines.support.frames import REPLY, TELL, read_frame, write_fr
 
 Tell = Callable[[Any], None]
 _LOOK = 1000  # milliseconds between two looks at who the parent is
+_watched: list[int] = []
+
+
+def watch(process: int) -> None:
+    """Has `serve` end this process when another one ends, too, which a descriptor stands for (`os.pidfd_open`)."""
+    _watched.append(process)
 
 
 def serve(handle: Callable[[Any, Tell], Any]) -> None:
@@ -44,7 +50,7 @@ def serve(handle: Callable[[Any, Tell], Any]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends the process once nobody can write to its standard input any more, or once it has another parent.
+    """Ends the process once nobody can write to its standard input any more, or once its parent or who is watched ends.
 
     Not by PR_SET_PDEATHSIG: that goes by the thread that started the process, which may end before the parent does.
     """
@@ -53,6 +59,8 @@ def _end_with_parent() -> None:
     def watch() -> None:
         poller = select.poll()
         poller.register(0, 0)  # the hang-up alone
+        for process in _watched:
+            poller.register(process, select.POLLIN)
         while not poller.poll(_LOOK) and os.getppid() == parent:
             pass
         os.kill(os.getpid(), signal.SIGKILL)
