@@ -11,7 +11,8 @@ from pathlib import Path
 import lit.formats
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "test" / "plugin"))
+sys.path[:0] = [str(ROOT / "test" / "plugin"), str(ROOT / "test" / "preloaded")]
+import preloaded  # noqa: E402
 from expose import expose  # noqa: E402
 
 config.name = "loopmorph"
@@ -30,12 +31,19 @@ search_path = os.pathsep.join(filter(None, [str(ROOT), *expose(metadata), os.env
 config.environment["PYTHONPATH"] = search_path
 config.environment["OMP_NUM_THREADS"] = "1"
 
+# What the tests start most is forked from a process that has loaded it. That each starts by itself, too, is seen in
+# test/lit/tools/start.mlir.
+loaded = ["loopmorph.tools.opt", "loopmorph.passes.registry:all_passes", "filecheck.main"]
+socket = preloaded.begin(loaded, {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"})
+client = f'"{sys.executable}" -S -E "{ROOT}/test/preloaded/client.py" "{socket}"'
+
 # Said again for each command: lit's own `cat` replaces the path for all that follow it in a pipe.
-python = f'env PYTHONPATH="{search_path}" "{sys.executable}"'
-filecheck = os.environ.get("FILECHECK") or f"{python} -m filecheck"
+environment = f'env PYTHONPATH="{search_path}"'
+python = f'{environment} "{sys.executable}"'
+filecheck = os.environ.get("FILECHECK") or f"{environment} {client} filecheck"
 config.substitutions += [
     # `loopmorph` must not match inside paths and module names, nor `loopmorph-opt` as `loopmorph`.
-    (r"(?<![\w./-])loopmorph-opt(?![\w./-])", f"{python} -m loopmorph.tools.opt"),
+    (r"(?<![\w./-])loopmorph-opt(?![\w./-])", f"{environment} {client} loopmorph.tools.opt"),
     (r"(?<![\w./-])loopmorph(?![\w./-])", f"{python} -m loopmorph.tools.cli"),
     (r"(?<![\w./-])FileCheck(?![\w./-])", filecheck),
     ("%python", python),
