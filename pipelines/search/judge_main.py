@@ -13,11 +13,8 @@ import warnings
 from contextlib import ExitStack
 from typing import Any
 
-import torch
-
 from loopmorph.passes.errors import LoopmorphError
 from loopmorph.pipelines.measure.worker import MAIN as WORKER
-from loopmorph.pipelines.program import import_model
 from loopmorph.pipelines.search.judge import LocalJudge
 from loopmorph.pipelines.search.judge_setup import local_judge
 from loopmorph.pipelines.search.performing import reply
@@ -55,12 +52,8 @@ class _Handler:
 
 
 def preload() -> None:
-    """Loads, in the process that judges are forked from, what they would load with their first network.
-
-    It starts the one that their timing workers are forked from, too.
-    """
+    """Starts, in the process that judges are forked from, the one that their timing workers are forked from."""
     begin(WORKER, package_path())
-    import_model(torch.nn.ReLU(), (torch.zeros(1),))
 
 
 def main() -> None:
