@@ -7,6 +7,7 @@ modules (see `NestedCode`).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.module_paths import is_within
 
 _ALL: tuple[BufferKind, ...] = get_args(BufferKind)
+_CONSTANTS = 1e-6  # relative error of what float32 makes of a nest's constants
 _CALLED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, NestModule)
 
 
@@ -46,10 +48,14 @@ def reindexed_code(program: Network) -> set[str]:
     if original is None:
         return set()
     before = original.nests_by_layer
+    modules = dict(program.model.named_modules(remove_duplicate=False))
     return {
-        owning_module(name)
+        owning_module(name) if "|" in name else ""
         for name, nests in program.nests_by_layer.items()
-        if "|" in name and name in before and not multiplies_parameters(nests) and _reindexed(before[name], nests)
+        if called_module(name) not in modules
+        and name in before
+        and not multiplies_parameters(nests)
+        and _reindexed(before[name], nests)
     }
 
 
@@ -130,18 +136,27 @@ def _replaced(program: Network, model: nn.Module, path: str, run: _Run) -> nn.Mo
 
 
 def _computes_alike(old: nn.Module, new: NestedCode, run: _Run) -> bool:
+    """Whether a module's own code still computes what its nests do: in float64, as heads cut otherwise differ little
+    where attention is nearly even, as it is at initialisation.
+    """
+    exact = [x.double() if x.is_floating_point() else x for x in run.tensors]
+    old, new = copy.deepcopy(old).double(), copy.deepcopy(new).double()
     try:
         with eval_mode(old), torch.no_grad():
-            output = old(*run.tensors)
+            output = old(*exact)
     except Exception:  # the user's own code: whatever it raises is about the new shapes
         return False
     with eval_mode(new), torch.no_grad():
-        return isinstance(output, torch.Tensor) and _agrees(new, run.tensors, output)
+        return isinstance(output, torch.Tensor) and _agrees(new, exact, output, _CONSTANTS)
 
 
-def _agrees(module: NestedCode, tensors: Sequence[torch.Tensor], output: torch.Tensor) -> bool:
+def _agrees(module: NestedCode, tensors: Sequence[torch.Tensor], output: torch.Tensor, error: float = 1e-4) -> bool:
+    """Whether it gives that output, but for an error relative to the largest value."""
     own = module(*tensors)
-    return own.shape == output.shape and torch.allclose(own, output, rtol=1e-3, atol=1e-4, equal_nan=True)
+    if own.shape != output.shape:
+        return False
+    largest = output[output.isfinite()].abs().max() if output.isfinite().any() else torch.zeros(())
+    return torch.allclose(own, output, rtol=error, atol=error * float(largest), equal_nan=True)
 
 
 def _put(model: nn.Module, path: str, new: nn.Module) -> nn.Module:

@@ -11,6 +11,7 @@ from agreement import Of
 from torch import nn
 
 import loopmorph as lm
+from loopmorph.pipelines.zoo.transformer import Attention
 
 X = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
 
@@ -73,3 +74,13 @@ def test_a_layer_over_tokens_keeps_their_axes(text: str) -> None:
     program = lm.import_model(tokens().eval(), (X,)).apply(text)
     module = program.to_module()
     torch.testing.assert_close(lm.compile(program)(X), module(X), rtol=1e-4, atol=1e-4)
+
+
+def test_code_that_cuts_the_remaining_features_into_as_many_heads_gives_way_where_attention_is_nearly_even() -> None:
+    attention = Attention(16, 2).eval()
+    with torch.no_grad():
+        attention.qkv.weight.mul_(0.1)
+    program = lm.import_model(attention, (X[:1],)).apply("morph-bottleneck{layer=qkv iter=head factor=2}")
+    exact, given = program.to_module().double(), X[:1].double()
+    one_head = nn.functional.scaled_dot_product_attention(*exact.qkv(given).unflatten(-1, (3, 8)).unbind(2))
+    torch.testing.assert_close(exact(given), exact.proj(one_head), rtol=1e-6, atol=1e-6)
