@@ -14,7 +14,7 @@ from loopmorph.passes.winograd.match import Convolution, match_convolution
 from loopmorph.passes.winograd.matrices import ALGORITHMS
 
 # Vector operations per tile and channel of the two transforms together, in multiply-adds of one lane.
-_TRANSFORM_WORK = {2: 60, 4: 220}
+_TRANSFORM_WORK = {(1, 2): 60, (1, 4): 220, (2, 2): 90}  # by stride and tile
 WORTHWHILE = 0.8  # Winograd has to cost less than this share of the direct algorithm
 _BYTES = 4  # of an f32
 _TRANSFERS = 3  # of what is written and read once: a line is fetched before it is written
@@ -39,7 +39,8 @@ def winograd_tile(nest: Nest, target: Target) -> int | None:
     if any(_extent(nest, p) != target.lanes for p in lanes):
         return None
     rows, columns = (_extent(nest, (p,)) for p in convolution.space)
-    costs = {t: _winograd_cost(convolution, t, target) for t in ALGORITHMS if t <= min(rows, columns)}
+    tiles = [tile for tile in ALGORITHMS[convolution.stride] if tile <= min(rows, columns)]
+    costs = {tile: _winograd_cost(convolution, tile, target) for tile in tiles}
     if not costs:
         return None
     best = min(costs, key=lambda t: costs[t])
@@ -100,7 +101,7 @@ def _chunked_cost(c: Convolution, tile: int, size: int, target: Target) -> float
     chunks = _extent(c.nest, c.samples[:1]) // size
     tiles = _tiles(c, tile) * _extent(c.nest, c.samples) // chunks
     work = _products(c, tile, tiles, target)
-    handed = _BYTES * (tile + 2) ** 2 * tiles * _channels(c)
+    handed = _BYTES * _points(c, tile) * tiles * _channels(c)
     warm = dataclasses.replace(target, balance=_balance(handed + _BYTES * work.weights, target))
     products = least_cost(work, target) + (chunks - 1) * least_cost(work, warm)
     return products + chunks * (_transforms(c, tile, tiles) + _TRANSFERS * handed * _balance(handed, target))
@@ -117,12 +118,17 @@ def _channels(c: Convolution) -> int:
 
 
 def _transforms(c: Convolution, tile: int, tiles: int) -> float:
-    return _TRANSFORM_WORK[tile] * tiles * _channels(c)
+    return _TRANSFORM_WORK[c.stride, tile] * tiles * _channels(c)
+
+
+def _points(c: Convolution, tile: int) -> int:
+    """Products for a tile and a pair of channels."""
+    return ALGORITHMS[c.stride][tile].reach ** 2
 
 
 def _products(c: Convolution, tile: int, tiles: int, target: Target) -> Work:
     """The products of so many tiles, which are one iterator of their nest."""
-    return dataclasses.replace(_work(c, 1, tiles, 1, (tile + 2) ** 2, target), samples=1, rests=tiles > 1)
+    return dataclasses.replace(_work(c, 1, tiles, 1, _points(c, tile), target), samples=1, rests=tiles > 1)
 
 
 def _balance(size: int, target: Target) -> float:

@@ -16,7 +16,7 @@ from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load,
 from loopmorph.passes.winograd.arithmetic import Arithmetic, Scalar, sandwich
 from loopmorph.passes.winograd.chunks import LOOP, Chunks
 from loopmorph.passes.winograd.match import Convolution, Operand, at
-from loopmorph.passes.winograd.matrices import KERNEL, Winograd
+from loopmorph.passes.winograd.matrices import Winograd, reach
 from loopmorph.passes.winograd.shared_data import TileLayout, find_made, shared_axes
 from loopmorph.passes.winograd.start import Start, StartValues
 
@@ -145,27 +145,27 @@ class _Builder:
                 tap = {p: _number(k) for p, k in zip(convolution.kernel, (i, j), strict=True)}
                 return _load(convolution.weight, frame | tap, variables)
 
-            reach = self.algorithm.reach
+            extent = self.algorithm.reach
             write = self._writer(target, lambda point: [point, *(frame[p] for p in loops)], variables)
-            sandwich(self.arithmetic, self.algorithm.kernel, read, write, (reach, reach))
+            sandwich(self.arithmetic, self.algorithm.kernel, read, write, (extent, extent))
 
         self._nest(loops, {}, marks.FILTER_TRANSFORM, body)
 
     def _transform_data(self, target: ir.Value, rows: Region, columns: Region) -> None:
         convolution = self.convolution
-        channels = convolution.data_channels
+        channels, stride = convolution.data_channels, convolution.stride
 
         def body(variables: list[ir.Value], frame: Frame) -> None:
             def read(i: int, j: int) -> Scalar:
-                if i >= rows.outputs + KERNEL - 1 or j >= columns.outputs + KERNEL - 1:
+                if i >= reach(stride, rows.outputs) or j >= reach(stride, columns.outputs):
                     return None  # reached by outputs that do not exist only
-                return _load(convolution.data, frame | self._in_tile(frame, i, j), variables)
+                return _load(convolution.data, frame | self._read_by_tile(frame, i, j), variables)
 
             tile, digits = self._tile(frame), self._data_digits(frame)
-            reach = self.algorithm.reach
+            extent = self.algorithm.reach
             chunk = self.chunks.place(frame)
             write = self._writer(target, lambda point: [*chunk, *_by_plane(point, tile, digits)], variables)
-            sandwich(self.arithmetic, self.algorithm.data, read, write, (reach, reach))
+            sandwich(self.arithmetic, self.algorithm.data, read, write, (extent, extent))
 
         self._nest(self._tile_loops(channels), self._spans(rows, columns), marks.INPUT_TRANSFORM, body)
 
@@ -206,7 +206,7 @@ class _Builder:
     def _transform_products(self, source: ir.Value, rows: Region, columns: Region) -> None:
         convolution = self.convolution
         channels = convolution.result_channels
-        reach = self.algorithm.reach
+        extent = self.algorithm.reach
         loops, spans = self._tile_loops(channels), self._spans(rows, columns)
 
         def body(variables: list[ir.Value], frame: Frame) -> None:
@@ -216,7 +216,7 @@ class _Builder:
             tile, digits = self._tile(frame), [frame[p] for p in channels]
 
             def read(i: int, j: int) -> Scalar:
-                index = [*self.chunks.place(frame), *_by_tile(_number(i * reach + j), tile, digits)]
+                index = [*self.chunks.place(frame), *_by_tile(_number(i * extent + j), tile, digits)]
                 return load(source, ir.AffineMap.get(len(variables), 0, index), variables)
 
             def write(r: int, s: int, value: Scalar) -> None:
@@ -269,11 +269,16 @@ class _Builder:
         return tuple(spans[p][1].count if p in spans else self.chunks.extent(p) for p in loops)
 
     def _in_tile(self, frame: Frame, i: int, j: int) -> Frame:
-        """The frame for the element in row i and column j of the tile."""
+        """The frame for the output in row i and column j of the tile."""
         y, x = self.convolution.space
         tile = self.algorithm.tile
         place = {y: frame[y] * tile + i, x: frame[x] * tile + j}
         return self.chunks.whole(frame) | place | {p: _number(0) for p in self.convolution.kernel}
+
+    def _read_by_tile(self, frame: Frame, i: int, j: int) -> Frame:
+        """The frame for the input in row i and column j of those that the tile reads: where its first window has it."""
+        within = zip(self.convolution.kernel, (i, j), strict=True)
+        return self._in_tile(frame, 0, 0) | {p: _number(k) for p, k in within}
 
     def _tile(self, frame: Frame) -> ir.AffineExpr:
         """The number of the tile among those of all images of its chunk."""
