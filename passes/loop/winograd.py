@@ -49,7 +49,9 @@ class WinogradFiltering(Transformation[WinogradPlan]):
     tile side by side, and a transform is vectorised over a last digit. %v has room for an odd number of tiles.
 
     A grouped convolution, in which loops `g` index all three memrefs, keeps these as digits of the channels: %u[p, g,
-    ci, co], %v[p, g, t, ci], %m[g, t, p, co], with products over p, t, g, co, ci.
+    ci, co], %v[p, g, t, ci], %m[g, t, p, co], with products over p, t, g, co, ci. Where several digits make up the last
+    axis of %y, as groups of 4 channels do in vectors of 8, they make up the last one of %u and %m, too: %m[.., t, p,
+    g * 4 + co].
 
     Where another nest of the layer reads the same data, as the parts of one that `morph-partition` has cut do, %v has
     the axes of the data's channels, and a nest that finds all of its channels transformed in it makes none.

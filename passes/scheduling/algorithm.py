@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
@@ -33,10 +34,10 @@ def winograd_tile(nest: Nest, target: Target) -> int | None:
         convolution = match_convolution(nest)
     except IllegalTransform:
         return None
-    lanes = [convolution.data_channels[-1:], convolution.result_channels[-1:]]
-    if lanes != [convolution.inputs[-1:], convolution.outputs[-1:]]:
+    lanes = [convolution.data_channels[-1:], convolution.result_lane]
+    if [lane[-1:] for lane in lanes] != [convolution.inputs[-1:], convolution.outputs[-1:]]:
         return None
-    if any(_extent(nest, p) != target.lanes for p in lanes):
+    if any(_extent(nest, lane) != target.lanes for lane in lanes):
         return None
     rows, columns = (_extent(nest, (p,)) for p in convolution.space)
     tiles = [tile for tile in ALGORITHMS[convolution.stride] if tile <= min(rows, columns)]
@@ -142,16 +143,18 @@ def _balance(size: int, target: Target) -> float:
 
 def _work(c: Convolution, rows: int, columns: int, taps: int, planes: int, target: Target) -> Work:
     """The products over all channels, for `taps` weights of each pair of them, `planes` times."""
+    apart = [p for p in c.groups if p not in c.result_lane]
+    blocks = [p for p in c.outputs if p not in c.result_lane]
     return Work(
         columns=columns,
         rows=rows,
         samples=_extent(c.nest, c.samples),
-        blocks=_extent(c.nest, c.outputs) // target.lanes,
-        sets=planes * _extent(c.nest, c.groups),
+        blocks=_extent(c.nest, blocks),
+        sets=planes * _extent(c.nest, apart),
         depth=taps * _extent(c.nest, c.inputs),
         lanes=target.lanes,
     )
 
 
-def _extent(nest: Nest, positions: tuple[int, ...]) -> int:
+def _extent(nest: Nest, positions: Sequence[int]) -> int:
     return math.prod(nest.loops[p].extent or 1 for p in positions)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +86,31 @@ class Convolution:
     def result_channels(self) -> tuple[int, ...]:
         """The same of the result."""
         return _by_significance((*self.groups, *self.outputs), self.result)
+
+    @property
+    def result_lane(self) -> tuple[int, ...]:
+        """The last digits of a channel of the result that make up its memref's last axis; else the last digit alone.
+
+        They are several where groups have fewer channels than a vector: `g.1 * 4 + co`.
+        """
+        channels = self.result_channels
+        form = linear_form(self.result.exprs[-1])
+        digits = channels[-len(form.coefficients) :] if form is not None and form.coefficients else ()
+        if form is None or set(digits) != form.coefficients.keys() or form.constant:
+            return channels[-1:]
+        whole = math.prod(self.extent(p) for p in digits) == self.result.shape[-1]
+        dense = all(form.coefficients[p] == self._weight(digits, p) for p in digits)
+        return digits if whole and dense else channels[-1:]
+
+    def _weight(self, digits: tuple[int, ...], loop: int) -> int:
+        """How far a digit steps in the number that they make up."""
+        return math.prod(self.extent(p) for p in digits[digits.index(loop) + 1 :])
+
+    def in_lane(self, frame: Mapping[int, ir.AffineExpr]) -> list[ir.AffineExpr]:
+        """The number that the digits of `result_lane` make up; nothing where the result has no channels."""
+        digits = self.result_lane
+        terms = [frame[p] * self._weight(digits, p) for p in digits]
+        return [functools.reduce(operator.add, terms)] if terms else []
 
 
 def match_convolution(nest: Nest) -> Convolution:
