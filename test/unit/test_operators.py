@@ -111,7 +111,7 @@ def test_what_is_legal_is_timed(run: Run) -> None:
     for row in rows:
         assert row["speedup"] == pytest.approx(row["ms_before"] / row["ms_after"])
         assert row["gflops_before"] > 0 and row["gflops_after"] > 0
-        assert row["algorithm"] in ("direct", "winograd2", "winograd4")
+        assert set(row["algorithm"].split(" + ")) <= {"direct", "winograd2", "winograd4"}
 
 
 def test_what_is_refused_is_listed_with_the_reason(run: Run) -> None:
