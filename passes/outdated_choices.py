@@ -12,6 +12,7 @@ from loopmorph.passes.analysis.choice import WINOGRAD_TILES
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest, nest_roots, view_nest
 from loopmorph.passes.winograd.match import match_convolution
+from loopmorph.passes.winograd.matrices import ALGORITHMS
 
 Key = tuple[str, str]  # layer and role
 
@@ -51,7 +52,8 @@ def _admits(nest: Nest, tile: int) -> bool:
         convolution = match_convolution(nest)
     except IllegalTransform:
         return False
-    return all(convolution.extent(p) >= tile for p in convolution.space)
+    known = tile in ALGORITHMS[convolution.stride]
+    return known and all(convolution.extent(p) >= tile for p in convolution.space)
 
 
 def _chosen(module: ir.Operation) -> list[affine.AffineForOp]:

@@ -90,13 +90,15 @@ def view_contraction(nest: Nest, outer: Collection[str] = ()) -> ContractionNest
 
 
 def split_lane(nest: Nest, lanes: int) -> tuple[str, ...] | None:
-    """The adjacent iterators that together run along the last axis of the result, one vector of `lanes` elements.
+    """The adjacent iterators that together run along the last axis of each result, one vector of `lanes` elements.
 
     So it is in a grouped layer whose groups have fewer channels than a vector: `g.1 * 8 + co`.
     """
-    if not nest.is_perfect or not nest.is_rectangular or nest.is_vectorised or len(nest.stores) != 1:
+    if not nest.is_perfect or not nest.is_rectangular or nest.is_vectorised:
         return None
-    form = linear_form(nest.stores[0].exprs[-1]) if nest.stores[0].exprs else None
+    along = {store.exprs[-1] if store.exprs else None for store in nest.stores}
+    (last,) = along if len(along) == 1 else (None,)
+    form = linear_form(last) if last is not None else None
     digits = sorted(form.coefficients, key=lambda p: form.coefficients[p], reverse=True) if form is not None else []
     if form is None or len(digits) < 2 or digits != list(range(digits[0], digits[0] + len(digits))):
         return None

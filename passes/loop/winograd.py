@@ -21,7 +21,8 @@ from loopmorph.passes.winograd.start import find_start
 class WinogradFiltering(Transformation[WinogradPlan]):
     """Computes a convolution tile by tile with F(tile x tile, 3x3): `morph-winograd{layer=conv1 tile=4}`.
 
-    From Lavin & Gray 2016 (arXiv 1509.09308): 36 products for 16 outputs instead of 144, or 16 for 4 instead of 36.
+    From Lavin & Gray 2016 (arXiv 1509.09308): 36 products for 16 outputs instead of 144, or 16 for 4 instead of 36. Of
+    windows that move by 2, 25 for 4 instead of 36 (see `loopmorph.passes.winograd.matrices`).
 
     Before, with `%x` padded already:
 
@@ -48,7 +49,9 @@ class WinogradFiltering(Transformation[WinogradPlan]):
     tile side by side, and a transform is vectorised over a last digit. %v has room for an odd number of tiles.
 
     A grouped convolution, in which loops `g` index all three memrefs, keeps these as digits of the channels: %u[p, g,
-    ci, co], %v[p, g, t, ci], %m[g, t, p, co], with products over p, t, g, co, ci.
+    ci, co], %v[p, g, t, ci], %m[g, t, p, co], with products over p, t, g, co, ci. Where several digits make up the last
+    axis of %y, as groups of 4 channels do in vectors of 8, they make up the last one of %u and %m, too: %m[.., t, p,
+    g * 4 + co].
 
     Where another nest of the layer reads the same data, as the parts of one that `morph-partition` has cut do, %v has
     the axes of the data's channels, and a nest that finds all of its channels transformed in it makes none.
@@ -68,12 +71,12 @@ class WinogradFiltering(Transformation[WinogradPlan]):
     tile=4 in f32.
 
     Requires a perfect, rectangular nest with the one statement `y = y + x * w`, x, w and y different memrefs; a kernel
-    of 3x3 with stride and dilation 1, no depthwise one; neither oh and ow nor kh and kw split; with `samples`, a loop
-    over images that these divide, and data that no other nest of the layer reads.
+    of 3x3 with one stride of 1 or 2 and dilation 1, no depthwise one; neither oh and ow nor kh and kw split; with
+    `samples`, a loop over images that these divide, and data that no other nest of the layer reads.
 
     Attributes:
         layer: qualified name of the layer whose main nest is meant.
-        tile: extent of a tile of outputs, 2 or 4; not more than the outputs have.
+        tile: extent of a tile of outputs, 2 or 4, with stride 2 only 2; not more than the outputs have.
         samples: iterations of the outermost loop over images that are computed together; by default all.
     """
 
@@ -86,18 +89,24 @@ class WinogradFiltering(Transformation[WinogradPlan]):
 
     def analyze(self, module: ir.Operation) -> WinogradPlan:
         with module.context:
-            if self.tile not in ALGORITHMS:
-                expected = " or ".join(str(t) for t in ALGORITHMS)
+            known = {tile for by_tile in ALGORITHMS.values() for tile in by_tile}
+            if self.tile not in known:
+                expected = " or ".join(map(str, sorted(known)))
                 raise ArgumentError("tile", f"expected a tile of {expected}, got {self.tile}")
             nest = find_nest(module, self.layer)
             convolution = match_convolution(nest)
+            algorithms = ALGORITHMS[convolution.stride]
+            if self.tile not in algorithms:
+                expected = " or ".join(map(str, algorithms))
+                reason = f"its stride is {convolution.stride}, for which a tile of {expected} is required"
+                raise IllegalTransform(nest.label, f"{reason}, not {self.tile}")
             for p in convolution.space:
                 if convolution.extent(p) < self.tile:
                     reason = f"the extent {nest.extents[p]} of '{nest.iterators[p]}' is less than the tile {self.tile}"
                     raise IllegalTransform(nest.label, reason)
             if self.samples is not None:
                 self._check_samples(convolution, self.samples)
-            return WinogradPlan(convolution, ALGORITHMS[self.tile], find_start(convolution), self.samples)
+            return WinogradPlan(convolution, algorithms[self.tile], find_start(convolution), self.samples)
 
     def _check_samples(self, convolution: Convolution, samples: int) -> None:
         nest, accepted = convolution.nest, chunk_sizes(convolution)

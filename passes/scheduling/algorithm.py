@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
@@ -14,7 +15,7 @@ from loopmorph.passes.winograd.match import Convolution, match_convolution
 from loopmorph.passes.winograd.matrices import ALGORITHMS
 
 # Vector operations per tile and channel of the two transforms together, in multiply-adds of one lane.
-_TRANSFORM_WORK = {2: 60, 4: 220}
+_TRANSFORM_WORK = {(1, 2): 60, (1, 4): 220, (2, 2): 90}  # by stride and tile
 WORTHWHILE = 0.8  # Winograd has to cost less than this share of the direct algorithm
 _BYTES = 4  # of an f32
 _TRANSFERS = 3  # of what is written and read once: a line is fetched before it is written
@@ -33,13 +34,14 @@ def winograd_tile(nest: Nest, target: Target) -> int | None:
         convolution = match_convolution(nest)
     except IllegalTransform:
         return None
-    lanes = [convolution.data_channels[-1:], convolution.result_channels[-1:]]
-    if lanes != [convolution.inputs[-1:], convolution.outputs[-1:]]:
+    lanes = [convolution.data_channels[-1:], convolution.result_lane]
+    if [lane[-1:] for lane in lanes] != [convolution.inputs[-1:], convolution.outputs[-1:]]:
         return None
-    if any(_extent(nest, p) != target.lanes for p in lanes):
+    if any(_extent(nest, lane) != target.lanes for lane in lanes):
         return None
     rows, columns = (_extent(nest, (p,)) for p in convolution.space)
-    costs = {t: _winograd_cost(convolution, t, target) for t in ALGORITHMS if t <= min(rows, columns)}
+    tiles = [tile for tile in ALGORITHMS[convolution.stride] if tile <= min(rows, columns)]
+    costs = {tile: _winograd_cost(convolution, tile, target) for tile in tiles}
     if not costs:
         return None
     best = min(costs, key=lambda t: costs[t])
@@ -100,7 +102,7 @@ def _chunked_cost(c: Convolution, tile: int, size: int, target: Target) -> float
     chunks = _extent(c.nest, c.samples[:1]) // size
     tiles = _tiles(c, tile) * _extent(c.nest, c.samples) // chunks
     work = _products(c, tile, tiles, target)
-    handed = _BYTES * (tile + 2) ** 2 * tiles * _channels(c)
+    handed = _BYTES * _points(c, tile) * tiles * _channels(c)
     warm = dataclasses.replace(target, balance=_balance(handed + _BYTES * work.weights, target))
     products = least_cost(work, target) + (chunks - 1) * least_cost(work, warm)
     return products + chunks * (_transforms(c, tile, tiles) + _TRANSFERS * handed * _balance(handed, target))
@@ -117,12 +119,17 @@ def _channels(c: Convolution) -> int:
 
 
 def _transforms(c: Convolution, tile: int, tiles: int) -> float:
-    return _TRANSFORM_WORK[tile] * tiles * _channels(c)
+    return _TRANSFORM_WORK[c.stride, tile] * tiles * _channels(c)
+
+
+def _points(c: Convolution, tile: int) -> int:
+    """Products for a tile and a pair of channels."""
+    return ALGORITHMS[c.stride][tile].reach ** 2
 
 
 def _products(c: Convolution, tile: int, tiles: int, target: Target) -> Work:
     """The products of so many tiles, which are one iterator of their nest."""
-    return dataclasses.replace(_work(c, 1, tiles, 1, (tile + 2) ** 2, target), samples=1, rests=tiles > 1)
+    return dataclasses.replace(_work(c, 1, tiles, 1, _points(c, tile), target), samples=1, rests=tiles > 1)
 
 
 def _balance(size: int, target: Target) -> float:
@@ -136,16 +143,18 @@ def _balance(size: int, target: Target) -> float:
 
 def _work(c: Convolution, rows: int, columns: int, taps: int, planes: int, target: Target) -> Work:
     """The products over all channels, for `taps` weights of each pair of them, `planes` times."""
+    apart = [p for p in c.groups if p not in c.result_lane]
+    blocks = [p for p in c.outputs if p not in c.result_lane]
     return Work(
         columns=columns,
         rows=rows,
         samples=_extent(c.nest, c.samples),
-        blocks=_extent(c.nest, c.outputs) // target.lanes,
-        sets=planes * _extent(c.nest, c.groups),
+        blocks=_extent(c.nest, blocks),
+        sets=planes * _extent(c.nest, apart),
         depth=taps * _extent(c.nest, c.inputs),
         lanes=target.lanes,
     )
 
 
-def _extent(nest: Nest, positions: tuple[int, ...]) -> int:
+def _extent(nest: Nest, positions: Sequence[int]) -> int:
     return math.prod(nest.loops[p].extent or 1 for p in positions)

@@ -9,11 +9,12 @@ from torch_mlir import ir
 
 from loopmorph.passes.address import find_nest
 from loopmorph.passes.analysis.choice import RegisterBlock
-from loopmorph.passes.analysis.contraction_nest import ContractionNest, result_lane
+from loopmorph.passes.analysis.contraction_nest import ContractionNest, result_lane, split_lane
 from loopmorph.passes.analysis.operands import find_operands, is_prepared
 from loopmorph.passes.analysis.window import windows
 from loopmorph.passes.history import Step
 from loopmorph.passes.loop.copy_operand import CopyOperand
+from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
 from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.pack import Pack
@@ -38,6 +39,9 @@ PREFETCH_BYTES = 16384  # of the weights' stream: what memory delivers while one
 
 def transform_schedule(module: ir.Operation, address: str, target: Target) -> Iterator[Step]:
     """A Winograd transform in vectors of channels: its lane innermost, then vectorised."""
+    digits = split_lane(find_nest(module, address), target.lanes)
+    if digits is not None:
+        yield Fuse(address, digits)
     nest = find_nest(module, address)
     lane = result_lane(nest)
     if lane is None or lane.extent != target.lanes:

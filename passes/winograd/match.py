@@ -1,10 +1,12 @@
-"""Recognising a dense or grouped 3x3 convolution of stride 1 in a nest, by its accesses, not its iterators' names."""
+"""Recognising a dense or grouped 3x3 convolution of stride 1 or 2 in a nest, by its accesses, not by names."""
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +18,7 @@ from loopmorph.passes.analysis.dependence.aliasing import may_alias
 from loopmorph.passes.analysis.structure import require_no_results, require_perfect, require_scalar
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Access, Nest
-from loopmorph.passes.winograd.matrices import KERNEL
+from loopmorph.passes.winograd.matrices import ALGORITHMS, KERNEL
 
 _BODY = ["affine.load"] * 3 + ["affine.store", "arith.addf", "arith.mulf"]
 
@@ -47,7 +49,7 @@ class Convolution:
 
     Attributes:
         nest: the nest.
-        data: what is read, padding included; along each of two axes the index is `space + kernel + constant`.
+        data: what is read, padding included; along each of two axes the index is `stride * space + kernel + constant`.
         weight: the kernels.
         result: what is accumulated into; along each of two axes the index is `space + constant`.
         samples: the loops over independent images, which index data and result.
@@ -56,6 +58,7 @@ class Convolution:
         inputs: the digits of the input channel in its group, which index data and weight.
         space: the loops over rows and columns of the result.
         kernel: the loops over rows and columns of a kernel.
+        stride: by how much a kernel moves from one row, and column, of the result to the next.
     """
 
     nest: Nest
@@ -68,6 +71,7 @@ class Convolution:
     inputs: tuple[int, ...]
     space: tuple[int, int]
     kernel: tuple[int, int]
+    stride: int
 
     def extent(self, loop: int) -> int:
         """The extent of the loop at a position."""
@@ -83,12 +87,37 @@ class Convolution:
         """The same of the result."""
         return _by_significance((*self.groups, *self.outputs), self.result)
 
+    @property
+    def result_lane(self) -> tuple[int, ...]:
+        """The last digits of a channel of the result that make up its memref's last axis; else the last digit alone.
+
+        They are several where groups have fewer channels than a vector: `g.1 * 4 + co`.
+        """
+        channels = self.result_channels
+        form = linear_form(self.result.exprs[-1])
+        digits = channels[-len(form.coefficients) :] if form is not None and form.coefficients else ()
+        if form is None or set(digits) != form.coefficients.keys() or form.constant:
+            return channels[-1:]
+        whole = math.prod(self.extent(p) for p in digits) == self.result.shape[-1]
+        dense = all(form.coefficients[p] == self._weight(digits, p) for p in digits)
+        return digits if whole and dense else channels[-1:]
+
+    def _weight(self, digits: tuple[int, ...], loop: int) -> int:
+        """How far a digit steps in the number that they make up."""
+        return math.prod(self.extent(p) for p in digits[digits.index(loop) + 1 :])
+
+    def in_lane(self, frame: Mapping[int, ir.AffineExpr]) -> list[ir.AffineExpr]:
+        """The number that the digits of `result_lane` make up; nothing where the result has no channels."""
+        digits = self.result_lane
+        terms = [frame[p] * self._weight(digits, p) for p in digits]
+        return [functools.reduce(operator.add, terms)] if terms else []
+
 
 def match_convolution(nest: Nest) -> Convolution:
     """The nest as a convolution.
 
     Raises:
-        IllegalTransform: it is none of a 3x3 kernel, stride 1 and dilation 1, or a depthwise one; says what it is.
+        IllegalTransform: it is none of a 3x3 kernel, stride 1 or 2 and dilation 1, or a depthwise one; says what it is.
     """
     require_perfect(nest)
     require_scalar(nest)
@@ -170,7 +199,7 @@ def _convolution(classes: _Classes) -> Convolution:
     for loop in nest.loops:
         if loop.position not in known and loop.extent != 1:
             raise IllegalTransform(nest.label, f"'{loop.iterator}' does not index two of input, weight and result")
-    pairs = _windows(nest, data, set(classes.of(True, False, True)))
+    pairs, stride = _windows(nest, data, set(classes.of(True, False, True)))
     space = (pairs[0][0], pairs[1][0])
     kernel = (pairs[0][1], pairs[1][1])
     _require_separate(nest, data, result, space, kernel)
@@ -192,12 +221,16 @@ def _convolution(classes: _Classes) -> Convolution:
         inputs=_by_significance(inputs, data),
         space=space,
         kernel=kernel,
+        stride=stride,
     )
 
 
-def _windows(nest: Nest, data: Operand, spatial: set[int]) -> list[tuple[int, int]]:
-    """For each axis along which a window moves over the input: the loop over its places and that within it."""
-    pairs = []
+def _windows(nest: Nest, data: Operand, spatial: set[int]) -> tuple[list[tuple[int, int]], int]:
+    """For each axis along which a window moves over the input: the loop over its places and that within it; and by how
+    much it moves.
+    """
+    pairs: list[tuple[int, int]] = []
+    stride = 0
     for expr in data.exprs:
         dims = used_dims(expr)
         if not dims & spatial or not dims - spatial:
@@ -209,15 +242,18 @@ def _windows(nest: Nest, data: Operand, spatial: set[int]) -> list[tuple[int, in
             raise IllegalTransform(nest.label, f"{reason} are required (split loops only afterwards)")
         (place,) = dims & spatial
         (within,) = dims - spatial
-        for p, what in ((place, "stride"), (within, "dilation")):
-            if form.coefficients[p] != 1:
-                reason = f"{what} {form.coefficients[p]} along '{nest.iterators[p]}'; {what} 1 is required"
+        accepted = (place, "stride", [stride] if pairs else list(ALGORITHMS)), (within, "dilation", [1])
+        for p, what, steps in accepted:
+            if form.coefficients[p] not in steps:
+                wanted = " or ".join(map(str, steps))
+                reason = f"{what} {form.coefficients[p]} along '{nest.iterators[p]}'; {what} {wanted} is required"
                 raise IllegalTransform(nest.label, reason)
+        stride = form.coefficients[place]
         pairs.append((place, within))
     if len(pairs) != 2:
         reason = f"a window moves along {len(pairs)} axes of its input; a kernel of two axes, 3x3, is required"
         raise IllegalTransform(nest.label, reason)
-    return pairs
+    return pairs, stride
 
 
 def _require_separate(

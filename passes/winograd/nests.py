@@ -16,7 +16,7 @@ from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load,
 from loopmorph.passes.winograd.arithmetic import Arithmetic, Scalar, sandwich
 from loopmorph.passes.winograd.chunks import LOOP, Chunks
 from loopmorph.passes.winograd.match import Convolution, Operand, at
-from loopmorph.passes.winograd.matrices import KERNEL, Winograd
+from loopmorph.passes.winograd.matrices import Winograd, reach
 from loopmorph.passes.winograd.shared_data import TileLayout, find_made, shared_axes
 from loopmorph.passes.winograd.start import Start, StartValues
 
@@ -86,18 +86,20 @@ class _Builder:
         self.chunks = chunks = Chunks(convolution, plan.samples)
         self.n_tiles = math.prod([*self.tiles, *(chunks.extent(p) for p in chunks.loops() if p != LOOP)])
         self.shared = shared_axes(convolution)
+        self.heads = convolution.result_channels[: -len(convolution.result_lane)]
         self.names = {name: _fresh(name, self.nest.iterators) for name in ("p", "t", "ty", "tx")}
 
     def build(self) -> ir.Operation:
         convolution, n = self.convolution, self.algorithm.reach**2
-        kernels = self._allocate([n, *self._extents(self._kernel_channels)])
+        heads = self.heads
+        lane = [math.prod(self._extents(convolution.result_lane))] if convolution.result_lane else []
+        kernels = self._allocate([n, *self._extents((*heads, *convolution.inputs)), *lane])
         self.arithmetic = Arithmetic(self.element, kernels.owner.operation)
         data = self._made_data()
         is_made = data is not None
         if data is None:
             data = self._allocate(self._data_layout().shape)
-        digits = self._extents(convolution.result_channels)
-        products = self._allocate([*self.chunks.axis, *_by_tile(n, self.n_tiles, digits)])
+        products = self._allocate([*self.chunks.axis, *_by_tile(n, self.n_tiles, [*self._extents(heads), *lane])])
         self._transform_kernels(kernels)
         for rows, columns in [] if is_made else itertools.product(*self.regions):
             self._transform_data(data, rows, columns)
@@ -138,40 +140,42 @@ class _Builder:
     # -- the four nests
 
     def _transform_kernels(self, target: ir.Value) -> None:
-        convolution, loops = self.convolution, self._kernel_channels
+        convolution = self.convolution
+        loops = (*self.heads, *convolution.inputs, *convolution.result_lane)
 
         def body(variables: list[ir.Value], frame: Frame) -> None:
             def read(i: int, j: int) -> Scalar:
                 tap = {p: _number(k) for p, k in zip(convolution.kernel, (i, j), strict=True)}
                 return _load(convolution.weight, frame | tap, variables)
 
-            reach = self.algorithm.reach
-            write = self._writer(target, lambda point: [point, *(frame[p] for p in loops)], variables)
-            sandwich(self.arithmetic, self.algorithm.kernel, read, write, (reach, reach))
+            extent = self.algorithm.reach
+            write = self._writer(target, lambda point: [point, *self._kernel_digits(frame)], variables)
+            sandwich(self.arithmetic, self.algorithm.kernel, read, write, (extent, extent))
 
         self._nest(loops, {}, marks.FILTER_TRANSFORM, body)
 
     def _transform_data(self, target: ir.Value, rows: Region, columns: Region) -> None:
         convolution = self.convolution
-        channels = convolution.data_channels
+        channels, stride = convolution.data_channels, convolution.stride
 
         def body(variables: list[ir.Value], frame: Frame) -> None:
             def read(i: int, j: int) -> Scalar:
-                if i >= rows.outputs + KERNEL - 1 or j >= columns.outputs + KERNEL - 1:
+                if i >= reach(stride, rows.outputs) or j >= reach(stride, columns.outputs):
                     return None  # reached by outputs that do not exist only
-                return _load(convolution.data, frame | self._in_tile(frame, i, j), variables)
+                return _load(convolution.data, frame | self._read_by_tile(frame, i, j), variables)
 
             tile, digits = self._tile(frame), self._data_digits(frame)
-            reach = self.algorithm.reach
+            extent = self.algorithm.reach
             chunk = self.chunks.place(frame)
             write = self._writer(target, lambda point: [*chunk, *_by_plane(point, tile, digits)], variables)
-            sandwich(self.arithmetic, self.algorithm.data, read, write, (reach, reach))
+            sandwich(self.arithmetic, self.algorithm.data, read, write, (extent, extent))
 
-        self._nest(self._tile_loops(channels), self._spans(rows, columns), marks.INPUT_TRANSFORM, body)
+        loops = self._tile_loops(channels[:-1], channels[-1:])
+        self._nest(loops, self._spans(rows, columns), marks.INPUT_TRANSFORM, body)
 
     def _clear(self, target: ir.Value) -> None:
         shape = ir.MemRefType(target.type).shape
-        outputs = [self.nest.iterators[p] for p in self.convolution.result_channels]
+        outputs = [self.nest.iterators[p] for p in (*self.heads, *self.convolution.result_lane[-1:])]
         chunk = [self.chunks.name(LOOP)] if self.chunks.axis else []
         names = [*chunk, *_by_tile(self.names["p"], self.names["t"], outputs)]
 
@@ -189,10 +193,9 @@ class _Builder:
         exprs = [ir.AffineExpr.get_dim(k) for k in range(len(names))]
         chunk, (p, t, *rest) = exprs[: len(chunked)], exprs[len(chunked) :]
         dims = dict(zip(channels, rest, strict=True))
-        results = [dims[c] for c in convolution.result_channels]
-        of_target = ir.AffineMap.get(len(names), 0, [*chunk, *_by_tile(p, t, results)])
+        of_target = ir.AffineMap.get(len(names), 0, [*chunk, *_by_tile(p, t, self._result_digits(dims))])
         of_data = ir.AffineMap.get(len(names), 0, [*chunk, *_by_plane(p, t, self._data_digits(dims))])
-        of_kernels = ir.AffineMap.get(len(names), 0, [p, *(dims[c] for c in self._kernel_channels)])
+        of_kernels = ir.AffineMap.get(len(names), 0, [p, *self._kernel_digits(dims)])
 
         def body(variables: list[ir.Value]) -> None:
             x, w = load(data, of_data, variables), load(kernels, of_kernels, variables)
@@ -205,18 +208,17 @@ class _Builder:
 
     def _transform_products(self, source: ir.Value, rows: Region, columns: Region) -> None:
         convolution = self.convolution
-        channels = convolution.result_channels
-        reach = self.algorithm.reach
-        loops, spans = self._tile_loops(channels), self._spans(rows, columns)
+        extent = self.algorithm.reach
+        loops, spans = self._tile_loops(self.heads, convolution.result_lane), self._spans(rows, columns)
 
         def body(variables: list[ir.Value], frame: Frame) -> None:
             start = None
             if self.plan.start is not None:
                 start = StartValues(self.plan.start, variables, self._spanned(loops, spans))
-            tile, digits = self._tile(frame), [frame[p] for p in channels]
+            tile, digits = self._tile(frame), self._result_digits(frame)
 
             def read(i: int, j: int) -> Scalar:
-                index = [*self.chunks.place(frame), *_by_tile(_number(i * reach + j), tile, digits)]
+                index = [*self.chunks.place(frame), *_by_tile(_number(i * extent + j), tile, digits)]
                 return load(source, ir.AffineMap.get(len(variables), 0, index), variables)
 
             def write(r: int, s: int, value: Scalar) -> None:
@@ -234,15 +236,17 @@ class _Builder:
 
     # -- what they share
 
-    @property
-    def _kernel_channels(self) -> tuple[int, ...]:
-        """The axes of the transformed kernels behind the point: a channel of the result last, as in the products."""
-        channels = self.convolution.result_channels
-        return (*channels[:-1], *self.convolution.inputs, *channels[-1:])
+    def _kernel_digits(self, frame: Frame) -> list[ir.AffineExpr]:
+        """The index in the transformed kernels behind the point: the result's lane last, as in the products."""
+        return [*(frame[p] for p in (*self.heads, *self.convolution.inputs)), *self.convolution.in_lane(frame)]
 
-    def _tile_loops(self, channels: Sequence[int]) -> tuple[int, ...]:
-        """The loops of a transform of tiles, the last digit of the channel innermost."""
-        return (*self.chunks.loops(), *channels[:-1], *self.convolution.space, *channels[-1:])
+    def _result_digits(self, frame: Frame) -> list[ir.AffineExpr]:
+        """The index of a channel in the products."""
+        return [*(frame[p] for p in self.heads), *self.convolution.in_lane(frame)]
+
+    def _tile_loops(self, heads: Sequence[int], lane: Sequence[int]) -> tuple[int, ...]:
+        """The loops of a transform of tiles, the last digits of the channel innermost."""
+        return (*self.chunks.loops(), *heads, *self.convolution.space, *lane)
 
     def _nest(
         self,
@@ -269,11 +273,16 @@ class _Builder:
         return tuple(spans[p][1].count if p in spans else self.chunks.extent(p) for p in loops)
 
     def _in_tile(self, frame: Frame, i: int, j: int) -> Frame:
-        """The frame for the element in row i and column j of the tile."""
+        """The frame for the output in row i and column j of the tile."""
         y, x = self.convolution.space
         tile = self.algorithm.tile
         place = {y: frame[y] * tile + i, x: frame[x] * tile + j}
         return self.chunks.whole(frame) | place | {p: _number(0) for p in self.convolution.kernel}
+
+    def _read_by_tile(self, frame: Frame, i: int, j: int) -> Frame:
+        """The frame for the input in row i and column j of those that the tile reads: where its first window has it."""
+        within = zip(self.convolution.kernel, (i, j), strict=True)
+        return self._in_tile(frame, 0, 0) | {p: _number(k) for p, k in within}
 
     def _tile(self, frame: Frame) -> ir.AffineExpr:
         """The number of the tile among those of all images of its chunk."""

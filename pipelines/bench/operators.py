@@ -143,6 +143,8 @@ class _Comparison:
             rewritten = self.program.apply(operator.text(layer.name))
         except (IllegalTransform, ArgumentError) as refusal:
             return OperatorRow(operator.name, "refused", str(refusal))
+        if all(each.name != layer.name for each in rewritten.layers):
+            return OperatorRow(operator.name, "refused", f"'{layer.name}' is gone: nothing is left to be timed")
         row = _counted(OperatorRow(operator.name, "failed", steps=rewritten.steps), layer, rewritten)
         try:
             rewritten = self._scheduled(rewritten, layer.name)

@@ -19,6 +19,7 @@ class Conv:
         offset: how far input and output lie inside of memrefs that are larger on all sides.
         groups: where more than 1, a loop g over them follows n; co and ci run over the channels of a group, and the
             channel axes hold those of all groups (the weight's input channels those of one).
+        stride: by how much a kernel moves from one row, and column, to the next.
     """
 
     batch: int = 1
@@ -30,11 +31,12 @@ class Conv:
     lanes: int = 0
     offset: int = 0
     groups: int = 1
+    stride: int = 1
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         o = 2 * self.offset
-        data = (self.height + 2 + o, self.width + 2 + o)
+        data = tuple(self.stride * (extent - 1) + 3 + o for extent in (self.height, self.width))
         result = (self.height + o, self.width + o)
         if not self.lanes:
             x, y = (self.batch, self.inputs, *data), (self.batch, self.outputs, *result)
@@ -63,7 +65,8 @@ class Conv:
         else:
             ci, co = (f"{i}, ", ""), (f"{k}, ", "")
             weight, bias = f"{k}, %ci, %kh, %kw", k
-        x = f"%x[%n, {ci[0]}%oh + %kh + {o}, %ow + %kw + {o}{ci[1]}] : {t['x']}"
+        rows, columns = (f"%{p} * {self.stride} + %{k} + {o}" for p, k in (("oh", "kh"), ("ow", "kw")))
+        x = f"%x[%n, {ci[0]}{rows}, {columns}{ci[1]}] : {t['x']}"
         y = f"%y[%n, {co[0]}%oh + {o}, %ow + {o}{co[1]}] : {t['y']}"
         start = {"bias": f"%v = affine.load %b[{bias}] : {t['b']}", "zero": "%v = arith.constant 0.0 : f32"}
         main = f"""%a = affine.load {x}
@@ -108,7 +111,8 @@ class Conv:
             y = y.permute(0, 1, 4, 2, 3).flatten(1, 2)
         o = self.offset
         inside = (slice(None), slice(None), slice(o, o + self.height), slice(o, o + self.width))
-        sums = torch.nn.functional.conv2d(x[:, :, o : x.shape[2] - o, o : x.shape[3] - o], w, groups=self.groups)
+        read = x[:, :, o : x.shape[2] - o, o : x.shape[3] - o]
+        sums = torch.nn.functional.conv2d(read, w, stride=self.stride, groups=self.groups)
         start = {"zero": 0, "bias": b.reshape(1, -1, 1, 1), "given": y[inside]}
         y = y.clone()
         y[inside] = sums + start[self.start]

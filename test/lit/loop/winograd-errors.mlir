@@ -1,14 +1,64 @@
 // RUN: loopmorph-opt %s --split-input-file --verify-diagnostics -p 'morph-winograd{layer=conv1}'
 
-// expected-error@unknown {{layer 'conv1': stride 2 along 'oh'; stride 1 is required}}
-func.func @f(%x: memref<2x9x9xf32>, %w: memref<2x2x3x3xf32>, %y: memref<2x4x4xf32>) {
+// expected-error@unknown {{layer 'conv1': stride 3 along 'oh'; stride 1 or 2 is required}}
+func.func @f(%x: memref<2x12x12xf32>, %w: memref<2x2x3x3xf32>, %y: memref<2x4x4xf32>) {
   affine.for %co = 0 to 2 {
     affine.for %oh = 0 to 4 {
       affine.for %ow = 0 to 4 {
         affine.for %ci = 0 to 2 {
           affine.for %kh = 0 to 3 {
             affine.for %kw = 0 to 3 {
-              %a = affine.load %x[%ci, %oh * 2 + %kh, %ow * 2 + %kw] : memref<2x9x9xf32>
+              %a = affine.load %x[%ci, %oh * 3 + %kh, %ow * 3 + %kw] : memref<2x12x12xf32>
+              %k = affine.load %w[%co, %ci, %kh, %kw] : memref<2x2x3x3xf32>
+              %c = affine.load %y[%co, %oh, %ow] : memref<2x4x4xf32>
+              %p = arith.mulf %a, %k : f32
+              %s = arith.addf %c, %p : f32
+              affine.store %s, %y[%co, %oh, %ow] : memref<2x4x4xf32>
+            } {morph.iter = "kw"}
+          } {morph.iter = "kh"}
+        } {morph.iter = "ci"}
+      } {morph.iter = "ow"}
+    } {morph.iter = "oh"}
+  } {morph.iter = "co", morph.layer = "conv1", morph.role = "main"}
+  return
+}
+
+// -----
+
+// expected-error@unknown {{layer 'conv1': its stride is 2, for which a tile of 2 is required, not 4}}
+func.func @f(%x: memref<2x12x12xf32>, %w: memref<2x2x3x3xf32>, %y: memref<2x4x4xf32>) {
+  affine.for %co = 0 to 2 {
+    affine.for %oh = 0 to 4 {
+      affine.for %ow = 0 to 4 {
+        affine.for %ci = 0 to 2 {
+          affine.for %kh = 0 to 3 {
+            affine.for %kw = 0 to 3 {
+              %a = affine.load %x[%ci, %oh * 2 + %kh, %ow * 2 + %kw] : memref<2x12x12xf32>
+              %k = affine.load %w[%co, %ci, %kh, %kw] : memref<2x2x3x3xf32>
+              %c = affine.load %y[%co, %oh, %ow] : memref<2x4x4xf32>
+              %p = arith.mulf %a, %k : f32
+              %s = arith.addf %c, %p : f32
+              affine.store %s, %y[%co, %oh, %ow] : memref<2x4x4xf32>
+            } {morph.iter = "kw"}
+          } {morph.iter = "kh"}
+        } {morph.iter = "ci"}
+      } {morph.iter = "ow"}
+    } {morph.iter = "oh"}
+  } {morph.iter = "co", morph.layer = "conv1", morph.role = "main"}
+  return
+}
+
+// -----
+
+// expected-error@unknown {{layer 'conv1': stride 1 along 'ow'; stride 2 is required}}
+func.func @f(%x: memref<2x12x12xf32>, %w: memref<2x2x3x3xf32>, %y: memref<2x4x4xf32>) {
+  affine.for %co = 0 to 2 {
+    affine.for %oh = 0 to 4 {
+      affine.for %ow = 0 to 4 {
+        affine.for %ci = 0 to 2 {
+          affine.for %kh = 0 to 3 {
+            affine.for %kw = 0 to 3 {
+              %a = affine.load %x[%ci, %oh * 2 + %kh, %ow + %kw] : memref<2x12x12xf32>
               %k = affine.load %w[%co, %ci, %kh, %kw] : memref<2x2x3x3xf32>
               %c = affine.load %y[%co, %oh, %ow] : memref<2x4x4xf32>
               %p = arith.mulf %a, %k : f32
