@@ -48,14 +48,10 @@ def reindexed_code(program: Network) -> set[str]:
     if original is None:
         return set()
     before = original.nests_by_layer
-    modules = dict(program.model.named_modules(remove_duplicate=False))
     return {
-        owning_module(name) if "|" in name else ""
+        owning_module(name)
         for name, nests in program.nests_by_layer.items()
-        if called_module(name) not in modules
-        and name in before
-        and not multiplies_parameters(nests)
-        and _reindexed(before[name], nests)
+        if "|" in name and name in before and not multiplies_parameters(nests) and _reindexed(before[name], nests)
     }
 
 

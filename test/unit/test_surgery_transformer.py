@@ -79,8 +79,10 @@ def test_a_layer_over_tokens_keeps_their_axes(text: str) -> None:
 def test_code_that_cuts_the_remaining_features_into_as_many_heads_gives_way_where_attention_is_nearly_even() -> None:
     attention = Attention(16, 2).eval()
     with torch.no_grad():
-        attention.qkv.weight.mul_(0.1)
-    program = lm.import_model(attention, (X[:1],)).apply("morph-bottleneck{layer=qkv iter=head factor=2}")
-    exact, given = program.to_module().double(), X[:1].double()
-    one_head = nn.functional.scaled_dot_product_attention(*exact.qkv(given).unflatten(-1, (3, 8)).unbind(2))
-    torch.testing.assert_close(exact(given), exact.proj(one_head), rtol=1e-6, atol=1e-6)
+        attention.qkv.weight.mul_(0.05)
+    network = nn.Sequential(attention, nn.Linear(16, 4)).eval()
+    program = lm.import_model(network, (X[:1],)).apply("morph-bottleneck{layer=0.qkv iter=head factor=2}")
+    exact, given = program.to_module().double()[0], X[:1].double()
+    query, key, value = exact.qkv(given).unflatten(-1, (3, 8)).unbind(2)
+    one_head = nn.functional.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(exact(given), exact.proj(one_head), rtol=0, atol=1e-7)
