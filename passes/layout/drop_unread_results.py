@@ -81,23 +81,20 @@ def _returns(load: ir.Operation, home: ir.Value) -> bool:
 
 def _drop(allocation: memref.AllocOp) -> None:
     users = [use.owner.operation for use in allocation.result.uses]
-    around = [op.parent for op in users]
+    around = list(dict.fromkeys(op.parent.operation for op in users))
     for store in [op for op in users if op.name == "affine.store"]:
         stored = store.operands[0]
         store.erase()
         erase_unused(stored)
     allocation.operation.erase()
-    gone: set[ir.Operation] = set()
-    for loop in dict.fromkeys(around):
-        _drop_idle(loop, gone)
+    while around:
+        _drop_idle(around.pop(), around)
 
 
-def _drop_idle(op: ir.Operation | ir.OpView | None, gone: set[ir.Operation]) -> None:
-    """Erases a loop that holds nothing, and those around it that then hold nothing; notes them as gone."""
-    while op is not None and op.operation not in gone and op.operation.name == "affine.for":
-        loop = op.operation
-        if len(loop.results) or body_of(loop.opview):
-            return
-        op = loop.parent
-        gone.add(loop)
-        loop.erase()
+def _drop_idle(loop: ir.Operation, others: list[ir.Operation]) -> None:
+    """Erases a loop that holds nothing, and those around it that then hold nothing; `others` loses what is erased."""
+    while loop.name == "affine.for" and not len(loop.results) and not body_of(loop.opview):
+        idle, loop = loop, loop.parent.operation
+        if idle in others:
+            others.remove(idle)
+        idle.erase()

@@ -57,3 +57,28 @@ func.func @alone(%x: memref<7xf32>) {
   }
   return
 }
+
+// Start values in several places of one nest: all of it goes.
+// CHECK-LABEL: func.func @parts
+// CHECK-NOT:     i64
+// CHECK-NOT:     affine.for %{{.*}} = 0 to 5
+// CHECK:         affine.for %{{.*}} = 0 to 7
+func.func @parts(%x: memref<7xf32>, %y: memref<1xf32>) {
+  %place = memref.alloc() : memref<6xi64>
+  affine.for %n = 0 to 1 {
+    %i = arith.constant 0 : i64
+    affine.store %i, %place[5] : memref<6xi64>
+    affine.for %k = 0 to 5 {
+      affine.store %i, %place[%k] : memref<6xi64>
+    }
+  }
+  affine.for %i = 0 to 7 {
+    %m = affine.load %y[0] : memref<1xf32>
+    %p = affine.load %place[5] : memref<6xi64>
+    %v = affine.load %x[%i] : memref<7xf32>
+    %n = arith.maximumf %v, %m : f32
+    affine.store %n, %y[0] : memref<1xf32>
+    affine.store %p, %place[5] : memref<6xi64>
+  }
+  return
+}
