@@ -16,6 +16,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.address import Address, addressed_roots, addresses, find_nest, name_of, root_at
 from loopmorph.passes.analysis.choice import (
     WINOGRAD_TILES,
+    Choice,
     algorithm_name,
     block_text,
     chosen_block,
@@ -163,7 +164,11 @@ class DefaultSchedule(Pass):
             yield Split(layer, view.lane.iterator, target.lanes)
             view = view_contraction(find_nest(module, layer), chunks)
         if view is not None and view.lane.extent == target.lanes:
-            work = work_of(view)
+            shared = _shared(view, layer, choice, target, self.threads, label)
+            if shared is not None:
+                yield shared
+                view = view_contraction(find_nest(module, layer), chunks) or view
+            work = work_of(view, self.threads if choice.block is None else 1)
             block = chosen_block(label, choice, register_blocks(work, target))
             decided = Choose(layer, algorithm_name(tile), block_text(block), samples)
             if decided not in history(module):
@@ -221,6 +226,21 @@ class _Transforms:
             found.append(known[first : first + len(known) - self.total[role]])
         inputs, outputs = found
         return inputs, outputs
+
+
+def _shared(
+    view: ContractionNest, layer: str, choice: Choice, target: Target, threads: int, label: str
+) -> Split | None:
+    """What gives threads a loop to share where the block leaves vectors of channels over: some vectors at a time, the
+    rest among them. None where nothing is left over, or no number of them divides the vectors.
+    """
+    alone = work_of(view)
+    block = chosen_block(label, choice, register_blocks(alone, target))
+    if not work_of(view, threads).even or not alone.blocks % block.blocks:
+        return None
+    parts = [n for n in range(threads, alone.blocks // 2 + 1) if alone.blocks % n == 0]
+    best = max(parts, key=lambda n: (n / -(-n // threads), -n), default=None)
+    return None if best is None else Split(layer, view.blocks[-1].iterator, alone.blocks // best)
 
 
 def _holds_vectors(view: ContractionNest, lanes: int) -> bool:

@@ -41,6 +41,7 @@ class Work:
         live_columns: share of the pairs of a column and a tap that meet no padding.
         live_rows: the same of the rows.
         rests: whether a block need not divide the columns: those left over may get a block of their own.
+        even: whether no vectors of output channels may be left over: threads share them, and cut one loop.
         held: whether a column reads, at the next tap, the vector that its neighbour reads at this one (in a depthwise
             nest without stride).
     """
@@ -58,6 +59,7 @@ class Work:
     live_columns: float = 1.0
     live_rows: float = 1.0
     rests: bool = False
+    even: bool = False
     held: bool = False
 
     @property
@@ -75,8 +77,8 @@ class Work:
         return self.rows * self.columns * self.samples // (block.rows * block.columns)
 
 
-def work_of(view: ContractionNest) -> Work:
-    """The work of a nest."""
+def work_of(view: ContractionNest, threads: int = 1) -> Work:
+    """The work of a nest that so many threads share."""
     pixels = [loop.extent or 1 for loop in view.pixels]
     padded = windows(view, view.pixels[:2])
     columns, rows = ([padded[loop] for loop in view.pixels[k : k + 1] if loop in padded] for k in range(2))
@@ -95,8 +97,15 @@ def work_of(view: ContractionNest) -> Work:
         live_columns=columns[0].live if columns else 1.0,
         live_rows=rows[0].live if rows else 1.0,
         rests=pixels[:1] != [1] and bool(pixels) and not columns,
+        even=threads > 1 and not _is_cut_outside(view, threads),
         held=view.data_runs_along and _is_held(view),
     )
+
+
+def _is_cut_outside(view: ContractionNest, threads: int) -> bool:
+    """Whether a loop around that over vectors of channels has enough iterations for the threads."""
+    around = (*view.outer, *view.pixels[2:], *view.blocks[:-1])
+    return any((loop.extent or 1) >= threads for loop in around)
 
 
 def _is_held(view: ContractionNest) -> bool:
@@ -120,7 +129,8 @@ def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
     even = _fitting(work, _factors(work.columns), _factors(work.blocks), target)
     few = range(1, target.registers + 1)
     columns = [count for count in few if count <= work.columns] if work.rests else _factors(work.columns)
-    blocks = [count for count in few if count <= work.blocks] if work.shared else _factors(work.blocks)
+    apart = work.shared and not work.even
+    blocks = [count for count in few if count <= work.blocks] if apart else _factors(work.blocks)
     others = _fitting(work, columns, blocks, target)
     if min(cost(work, b, target) for b in others) < _REST_GAIN * min(cost(work, b, target) for b in even):
         even = others

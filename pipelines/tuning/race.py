@@ -73,7 +73,9 @@ def alternatives(text: str, target: Target, threads: int = 1) -> Alternatives | 
                 continue
             view = view_contraction(find_nest(candidate, ANY_LAYER), outer)
             if view is not None and view.lane.extent == target.lanes:
-                found[algorithm] = [Choice(algorithm, block_text(b)) for b in register_blocks(work_of(view), target)]
+                found[algorithm] = [
+                    Choice(algorithm, block_text(b)) for b in register_blocks(work_of(view, threads), target)
+                ]
     return Alternatives(found[by_model][0], found) if by_model in found else None
 
 

@@ -15,11 +15,13 @@ from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.layout.blocked_layout import BlockedLayout
 from loopmorph.passes.layout.forward_copies import ForwardCopies
 from loopmorph.passes.layout.local_borders import LocalBorders
+from loopmorph.passes.loop.parallelize import parallel_loop
 from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.marks import SCHEDULE, recorded_steps
 from loopmorph.passes.nest import Access, Nest
 from loopmorph.passes.pipeline import run_pipeline
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
+from loopmorph.passes.spmd.mark import ParallelizeAll
 from loopmorph.passes.target.target import GENERIC, named_target
 from loopmorph.pipelines.network import copy_module
 from loopmorph.pipelines.program import Program
@@ -159,3 +161,16 @@ def test_products_with_padding_are_left_out(size: int, steps: set[str]) -> None:
     model = nn.Sequential(nn.Conv2d(16, 32, 1), nn.Conv2d(32, 32, 3, padding=1))
     module = scheduled(blocked(model, (1, 16, size, size)), "direct")
     assert {"morph-skip-zeros", "morph-trim"} & set(stepped(module)) == steps
+
+
+@pytest.mark.parametrize("channels", [368, 152, 728])  # 46, 19 and 91 vectors: in pairs of 23, each by itself, 13 of 7
+def test_threads_share_a_loop_where_a_register_block_leaves_vectors_over(channels: int) -> None:
+    torch.manual_seed(0)
+    program = lm.import_model(nn.Sequential(nn.Conv2d(64, channels, 1)).eval(), (torch.randn(1, 64, 7, 7),))
+    module = copy_module(program.module)
+    for step in layout_passes(named_target("x86_64_v3")):
+        step.run(module.operation)
+    DefaultSchedule(target="x86_64_v3", threads=2).run(module.operation)
+    ParallelizeAll(threads=2).run(module.operation)
+    shared = parallel_loop(find_nest(module.operation, "0"))
+    assert shared is not None and shared.iterator in ("co.0", "co.0.0")
