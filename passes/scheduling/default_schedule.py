@@ -234,9 +234,10 @@ def _shared(
     """What gives threads a loop to share where the block leaves vectors of channels over: some vectors at a time, the
     rest among them. None where nothing is left over, or no number of them divides the vectors.
     """
+    if not work_of(view, threads).even:
+        return None
     alone = work_of(view)
-    block = chosen_block(label, choice, register_blocks(alone, target))
-    if not work_of(view, threads).even or not alone.blocks % block.blocks:
+    if not alone.blocks % chosen_block(label, choice, register_blocks(alone, target)).blocks:
         return None
     parts = [n for n in range(threads, alone.blocks // 2 + 1) if alone.blocks % n == 0]
     best = max(parts, key=lambda n: (n / -(-n // threads), -n), default=None)
