@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch_mlir import ir
 
 from loopmorph.passes.address import find_nest
-from loopmorph.passes.analysis.choice import RegisterBlock
+from loopmorph.passes.analysis.choice import Choice, RegisterBlock, chosen_block
 from loopmorph.passes.analysis.contraction_nest import ContractionNest, result_lane, split_lane
 from loopmorph.passes.analysis.operands import find_operands, is_prepared
 from loopmorph.passes.analysis.window import windows
@@ -29,7 +29,15 @@ from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
 from loopmorph.passes.nest import Loop
 from loopmorph.passes.scheduling.first_level import is_scattered
-from loopmorph.passes.scheduling.register_block import UNROLL, Work, last_block, skipped_taps, trims_rows
+from loopmorph.passes.scheduling.register_block import (
+    UNROLL,
+    Work,
+    last_block,
+    register_blocks,
+    skipped_taps,
+    trims_rows,
+    work_of,
+)
 from loopmorph.passes.target.target import Target
 
 _LAST = ".last"  # what the names of the loops over the vectors of channels that are left over end in
@@ -50,6 +58,35 @@ def transform_schedule(module: ir.Operation, address: str, target: Target) -> It
         others = [loop.iterator for loop in nest.loops if loop != lane]
         yield Interchange(address, (*others, lane.iterator))
     yield Vectorize(address, lane.iterator, target.lanes)
+
+
+def split_for_threads(
+    view: ContractionNest, address: str, choice: Choice, target: Target, threads: int
+) -> Split | None:
+    """What gives threads a loop to share where the block leaves vectors of channels over: some vectors at a time, the
+    rest among them.
+
+    Args:
+        view: the nest.
+        address: its address.
+        choice: what it says of its block.
+        target: the processor.
+        threads: how many threads share it.
+
+    Returns:
+        None where nothing is left over, or no number of such parts divides the vectors.
+
+    Raises:
+        IllegalTransform: it asks for a block that does not fit; lists those that do.
+    """
+    if not work_of(view, threads).even:
+        return None
+    alone = work_of(view)
+    if not alone.blocks % chosen_block(view.nest.label, choice, register_blocks(alone, target)).blocks:
+        return None
+    parts = [n for n in range(threads, alone.blocks // 2 + 1) if alone.blocks % n == 0]
+    best = max(parts, key=lambda n: (n / -(-n // threads), -n), default=None)
+    return None if best is None else Split(address, view.blocks[-1].iterator, alone.blocks // best)
 
 
 @dataclass

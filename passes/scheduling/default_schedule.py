@@ -16,7 +16,6 @@ from loopmorph.passes import marks
 from loopmorph.passes.address import Address, addressed_roots, addresses, find_nest, name_of, root_at
 from loopmorph.passes.analysis.choice import (
     WINOGRAD_TILES,
-    Choice,
     algorithm_name,
     block_text,
     chosen_block,
@@ -40,7 +39,11 @@ from loopmorph.passes.nest import Nest, functions, view_nest
 from loopmorph.passes.scheduling.algorithm import fewer_than_all, winograd_samples, winograd_tile
 from loopmorph.passes.scheduling.choose import Choose, require_possible
 from loopmorph.passes.scheduling.chunk_schedule import chunk_schedule, is_fused
-from loopmorph.passes.scheduling.contraction_schedules import contraction_schedule, transform_schedule
+from loopmorph.passes.scheduling.contraction_schedules import (
+    contraction_schedule,
+    split_for_threads,
+    transform_schedule,
+)
 from loopmorph.passes.scheduling.reduction_schedules import elementwise_schedule, reduction_schedule
 from loopmorph.passes.scheduling.register_block import (
     register_blocks,
@@ -164,7 +167,7 @@ class DefaultSchedule(Pass):
             yield Split(layer, view.lane.iterator, target.lanes)
             view = view_contraction(find_nest(module, layer), chunks)
         if view is not None and view.lane.extent == target.lanes:
-            shared = _shared(view, layer, choice, target, self.threads, label)
+            shared = split_for_threads(view, layer, choice, target, self.threads)
             if shared is not None:
                 yield shared
                 view = view_contraction(find_nest(module, layer), chunks) or view
@@ -226,22 +229,6 @@ class _Transforms:
             found.append(known[first : first + len(known) - self.total[role]])
         inputs, outputs = found
         return inputs, outputs
-
-
-def _shared(
-    view: ContractionNest, layer: str, choice: Choice, target: Target, threads: int, label: str
-) -> Split | None:
-    """What gives threads a loop to share where the block leaves vectors of channels over: some vectors at a time, the
-    rest among them. None where nothing is left over, or no number of them divides the vectors.
-    """
-    if not work_of(view, threads).even:
-        return None
-    alone = work_of(view)
-    if not alone.blocks % chosen_block(label, choice, register_blocks(alone, target)).blocks:
-        return None
-    parts = [n for n in range(threads, alone.blocks // 2 + 1) if alone.blocks % n == 0]
-    best = max(parts, key=lambda n: (n / -(-n // threads), -n), default=None)
-    return None if best is None else Split(layer, view.blocks[-1].iterator, alone.blocks // best)
 
 
 def _holds_vectors(view: ContractionNest, lanes: int) -> bool:

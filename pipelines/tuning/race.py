@@ -11,14 +11,22 @@ from dataclasses import dataclass
 from torch_mlir import ir
 
 from loopmorph.passes.address import find_nest
-from loopmorph.passes.analysis.choice import DIRECT, WINOGRAD_TILES, Choice, algorithm_name, block_text
-from loopmorph.passes.analysis.contraction_nest import view_contraction
+from loopmorph.passes.analysis.choice import (
+    DIRECT,
+    WINOGRAD_TILES,
+    Choice,
+    RegisterBlock,
+    algorithm_name,
+    block_text,
+)
+from loopmorph.passes.analysis.contraction_nest import ContractionNest, view_contraction
 from loopmorph.passes.errors import CompilationFailed, IllegalTransform
 from loopmorph.passes.loop.winograd import WinogradFiltering
 from loopmorph.passes.lowering.anonymous_layer import ANY_LAYER
 from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.scheduling.algorithm import fewer_than_all, winograd_samples, winograd_tile
 from loopmorph.passes.scheduling.choose import Choose
+from loopmorph.passes.scheduling.contraction_schedules import split_for_threads
 from loopmorph.passes.scheduling.register_block import register_blocks, work_of
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.measure.worker import Worker
@@ -73,10 +81,20 @@ def alternatives(text: str, target: Target, threads: int = 1) -> Alternatives | 
                 continue
             view = view_contraction(find_nest(candidate, ANY_LAYER), outer)
             if view is not None and view.lane.extent == target.lanes:
-                found[algorithm] = [
-                    Choice(algorithm, block_text(b)) for b in register_blocks(work_of(view, threads), target)
-                ]
+                blocks = _blocks(candidate, view, outer, target, threads)
+                found[algorithm] = [Choice(algorithm, block_text(block)) for block in blocks]
     return Alternatives(found[by_model][0], found) if by_model in found else None
+
+
+def _blocks(
+    module: ir.Operation, view: ContractionNest, outer: tuple[str, ...], target: Target, threads: int
+) -> list[RegisterBlock]:
+    """The register blocks of a nest, as the default schedule will cut it for threads; the best by the model first."""
+    shared = split_for_threads(view, ANY_LAYER, Choice(), target, threads)
+    if shared is not None:
+        shared.apply(module)
+        view = view_contraction(find_nest(module, ANY_LAYER), outer) or view
+    return register_blocks(work_of(view, threads), target)
 
 
 def _transform(module: ir.Operation, tile: int | None, target: Target, threads: int) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.marks import recorded_steps
 from loopmorph.passes.scheduling.default_schedule import DefaultSchedule
 from loopmorph.passes.target.detect import native_target
+from loopmorph.passes.target.target import named_target
 from loopmorph.pipelines.measure.worker import Worker
 from loopmorph.pipelines.store.cache_file import computer
 from loopmorph.pipelines.tuning.choice_cache import ChoiceCache, Found
@@ -116,6 +117,23 @@ def test_alternatives_of_a_batch_fit_the_chunks_that_the_schedule_makes() -> Non
             for step in (*layout_passes(target), DefaultSchedule(target=str(target))):
                 step.run(module.operation)
             assert any("morph-fuse-nests" in step for step in recorded_steps(module.operation))
+
+
+def test_the_model_of_several_threads_is_what_the_schedule_chooses() -> None:
+    """Of 46 vectors of channels each of two threads takes 23, of which a block of 4 leaves some over."""
+    target = named_target("x86_64_v3")
+    program = lm.import_model(nn.Conv2d(64, 368, 1).eval(), (torch.randn(1, 64, 7, 7),))
+    (layer,) = [layer.name for layer in program.layers if layer.macs]
+    text = anonymous_text(extract_layer(program.module.operation, layer, closed=True))
+    found = alternatives(text, target, threads=2)
+    with ir.Context() as context, ir.Location.unknown():
+        context.allow_unregistered_dialects = True
+        module = ir.Module.parse(text)
+        for step in (*layout_passes(target), DefaultSchedule(target=str(target), threads=2)):
+            step.run(module.operation)
+        chosen = [step for step in recorded_steps(module.operation) if "morph-choose" in step]
+    assert found is not None and found.model.block == "1x3x4"
+    assert len(chosen) == 1 and f"block={found.model.block}" in chosen[0]
 
 
 def test_an_alternative_that_fails_drops_out(text: str, worker: Worker) -> None:
