@@ -31,6 +31,7 @@ from loopmorph.pipelines.oracle.surgery_check import eval_mode
 from loopmorph.pipelines.rewritten.module_tensors import named_tensors
 from loopmorph.pipelines.rewritten.nest_module import NestModule
 from loopmorph.pipelines.rewritten.nested_code import CONSTANT, ModuleCall, NestedCode, Ports
+from loopmorph.pipelines.support.agreement import TOLERANCE, relative_error
 from loopmorph.pipelines.support.hooks import hooked
 from loopmorph.pipelines.support.module_paths import is_within
 
@@ -122,7 +123,7 @@ def _replaced(program: Network, model: nn.Module, path: str, run: _Run) -> nn.Mo
     original = program.original or program
     twin = _code(original, program.model, path, run)
     with eval_mode(program.model), torch.no_grad():
-        same = _agrees(twin, run.tensors, run.output)
+        same = _agrees(twin, run.tensors, run.output, TOLERANCE)
     if not same:
         reason = "its code has to be replaced by its nests, which read views that code outside of it computes"
         raise IllegalTransform(where, reason)
@@ -146,13 +147,8 @@ def _computes_alike(old: nn.Module, new: NestedCode, run: _Run) -> bool:
         return isinstance(output, torch.Tensor) and _agrees(new, exact, output, _CONSTANTS)
 
 
-def _agrees(module: NestedCode, tensors: Sequence[torch.Tensor], output: torch.Tensor, error: float = 1e-4) -> bool:
-    """Whether it gives that output, but for an error relative to the largest value."""
-    own = module(*tensors)
-    if own.shape != output.shape:
-        return False
-    largest = output[output.isfinite()].abs().max() if output.isfinite().any() else torch.zeros(())
-    return torch.allclose(own, output, rtol=error, atol=error * float(largest), equal_nan=True)
+def _agrees(module: NestedCode, tensors: Sequence[torch.Tensor], output: torch.Tensor, error: float) -> bool:
+    return relative_error(module(*tensors), output) <= error
 
 
 def _put(model: nn.Module, path: str, new: nn.Module) -> nn.Module:
