@@ -65,6 +65,10 @@ NUMBERED = """
     affine.store %4, %u[%c] : memref<4xf32>
   } {morph.iter = "c", morph.layer = "middle"}
 """
+# As `morph-unroll` leaves a reduction behind: loops beside each other, whose iterations are as many together as a product.
+PARTS = "affine.for %o = 0 to 1 {"
+PARTS += "".join(ALONE.replace('"c", morph.layer = "middle"', f'"c_{part}"') for part in range(40))
+PARTS += '} {morph.iter = "o", morph.layer = "middle"}'
 UNSEEN = NUMBERED.replace("%4, %u[%c]", "%0, %u[%c]").replace(
     "affine.store", "affine.store %4, %n[%c] : memref<4xf32>\n    affine.store", 1
 )
@@ -99,7 +103,7 @@ def permuted(middle: str, order: tuple[int, ...]) -> str:
         return str(module)
 
 
-@pytest.mark.parametrize("middle", [ALONE, "  %n = memref.alloc() : memref<4xf32>\n" + UNSEEN])
+@pytest.mark.parametrize("middle", [ALONE, PARTS, "  %n = memref.alloc() : memref<4xf32>\n" + UNSEEN])
 def test_what_follows(middle: str) -> None:
     text = permuted(middle, (1, 0, 2, 3))
     assert 'memref<4x6xf32> {morph.inherit = [[array<i64: 1, 2, 0, 1, 2, 4>, array<i64>]], morph.param = "w"}' in text

@@ -235,16 +235,28 @@ class Renaming:
         IllegalTransform: the iterations do not trade places one for one, or depend on each other.
         """
         moved = [loop for loop in nest.loops if not self._digit(nest, loop.position).stays]
-        involved = sorted({q for loop in moved for q in self._digit(nest, loop.position).loops})
-        _, old = self._iterations(nest, involved)
-        extents = [nest.loops[p].extent or 0 for p in involved]
-        numbers = np.ravel_multi_index(np.broadcast_arrays(*(old[p] for p in involved)), extents)
-        if len(np.unique(numbers)) != numbers.size:
-            names = " and ".join(nest.loops[p].iterator for p in involved)
-            raise self._conflict(f"{nest.label} would run iterations of {names} twice and leave out others")
+        for positions in self._tied_loops(nest, moved):
+            _, old = self._iterations(nest, positions)
+            extents = [nest.loops[p].extent or 0 for p in positions]
+            numbers = np.ravel_multi_index(np.broadcast_arrays(*(old[p] for p in positions)), extents)
+            if len(np.unique(numbers)) != numbers.size:
+                names = " and ".join(nest.loops[p].iterator for p in positions)
+                raise self._conflict(f"{nest.label} would run iterations of {names} twice and leave out others")
         violated = next(renaming_violations(nest, moved), None)
         if violated is not None:
             raise self._conflict(f"{nest.label} goes through it in order: {violated.describe(nest)}")
+
+    def _tied_loops(self, nest: Nest, moved: Sequence[Loop]) -> list[list[int]]:
+        """The loops, by position, in groups whose old values depend on each other's new ones alone.
+
+        Groups trade places on their own: a nest of many parts has as many, and no grid could hold all of them.
+        """
+        groups: list[set[int]] = []
+        for loop in moved:
+            group = {loop.position, *self._digit(nest, loop.position).loops}
+            shared = [other for other in groups if other & group]
+            groups = [other for other in groups if not other & group] + [group.union(*shared)]
+        return [sorted(group) for group in groups]
 
     # -- what is said of a conflict
 
