@@ -251,7 +251,7 @@ class _Assembly:
         return is_within(owning_module(name), self.path)
 
     def _kind(self, number: int, buffer: Buffer, outputs: set[int]) -> Buffer:
-        if buffer.kind == "parameter":
+        if buffer.kind in ("parameter", "temporary"):  # sums in parts leave temporaries behind that nothing writes
             return buffer
         kind: BufferKind = "input"
         if number in self.written:

@@ -30,6 +30,7 @@ from loopmorph.pipelines.compile import Executable
 from loopmorph.pipelines.network import copy_module
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.rewritten.nest_module import NestModule
+from loopmorph.pipelines.support.agreement import relative_error
 
 FEWEST_STEPS, MOST_STEPS = 2, 8
 TOLERANCE = 1e-4  # of the largest output
@@ -331,8 +332,8 @@ def _check_loop_steps(start: Program, program: Program, expected: torch.Tensor) 
 
 
 def _require_equal(output: Any, expected: torch.Tensor, what: str) -> None:
-    difference = (output - expected).abs().max() / expected.abs().max()
-    assert difference <= TOLERANCE, f"{what}: relative difference {float(difference):.2g}"
+    difference = relative_error(output, expected)
+    assert difference <= TOLERANCE, f"{what}: relative difference {difference:.2g}"
 
 
 def _check_training(program: Program, model: nn.Module) -> None:

@@ -166,6 +166,16 @@ def test_code_that_names_its_heads_gives_way_and_its_layers_stay(vit: Program) -
     assert torch.equal(attention.qkv.weight, original[:, 1].reshape(24, 16))
 
 
+def test_code_that_gives_way_is_computed_as_its_nests_are_scheduled(vit: Program, images: torch.Tensor) -> None:
+    scores = "blocks.0.attn|bmm"
+    after = vit.apply(STEPS[0])
+    partitioned = after.apply(f"morph-partition{{layer={scores} iter=co sizes=2,3}}")
+    vectorised = partitioned.apply(f"morph-vectorize{{layer={scores}#main.0 iter=ci width=2}}")
+    for image in images[:2]:
+        result, expected = (program.to_module().eval()(image[None]) for program in (vectorised, after))
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_repair_keeps_what_is_read_and_restores_what_it_can(vit: Program, images: torch.Tensor) -> None:
     model = copy.deepcopy(vit.model)
     with torch.no_grad():
