@@ -18,7 +18,8 @@ class ContractionNest:
         weight: the operand that the lane runs along.
         data: the other operand.
         lane: indexes the last axis of the result with stride 1: the iterator to vectorise.
-        pixels: the other iterators of the result that the weight does not depend on, innermost axis first.
+        pixels: the other iterators of the result that the weight does not depend on, innermost axis first, and of one
+            axis the innermost loop.
         blocks: the other iterators of the result that the weight depends on (blocks of output channels, groups).
         reductions: the iterators that are summed over, in the order of the nest.
         outer: iterators that stay outermost; the others are those of one iteration of these.
@@ -83,7 +84,7 @@ def view_contraction(nest: Nest, outer: Collection[str] = ()) -> ContractionNest
     kept = [loop for loop in nest.loops if loop.iterator in outer]
     others = [loop for loop in others if loop not in kept]
     pixels = [loop for loop in others if loop.position not in in_weight]
-    pixels.sort(key=lambda loop: rank[loop.position], reverse=True)
+    pixels.sort(key=lambda loop: (rank[loop.position], loop.position), reverse=True)
     blocks = [loop for loop in others if loop.position in in_weight]
     reductions = [loop for loop in nest.loops if loop.position not in in_result]
     return ContractionNest(nest, weight, data, lane, tuple(pixels), tuple(blocks), tuple(reductions), tuple(kept))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,7 +33,9 @@ from loopmorph.passes.scheduling.first_level import is_scattered
 from loopmorph.passes.scheduling.register_block import (
     UNROLL,
     Work,
+    cost,
     last_block,
+    least_cost,
     register_blocks,
     skipped_taps,
     trims_rows,
@@ -41,6 +44,7 @@ from loopmorph.passes.scheduling.register_block import (
 from loopmorph.passes.target.target import Target
 
 _LAST = ".last"  # what the names of the loops over the vectors of channels that are left over end in
+_GAIN = 0.95  # of the time of whole blocks: what other parts for threads have to stay below
 _WORTH_COPYING = 16  # rounds in which an operand is read, after which a copy of it has paid
 PREFETCH_BYTES = 16384  # of the weights' stream: what memory delivers while one request is under way
 
@@ -63,8 +67,8 @@ def transform_schedule(module: ir.Operation, address: str, target: Target) -> It
 def split_for_threads(
     view: ContractionNest, address: str, choice: Choice, target: Target, threads: int
 ) -> Split | None:
-    """What gives threads a loop to share where the block leaves vectors of channels over: some vectors at a time, the
-    rest among them.
+    """What gives threads a loop to share as evenly as the block allows: some vectors of channels at a time, what the
+    block leaves over among them, or some rows, where that takes the busiest thread less time than whole blocks do.
 
     Args:
         view: the nest.
@@ -74,19 +78,39 @@ def split_for_threads(
         threads: how many threads share it.
 
     Returns:
-        None where nothing is left over, or no number of such parts divides the vectors.
+        None where whole blocks do as well.
 
     Raises:
         IllegalTransform: it asks for a block that does not fit; lists those that do.
     """
-    if not work_of(view, threads).even:
+    even = work_of(view, threads)
+    if not even.even:
         return None
     alone = work_of(view)
-    if not alone.blocks % chosen_block(view.nest.label, choice, register_blocks(alone, target)).blocks:
+    asked = chosen_block(view.nest.label, choice, register_blocks(alone, target))
+    if choice.block is not None and not alone.blocks % asked.blocks:
         return None
-    parts = [n for n in range(threads, alone.blocks // 2 + 1) if alone.blocks % n == 0]
-    best = max(parts, key=lambda n: (n / -(-n // threads), -n), default=None)
-    return None if best is None else Split(address, view.blocks[-1].iterator, alone.blocks // best)
+    block = register_blocks(even, target)[0]
+    rounds = even.blocks // block.blocks
+    best, least = None, _GAIN * cost(even, block, target) / rounds * -(-rounds // threads)
+    for loop, parted in _parted_loops(view, alone):
+        for count, work in parted.items():
+            time = least_cost(work, target) * -(-count // threads)
+            if count >= threads and time < least:
+                best, least = Split(address, loop.iterator, (loop.extent or 1) // count), time
+    return best
+
+
+def _parted_loops(view: ContractionNest, work: Work) -> Iterator[tuple[Loop, dict[int, Work]]]:
+    """The loops that threads can share some iterations at a time, with the work of one part for each number of them.
+
+    Rows only where they meet no padding, which would no longer show.
+    """
+    vectors = [n for n in range(1, work.blocks // 2 + 1) if work.blocks % n == 0]
+    yield view.blocks[-1], {n: dataclasses.replace(work, blocks=work.blocks // n) for n in vectors}
+    if len(view.pixels) > 1 and not windows(view, view.pixels[:2]):
+        rows = [n for n in range(1, work.rows // 2 + 1) if work.rows % n == 0]
+        yield view.pixels[1], {n: dataclasses.replace(work, rows=work.rows // n) for n in rows}
 
 
 @dataclass

@@ -163,14 +163,24 @@ def test_products_with_padding_are_left_out(size: int, steps: set[str]) -> None:
     assert {"morph-skip-zeros", "morph-trim"} & set(stepped(module)) == steps
 
 
-@pytest.mark.parametrize("channels", [368, 152, 728])  # 46, 19 and 91 vectors: in pairs of 23, each by itself, 13 of 7
-def test_threads_share_a_loop_where_a_register_block_leaves_vectors_over(channels: int) -> None:
+@pytest.mark.parametrize(
+    ("channels", "size", "shared"),
+    [
+        pytest.param(368, 7, "co.0.0", id="46 vectors: in pairs of 23"),
+        pytest.param(152, 7, "co.0", id="19: each by itself"),
+        pytest.param(152, 14, "oh.0", id="19, but rows that threads can share"),
+        pytest.param(96, 14, "oh.0", id="12: three blocks of 4 for two threads"),
+        pytest.param(256, 14, "co.0.0", id="32: whole blocks"),
+        pytest.param(728, 7, "co.0.0", id="91: 13 times 7"),
+    ],
+)
+def test_threads_share_a_loop_as_evenly_as_the_register_block_allows(channels: int, size: int, shared: str) -> None:
     torch.manual_seed(0)
-    program = lm.import_model(nn.Sequential(nn.Conv2d(64, channels, 1)).eval(), (torch.randn(1, 64, 7, 7),))
+    program = lm.import_model(nn.Sequential(nn.Conv2d(64, channels, 1)).eval(), (torch.randn(1, 64, size, size),))
     module = copy_module(program.module)
     for step in layout_passes(named_target("x86_64_v3")):
         step.run(module.operation)
     DefaultSchedule(target="x86_64_v3", threads=2).run(module.operation)
     ParallelizeAll(threads=2).run(module.operation)
-    shared = parallel_loop(find_nest(module.operation, "0"))
-    assert shared is not None and shared.iterator in ("co.0", "co.0.0")
+    loop = parallel_loop(find_nest(module.operation, "0"))
+    assert loop is not None and loop.iterator == shared
