@@ -65,7 +65,7 @@ NUMBERED = """
     affine.store %4, %u[%c] : memref<4xf32>
   } {morph.iter = "c", morph.layer = "middle"}
 """
-# As `morph-unroll` leaves a reduction behind: loops beside each other, whose iterations are as many together as a product.
+# As `morph-unroll` leaves a reduction behind: loops beside each other, with as many iterations together as a product.
 PARTS = "affine.for %o = 0 to 1 {"
 PARTS += "".join(ALONE.replace('"c", morph.layer = "middle"', f'"c_{part}"') for part in range(40))
 PARTS += '} {morph.iter = "o", morph.layer = "middle"}'
