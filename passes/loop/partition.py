@@ -164,14 +164,14 @@ def _require_order_kept(nest: Nest, loop: Loop, sizes: Sequence[int]) -> None:
         IllegalTransform: that would reverse a dependence.
     """
     ends = list(itertools.accumulate(sizes))
-    maps = []
-    for access, old in zip(nest.accesses, schedule(nest), strict=True):
-        instance = ", ".join(f"i{p}" for p in access.loops)
+    maps = {}
+    for number, old in schedule(nest).items():
+        instance = ", ".join(f"i{p}" for p in nest.accesses[number].loops)
         cases = [
             f"[{instance}] -> [{k}] : {end - size} <= i{loop.position} < {end}"
             for k, (size, end) in enumerate(zip(sizes, ends, strict=True))
         ]
-        maps.append(isl.Map(f"{{ {'; '.join(cases)} }}").flat_range_product(old))
+        maps[number] = isl.Map(f"{{ {'; '.join(cases)} }}").flat_range_product(old)
     violation = reordering_violation(nest, maps)
     if violation is not None:
         raise IllegalTransform(nest.label, f"running the parts in turn would reverse {violation.describe(nest)}")

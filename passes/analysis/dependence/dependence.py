@@ -117,23 +117,48 @@ def _touches_each_once(nest: Nest, access: Access) -> bool:
 
 
 def _dependences(nest: Nest, pairs: Sequence[tuple[Access, Access]]) -> tuple[Dependence, ...]:
+    """The dependences of pairs, in their order. Pairs that are alike, as the copies of an unrolled body are, take one
+    analysis.
+    """
     require_known_operations(nest)
     if not pairs:
         return ()
-    order = schedule(nest)
-    involved = {a.order: a for pair in pairs for a in pair}
-    touched = {k: access_relation(a).intersect_domain(domain(nest, a)) for k, a in involved.items()}
     combined = combining_accesses(nest)
-    found: list[Dependence] = []
-    for a, b in pairs:
+    keys = [_likeness(a, b, is_same_reduction(a, b, combined)) for a, b in pairs]
+    firsts = dict(zip(reversed(keys), reversed(pairs), strict=True))
+    involved = {a.order: a for pair in firsts.values() for a in pair}
+    touched = {k: access_relation(a).intersect_domain(domain(nest, a)) for k, a in involved.items()}
+    order = schedule(nest, involved.values())
+    found: dict[object, list[Dependence]] = {}
+    for key, (a, b) in firsts.items():
+        reorderable = is_same_reduction(a, b, combined)
         conflict = _conflict(a, b, touched)
         if conflict.is_empty():
             continue
-        reorderable = is_same_reduction(a, b, combined)
-        found += _directed(nest, a, b, conflict, order, reorderable)
+        found[key] = [*_directed(nest, a, b, conflict, order, reorderable)]
         if a is not b:
-            found += _directed(nest, b, a, conflict.reverse(), order, reorderable)
-    return tuple(found)
+            found[key] += _directed(nest, b, a, conflict.reverse(), order, reorderable)
+    return tuple(
+        dataclasses.replace(each, source=a, sink=b)
+        if each.source is firsts[key][0]
+        else dataclasses.replace(each, source=b, sink=a)
+        for key, (a, b) in zip(keys, pairs, strict=True)
+        for each in found.get(key, ())
+    )
+
+
+def _likeness(a: Access, b: Access, reorderable: bool) -> object:
+    """What the dependences of two accesses follow from: how their indices differ, not where both of them begin."""
+    if a.guards or b.guards or None in (*a.forms, *b.forms):
+        return a.order, b.order
+    same = a.memref == b.memref
+    indices = [
+        (tuple(sorted(f.coefficients.items())), tuple(sorted(g.coefficients.items())), f.constant - g.constant)
+        for f, g in zip(a.forms, b.forms, strict=False)
+        if same and f is not None and g is not None
+    ]
+    before = (a.order > b.order) - (a.order < b.order)
+    return a.kind, b.kind, a.loops, b.loops, a.lanes, b.lanes, before, same, tuple(indices), reorderable
 
 
 def carried(nest: Nest, loop: Loop) -> tuple[Dependence, ...]:
@@ -180,22 +205,21 @@ def renaming_violations(nest: Nest, loops: Sequence[Loop]) -> Iterator[Dependenc
         yield from (each for each in crossing if each is not None)
 
 
-def reordering_violation(nest: Nest, new: Sequence[int] | Sequence[isl.Map]) -> Dependence | None:
+def reordering_violation(nest: Nest, new: Sequence[int] | Mapping[int, isl.Map]) -> Dependence | None:
     """The first dependence, reductions aside, that a new execution order does not keep; None where all are kept.
 
     Args:
         nest: the nest in its present order.
-        new: either the positions of a perfect nest's loops in their new order, or one schedule for each access (as
-            `schedule` and `band_schedule` give): an isl map from its instances to points in time, which run in
-            lexicographic order.
+        new: either the positions of a perfect nest's loops in their new order, or one schedule for each access, by its
+            number (as `schedule` and `band_schedule` give): an isl map from its instances to points in time, which run
+            in lexicographic order.
 
     Returns:
         The dependence, restricted to the instances whose order the new one reverses. Raises as `dependences` does.
     """
-    positions = [p for p in new if isinstance(p, int)]
-    if positions:
-        return band_violation(nest, sorted(positions), [f"i{p}" for p in positions])
-    return _violation(dependences(nest), [m for m in new if isinstance(m, isl.Map)])
+    if isinstance(new, Mapping):
+        return _violation(dependences(nest), new)
+    return band_violation(nest, sorted(new), [f"i{p}" for p in new])
 
 
 def band_violation(nest: Nest, band: Sequence[int], times: Sequence[str]) -> Dependence | None:
@@ -207,7 +231,7 @@ def band_violation(nest: Nest, band: Sequence[int], times: Sequence[str]) -> Dep
     return _violation(found, band_schedule(nest, band, times)) if found else None
 
 
-def _violation(found: Sequence[Dependence], new: Sequence[isl.Map]) -> Dependence | None:
+def _violation(found: Sequence[Dependence], new: Mapping[int, isl.Map]) -> Dependence | None:
     for dependence in (d for d in found if not d.reduction):
         late = new[dependence.source.order].lex_ge_map(new[dependence.sink.order])
         reversed_ = dependence.relation.intersect(late)
@@ -224,7 +248,7 @@ def _conflict(a: Access, b: Access, touched: dict[int, isl.Map]) -> isl.Map:
 
 
 def _directed(
-    nest: Nest, source: Access, sink: Access, conflict: isl.Map, order: Sequence[isl.Map], reorderable: bool
+    nest: Nest, source: Access, sink: Access, conflict: isl.Map, order: Mapping[int, isl.Map], reorderable: bool
 ) -> Iterator[Dependence]:
     """The dependences from `source` to `sink`: one, or two where only those between iterations are reorderable."""
     relation = conflict.intersect(order[source.order].lex_lt_map(order[sink.order]))

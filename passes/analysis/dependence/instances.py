@@ -8,7 +8,7 @@ loop 2.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import islpy as isl
 from torch_mlir import ir
@@ -52,12 +52,20 @@ def access_relation(access: Access) -> isl.Map:
     return isl.Map(f"{{ [{_dims(access.loops)}] -> [{', '.join(axes)}] : {lanes} and {equal} }}")
 
 
-def schedule(nest: Nest) -> tuple[isl.Map, ...]:
-    """For each access the present execution order: iterators and places in the text, alternating, as points in time."""
-    return _schedule_maps(nest, _times(nest))
+def schedule(nest: Nest, accesses: Iterable[Access] | None = None) -> dict[int, isl.Map]:
+    """The present execution order: iterators and places in the text, alternating, as points in time.
+
+    Args:
+        nest: the nest.
+        accesses: those that count; all by default.
+
+    Returns:
+        One isl map for each access, by its number.
+    """
+    return _schedule_maps(nest.accesses if accesses is None else accesses, _times(nest))
 
 
-def band_schedule(nest: Nest, band: Sequence[int], times: Sequence[str]) -> tuple[isl.Map, ...]:
+def band_schedule(nest: Nest, band: Sequence[int], times: Sequence[str]) -> dict[int, isl.Map]:
     """The execution order after the loops of a perfect band were replaced by others.
 
     Args:
@@ -75,7 +83,7 @@ def band_schedule(nest: Nest, band: Sequence[int], times: Sequence[str]) -> tupl
             return old
         return (*old[: old.index(first)], *times, *old[old.index(last) + 1 :])
 
-    return _schedule_maps(nest, [replace(t) for t in _times(nest)])
+    return _schedule_maps(nest.accesses, [replace(t) for t in _times(nest)])
 
 
 def _times(nest: Nest) -> list[tuple[str, ...]]:
@@ -105,11 +113,10 @@ def _times(nest: Nest) -> list[tuple[str, ...]]:
     return times
 
 
-def _schedule_maps(nest: Nest, times: Sequence[tuple[str, ...]]) -> tuple[isl.Map, ...]:
+def _schedule_maps(accesses: Iterable[Access], times: Sequence[tuple[str, ...]]) -> dict[int, isl.Map]:
     length = max((len(t) for t in times), default=0)
     padded = [(*t, *["0"] * (length - len(t))) for t in times]
-    pairs = zip(nest.accesses, padded, strict=True)
-    return tuple(isl.Map(f"{{ [{_dims(a.loops)}] -> [{', '.join(t)}] }}") for a, t in pairs)
+    return {a.order: isl.Map(f"{{ [{_dims(a.loops)}] -> [{', '.join(padded[a.order])}] }}") for a in accesses}
 
 
 def _loop_constraints(nest: Nest, loop: Loop, names: Sequence[str]) -> Iterator[str]:
