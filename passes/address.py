@@ -11,8 +11,10 @@ from torch_mlir import ir
 from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
-from loopmorph.passes.errors import ArgumentError
+from loopmorph.passes.errors import ArgumentError, first_of
 from loopmorph.passes.nest import Nest, nest_roots, view_nest
+
+_SHOWN = 8  # layers that a message lists
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,5 @@ def _roots_of(module: ir.Operation, layer: str) -> list[affine.AffineForOp]:
     return [r for r, own in known if (own[marks.LAYER] == wanted if marks.LAYER in own else not layer)]
 
 
-def _enumerate(names: Sequence[str], limit: int = 8) -> str:
-    shown = [f"'{n}'" for n in names[:limit]]
-    return ", ".join(shown) + (f" and {len(names) - limit} more" if len(names) > limit else "") if shown else "no nest"
+def _enumerate(names: Sequence[str]) -> str:
+    return first_of([f"'{n}'" for n in names], _SHOWN) or "no nest"

@@ -6,7 +6,7 @@ hand and names the operation. Library code raises; only the command-line mains p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class LoopmorphError(Exception):
@@ -82,6 +82,11 @@ class MissingPackage(LoopmorphError, ImportError):
 
 class DataError(LoopmorphError):
     """A data set that is missing, truncated, of another format, or unsafe to read; names the file."""
+
+
+def first_of(names: Sequence[str], limit: int) -> str:
+    """The first names, and how many more there are, for a message."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def one_line(text: str) -> str:

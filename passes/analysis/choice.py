@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loopmorph.passes import marks
-from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.errors import IllegalTransform, first_of
 from loopmorph.passes.nest import Nest
 
 DIRECT = "direct"
@@ -103,9 +103,7 @@ def chosen_block(label: str, choice: Choice, blocks: Sequence[RegisterBlock]) ->
         return blocks[0]
     fitting = {block_text(block): block for block in blocks}
     if choice.block not in fitting:
-        names = list(fitting)
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        accepted = ", ".join(names[:_SHOWN]) + more
+        accepted = first_of(list(fitting), _SHOWN)
         raise IllegalTransform(label, f"the register block {choice.block} does not fit; these do: {accepted}")
     return fitting[choice.block]
 

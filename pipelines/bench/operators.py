@@ -13,7 +13,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import linear_form
 from loopmorph.passes.analysis.choice import DIRECT, algorithm_name, read_choice
 from loopmorph.passes.analysis.cost import macs
-from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, WrongResult
+from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, WrongResult, first_of
 from loopmorph.passes.lowering.extract_layer import extract_layer
 from loopmorph.passes.lowering.to_llvm import layout_passes
 from loopmorph.passes.nest import Nest, functions, nests
@@ -39,6 +39,7 @@ from loopmorph.pipelines.support.progress import Progress, silent
 AUTO = "auto"
 ALGORITHMS = (AUTO, DIRECT)
 _LIMIT = 60.0  # seconds after which the worker is killed, for the check of an operator and for its timing
+_SHOWN = 8  # layers that a message lists
 
 
 def compare_operators(
@@ -187,8 +188,8 @@ def _distinct(program: Program, names: Sequence[str]) -> list[list[Nest]]:
     by_name = {nest.layer: nest for nest in contractions}
     for name in names:
         if name not in by_name:
-            reason = f"no contraction layer '{name}' in the program{did_you_mean(name, by_name)}"
-            raise ArgumentError("layers", reason)
+            hint = did_you_mean(name, by_name) or f"; there are {first_of(list(by_name), _SHOWN)}"
+            raise ArgumentError("layers", f"no contraction layer '{name}' in the program{hint}")
     chosen = {_loops(by_name[name]): by_name[name] for name in reversed(names)}
     return [sorted(group, key=lambda n: n != chosen[key]) for key, group in groups.items() if key in chosen]
 
