@@ -84,7 +84,7 @@ def split_for_threads(
         IllegalTransform: it asks for a block that does not fit; lists those that do.
     """
     even = work_of(view, threads)
-    if not even.even:
+    if not even.even or not view.blocks:
         return None
     alone = work_of(view)
     asked = chosen_block(view.nest.label, choice, register_blocks(alone, target))

@@ -172,6 +172,7 @@ def test_products_with_padding_are_left_out(size: int, steps: set[str]) -> None:
         pytest.param(96, 14, "oh.0", id="12: three blocks of 4 for two threads"),
         pytest.param(256, 14, "co.0.0", id="32: whole blocks"),
         pytest.param(728, 7, "co.0.0", id="91: 13 times 7"),
+        pytest.param(8, 14, "oh", id="a single one: rows as they are"),
     ],
 )
 def test_threads_share_a_loop_as_evenly_as_the_register_block_allows(channels: int, size: int, shared: str) -> None:
