@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,7 +29,7 @@ from loopmorph.passes.loop.trim import Trim
 from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
-from loopmorph.passes.nest import Loop
+from loopmorph.passes.nest import Loop, divisors
 from loopmorph.passes.scheduling.first_level import is_scattered
 from loopmorph.passes.scheduling.register_block import (
     UNROLL,
@@ -86,31 +87,31 @@ def split_for_threads(
     even = work_of(view, threads)
     if not even.even or not view.blocks:
         return None
-    alone = work_of(view)
-    asked = chosen_block(view.nest.label, choice, register_blocks(alone, target))
-    if choice.block is not None and not alone.blocks % asked.blocks:
+    alone, least = work_of(view), math.inf
+    if choice.block is None:
+        block = register_blocks(even, target)[0]
+        rounds = even.blocks // block.blocks
+        least = _GAIN * cost(even, block, target) / rounds * -(-rounds // threads)
+    elif not alone.blocks % chosen_block(view.nest.label, choice, register_blocks(alone, target)).blocks:
         return None
-    block = register_blocks(even, target)[0]
-    rounds = even.blocks // block.blocks
-    best, least = None, _GAIN * cost(even, block, target) / rounds * -(-rounds // threads)
-    for loop, parted in _parted_loops(view, alone):
-        for count, work in parted.items():
-            time = least_cost(work, target) * -(-count // threads)
-            if count >= threads and time < least:
-                best, least = Split(address, loop.iterator, (loop.extent or 1) // count), time
+    best = None
+    for loop, count, work in _parted_loops(view, alone, threads):
+        time = least_cost(work, target) * -(-count // threads)
+        if time < least:
+            best, least = Split(address, loop.iterator, (loop.extent or 1) // count), time
     return best
 
 
-def _parted_loops(view: ContractionNest, work: Work) -> Iterator[tuple[Loop, dict[int, Work]]]:
-    """The loops that threads can share some iterations at a time, with the work of one part for each number of them.
+def _parted_loops(view: ContractionNest, work: Work, threads: int) -> Iterator[tuple[Loop, int, Work]]:
+    """The loops that threads can share some iterations at a time, in how many parts, and the work of one part.
 
     Rows only where they meet no padding, which would no longer show.
     """
-    vectors = [n for n in range(1, work.blocks // 2 + 1) if work.blocks % n == 0]
-    yield view.blocks[-1], {n: dataclasses.replace(work, blocks=work.blocks // n) for n in vectors}
+    for count in divisors(work.blocks, range(threads, work.blocks)):
+        yield view.blocks[-1], count, dataclasses.replace(work, blocks=work.blocks // count)
     if len(view.pixels) > 1 and not windows(view, view.pixels[:2]):
-        rows = [n for n in range(1, work.rows // 2 + 1) if work.rows % n == 0]
-        yield view.pixels[1], {n: dataclasses.replace(work, rows=work.rows // n) for n in rows}
+        for count in divisors(work.rows, range(threads, work.rows)):
+            yield view.pixels[1], count, dataclasses.replace(work, rows=work.rows // count)
 
 
 @dataclass

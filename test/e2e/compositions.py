@@ -332,6 +332,7 @@ def _check_loop_steps(start: Program, program: Program, expected: torch.Tensor) 
 
 
 def _require_equal(output: Any, expected: torch.Tensor, what: str) -> None:
+    assert expected.isfinite().all(), f"{what}: nothing to compare with"
     difference = relative_error(output, expected)
     assert difference <= TOLERANCE, f"{what}: relative difference {difference:.2g}"
 

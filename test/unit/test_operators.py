@@ -199,7 +199,10 @@ def test_wrong_lists_are_explained(text: str, match: str) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"layers": ["conv"]}, "no contraction layer 'conv' in the program; there are 0, 2, 4, 6, 9"),
+        (
+            {"layers": ["conv"]},
+            "argument 'layers': no contraction layer 'conv' in the program; there are 0, 2, 4, 6, 9$",
+        ),
         ({"algorithm": "winograd"}, "argument 'algorithm': expected one of auto, direct, got 'winograd'"),
         ({"threads": 0}, "argument 'threads': expected"),
     ],

@@ -125,12 +125,12 @@ def _dependences(nest: Nest, pairs: Sequence[tuple[Access, Access]]) -> tuple[De
         return ()
     combined = combining_accesses(nest)
     keys = [_likeness(a, b, is_same_reduction(a, b, combined)) for a, b in pairs]
-    firsts = dict(zip(reversed(keys), reversed(pairs), strict=True))
-    involved = {a.order: a for pair in firsts.values() for a in pair}
+    examples = dict(zip(keys, pairs, strict=True))
+    involved = {a.order: a for pair in examples.values() for a in pair}
     touched = {k: access_relation(a).intersect_domain(domain(nest, a)) for k, a in involved.items()}
     order = schedule(nest, involved.values())
     found: dict[object, list[Dependence]] = {}
-    for key, (a, b) in firsts.items():
+    for key, (a, b) in examples.items():
         reorderable = is_same_reduction(a, b, combined)
         conflict = _conflict(a, b, touched)
         if conflict.is_empty():
@@ -140,7 +140,7 @@ def _dependences(nest: Nest, pairs: Sequence[tuple[Access, Access]]) -> tuple[De
             found[key] += _directed(nest, b, a, conflict.reverse(), order, reorderable)
     return tuple(
         dataclasses.replace(each, source=a, sink=b)
-        if each.source is firsts[key][0]
+        if each.source is examples[key][0]
         else dataclasses.replace(each, source=b, sink=a)
         for key, (a, b) in zip(keys, pairs, strict=True)
         for each in found.get(key, ())
