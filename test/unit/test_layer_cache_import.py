@@ -39,6 +39,40 @@ class Usual(nn.Module):
         return self.head(mean), self.relu(self.other(self.drop(mean)))
 
 
+class Mobile(nn.Module):
+    """What networks for small devices add: other activations, in place and not, and parts of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.left, self.right = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.norm, self.act, self.head = nn.BatchNorm2d(8), nn.Hardswish(inplace=True), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = F.silu(F.silu(self.norm(self.stem(x))), inplace=True)
+        gate = F.hardsigmoid(y.mean((2, 3), keepdim=True))
+        z = F.hardtanh(y * gate, 0.0, 6.0)
+        a, b = torch.split(F.leaky_relu(z, 0.1), 4, 1)
+        z = F.leaky_relu_(torch.cat([self.left(a), self.right(b)], 1), 0.2)
+        z = F.hardtanh_(F.hardsigmoid(F.hardswish(z), inplace=True) + z, -1.0, 1.0)
+        mean = self.act(F.adaptive_avg_pool2d(z[:, :, 1:], 1))
+        return self.head(torch.flatten(mean, 1)), F.interpolate(y, scale_factor=(2.0, 4.0)) + 1.0
+
+
+class PartsOfWhatIsOverwritten(nn.Module):
+    """A trace makes these views where they are used, each by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.head = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = F.relu_(x * 2)
+        a, b = torch.split(y, 4, 1)
+        z = torch.cat([self.right(b), self.left(a)], 1)
+        mean = F.hardswish(F.adaptive_avg_pool2d(z, 1), inplace=True)
+        return self.head(torch.flatten(mean, 1)), y[:, 1:7][:, :, 2:5] * 2, a + b
+
+
 class OverwritesAView(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = x * 2
@@ -51,6 +85,35 @@ class Unusual(nn.Module):
         return F.hardswish(x).softmax(-1)
 
 
+class HalfAsPrecise(nn.Module):
+    """PyTorch's rule computes it in float32."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.silu(x.to(torch.bfloat16)).to(torch.float32)
+
+
+class AveragesWithoutTheEdge(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+
+class PoolsBeyondTheEdge(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.max_pool2d(x, 3, 2, ceil_mode=True)
+
+
+class ReturnsAView(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu_(x * 2)[:, 1:]
+
+
+class ResizesByTheWay(nn.Module):
+    """A factor whose places are rounded."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, scale_factor=3.0)
+
+
 def shown(graph: fx.Graph) -> list[str]:
     """A line for each node; names are numbered anew, since what has been dropped leaves gaps."""
     lines, bases = [], Counter[str]()
@@ -59,7 +122,7 @@ def shown(graph: fx.Graph) -> list[str]:
         node.name, bases[base] = f"{base}_{bases[base]}", bases[base] + 1
     for node in graph.nodes:
         values = node.meta.get("val")
-        tensors = [v for v in (values if isinstance(values, tuple) else (values,)) if v is not None]
+        tensors = [v for v in (values if isinstance(values, (list, tuple)) else (values,)) if v is not None]
         shapes = [(v.shape, v.dtype, v.stride()) for v in tensors]
         place = module_path(node) if node.op == "call_function" else ""
         lines.append(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs} {shapes} {place}")
@@ -75,8 +138,15 @@ def both(model: nn.Module, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPat
     return core_graph(exported), traced
 
 
-def test_usual_layers_become_what_tracing_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    rewritten, traced = both(Usual(), (1, 3, 16, 16), monkeypatch)
+@pytest.mark.parametrize(
+    ("kind", "channels"),
+    [(Usual, 3), (Mobile, 3), (PartsOfWhatIsOverwritten, 8)],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_usual_layers_become_what_tracing_gives(
+    kind: type[nn.Module], channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewritten, traced = both(kind(), (1, channels, 16, 16), monkeypatch)
     assert rewritten is not None and shown(rewritten) == shown(traced)
 
 
@@ -87,7 +157,18 @@ def test_networks_of_the_zoo_become_what_tracing_gives(name: str, monkeypatch: p
     assert rewritten is not None and shown(rewritten) == shown(traced)
 
 
-@pytest.mark.parametrize("kind", [OverwritesAView, Unusual])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        OverwritesAView,
+        Unusual,
+        HalfAsPrecise,
+        PoolsBeyondTheEdge,
+        AveragesWithoutTheEdge,
+        ReturnsAView,
+        ResizesByTheWay,
+    ],
+)
 def test_what_is_not_sure_is_traced(kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = kind(), torch.randn(1, 2, 4, 4)
     rewritten, _ = both(model, (1, 2, 4, 4), monkeypatch)
