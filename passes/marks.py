@@ -119,9 +119,11 @@ def memref_marks(value: ir.Value) -> dict[str, ir.Attribute]:
 def set_memref_marks(argument: ir.BlockArgument, mine: dict[str, ir.Attribute]) -> None:
     """Writes back what `memref_marks` read of a function argument."""
     function = argument.owner.owner
-    all_marks = argument_marks(function)
-    all_marks[argument.arg_number] = mine
-    set_argument_marks(function, all_marks)
+    if "arg_attrs" not in function.attributes:
+        set_argument_marks(function, argument_marks(function))
+    all_marks = list(ir.ArrayAttr(function.attributes["arg_attrs"]))
+    all_marks[argument.arg_number] = ir.DictAttr.get(mine)
+    function.attributes["arg_attrs"] = ir.ArrayAttr.get(all_marks)
 
 
 def set_below(argument: ir.BlockArgument, extent: int) -> None:

@@ -18,7 +18,7 @@ from loopmorph.passes import marks
 from loopmorph.passes.address import Address, find_nest, root_at
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.name_nests import name_nests
-from loopmorph.passes.errors import IllegalTransform
+from loopmorph.passes.errors import ArgumentError, IllegalTransform
 from loopmorph.passes.explain import explain
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.outdated_choices import chosen_nests, drop_outdated
@@ -122,11 +122,19 @@ class Transformation(Pass, Generic[PlanT]):
         Nests that have no name yet get one where the option `layer` names none of those that have.
         """
         with module.context, ir.Location.unknown():
-            if self.address is not None and root_at(module, str(self.address)) is None:
-                name_nests(module)
-            nest = self._rewrite(module, self._explained(module, lambda: self.analyze(module)))
+            nest = self._rewrite(module, self._explained(module, lambda: self._analyzed(module)))
             marks.record_steps(module, str(self))
         return nest
+
+    def _analyzed(self, module: ir.Operation) -> PlanT:
+        """`analyze`; once more where its nest is only found when the nests have been named."""
+        try:
+            return self.analyze(module)
+        except (ArgumentError, IllegalTransform):
+            if self.address is None or root_at(module, str(self.address)) is not None:
+                raise
+            name_nests(module)
+            return self.analyze(module)
 
     def apply_to(self, nest: Nest) -> ir.Operation:
         """As `apply`, given the nest that it is on; leaves the record to the caller.

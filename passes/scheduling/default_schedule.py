@@ -266,8 +266,8 @@ def _sums_before(module: ir.Operation, by_hand: frozenset[str]) -> list[str]:
 
     The last ones first: taking in what follows a nest changes the numbers of those behind it alone.
     """
-    prepared = _prepared(module)
     wanted = [a for a in addressed_roots(module) if a[0].role == marks.PROLOGUE and a[0].layer not in by_hand]
+    prepared = _prepared(module) if wanted else set()
     found = [(str(address), view_nest(root)) for address, root in wanted if root.operation not in prepared]
     return [address for address, nest in reversed(found) if accumulates(nest) and not gathered(nest)]
 
@@ -291,8 +291,8 @@ def vectorize_rest(module: ir.Operation, by_hand: frozenset[str], target: Target
 
 def _elementwise(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[str, Nest]]:
     """The nests that copy or map activations and that no other nest has taken in, with their addresses."""
-    wanted = (a for a in addressed_roots(module) if a[0].layer not in by_hand and a[0].role in _ELEMENTWISE)
-    prepared = _prepared(module)
+    wanted = [a for a in addressed_roots(module) if a[0].layer not in by_hand and a[0].role in _ELEMENTWISE]
+    prepared = _prepared(module) if any(address.role == marks.PROLOGUE for address, _ in wanted) else set()
     before = (a for a in wanted if a[0].role != marks.PROLOGUE or a[1].operation not in prepared)
     found = [(str(address), view_nest(root)) for address, root in before]
     return [(address, nest) for address, nest in found if not gathered(nest)]

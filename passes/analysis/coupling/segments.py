@@ -153,10 +153,17 @@ class _Walk:
 
 def _added(known: dict[_Key, _Origins], key: _Key, origins: _Origins) -> bool:
     """Adds rows of origins to those known of a dimension; whether any is new."""
-    rows = np.unique(origins, axis=0)
+    rows = _distinct(origins)
     if key in known:
-        rows = np.unique(np.concatenate([known[key], rows]), axis=0)
+        rows = _distinct(np.concatenate([known[key], rows]))
         if len(rows) == len(known[key]):
             return False
     known[key] = rows
     return True
+
+
+def _distinct(rows: _Origins) -> _Origins:
+    """`np.unique(rows, axis=0)`, which takes long for the one row, or the two alike, that there mostly are."""
+    if (rows == rows[:1]).all():
+        return rows[:1]
+    return np.unique(rows, axis=0)

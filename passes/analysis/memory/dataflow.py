@@ -26,6 +26,7 @@ _WRITES = {
     "vector.store": 1,
     "vector.transfer_write": 1,
 }
+_OF_SCALARS = ("arith.", "math.")  # also of vectors, never of memrefs
 _SILENT = frozenset({"memref.alloc", "memref.alloca", "memref.dealloc", "memref.dim"})
 
 
@@ -70,6 +71,9 @@ def effects(op: ir.Operation) -> Effects:
                 inner.update(block.arguments)
         name = each.name
         if name in _SILENT:
+            return ir.WalkResult.ADVANCE
+        if name.startswith(_OF_SCALARS):
+            scalars.update(each.operands)
             return ir.WalkResult.ADVANCE
         read, written = _READS.get(name), _WRITES.get(name)
         for position, operand in enumerate(each.operands):
