@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
@@ -10,7 +12,7 @@ _PURE = ("arith", "math")  # the dialects whose operations do nothing but comput
 
 def enters_values(index: ir.Value) -> bool:
     """Whether anything that somebody sees depends on an index in another way than by which elements are accessed."""
-    return not _are_unseen(list(index.uses))
+    return not _are_unseen(index.uses)
 
 
 def seen_uses(value: ir.Value) -> list[ir.OpOperand]:
@@ -20,42 +22,53 @@ def seen_uses(value: ir.Value) -> list[ir.OpOperand]:
 
 def is_unseen(memref: ir.Value) -> bool:
     """Whether a memref is local and what it holds goes nowhere but into itself and others of which that is true."""
-    read = _reads(memref)
-    return read is not None and _are_unseen(read, {memref})
+    return _are_unseen(_reads(memref), {memref})
 
 
-def _are_unseen(uses: list[ir.OpOperand], memrefs: set[ir.Value] | None = None) -> bool:
+def _are_unseen(uses: Iterable[ir.OpOperand | None], memrefs: set[ir.Value] | None = None) -> bool:
     """Whether nobody sees what values are used for; of `memrefs` that is assumed.
 
-    Chains are as long as a network is deep, hence a list and no recursion.
+    Chains are as long as a network is deep, hence a list and no recursion; and most values are seen at the end of one,
+    hence one use after the other.
     """
     known = memrefs or set()
-    while uses:
-        use = uses.pop()
+    pending = [iter(uses)]
+    for use in _last_first(pending):
+        if use is None:
+            return False
         user = use.owner.opview
         if isinstance(user, affine.AffineLoadOp):
             continue
         if isinstance(user, affine.AffineStoreOp):
-            if use.operand_number > 0 or user.memref in known:
-                continue
-            read = _reads(user.memref)
-            if read is None:
-                return False
-            known.add(user.memref)
-            uses += read
+            if use.operand_number == 0 and user.memref not in known:
+                known.add(user.memref)
+                pending.append(_reads(user.memref))
             continue
         name = user.operation.name
         if name != "affine.apply" and name.partition(".")[0] not in _PURE:
             return False
-        uses += [next_ for result in user.operation.results for next_ in result.uses]
+        pending += [iter(result.uses) for result in user.operation.results]
     return True
 
 
-def _reads(memref: ir.Value) -> list[ir.OpOperand] | None:
+def _last_first(pending: list[Iterator[ir.OpOperand | None]]) -> Iterator[ir.OpOperand | None]:
+    """What there is in a growing list of iterators, of the last one first."""
+    while pending:
+        for use in pending[-1]:
+            yield use
+            break
+        else:
+            pending.pop()
+
+
+def _reads(memref: ir.Value) -> Iterator[ir.OpOperand | None]:
     """The uses of what is loaded from a local memref; None where it is not local or used in another way."""
     if isinstance(memref, ir.BlockArgument) or memref.owner.name != "memref.alloc":
-        return None
-    users = [use.owner.opview for use in memref.uses if use.owner.operation.name != "memref.dealloc"]
-    if not all(isinstance(user, affine.AffineLoadOp | affine.AffineStoreOp) for user in users):
-        return None
-    return [use for user in users if isinstance(user, affine.AffineLoadOp) for use in user.result.uses]
+        yield None
+        return
+    for use in memref.uses:
+        user = use.owner.opview
+        if isinstance(user, affine.AffineLoadOp):
+            yield from user.result.uses
+        elif not isinstance(user, affine.AffineStoreOp) and use.owner.operation.name != "memref.dealloc":
+            yield None
