@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.nest import Nest
 from loopmorph.passes.scheduling.register_block import Work, least_cost
-from loopmorph.passes.target.target import Target
+from loopmorph.passes.target.target import F32_BYTES, Target
 from loopmorph.passes.winograd.chunks import chunk_sizes
 from loopmorph.passes.winograd.match import Convolution, match_convolution
 from loopmorph.passes.winograd.matrices import ALGORITHMS
@@ -17,7 +17,6 @@ from loopmorph.passes.winograd.matrices import ALGORITHMS
 # Vector operations per tile and channel of the two transforms together, in multiply-adds of one lane.
 _TRANSFORM_WORK = {(1, 2): 60, (1, 4): 220, (2, 2): 90}  # by stride and tile
 WORTHWHILE = 0.8  # Winograd has to cost less than this share of the direct algorithm
-_BYTES = 4  # of an f32
 _TRANSFERS = 3  # of what is written and read once: a line is fetched before it is written
 # The part of a cache that holds what a nest hands to the next one, beside all else that these touch; cores share the
 # last one.
@@ -102,8 +101,8 @@ def _chunked_cost(c: Convolution, tile: int, size: int, target: Target) -> float
     chunks = _extent(c.nest, c.samples[:1]) // size
     tiles = _tiles(c, tile) * _extent(c.nest, c.samples) // chunks
     work = _products(c, tile, tiles, target)
-    handed = _BYTES * _points(c, tile) * tiles * _channels(c)
-    warm = dataclasses.replace(target, balance=_balance(handed + _BYTES * work.weights, target))
+    handed = F32_BYTES * _points(c, tile) * tiles * _channels(c)
+    warm = dataclasses.replace(target, balance=_balance(handed + F32_BYTES * work.weights, target))
     products = least_cost(work, target) + (chunks - 1) * least_cost(work, warm)
     return products + chunks * (_transforms(c, tile, tiles) + _TRANSFERS * handed * _balance(handed, target))
 

@@ -42,7 +42,7 @@ from loopmorph.passes.scheduling.register_block import (
     trims_rows,
     work_of,
 )
-from loopmorph.passes.target.target import Target
+from loopmorph.passes.target.target import F32_BYTES, Target
 
 _LAST = ".last"  # what the names of the loops over the vectors of channels that are left over end in
 _GAIN = 0.95  # of the time of whole blocks: what other parts for threads have to stay below
@@ -263,7 +263,7 @@ def _prefetching(layer: str, last: Loop, weights_of: str | None, work: Work, blo
     if weights_of is not None and work.passes(block) > 1:
         return Prefetch(layer, last.iterator, spread=weights_of)
     vectors = block.blocks * (UNROLL if _is_unrolled(last, work, block) else max(1, skipped_taps(work, block)))
-    return Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // (vectors * work.lanes * 4)))
+    return Prefetch(layer, last.iterator, max(1, PREFETCH_BYTES // (vectors * work.lanes * F32_BYTES)))
 
 
 def _unrolled_taps(view: ContractionNest, count: int) -> list[Loop]:

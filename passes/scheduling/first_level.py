@@ -10,11 +10,10 @@ from torch_mlir import ir
 
 from loopmorph.passes.affine_expr import evaluate
 from loopmorph.passes.nest import Access, Loop
-from loopmorph.passes.target.target import Target
+from loopmorph.passes.target.target import F32_BYTES, Target
 
 _LINE = 64  # bytes of a cache line
 _PAGE = 4096  # bytes: where in a page an address lies says which set it falls into, before the page is looked up
-_BYTES = 4  # of an f32
 _ROOM = 0.75  # the part of a set that is left: the other operand and the results pass through it, too
 
 
@@ -38,8 +37,8 @@ def is_scattered(access: Access, extents: Mapping[Loop, int], target: Target) ->
         values[loop.position] = np.arange(extent, dtype=np.int64).reshape(shape)
     shape = ir.MemRefType(access.memref.type).shape
     places = sum(evaluate(e, values) * math.prod(shape[axis + 1 :]) for axis, e in enumerate(access.exprs))
-    lines = np.unique(np.asarray(places) * _BYTES // _LINE)
+    lines = np.unique(np.asarray(places) * F32_BYTES // _LINE)
     crowded = int(np.bincount(lines % (_PAGE // _LINE)).max())
-    side_by_side = -(-math.prod(extents.values()) * _BYTES // _PAGE)
+    side_by_side = -(-math.prod(extents.values()) * F32_BYTES // _PAGE)
     ways = target.l1_bytes // _PAGE
     return side_by_side <= ways and crowded > max(side_by_side, _ROOM * ways)

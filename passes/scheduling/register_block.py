@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from loopmorph.passes.analysis.choice import RegisterBlock
 from loopmorph.passes.analysis.contraction_nest import ContractionNest
 from loopmorph.passes.analysis.window import windows
-from loopmorph.passes.target.target import Target
+from loopmorph.passes.target.target import F32_BYTES, Target
 
 UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and address computations
 _LARGEST_BODY = 256  # multiply-adds in one body: more would not stay in the cache of decoded instructions
-_BYTES = 4  # of an f32
 _SHARE = 4  # the part of the second-level cache that one block's weights may fill
 _REST_GAIN = 0.9  # a block that leaves a rest has to take less than this share: the rest is more code
 _AHEAD = 2  # registers for what LLVM loads for the next step
@@ -156,11 +155,11 @@ def _fitting(work: Work, columns: Sequence[int], blocks: Sequence[int], target: 
         for c in columns
         for r in _factors(work.rows)
         if (r == 1 or c == work.columns or (parts and work.columns % c == 0))
-        and _registers(work, RegisterBlock(r, c, b), target) <= target.registers
+        and _body_registers(work, RegisterBlock(r, c, b), target) <= target.registers
     ]
 
 
-def _registers(work: Work, block: RegisterBlock, target: Target) -> int:
+def _body_registers(work: Work, block: RegisterBlock, target: Target) -> int:
     """Vector registers that a body takes. Where neighbours read the same vector one after the other, LLVM keeps all of
     them from one tap to the next, beside the accumulators. Where a scalar takes a register to be broadcast, LLVM keeps
     the scalars of a step, and reads a vector of weights when it is used, if that is for more than two of them.
@@ -198,26 +197,26 @@ def cost(work: Work, block: RegisterBlock, target: Target) -> float:
     if over:
         whole, rest = (dataclasses.replace(work, columns=count) for count in (work.columns - over, over))
         return cost(whole, block, target) + _busy(rest, dataclasses.replace(block, columns=over), target)
-    first = work.depth * block.blocks * work.lanes * _BYTES * target.balance if work.passes(block) > 1 else 0.0
+    first = work.depth * block.blocks * work.lanes * F32_BYTES * target.balance if work.passes(block) > 1 else 0.0
     return max(_busy(work, block, target), _reading(work, block, target)) + first
 
 
 def _reading(work: Work, block: RegisterBlock, target: Target) -> float:
     """The time in which the weights come from memory and from the last cache."""
     passes = work.passes(block)
-    size = work.depth * block.blocks * work.lanes * _BYTES
-    reading = work.weights * _BYTES * target.balance
+    size = work.depth * block.blocks * work.lanes * F32_BYTES
+    reading = work.weights * F32_BYTES * target.balance
     if passes > 1 and size > target.l2_bytes // _SHARE:
         again = target.l3_balance if target.l3_bytes else target.balance
-        reading += work.weights * _BYTES * again * (passes - 1)
+        reading += work.weights * F32_BYTES * again * (passes - 1)
     return reading
 
 
 def _busy(work: Work, block: RegisterBlock, target: Target) -> float:
     """The time of the multiply-adds alone, or of the loads where these take longer."""
-    size = work.depth * block.blocks * work.lanes * _BYTES
+    size = work.depth * block.blocks * work.lanes * F32_BYTES
     streamed = size > target.l1_bytes and work.passes(block) > 1
-    streaming = _BYTES * target.l2_balance / (block.rows * block.columns) if streamed else 0.0
+    streaming = F32_BYTES * target.l2_balance / (block.rows * block.columns) if streamed else 0.0
     hidden = _SLACK * target.in_flight / _hidden(block, target)
     slowest = max(1.0, target.load_cost * _loads(work, block, target), hidden, streaming)
     return work.macs * _live(work, block) * slowest

@@ -26,6 +26,7 @@ NOMINAL_L3_BALANCE = 2.0  # of that core
 NOMINAL_LOAD_COST, NOMINAL_SCALAR_COST = 1.1, 1.5
 NOMINAL_IN_FLIGHT = 8  # two units, four cycles
 WIDE_LANES = 16  # of 512 bits
+F32_BYTES = 4  # what peak, balance and lanes count in
 _TRIPLES = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 _OVERRIDE = re.compile(r"(?P<key>[a-z0-9]+)=(?P<value>[^+=]+)")
