@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine
@@ -12,12 +12,12 @@ _PURE = ("arith", "math")  # the dialects whose operations do nothing but comput
 
 def enters_values(index: ir.Value) -> bool:
     """Whether anything that somebody sees depends on an index in another way than by which elements are accessed."""
-    return not _are_unseen(index.uses)
+    return not _are_unseen(index.uses, set())
 
 
 def seen_uses(value: ir.Value) -> list[ir.OpOperand]:
     """The uses of a value on which something depends that somebody sees."""
-    return [use for use in value.uses if not _are_unseen([use])]
+    return [use for use in value.uses if not _are_unseen([use], set())]
 
 
 def is_unseen(memref: ir.Value) -> bool:
@@ -25,14 +25,13 @@ def is_unseen(memref: ir.Value) -> bool:
     return _are_unseen(_reads(memref), {memref})
 
 
-def _are_unseen(uses: Iterable[ir.OpOperand | None], memrefs: set[ir.Value] | None = None) -> bool:
-    """Whether nobody sees what values are used for; of `memrefs` that is assumed.
+def _are_unseen(uses: Iterable[ir.OpOperand | None], known: set[ir.Value]) -> bool:
+    """Whether nobody sees what values are used for; of those `known` that is assumed, and of all that is looked at.
 
     Chains are as long as a network is deep, hence a list and no recursion; and most values are seen at the end of one,
     hence one use after the other.
     """
-    known = memrefs or set()
-    pending = [iter(uses)]
+    pending = [(use for use in uses)]
     for use in _last_first(pending):
         if use is None:
             return False
@@ -47,12 +46,14 @@ def _are_unseen(uses: Iterable[ir.OpOperand | None], memrefs: set[ir.Value] | No
         name = user.operation.name
         if name != "affine.apply" and name.partition(".")[0] not in _PURE:
             return False
-        pending += [iter(result.uses) for result in user.operation.results]
+        results = [result for result in user.operation.results if result not in known]
+        known.update(results)
+        pending += [(use for use in result.uses) for result in results]
     return True
 
 
-def _last_first(pending: list[Iterator[ir.OpOperand | None]]) -> Iterator[ir.OpOperand | None]:
-    """What there is in a growing list of iterators, of the last one first."""
+def _last_first(pending: list[Generator[ir.OpOperand | None]]) -> Iterator[ir.OpOperand | None]:
+    """What there is in a growing list of generators, of the last one first (the bindings' iterators begin anew)."""
     while pending:
         for use in pending[-1]:
             yield use
@@ -61,7 +62,7 @@ def _last_first(pending: list[Iterator[ir.OpOperand | None]]) -> Iterator[ir.OpO
             pending.pop()
 
 
-def _reads(memref: ir.Value) -> Iterator[ir.OpOperand | None]:
+def _reads(memref: ir.Value) -> Generator[ir.OpOperand | None]:
     """The uses of what is loaded from a local memref; None where it is not local or used in another way."""
     if isinstance(memref, ir.BlockArgument) or memref.owner.name != "memref.alloc":
         yield None
