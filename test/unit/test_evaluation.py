@@ -291,6 +291,14 @@ def test_the_cost_of_searches_is_kept(tmp_path: Path, report: Path) -> None:
     assert page.count("| net, 2 times as fast | 60 | 10 | 2 |") == 2
 
 
+def test_of_a_network_given_by_its_file_the_folder_is_not_told(tmp_path: Path, report: Path) -> None:
+    report.write_text(json.dumps({**json.loads(report.read_text()), "model": "/home/user/net.pt"}))
+    add = ["evaluation", "add", str(tmp_path / "search.json"), "--report", str(report), "--cores", "2"]
+    assert main([*add, "--section", "search"]) == 0
+    study = read_study(tmp_path / "search.json")
+    assert (study.provenance.model, study.searches[0].what) == ("net", "net, 2 times as fast")
+
+
 def test_other_results_are_shown_as_they_are(tmp_path: Path) -> None:
     rows = tuple(Row(name, ms, ms, None, 0.0, 1.0, 0.1, 1.0) for name, ms in (("loopmorph", 2.0), ("openvino", 5.0)))
     bench = BenchResult("net", 0, 1, "zen4", (ThreadResult(2, 1.0, 1.0, 1, "openvino", rows, ()),))
