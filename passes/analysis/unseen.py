@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from torch_mlir import ir
 from torch_mlir.dialects import affine
 
-_PURE = ("arith", "math")  # the dialects whose operations do nothing but compute their results
+from loopmorph.passes.arithmetic import ARITHMETIC
 
 
 def enters_values(index: ir.Value) -> bool:
@@ -44,7 +44,7 @@ def _are_unseen(uses: Iterable[ir.OpOperand | None], known: set[ir.Value]) -> bo
                 pending.append(_reads(user.memref))
             continue
         name = user.operation.name
-        if name != "affine.apply" and name.partition(".")[0] not in _PURE:
+        if name != "affine.apply" and not name.startswith(ARITHMETIC):
             return False
         results = [result for result in user.operation.results if result not in known]
         known.update(results)

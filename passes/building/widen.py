@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch_mlir import ir
 from torch_mlir.dialects import arith, vector
 
-_DIALECTS = ("arith.", "math.")
+from loopmorph.passes.arithmetic import ARITHMETIC
 
 
 def vector_type(element: ir.Type, width: int) -> ir.VectorType:
@@ -17,7 +17,7 @@ def vector_type(element: ir.Type, width: int) -> ir.VectorType:
 
 def is_elementwise(op: ir.Operation) -> bool:
     """Whether the operation is one of `arith` or `math` with one result on scalars, neither indices nor vectors."""
-    if not op.name.startswith(_DIALECTS) or len(op.regions) or len(op.results) != 1:
+    if not op.name.startswith(ARITHMETIC) or len(op.regions) or len(op.results) != 1:
         return False
     return all(_is_scalar(v.type) for v in (*op.operands, *op.results))
 

@@ -15,6 +15,7 @@ from loopmorph.passes.analysis.dependence.aliasing import is_constant_global
 from loopmorph.passes.analysis.dependence.known_operations import require_known_operations
 from loopmorph.passes.analysis.iterator_names import names_by_rank
 from loopmorph.passes.analysis.memory.dataflow import effects
+from loopmorph.passes.arithmetic import ARITHMETIC
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.arguments import add_argument, find_function, set_function
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
@@ -30,7 +31,6 @@ _ALLOWED = frozenset(
         *("memref.alloc", "memref.alloca", "memref.dealloc", "memref.get_global"),
     }
 )
-_PURE = ("arith.", "math.")
 _BOTH = "both"
 
 
@@ -142,7 +142,7 @@ def _require_shape(function: func.FuncOp) -> None:
     if function.type.results:
         raise IllegalTransform(where, "it returns values; run 'buffer-results-to-out-params' before")
     for op in (view.operation for view in function.entry_block.operations):
-        if op.name not in _ALLOWED and not (op.name.startswith(_PURE) and not len(op.regions)):
+        if op.name not in _ALLOWED and not (op.name.startswith(ARITHMETIC) and not len(op.regions)):
             raise _unknown(op)
         if op.name in ("memref.alloc", "memref.alloca") and not _is_dense(op.results[0].type):
             raise IllegalTransform(f"{op.name} ({location_text(op.location)})", _DENSE.format(op.results[0].type))

@@ -13,6 +13,7 @@ from torch_mlir.dialects import arith, func, memref
 from loopmorph.passes import marks
 from loopmorph.passes.analysis.definitions import is_used
 from loopmorph.passes.analysis.iterator_names import names_by_rank
+from loopmorph.passes.arithmetic import ARITHMETIC
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.name_nests import name_nests, tell_helpers
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, store
@@ -388,9 +389,8 @@ def _refuse_calls(function: func.FuncOp, calls: dict[str, ir.Operation]) -> None
 
 def _remedy(op: ir.Operation) -> str:
     """Which of MLIR's own passes may make another operation of it."""
-    dialect = op.name.partition(".")[0]
     if op.name == "func.call":
         return "; run 'inline' before (a function that calls itself stays)"
-    if dialect in ("arith", "math"):
+    if op.name.startswith(ARITHMETIC):
         return "; run 'func.func(convert-elementwise-to-linalg)' before"
     return ""

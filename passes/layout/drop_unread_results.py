@@ -11,11 +11,10 @@ from torch_mlir.dialects import memref
 from loopmorph.passes.analysis.memory.dataflow import effects, outermost
 from loopmorph.passes.analysis.memory.memrefs import is_local
 from loopmorph.passes.analysis.structure import body_of
+from loopmorph.passes.arithmetic import ARITHMETIC
 from loopmorph.passes.base import Pass
 from loopmorph.passes.building.erase import erase_unused
 from loopmorph.passes.nest import functions
-
-_PURE = ("arith.", "math.")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def _returns(load: ir.Operation, home: ir.Value) -> bool:
                 user = use.owner.operation
                 if user.name == "affine.store" and user.operands[1] == home and user.operands[0] == result:
                     continue
-                if not user.name.startswith(_PURE) or len(user.regions):
+                if not user.name.startswith(ARITHMETIC) or len(user.regions):
                     return False
                 if user not in seen:
                     seen.add(user)

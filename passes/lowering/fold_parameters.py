@@ -10,6 +10,7 @@ from torch_mlir.dialects import arith, memref
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import downcast, substitute
 from loopmorph.passes.analysis.definitions import definition
+from loopmorph.passes.arithmetic import ARITHMETIC
 from loopmorph.passes.building.erase import erase_unused
 from loopmorph.passes.building.nest_builder import NestHeader, build_nest, load, store
 from loopmorph.passes.lowering.contraction import Weight
@@ -94,7 +95,7 @@ class _Copier:
             return access.memref in parameters and all(self._start_index(e) is not None for e in access.exprs)
         if op.parent.name == "func.func":
             return op.name == "arith.constant"
-        return op.name.startswith(("arith.", "math.")) and all(self.can_copy(v, parameters) for v in op.operands)
+        return op.name.startswith(ARITHMETIC) and all(self.can_copy(v, parameters) for v in op.operands)
 
     def per_channel(self, term: Term) -> ir.Value:
         """A new memref, one element per channel, and the nest that fills it with the term's values."""

@@ -11,6 +11,7 @@ from torch_mlir.dialects import affine, arith, func
 from loopmorph.passes.affine_expr import downcast, used_dims
 from loopmorph.passes.analysis.definitions import definition
 from loopmorph.passes.analysis.memory.dataflow import ParameterWork, outermost, parameter_work
+from loopmorph.passes.arithmetic import ARITHMETIC
 from loopmorph.passes.base import Pass
 from loopmorph.passes.lowering.contraction import Weight, channel_of_element, stays_within, weights
 from loopmorph.passes.lowering.fold_parameters import Fold, fold_parameters
@@ -146,7 +147,7 @@ def _varying_loops(values: list[ir.Value], nest: Nest, parameters: set[ir.Value]
             if access.memref not in parameters:
                 return None
             found |= {d for e in access.exprs for d in used_dims(e) if nest.extents[d] != 1}
-        elif op.name.startswith(("arith.", "math.")):
+        elif op.name.startswith(ARITHMETIC):
             pending += op.operands
         else:
             return None

@@ -16,6 +16,7 @@ from loopmorph.passes.analysis.contraction_nest import result_lane
 from loopmorph.passes.analysis.dependence.known_operations import gathered
 from loopmorph.passes.analysis.memory.memrefs import element_bytes
 from loopmorph.passes.analysis.roles import CHANNEL_AXIS
+from loopmorph.passes.arithmetic import ARITHMETIC
 from loopmorph.passes.base import Pass
 from loopmorph.passes.errors import require_least
 from loopmorph.passes.lowering.expand_math import EXPANDED
@@ -141,7 +142,7 @@ def _computes(op: ir.Operation) -> bool:
     if op.name in ("affine.store", "affine.vector_store"):
         return True
     types = [v.type.element_type if isinstance(v.type, ir.VectorType) else v.type for v in op.results]
-    return op.name.partition(".")[0] in ("arith", "math") and any(isinstance(t, ir.FloatType) for t in types)
+    return op.name.startswith(ARITHMETIC) and any(isinstance(t, ir.FloatType) for t in types)
 
 
 def _is_called(name: str) -> bool:

@@ -8,12 +8,12 @@ from typing import NoReturn
 
 from torch_mlir import ir
 
+from loopmorph.passes.arithmetic import ARITHMETIC
 from loopmorph.passes.errors import IllegalTransform
 from loopmorph.passes.raising import index_forms as forms
 from loopmorph.passes.raising.index_forms import Form
 from loopmorph.passes.raising.nest_recipe import Call, Constant, Load, Value
 
-_DIALECTS = ("arith.", "math.")
 # Casts between float types: the executor computes everything in one type.
 _FLOAT_CASTS = ("arith.truncf", "arith.extf")
 _CMPF_PREDICATES = (
@@ -142,7 +142,7 @@ class Values:
 
 def is_arithmetic(op: ir.Operation) -> bool:
     """Whether the operation computes each lane of its result from the same lane of its operands."""
-    return op.name.startswith(_DIALECTS) or op.name == "vector.fma"
+    return op.name.startswith(ARITHMETIC) or op.name == "vector.fma"
 
 
 def at_lane(load: Load, lane: Form) -> Load:

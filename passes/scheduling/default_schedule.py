@@ -7,7 +7,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 from torch_mlir import ir
 from torch_mlir.dialects import affine
@@ -58,6 +58,8 @@ _WORKING = (marks.MAIN, marks.MIX, marks.MIX_IN)
 _TRANSFORMS = (marks.INPUT_TRANSFORM, marks.OUTPUT_TRANSFORM)
 _ELEMENTWISE = (marks.MAIN, marks.PAD, marks.COPY, marks.PROLOGUE, marks.EPILOGUE, marks.EXPAND)
 ALGORITHM_CHOICES = ("auto", "direct")
+
+_Root: TypeAlias = tuple[Address, affine.AffineForOp]
 
 
 @dataclass(frozen=True)
@@ -267,14 +269,16 @@ def _sums_before(module: ir.Operation, by_hand: frozenset[str]) -> list[str]:
     The last ones first: taking in what follows a nest changes the numbers of those behind it alone.
     """
     wanted = [a for a in addressed_roots(module) if a[0].role == marks.PROLOGUE and a[0].layer not in by_hand]
-    prepared = _prepared(module) if wanted else set()
-    found = [(str(address), view_nest(root)) for address, root in wanted if root.operation not in prepared]
+    found = [(str(address), view_nest(root)) for address, root in _without_prepared(module, wanted)]
     return [address for address, nest in reversed(found) if accumulates(nest) and not gathered(nest)]
 
 
-def _prepared(module: ir.Operation) -> set[ir.Operation]:
-    """What `@prepare` will do, where no vectors are needed."""
-    return {op for function in functions(module) for op in parameter_work(function).ops}
+def _without_prepared(module: ir.Operation, roots: list[_Root]) -> list[_Root]:
+    """All but the prologues that `@prepare` will do, where no vectors are needed; it takes long to find these."""
+    if all(address.role != marks.PROLOGUE for address, _ in roots):
+        return roots
+    prepared = {op for function in functions(module) for op in parameter_work(function).ops}
+    return [(a, root) for a, root in roots if a.role != marks.PROLOGUE or root.operation not in prepared]
 
 
 def vectorize_rest(module: ir.Operation, by_hand: frozenset[str], target: Target) -> None:
@@ -292,9 +296,7 @@ def vectorize_rest(module: ir.Operation, by_hand: frozenset[str], target: Target
 def _elementwise(module: ir.Operation, by_hand: frozenset[str]) -> list[tuple[str, Nest]]:
     """The nests that copy or map activations and that no other nest has taken in, with their addresses."""
     wanted = [a for a in addressed_roots(module) if a[0].layer not in by_hand and a[0].role in _ELEMENTWISE]
-    prepared = _prepared(module) if any(address.role == marks.PROLOGUE for address, _ in wanted) else set()
-    before = (a for a in wanted if a[0].role != marks.PROLOGUE or a[1].operation not in prepared)
-    found = [(str(address), view_nest(root)) for address, root in before]
+    found = [(str(address), view_nest(root)) for address, root in _without_prepared(module, wanted)]
     return [(address, nest) for address, nest in found if not gathered(nest)]
 
 

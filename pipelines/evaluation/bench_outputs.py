@@ -10,6 +10,7 @@ from loopmorph.passes.errors import DataError
 from loopmorph.pipelines.bench.precision import PrecisionRow
 from loopmorph.pipelines.bench.rewritten import ORIGINAL, RewrittenRow
 from loopmorph.pipelines.evaluation.json_file import read_json
+from loopmorph.pipelines.evaluation.outputs import network_of
 from loopmorph.pipelines.evaluation.study import CHOICES, MeasuredNetwork, Provenance, Study
 from loopmorph.pipelines.rewritten.fields import Fields
 
@@ -111,4 +112,4 @@ def _row(path: Path, number: int, content: Any, kind: type[PrecisionRow] | type[
 def _about(told: Fields, processor: str | None, data: str, notes: list[str]) -> Provenance:
     versions = {str(name): str(value) for name, value in told.content["versions"].items() if value}
     cpu = processor or told.text("cpu")
-    return Provenance(told.text("model"), data, cpu, told.integer("threads"), versions=versions, notes=tuple(notes))
+    return Provenance(network_of(told), data, cpu, told.integer("threads"), versions=versions, notes=tuple(notes))

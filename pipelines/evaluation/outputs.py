@@ -87,7 +87,7 @@ def from_report(path: Path, processor: str, baseline: str | None = None, name: s
         parameters=report.integer("parameters_before"),
         before=_rounded(report.content["accuracy_original"]),
     )
-    about = Provenance(_network_of(report), report.text("data"), processor, report.integer("threads"))
+    about = Provenance(network_of(report), report.text("data"), processor, report.integer("threads"))
     if baseline is not None:
         network, pipeline = _baseline(path, joint, baseline, name)
         return FromReport(network, original, about, pipeline)
@@ -148,7 +148,7 @@ def search_of(path: Path, cores: int) -> SearchCost:
     """
     report = _report(path)
     joint = report.content["joint"]
-    what, candidates = _network_of(report), report.integer("candidates", least=0)
+    what, candidates = network_of(report), report.integer("candidates", least=0)
     if joint is not None:
         chosen = _picked(f"{path}: joint", joint, _JOINT)
         target = chosen.content["target_speedup"]
@@ -199,7 +199,7 @@ def result_study(path: Path, section: Section, processor: str | None = None) -> 
     content = read_json(path)
     told = _picked(str(path), content, _BENCH if section == "engines" else _OPERATORS)
     threads = None if section == "engines" else told.integer("threads")
-    about = Provenance(_network_of(told), "", processor or told.text("cpu"), threads)
+    about = Provenance(network_of(told), "", processor or told.text("cpu"), threads)
     return Study(section, about, {}, result=content)
 
 
@@ -207,7 +207,7 @@ def _report(path: Path) -> Fields:
     return _picked(str(path), read_json(path), _REPORT)
 
 
-def _network_of(told: Fields) -> str:
+def network_of(told: Fields) -> str:
     """The network's name; of one given by a file the file's alone, since its folder means nothing elsewhere."""
     given = told.text("model")
     return Path(given).stem if "/" in given else given

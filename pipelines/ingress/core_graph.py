@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 _aten = torch.ops.aten
 _Arguments: TypeAlias = Sequence[Any]
 _Rule: TypeAlias = "Callable[[_Rewriting, fx.Node, _Arguments], fx.Node | _View]"
+_Computing: TypeAlias = "Callable[[_Rewriting, fx.Node, _Arguments], fx.Node]"
 
 
 def core_graph(exported: torch.export.ExportedProgram) -> fx.Graph | None:
@@ -66,12 +67,13 @@ class _Rewriting:
 
     Attributes:
         graph: the new graph.
+        overwritten: its values that have been computed in place of others.
     """
 
     def __init__(self) -> None:
         self.graph = fx.Graph()
+        self.overwritten: set[fx.Node] = set()
         self._new: dict[fx.Node, fx.Node | _View] = {}
-        self._overwritten: set[fx.Node] = set()
         self._vectors: dict[tuple[Any, ...], torch.Tensor] = {}
 
     def add(self, node: fx.Node) -> None:
@@ -110,14 +112,9 @@ class _Rewriting:
         step = (target, args, node.meta["val"])
         if isinstance(source, _View):
             return _View(source.base, (*source.steps, step))
-        if source in self._overwritten:
+        if source in self.overwritten:
             return _View(source, (step,))
         return self.call(node, target, source, *args)
-
-    def overwrite(self, new: fx.Node) -> fx.Node:
-        """Notes that a value has been computed in place of another."""
-        self._overwritten.add(new)
-        return new
 
     def _made(self, user: fx.Node, view: _View) -> fx.Node:
         """A view where it is used."""
@@ -146,20 +143,21 @@ def _same(rewriting: _Rewriting, node: fx.Node, args: _Arguments) -> fx.Node:
     return rewriting.call(node, target, *args)
 
 
-def _becomes(target: Callable[..., Any]) -> _Rule:
+def _becomes(target: Callable[..., Any]) -> _Computing:
     """Another operation on the same arguments."""
     return lambda rewriting, node, args: rewriting.call(node, target, *args)
 
 
-def _in_place(rule: _Rule) -> _Rule:
+def _in_place(rule: _Computing) -> _Computing:
     """An operation that overwrites its first operand, which nothing else may read; `rule` without that."""
 
-    def checked(rewriting: _Rewriting, node: fx.Node, args: _Arguments) -> fx.Node | _View:
+    def checked(rewriting: _Rewriting, node: fx.Node, args: _Arguments) -> fx.Node:
         (overwritten, *_) = node.all_input_nodes
         if len(overwritten.users) > 1 or overwritten.target not in _FRESH:
             raise _Unknown
         new = rule(rewriting, node, args)
-        return new if isinstance(new, _View) else rewriting.overwrite(new)
+        rewriting.overwritten.add(new)
+        return new
 
     return checked
 
@@ -236,7 +234,7 @@ def _relu6(rewriting: _Rewriting, node: fx.Node, args: _Arguments) -> fx.Node:
 def _avg_pool(rewriting: _Rewriting, node: fx.Node, args: _Arguments) -> fx.Node:
     if tuple(args[4:]) != (False, True, None)[: len(args[4:])]:  # rounds up, or divides by something else
         raise _Unknown
-    return rewriting.call(node, _aten.avg_pool2d.default, *args)
+    return _same(rewriting, node, args)
 
 
 def _max_pool(rewriting: _Rewriting, node: fx.Node, args: _Arguments) -> fx.Node:

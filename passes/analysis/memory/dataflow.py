@@ -9,6 +9,7 @@ from torch_mlir import ir
 from torch_mlir.dialects import func
 
 from loopmorph.passes import marks
+from loopmorph.passes.arithmetic import ARITHMETIC
 
 # Position of the memref operand of the operations that only read, or only write, memory.
 _READS = {
@@ -26,7 +27,6 @@ _WRITES = {
     "vector.store": 1,
     "vector.transfer_write": 1,
 }
-_OF_SCALARS = ("arith.", "math.")  # also of vectors, never of memrefs
 _SILENT = frozenset({"memref.alloc", "memref.alloca", "memref.dealloc", "memref.dim"})
 
 
@@ -72,7 +72,7 @@ def effects(op: ir.Operation) -> Effects:
         name = each.name
         if name in _SILENT:
             return ir.WalkResult.ADVANCE
-        if name.startswith(_OF_SCALARS):
+        if name.startswith(ARITHMETIC):
             scalars.update(each.operands)
             return ir.WalkResult.ADVANCE
         read, written = _READS.get(name), _WRITES.get(name)
