@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from torch_mlir import ir
+
 from loopmorph.passes.affine_expr import linear_form, used_dims
 from loopmorph.passes.analysis.contraction_nest import result_lane
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.roles import accumulates, is_reduction, reduction_loops
+from loopmorph.passes.building.pointwise import is_dense
 from loopmorph.passes.history import Step
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
@@ -110,9 +113,12 @@ def _transposition(nest: Nest, layer: str, lane: Loop, size: int) -> list[Step]:
 
 
 def _transposes(nest: Nest, lane: Loop, column: Loop) -> bool:
-    """Whether all that is read lies along `column` or stays there, what is written along `lane`, in another memref."""
+    """Whether all that is read lies along `column`, in elements that vectors can hold as they lie, or stays there, and
+    what is written along `lane`, in another memref."""
     (store,) = nest.stores
     moving = [load for load in nest.loads if column.position in load.dims]
+    if not all(is_dense(ir.MemRefType(access.memref.type)) for access in (*moving, store)):
+        return False
     apart = all(load.memref != store.memref for load in nest.loads)
     return apart and lane.position in _running(store) and all(column.position in _running(load) for load in moving)
 

@@ -51,6 +51,19 @@ class Masked(nn.Module):
         return causal.transpose(1, 2).flatten(2), masked.transpose(1, 2).flatten(2)
 
 
+@pytest.mark.parametrize("heads", [8, 16])
+def test_as_many_heads_as_vectors_have_lanes(heads: int) -> None:
+    """Of several sequences the rows that nothing is seen of are told by heads: truth values, which fill no vector."""
+
+    class Sequences(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            query, key, value = x.reshape(2, -1, 3, heads, 8).permute(2, 0, 3, 1, 4).unbind(0)
+            return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+    x = torch.randn(2, 20, 3 * heads * 8, generator=torch.Generator().manual_seed(heads))
+    lm.compile(Sequences(), (x,))  # checks against PyTorch
+
+
 @pytest.mark.parametrize("tokens", [20, 32])
 def test_masked_attention_is_right(tokens: int) -> None:
     generator = torch.Generator().manual_seed(tokens)
