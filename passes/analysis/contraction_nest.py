@@ -49,6 +49,11 @@ class ContractionNest:
         """Whether the blocks of a register block read the same data (not so in a depthwise nest)."""
         return not self.blocks or self.blocks[-1].position not in self.data.dims
 
+    @property
+    def data_lies_in_rows(self) -> bool:
+        """Whether what a pixel reads lies side by side from the first product to the last (in a linear layer)."""
+        return len(self.reductions) == 1 and _contiguous(self.data, self.reductions[0])
+
     def weight_axis(self, loop: Loop) -> int | None:
         """The axis of the weight that the iterator alone indexes."""
         axes = [a for a, e in enumerate(self.weight.exprs) if used_dims(e) == {loop.position}]

@@ -35,6 +35,7 @@ from loopmorph.passes.scheduling.register_block import (
     UNROLL,
     Work,
     cost,
+    keeps_vectors,
     last_block,
     least_cost,
     register_blocks,
@@ -172,9 +173,11 @@ def contraction_schedule(
         steps.append(CopyOperand(layer, "weight", (*channels.outer, *(n for n in inner if n not in jammed_pixels))))
     before = [loop.iterator for loop in (*view.outer, *reversed(view.pixels[2:]))]
     steps.append(Interchange(layer, (*before, *channels.outer, *pixels.outer, *inner)))
+    first = channels.jammed if keeps_vectors(work, block, target) else []
+    steps += [UnrollJam(layer, name, factor) for name, factor in first]
     steps += _rests(layer, view, work, parts, loose)
-    suffixes = _suffixes(work, parts)
-    steps += [UnrollJam(layer, f"{name}{suffix}", factor) for suffix in suffixes for name, factor in jammed]
+    suffixes, others = _suffixes(work, parts), [each for each in jammed if each not in first]
+    steps += [UnrollJam(layer, f"{name}{suffix}", factor) for suffix in suffixes for name, factor in others]
     if taps and skipped_taps(work, block):
         steps.append(SkipZeros(layer))
     steps += [Vectorize(layer, f"{view.lane.iterator}{suffix}", view.lane.extent or 1) for suffix in suffixes]

@@ -16,6 +16,7 @@ UNROLL = 4  # steps of the innermost reduction in one body: fewer branches and a
 _LARGEST_BODY = 256  # multiply-adds in one body: more would not stay in the cache of decoded instructions
 _SHARE = 4  # the part of the second-level cache that one block's weights may fill
 _REST_GAIN = 0.9  # a block that leaves a rest has to take less than this share: the rest is more code
+_ALIKE = 1.01  # of the least time: among such blocks loads decide
 _AHEAD = 2  # registers for what LLVM loads for the next step
 _FEW_REGISTERS = 16
 _APART = 0.02  # of the time, for each stream of weights but one: vectors of which some are left over are not packed
@@ -41,6 +42,7 @@ class Work:
         live_rows: the same of the rows.
         rests: whether a block need not divide the columns: those left over may get a block of their own.
         even: whether no vectors of output channels may be left over: threads share them, and cut one loop.
+        in_rows: whether what a pixel reads lies side by side from the first product to the last.
         held: whether a column reads, at the next tap, the vector that its neighbour reads at this one (in a depthwise
             nest without stride).
     """
@@ -59,6 +61,7 @@ class Work:
     live_rows: float = 1.0
     rests: bool = False
     even: bool = False
+    in_rows: bool = False
     held: bool = False
 
     @property
@@ -97,6 +100,7 @@ def work_of(view: ContractionNest, threads: int = 1) -> Work:
         live_rows=rows[0].live if rows else 1.0,
         rests=pixels[:1] != [1] and bool(pixels) and not columns,
         even=threads > 1 and not _is_cut_outside(view, threads),
+        in_rows=view.data_lies_in_rows,
         held=view.data_runs_along and _is_held(view),
     )
 
@@ -116,9 +120,9 @@ def _is_held(view: ContractionNest) -> bool:
 
 
 def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
-    """All blocks that fit in the registers, best first: the least time by `cost`; then, where weights are waited for,
-    the least passes over them; then the least loads; then the most accumulators, up to what hides the latency; then
-    the fewest, in the fewest rows.
+    """All blocks that fit in the registers, best first: the least time by `cost` (of rows whose scalars loads broadcast
+    nearly the least counts as well); then, where weights are waited for, the least passes over them; then the least
+    loads; then the most accumulators, up to what hides the latency; then the fewest, in the fewest rows.
 
     Several rows are whole ones, so that their padding can be left out; where registers are few, also parts of them:
     there the factors of one extent leave little choice. Where a block that leaves a rest, of the columns or of the
@@ -133,7 +137,8 @@ def register_blocks(work: Work, target: Target) -> list[RegisterBlock]:
     others = _fitting(work, columns, blocks, target)
     if min(cost(work, b, target) for b in others) < _REST_GAIN * min(cost(work, b, target) for b in even):
         even = others
-    return sorted(even, key=lambda block: _rank(work, block, target))
+    alike = _ALIKE * min(cost(work, block, target) for block in even) if _streams_rows(work, target) else 0.0
+    return sorted(even, key=lambda block: _rank(work, block, target, alike))
 
 
 def last_block(work: Work, block: RegisterBlock, target: Target) -> RegisterBlock:
@@ -162,13 +167,29 @@ def _fitting(work: Work, columns: Sequence[int], blocks: Sequence[int], target: 
 def _body_registers(work: Work, block: RegisterBlock, target: Target) -> int:
     """Vector registers that a body takes. Where neighbours read the same vector one after the other, LLVM keeps all of
     them from one tap to the next, beside the accumulators. Where a scalar takes a register to be broadcast, LLVM keeps
-    the scalars of a step, and reads a vector of weights when it is used, if that is for more than two of them.
+    the scalars of a step, and reads a vector of weights when it is used, if that is for more than two of them; or the
+    vectors, and broadcasts a scalar when it is used (see `keeps_vectors`).
     """
     if work.held:
         return 2 * block.accumulators
     pixels = block.rows * block.columns
+    if keeps_vectors(work, block, target):
+        return block.accumulators + block.blocks + 1
     streams = work.shared and not target.broadcasts_in_place and pixels > 2 and block.blocks > 1
     return block.accumulators + pixels + 1 if streams else block.registers
+
+
+def keeps_vectors(work: Work, block: RegisterBlock, target: Target) -> bool:
+    """Whether a step of a body goes from scalar to scalar, each of which meets all vectors of weights, rather than from
+    vector to vector: where scalars take registers to be broadcast, all of a step too many, and vectors fewer.
+
+    LLVM computes in the order that it is given, and holds what is used again. Only where rows of data are read from end
+    to end (as tokens are): with pieces of images that lie apart such blocks were slower.
+    """
+    pixels = block.rows * block.columns
+    if not _streams_rows(work, target):
+        return False
+    return 1 < block.blocks < pixels and block.accumulators + pixels + 1 > target.registers
 
 
 def least_cost(work: Work, target: Target) -> float:
@@ -245,11 +266,17 @@ def _live(work: Work, block: RegisterBlock) -> float:
     return (work.live_columns if taps else 1.0) * (work.live_rows if rows else 1.0)
 
 
-def _rank(work: Work, block: RegisterBlock, target: Target) -> tuple[float, int, float, float, int, int]:
+def _streams_rows(work: Work, target: Target) -> bool:
+    """Whether scalars of rows that are read from end to end take registers to be broadcast."""
+    return work.shared and work.in_rows and not target.broadcasts_in_place
+
+
+def _rank(work: Work, block: RegisterBlock, target: Target, alike: float) -> tuple[float, int, float, float, int, int]:
     loads = round(_loads(work, block, target), 3)
     waiting = _reading(work, block, target) > _busy(work, block, target)
     passes = work.passes(block) if waiting else 0
-    return (round(cost(work, block, target)), passes, loads, -_hidden(block, target), block.accumulators, block.rows)
+    time = max(cost(work, block, target), alike)
+    return (round(time), passes, loads, -_hidden(block, target), block.accumulators, block.rows)
 
 
 def _loads(work: Work, block: RegisterBlock, target: Target) -> float:

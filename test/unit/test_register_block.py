@@ -9,11 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopmorph.passes.analysis.choice import RegisterBlock
-from loopmorph.passes.scheduling.register_block import Work, cost, last_block, least_cost, register_blocks
+from loopmorph.passes.scheduling.register_block import (
+    Work,
+    cost,
+    keeps_vectors,
+    last_block,
+    least_cost,
+    register_blocks,
+)
 from loopmorph.passes.target.target import named_target
 
 MACHINE = named_target("x86_64_v4")
 WIDE = Work(columns=32, rows=32, samples=1, blocks=8, sets=1, depth=576, lanes=16)
+TOKENS = Work(columns=197, rows=1, samples=1, blocks=24, sets=1, depth=192, lanes=8, rests=True)
 FEW_PIXELS = Work(columns=16, rows=1, samples=1, blocks=16, sets=16, depth=256, lanes=16)
 
 
@@ -57,7 +65,7 @@ def test_weights_that_fill_the_cache_are_not_read_once_for_every_row() -> None:
 extents = st.integers(1, 40)
 works = st.builds(
     Work, columns=extents, rows=extents, samples=st.integers(1, 3), blocks=extents, sets=extents, depth=extents,
-    lanes=st.just(16), shared=st.booleans(),
+    lanes=st.just(16), shared=st.booleans(), in_rows=st.booleans(),
 )  # fmt: skip
 
 
@@ -69,8 +77,8 @@ def test_every_block_fits_in_the_registers_and_leaves_channels_over_only_where_t
     blocks = register_blocks(work, machine)
     assert blocks
     for block in blocks:
-        scalars = block.rows * block.columns
-        assert block.registers <= registers or (work.shared and block.accumulators + scalars < registers)
+        held = min(block.rows * block.columns, block.blocks if work.in_rows else registers)
+        assert block.registers <= registers or (work.shared and block.accumulators + held < registers)
         assert not (work.columns % block.columns or work.rows % block.rows)
         assert work.shared or not work.blocks % block.blocks
     even = [block for block in blocks if not work.blocks % block.blocks]
@@ -110,7 +118,31 @@ def test_columns_that_read_what_their_neighbours_read_leave_room_for_it() -> Non
 
 def test_vectors_of_weights_that_several_scalars_use_take_no_registers_of_their_own() -> None:
     """12 sums and 3 scalars in 16 registers; where the scalars outnumber the vectors, LLVM would spill."""
-    tokens = Work(columns=197, rows=1, samples=1, blocks=24, sets=1, depth=192, lanes=8, rests=True)
-    blocks = register_blocks(tokens, named_target("x86_64_v3"))
+    blocks = register_blocks(TOKENS, named_target("x86_64_v3"))
     assert blocks[0] == RegisterBlock(1, 3, 4)
     assert RegisterBlock(1, 6, 2) not in blocks and RegisterBlock(1, 2, 6) not in blocks
+
+
+def test_rows_that_are_read_from_end_to_end_may_outnumber_the_vectors() -> None:
+    """12 sums, 3 vectors and one scalar at a time: 4 rows divide 128, which 3 do not; nor are 6 better than 3."""
+    rows, few = replace(TOKENS, in_rows=True), named_target("x86_64_v3")
+    assert register_blocks(replace(rows, columns=128), few)[0] == RegisterBlock(1, 4, 3)
+    assert register_blocks(replace(TOKENS, columns=128), few)[0] != RegisterBlock(1, 4, 3)
+    assert RegisterBlock(1, 6, 2) in register_blocks(rows, few)
+    assert register_blocks(rows, few)[0] == RegisterBlock(1, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("block", "target", "keeps"),
+    [
+        (RegisterBlock(1, 4, 3), "x86_64_v3", True),
+        (RegisterBlock(1, 3, 4), "x86_64_v3", False),  # fewer scalars than vectors
+        (RegisterBlock(1, 4, 2), "x86_64_v3", False),  # room for all scalars of a step
+        (RegisterBlock(1, 6, 3), "x86_64_v4", False),  # an operand in memory is broadcast on its way
+    ],
+)
+def test_a_step_goes_from_scalar_to_scalar_only_where_all_of_them_would_not_fit(
+    block: RegisterBlock, target: str, keeps: bool
+) -> None:
+    assert keeps_vectors(replace(TOKENS, in_rows=True), block, named_target(target)) is keeps
+    assert not keeps_vectors(TOKENS, block, named_target(target))
