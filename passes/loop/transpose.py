@@ -100,9 +100,9 @@ class Transpose(NestTransformation[TransposePlan]):
         loads, stores = (tuple(a for a in inside if a.kind == kind) for kind in ("load", "store"))
         if len(stores) != 1:
             raise IllegalTransform(nest.label, f"its body has {len(stores)} stores; one is required")
-        if any(_along(access, columns) is None for access in loads):
+        if any(runs_along(access, columns) is None for access in loads):
             raise IllegalTransform(nest.label, f"what it loads along '{self.columns}' does not lie side by side")
-        if not _along(stores[0], rows):
+        if not runs_along(stores[0], rows):
             raise IllegalTransform(nest.label, f"what it stores along '{self.rows}' does not lie side by side")
         return loads, stores[0]
 
@@ -117,9 +117,9 @@ class Transpose(NestTransformation[TransposePlan]):
         return nest.root.operation
 
 
-def _along(access: Access, loop: Loop) -> bool | None:
-    """Whether an access moves along the last axis with the loop, element by element; False where it does not move,
-    None where it moves otherwise."""
+def runs_along(access: Access, loop: Loop) -> bool | None:
+    """Whether an access moves along the last axis with the loop, element by element, as vectors can hold them; False
+    where it does not move, None where it moves otherwise."""
     moving = [axis for axis, expr in enumerate(access.exprs) if loop.position in used_dims(expr)]
     if not moving:
         return False
@@ -144,7 +144,7 @@ def _row(plan: TransposePlan, row: int, size: int) -> ir.Value:
     for op in body_of(plan.columns.op):
         if op in loads:
             map_ = _at(plan, loads[op], row, 0)
-            beside = _along(loads[op], plan.columns)
+            beside = runs_along(loads[op], plan.columns)
             memref = loads[op].memref
             values[op.results[0]] = (
                 vector_load(memref, map_, variables, size) if beside else load(memref, map_, variables)

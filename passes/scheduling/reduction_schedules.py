@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from torch_mlir import ir
-
 from loopmorph.passes.affine_expr import linear_form, used_dims
 from loopmorph.passes.analysis.contraction_nest import result_lane
 from loopmorph.passes.analysis.cost import macs
 from loopmorph.passes.analysis.roles import accumulates, is_reduction, reduction_loops
-from loopmorph.passes.building.pointwise import is_dense
 from loopmorph.passes.history import Step
 from loopmorph.passes.loop.fuse import Fuse
 from loopmorph.passes.loop.fuse_epilogue import FuseEpilogue
@@ -16,7 +13,7 @@ from loopmorph.passes.loop.interchange import Interchange
 from loopmorph.passes.loop.peel import REST, Peel
 from loopmorph.passes.loop.promote import Promote
 from loopmorph.passes.loop.split import Split
-from loopmorph.passes.loop.transpose import Transpose
+from loopmorph.passes.loop.transpose import Transpose, runs_along
 from loopmorph.passes.loop.unroll import Unroll
 from loopmorph.passes.loop.unroll_jam import UnrollJam
 from loopmorph.passes.loop.vectorize import Vectorize
@@ -113,14 +110,10 @@ def _transposition(nest: Nest, layer: str, lane: Loop, size: int) -> list[Step]:
 
 
 def _transposes(nest: Nest, lane: Loop, column: Loop) -> bool:
-    """Whether all that is read lies along `column`, in elements that vectors can hold as they lie, or stays there, and
-    what is written along `lane`, in another memref."""
+    """Whether all that is read lies along `column` or stays there, what is written along `lane`, in another memref."""
     (store,) = nest.stores
-    moving = [load for load in nest.loads if column.position in load.dims]
-    if not all(is_dense(ir.MemRefType(access.memref.type)) for access in (*moving, store)):
-        return False
     apart = all(load.memref != store.memref for load in nest.loads)
-    return apart and lane.position in _running(store) and all(column.position in _running(load) for load in moving)
+    return apart and runs_along(store, lane) is True and all(runs_along(a, column) is not None for a in nest.loads)
 
 
 def _running(load: Access) -> frozenset[int]:

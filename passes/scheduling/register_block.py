@@ -187,9 +187,8 @@ def keeps_vectors(work: Work, block: RegisterBlock, target: Target) -> bool:
     to end (as tokens are): with pieces of images that lie apart such blocks were slower.
     """
     pixels = block.rows * block.columns
-    if not _streams_rows(work, target):
-        return False
-    return 1 < block.blocks < pixels and block.accumulators + pixels + 1 > target.registers
+    crowded = block.accumulators + pixels + 1 > target.registers
+    return _streams_rows(work, target) and 1 < block.blocks < pixels and crowded
 
 
 def least_cost(work: Work, target: Target) -> float:

@@ -69,15 +69,15 @@ works = st.builds(
 )  # fmt: skip
 
 
-@given(works, st.sampled_from([16, 32]))
+@given(works, st.sampled_from([16, 32]), st.sampled_from(["x86_64_v3", "x86_64_v4"]))
 def test_every_block_fits_in_the_registers_and_leaves_channels_over_only_where_that_pays(
-    work: Work, registers: int
+    work: Work, registers: int, target: str
 ) -> None:
-    machine = replace(MACHINE, registers=registers)
+    machine = replace(named_target(target), registers=registers)
     blocks = register_blocks(work, machine)
     assert blocks
     for block in blocks:
-        held = min(block.rows * block.columns, block.blocks if work.in_rows else registers)
+        held = block.blocks if keeps_vectors(work, block, machine) else block.rows * block.columns
         assert block.registers <= registers or (work.shared and block.accumulators + held < registers)
         assert not (work.columns % block.columns or work.rows % block.rows)
         assert work.shared or not work.blocks % block.blocks
