@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from loopmorph.passes.raising.index_forms import Form
 
@@ -52,9 +53,28 @@ def take(tensor: torch.Tensor, box: BoxView, extents: Mapping[int, int], loops: 
     return part.reshape([extents[n] for n in box.loops]).permute([box.loops.index(n) for n in loops])
 
 
-def put(tensor: torch.Tensor, box: BoxView, value: torch.Tensor, loops: Sequence[int], add: bool) -> torch.Tensor:
-    """A copy of a buffer with a value, which has one axis for each of `loops`, stored (or added) to a box."""
+def put(
+    tensor: torch.Tensor | None,
+    shape: Sequence[int],
+    box: BoxView,
+    value: torch.Tensor,
+    loops: Sequence[int],
+    add: bool,
+) -> torch.Tensor:
+    """A copy of a buffer, None where it is all zero, with a value stored (or added) to a box of it.
+
+    Args:
+        tensor: the buffer.
+        shape: of the buffer.
+        box: where the value goes.
+        value: has one axis for each of `loops`.
+        loops: see there.
+        add: whether to add to what is there.
+    """
     part = value.permute([list(loops).index(n) for n in box.loops]).reshape(box.counts)
-    new = tensor.clone()
+    if tensor is None and all(place.step == 1 for place in box.places):
+        margins = [(place.start, size - place.stop) for place, size in zip(box.places, shape, strict=True)]
+        return F.pad(part, [margin for pair in reversed(margins) for margin in pair])
+    new = value.new_zeros(tuple(shape)) if tensor is None else tensor.clone()
     new[box.places] = new[box.places] + part if add else part
     return new

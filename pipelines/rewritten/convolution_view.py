@@ -165,7 +165,8 @@ def _windows(
 def _strided(
     tensor: torch.Tensor, address: Form, loops: Iterable[int], extents: Mapping[int, int], more: list[tuple[int, int]]
 ) -> torch.Tensor:
-    """A view of a dense tensor with one axis for each loop, and for each (size, step) of `more`."""
+    """A view of a tensor's elements, row-major, with one axis for each loop, and for each (size, step) of `more`."""
+    tensor = tensor.contiguous()
     axes = [*((extents[n], address.coefficients[n]) for n in loops), *more]
     sizes, steps = [size for size, _ in axes], [step for _, step in axes]
     return tensor.as_strided(sizes, steps, tensor.storage_offset() + address.constant)

@@ -21,9 +21,12 @@ class DroppedModule(nn.Module):
         self.shape, self.rows = shape, rows
 
     def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
-        """Zeros, with the dtype and on the device of the first input that is a tensor."""
+        """Zeros, with the dtype, on the device and, of images, in the order in memory of the first tensor given."""
         given = next(x for x in (*inputs, *named.values()) if isinstance(x, torch.Tensor))
-        return given.new_zeros(given.shape[0] * self.shape[0] // self.rows, *self.shape[1:])
+        zeros = given.new_zeros(given.shape[0] * self.shape[0] // self.rows, *self.shape[1:])
+        if given.dim() == zeros.dim() == 4 and given.is_contiguous(memory_format=torch.channels_last):
+            return zeros.contiguous(memory_format=torch.channels_last)
+        return zeros
 
     def extra_repr(self) -> str:
         """The shape of the zeros."""

@@ -102,14 +102,16 @@ def execute(recipe: Recipe, given: Mapping[int, torch.Tensor]) -> dict[int, torc
     """
     machine = start(recipe, given)
     machine.run(range(len(recipe.statements)))
-    return {k: machine.flat[k].reshape(machine.shape(k)) for k in recipe.numbers("output")}
+    return {k: machine.memory(k) for k in recipe.numbers("output")}
 
 
 def start(recipe: Recipe, given: Mapping[int, torch.Tensor]) -> Machine:
     """A machine that has run nothing yet; `given` as for `execute`."""
     first = given[recipe.numbers("input")[0]] if recipe.numbers("input") else next(iter(given.values()))
     batch = first.shape[0] if recipe.batch is not None else None
-    return Machine(recipe, batch, first, {k: t.contiguous().reshape(-1) for k, t in given.items()})
+    machine = Machine(recipe, batch, first)
+    machine.held.update({k: t.reshape(machine.shape(k)) for k, t in given.items()})
+    return machine
 
 
 @dataclass(frozen=True)
@@ -133,14 +135,15 @@ class Machine:
         recipe: what is run.
         batch: extent of the batch; None where the recipe fixes it.
         like: a tensor of the dtype and on the device of all.
-        flat: buffer number -> its elements, row-major; of what has not been written yet, none.
+        held: buffer number -> its elements, in its shape and any order in memory, so that convolutions keep that of
+            their images; none of what is all zero.
         extents: of the loops of the statement that was entered last.
     """
 
     recipe: Recipe
     batch: int | None
     like: torch.Tensor
-    flat: dict[int, torch.Tensor]
+    held: dict[int, torch.Tensor] = field(default_factory=dict)
     extents: dict[int, int] = field(default_factory=dict)
 
     def shape(self, buffer: int) -> tuple[int, ...]:
@@ -168,6 +171,9 @@ class Machine:
         found = accumulation(statement)
         if found is None:
             value = statement.value if left_out is None else _without(statement.value, left_out)
+            if value == Constant(0.0) and self._clears(statement.target, kept_loops):
+                self.held.pop(statement.target.buffer, None)
+                return
             self._write(statement.target, kept_loops, self.evaluate(value), None)
             return
         kind, terms = found
@@ -195,12 +201,12 @@ class Machine:
 
     def load(self, load: Load) -> Array:
         """What is loaded, at every point of the loops that its address depends on; a view where it can be one."""
-        flat = self.memory(load.buffer)
         address = load.address(self.recipe.buffers)
         loops = tuple(sorted(forms.used_loops(address)))
         box = view_box(load.index, self.extents)
         if box is not None:
-            return Array(take(flat.reshape(self.shape(load.buffer)), box, self.extents, loops), loops)
+            return Array(take(self.memory(load.buffer), box, self.extents, loops), loops)
+        flat = self.flat(load.buffer)
         if _is_strided(address):
             strides = address.coefficients
             sizes, steps = [self.extents[n] for n in loops], [strides[n] for n in loops]
@@ -212,10 +218,12 @@ class Machine:
         return form_values(address, loops, self.extents).to(self.like.device)
 
     def memory(self, buffer: int) -> torch.Tensor:
-        """The elements of a buffer, row-major; zeros of one that nothing has been written to."""
-        if buffer not in self.flat:
-            self.flat[buffer] = self.like.new_zeros(math.prod(self.shape(buffer)))
-        return self.flat[buffer]
+        """The elements of a buffer, in its shape; zeros of one that nothing has been written to."""
+        return self.held[buffer] if buffer in self.held else self.like.new_zeros(self.shape(buffer))
+
+    def flat(self, buffer: int) -> torch.Tensor:
+        """The elements of a buffer, row-major."""
+        return self.memory(buffer).contiguous().reshape(-1)
 
     # -- reductions
 
@@ -225,16 +233,24 @@ class Machine:
         convolved = self._convolve(terms, kept) if not statement.guards else None
         if convolved is not None:
             return convolved
-        factors = [*(self.evaluate(f) for f in terms), *(self._mask(guard) for guard in statement.guards)]
+        data_first = sorted(terms, key=self._is_parameter)
+        factors = [*(self.evaluate(f) for f in data_first), *(self._mask(guard) for guard in statement.guards)]
         used = {n for f in factors for n in f.loops}
         letters = {n: k for k, n in enumerate(sorted(used))}
-        result = tuple(n for n in sorted(kept) if n in used)
+        parameters = [f for term, f in zip(data_first, factors, strict=False) if self._is_parameter(term)]
+        weighted = {n for factor in parameters for n in factor.loops}
+        # As a product of matrices gives them: of features behind their places, which is channels last.
+        result = sorted((n for n in kept if n in used), key=lambda n: (n in weighted, _axis(statement.target, n), n))
         operands: list[torch.Tensor | list[int]] = []
         for factor in factors:
             operands += [factor.tensor, [letters[n] for n in factor.loops]]
         repeats = math.prod(self.extents[n] for n in statement.loops if n not in used and n not in kept)
         total = torch.einsum(*operands, [letters[n] for n in result])
-        return Array(total * repeats if repeats != 1 else total, result)
+        order = sorted(range(len(result)), key=result.__getitem__)
+        return Array((total * repeats if repeats != 1 else total).permute(order), tuple(sorted(result)))
+
+    def _is_parameter(self, term: Value) -> bool:
+        return isinstance(term, Load) and self.recipe.buffers[term.buffer].kind == "parameter"
 
     def _mask(self, guard: Form) -> Array:
         """1 where the guard holds, 0 elsewhere."""
@@ -244,16 +260,14 @@ class Machine:
     def _convolve(self, terms: Sequence[Value], kept: tuple[int, ...]) -> Array | None:
         """The sum of the product as a convolution; None where it is none."""
         loads = [t for t in terms if isinstance(t, Load)]
-        weights = [t for t in loads if self.recipe.buffers[t.buffer].kind == "parameter"]
+        weights = [t for t in loads if self._is_parameter(t)]
         sources = [t for t in loads if t not in weights]
         if len(terms) != 2 or len(weights) != 1 or len(sources) != 1:
             return None
         view = view_convolution(sources[0], weights[0], frozenset(kept), self.recipe.buffers)
         if view is None:
             return None
-        buffers = [self.memory(load.buffer) for load in (sources[0], weights[0])]
-        shapes = [self.shape(load.buffer) for load in (sources[0], weights[0])]
-        image, filters = (flat.reshape(shape) for flat, shape in zip(buffers, shapes, strict=True))
+        image, filters = (self.memory(load.buffer) for load in (sources[0], weights[0]))
         result = convolve(view, image, filters, self.extents)
         order = sorted(range(len(view.loops)), key=view.loops.__getitem__)
         return Array(result.permute(order), tuple(sorted(view.loops)))
@@ -273,21 +287,22 @@ class Machine:
     def _write(self, target: Load, loops: tuple[int, ...], array: Array, kind: Accumulation | None) -> None:
         loops = tuple(sorted(loops))
         value = array.over(loops).expand([self.extents[n] for n in loops])
-        old = self.memory(target.buffer)
+        buffer, shape = target.buffer, self.shape(target.buffer)
+        adds = kind == "sum" and buffer in self.held
         if kind in ("max", "min"):
             present = self.load(target)
             value = (torch.maximum if kind == "max" else torch.minimum)(present.over(loops), value)
         address = target.address(self.recipe.buffers)
-        order = self._covering_order(address, loops, old.numel())
+        order = self._covering_order(address, loops, math.prod(shape))
         if order is not None:
-            new = value.permute(order).reshape(-1).contiguous()  # an expanded value has strides of 0
-            self.flat[target.buffer] = old + new if kind == "sum" else new
+            new = value.permute(order).reshape(shape)
+            self.held[buffer] = self.held[buffer] + new if adds else new
             return
         box = view_box(target.index, self.extents)
         if box is not None and sorted(box.loops) == list(loops):
-            whole = put(old.reshape(self.shape(target.buffer)), box, value, loops, kind == "sum")
-            self.flat[target.buffer] = whole.reshape(-1)
+            self.held[buffer] = put(self.held.get(buffer), shape, box, value, loops, kind == "sum")
             return
+        old = self.flat(buffer)
         if self._is_injective(address, loops):
             new = old.clone()
             strides = address.coefficients
@@ -296,10 +311,18 @@ class Machine:
                 part.add_(value)
             else:
                 part.copy_(value)
-            self.flat[target.buffer] = new
+            self.held[buffer] = new.reshape(shape)
             return
         position = self.addresses(address, loops).reshape(-1)
-        self.flat[target.buffer] = old.index_put((position,), value.reshape(-1), accumulate=kind == "sum")
+        new = old.index_put((position,), value.reshape(-1).to(old.dtype), accumulate=kind == "sum")
+        self.held[buffer] = new.reshape(shape)
+
+    def _clears(self, target: Load, loops: tuple[int, ...]) -> bool:
+        """Whether zeros that are stored leave nothing else in a buffer."""
+        if target.buffer not in self.held:
+            return True
+        address, size = target.address(self.recipe.buffers), math.prod(self.shape(target.buffer))
+        return self._covering_order(address, tuple(sorted(loops)), size) is not None
 
     def _covering_order(self, address: Form, loops: tuple[int, ...], size: int) -> list[int] | None:
         """The order of `loops` in which the addresses are 0, 1, ... size-1; None where they are not."""
@@ -332,6 +355,11 @@ def form_values(form: Form, loops: tuple[int, ...], extents: Mapping[int, int]) 
     grids = {n: torch.arange(extents[n]).reshape([-1 if n == m else 1 for m in loops]) for n in loops}
     zero = torch.zeros([1] * len(loops), dtype=torch.int64)
     return forms.evaluate(form, grids.__getitem__, zero).expand([extents[n] for n in loops])
+
+
+def _axis(load: Load, loop: int) -> int:
+    """The first axis of a buffer that a loop indexes."""
+    return next(axis for axis, form in enumerate(load.index) if loop in forms.used_loops(form))
 
 
 def _without(value: Value, left_out: Value) -> Value:

@@ -95,11 +95,12 @@ class NestedCode(nn.Module):
         for call in self.calls:
             machine.run(range(done, call.after))
             done = call.after
-            given = [machine.flat[k].reshape(machine.shape(k)) for k in call.inputs]
-            machine.flat[call.output] = self.get_submodule(call.layer)(*given).reshape(-1)
+            given = [machine.memory(k) for k in call.inputs]
+            result = self.get_submodule(call.layer)(*given)
+            machine.held[call.output] = result.reshape(machine.shape(call.output))
         machine.run(range(done, len(self.recipe.statements)))
         (output,) = self.recipe.numbers("output")
-        return machine.flat[output].reshape(-1, *self.ports.shape[1:])
+        return machine.memory(output).reshape(-1, *self.ports.shape[1:])
 
     def _machine(self, tensors: Sequence[torch.Tensor]) -> Machine:
         """What runs the statements, with all that is given in its place."""
@@ -121,8 +122,9 @@ class NestedCode(nn.Module):
             for k, buffer in enumerate(self.recipe.buffers)
             if buffer.kind == "parameter"
         }
-        flat = {k: t.contiguous().reshape(-1) for k, t in {**given, **held}.items()}
-        return Machine(self._batched, count, like, flat)
+        machine = Machine(self._batched, count, like)
+        machine.held.update({k: t.reshape(machine.shape(k)) for k, t in {**given, **held}.items()})
+        return machine
 
     def _held(self, name: str) -> torch.Tensor:
         path, _, local = name.rpartition(".")

@@ -79,6 +79,14 @@ def test_its_layers_hold_nothing_and_the_rest_is_trained(residual: Program) -> N
     assert all(p.grad is not None for p in module.parameters())
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["rows", "channels last"])
+def test_its_zeros_have_the_images_order_in_memory(layout: torch.memory_format) -> None:
+    zeros = DroppedModule((1, 8, 3, 3), 1)(torch.ones(2, 4, 6, 6).to(memory_format=layout))
+    assert zeros.shape == (2, 8, 3, 3)
+    assert zeros.is_contiguous(memory_format=layout)
+    assert not zeros.any()
+
+
 def test_the_projection_can_go_instead(residual: Program) -> None:
     after = residual.apply("morph-drop-block{layer=block2.shortcut.0}")
     agrees(after)

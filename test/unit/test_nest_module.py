@@ -119,6 +119,24 @@ def test_any_layer_runs(layer: nn.Module, shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(module_of(p, name)(x), layer(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "morph-split{layer=0 iter=co factor=2}",
+        "morph-mix{layer=0 iter=co},morph-bottleneck{layer=0 iter=co factor=4}",
+        "morph-mix{layer=0 iter=co},morph-bottleneck{layer=0 iter=co factor=2},"
+        "morph-group{layer=0 iters=co,ci factor=2}",
+    ],
+)
+def test_images_keep_their_order_in_memory(text: str) -> None:
+    # GPUs convolve channels last, and whatever loses that order makes copies of all that comes after it.
+    p = program(nn.Conv2d(8, 12, 3, padding=1, bias=False), 1, 8, 6, 7).apply(text)
+    module, x = module_of(p), torch.randn(3, 8, 6, 7)
+    last = module(x.to(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last, module(x))
+
+
 def test_it_is_copied_and_pickled_like_any_module() -> None:
     module = module_of(program(nn.Conv2d(3, 4, 3), 1, 3, 6, 6))
     x = torch.randn(2, 3, 6, 6)

@@ -257,10 +257,10 @@ class TermFit:
         if len(wanted) < len(found) or again:
             return wanted or None
         rest = range(number + 1, len(self.recipe.statements))
-        others = replace(machine, flat=dict(machine.flat))
+        others = replace(machine, held=dict(machine.held))
         others.statement(number, left_out=self.term.term)
         others.run(rest)
-        differences = [each - others.memory(output) for each in wanted]
+        differences = [each - others.flat(output) for each in wanted]
         if not later_statements(self.recipe, self.term) and buffer == output:
             return differences
         pulled = self._pulled_back(machine, rest, differences[0])
@@ -272,14 +272,14 @@ class TermFit:
         (output,) = self.recipe.numbers("output")
         with torch.enable_grad():
             variable = machine.memory(buffer).detach().clone().requires_grad_(True)
-            after = replace(machine, flat={**machine.flat, buffer: variable})
+            after = replace(machine, held={**machine.held, buffer: variable})
             after.run(rest)
-            result = after.memory(output)
+            result = after.flat(output)
             if not result.requires_grad:
                 return None
             (total,) = torch.autograd.grad(result, variable, difference, retain_graph=True)
             (copies,) = torch.autograd.grad(result, variable, torch.ones_like(difference))
-        return torch.where(copies > 0, total / copies.clamp_min(1), torch.zeros_like(total))
+        return torch.where(copies > 0, total / copies.clamp_min(1), torch.zeros_like(total)).reshape(-1)
 
     def _selected(self, target: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor | None:
         """The target in the shape of a buffer, flat; None where it does not fit."""
@@ -305,9 +305,9 @@ class TermFit:
     def _written(self, machine: Machine, flat: torch.Tensor, picks: tuple[torch.Tensor, ...] | None) -> torch.Tensor:
         """y (blocks, rows, outputs), of what the term's buffer should get."""
         term, extents = self.term, machine.extents
-        buffer = self.recipe.statements[term.number].target
-        reader = replace(machine, flat={**machine.flat, buffer.buffer: flat})
-        y = _laid_out(reader.load(buffer), (*term.samples, *term.blocks, *term.outputs), extents, picks)
+        target = self.recipe.statements[term.number].target
+        reader = replace(machine, held={**machine.held, target.buffer: flat.reshape(machine.shape(target.buffer))})
+        y = _laid_out(reader.load(target), (*term.samples, *term.blocks, *term.outputs), extents, picks)
         return y.reshape(-1, _size(term.blocks, extents), _size(term.outputs, extents)).transpose(0, 1)
 
     def _channels(self, machine: Machine, picks: tuple[torch.Tensor, ...] | None) -> torch.Tensor | None:
