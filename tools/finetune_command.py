@@ -14,12 +14,13 @@ from loopmorph.tools.training import TrainingOptions, run_training, training_opt
 @click.option(
     "--teacher",
     metavar="original|none|WEIGHTS.pt",
+    multiple=True,
     help="Whose outputs it learns as well: its original's, with the weights that the original has or those of a file.  "
-    "[default: original, where its weights are known]",
+    "Given more than once: the mean of what they tell.  [default: original, where its weights are known]",
 )
 @click.option("--original", metavar="MODEL", help="What model.pt was made from, where that is not of the zoo.")
 @training_options
-def finetune_command(options: TrainingOptions, model: Path, teacher: str | None, original: str | None) -> None:
+def finetune_command(options: TrainingOptions, model: Path, teacher: tuple[str, ...], original: str | None) -> None:
     """Train the network of a model.pt on, and write the same kind of file with its new weights.
 
     A run that was stopped goes on when the same command is given again. With several GPUs:
@@ -36,7 +37,7 @@ def finetune_command(options: TrainingOptions, model: Path, teacher: str | None,
     taught_by = saved.teacher(teacher)
     shape = image_shape_of(saved.example_inputs)
     settings = fitted(settings, shape)
-    if taught_by is None and teacher is None and is_first():
+    if taught_by is None and not teacher and is_first():
         click.echo(f"no teacher: {model} does not hold the original's trained weights; --teacher names their file")
     run_training(
         options,

@@ -16,10 +16,9 @@ from loopmorph.tools.live import search_view
 from loopmorph.tools.options import POSITIVE, SEEDS
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from loopmorph.pipelines.support.progress import Progress
     from loopmorph.pipelines.training.accuracy import Accuracy
+    from loopmorph.pipelines.training.distillation import Teacher
     from loopmorph.pipelines.training.recipe import FineTuning
     from loopmorph.pipelines.training.train import Trained
 
@@ -38,13 +37,14 @@ _OPTIONS = (
     click.option("--weight-decay", type=float, help="Of parameters with two axes and more."),
     click.option("--optimiser", type=click.Choice(("sgd", "adamw")), help="adamw for transformers.  [default: sgd]"),
     click.option("--erased", type=click.IntRange(min=0), help="Side of a square of each image that is made grey."),
+    click.option("--mixed", type=float, help="Share of images of which a rectangle is replaced by another's (CutMix)."),
     click.option("--no-flip", is_flag=True, help="Do not mirror images: digits, text."),
     click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of the training."),
     click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1; by default a GPU when there is one."),
     click.option("--threads", type=POSITIVE, help="Threads of the CPU; by default as PyTorch chooses."),
 )
 
-_SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimiser", "erased")
+_SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimiser", "erased", "mixed")
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class TrainingOptions:
     weight_decay: float | None
     optimiser: str | None
     erased: int | None
+    mixed: float | None
     no_flip: bool
     seed: int
     device: str | None
@@ -106,7 +107,7 @@ def run_training(
     settings: FineTuning,
     train: Callable[[Progress], Trained],
     write: Callable[[IO[bytes], Trained], None],
-    taught_by: nn.Module | None = None,
+    taught_by: Teacher | None = None,
 ) -> None:
     """Trains, and writes and prints what came of it, in the first of the processes that `torchrun` has started.
 

@@ -22,6 +22,7 @@ from loopmorph.pipelines.data.batches import (
     open_test_pool,
     shuffled,
 )
+from loopmorph.pipelines.support.devices import sent
 from loopmorph.pipelines.support.numbers import check_seed
 from loopmorph.pipelines.support.progress import Progress, silent
 
@@ -66,9 +67,8 @@ class LabelledImages:
             The same, float32, scaled to [0, 1] and normalised; what `load_batch` gives for CIFAR-10.
         """
         shape = (1, -1, 1, 1)
-        mean = torch.tensor(self.mean, device=images.device).reshape(shape)
-        deviation = torch.tensor(self.deviation, device=images.device).reshape(shape)
-        return (images.float() / 255 - mean) / deviation
+        mean, deviation = (sent(torch.tensor(each), images.device) for each in (self.mean, self.deviation))
+        return (images.float() / 255 - mean.reshape(shape)) / deviation.reshape(shape)
 
     def part(self, indices: torch.Tensor) -> LabelledImages:
         """The images with these indices, (M,) int64, normalised as the whole set."""

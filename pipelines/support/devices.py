@@ -41,6 +41,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on a device, without waiting for what the device does."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def exact_arithmetic() -> AbstractContextManager[None]:
     """Repeatable kernels in full float32 on CUDA, whose TF32 default would round what comparisons turn on."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

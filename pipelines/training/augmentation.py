@@ -1,8 +1,11 @@
-"""Random shifts and flips of image batches, as one gather, and squares that are erased."""
+"""Random shifts and flips of image batches, as one gather, squares that are erased, and rectangles of other images."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
+
+from loopmorph.pipelines.support.devices import sent
 
 
 def shifted_and_flipped(
@@ -27,8 +30,8 @@ def shifted_and_flipped(
         columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     device = images.device
     channels = torch.arange(images.shape[1], device=device)[None, :, None, None]
-    place = chosen.to(device)[:, None, None, None]
-    return images[place, channels, rows.to(device)[:, None, :, None], columns.to(device)[:, None, None, :]]
+    place = sent(chosen, device)[:, None, None, None]
+    return images[place, channels, sent(rows, device)[:, None, :, None], sent(columns, device)[:, None, None, :]]
 
 
 def squares(shape: torch.Size, side: int, generator: torch.Generator) -> torch.Tensor:
@@ -44,6 +47,40 @@ def squares(shape: torch.Size, side: int, generator: torch.Generator) -> torch.T
     """
     rows, columns = (_interval(shape[0], extent, side, generator) for extent in shape[2:])
     return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def mixed(
+    images: torch.Tensor, labels: torch.Tensor, classes: int, share: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A rectangle of some images replaced by that of another one of the batch (CutMix, Yun et al. 2019).
+
+    A rectangle has the image's proportions; its area is drawn evenly from none to all of it, its centre from all
+    pixels, and what lies outside is cut off. The label becomes that of each image by the share of its pixels.
+
+    Args:
+        images: (N, C, H, W), on any device.
+        labels: (N,) int64 below `classes`, there.
+        classes: how many there are.
+        share: of the images that are mixed.
+        generator: the CPU's.
+
+    Returns:
+        The images, and (N, classes) float32, which add up to 1.
+    """
+    count, device = len(images), images.device
+    side = torch.rand(count, 1, generator=generator).sqrt() * (torch.rand(count, 1, generator=generator) < share)
+    rows, columns = (_middle(extent, side * extent, generator) for extent in images.shape[2:])
+    replaced = (rows[:, :, None] & columns[:, None, :])[:, None]
+    other = sent(torch.randperm(count, generator=generator), device)
+    kept = sent(1 - replaced.float().mean((2, 3)), device)
+    targets = F.one_hot(labels, classes).float()
+    return torch.where(sent(replaced, device), images[other], images), kept * targets + (1 - kept) * targets[other]
+
+
+def _middle(extent: int, length: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(count, extent) bool: pixels of an axis nearer than half of `length`, (count, 1), to a point that is drawn."""
+    middle = torch.rand(length.shape, generator=generator) * extent
+    return (torch.arange(extent)[None] + 0.5 - middle).abs() < length / 2
 
 
 def _interval(count: int, extent: int, side: int, generator: torch.Generator) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,9 @@ class Teacher:
     or not, `b mean_k (|s_k - t_k|^2 / |t_k|^2)`, with s_k and t_k what the k-th of them gives (Romero et al. 2015,
     without their regressor, as shapes agree): what a block is told of itself, it learns sooner than from the logits.
 
-    The defaults are what served ResNet-34 best of what was tried (docs/legality.md).
+    The defaults are what served ResNet-34 best of what was tried (docs/legality.md). Networks beside it make t the
+    logarithm of the mean of all their probabilities, which is right more often than any of them; a network that is
+    taught so may become better than what it began as (Furlanello et al. 2018).
 
     Attributes:
         network: takes (N, C, H, W) and gives logits (N, classes), as the student; left as it is.
@@ -45,20 +47,29 @@ class Teacher:
         blocks: b; 0 leaves the blocks out. A block is a module in which activations meet, and that is in no other such
             module; those count that the student has under the same name, with an output of the same shape. A block
             of which the student has no parameter left gives on what the one before it gave: that one is told to give
-            what comes after both, and not two things at once.
+            what comes after both, and not two things at once. A student that begins as the teacher itself is told
+            nothing by its blocks but to stay: there they are left out.
+        beside: networks that teach together with it, by their logits alone.
     """
 
     network: nn.Module
     temperature: float = 4.0
     weight: float = 1.0
     blocks: float = 16.0
+    beside: tuple[nn.Module, ...] = ()
+
+    @property
+    def whole(self) -> nn.Module:
+        """What gives its logits: the network, or all of them together."""
+        return Together([self.network, *self.beside]) if self.beside else self.network
 
     def check(self) -> None:
         """Raises:
         ArgumentError: a value that is out of range; names it.
         """
-        if not isinstance(self.network, nn.Module):
-            raise ArgumentError("teacher", f"a {type(self.network).__name__} was given; an nn.Module is expected")
+        for network in (self.network, *self.beside):
+            if not isinstance(network, nn.Module):
+                raise ArgumentError("teacher", f"a {type(network).__name__} was given; an nn.Module is expected")
         if not 0 < self.temperature < math.inf:
             raise ArgumentError("temperature", f"expected a positive number, got {self.temperature!r}")
         if not 0 <= self.weight <= 1:
@@ -68,7 +79,8 @@ class Teacher:
 
     def describe(self) -> str:
         """The settings as one line that differs where they do."""
-        return f"temperature={self.temperature}, teacher_weight={self.weight}, teacher_blocks={self.blocks}"
+        several = f", teachers={1 + len(self.beside)}" if self.beside else ""
+        return f"temperature={self.temperature}, teacher_weight={self.weight}, teacher_blocks={self.blocks}{several}"
 
     @contextmanager
     def objective(
@@ -86,14 +98,15 @@ class Teacher:
             ArgumentError: the teacher fails on the images.
         """
         paths = self._blocks_in_common(student, images)
-        network = switch_to_inference(copy.deepcopy(self.network)).requires_grad_(False).to(device)
-        lay_out(network, torch.channels_last)
+        whole = switch_to_inference(copy.deepcopy(self.whole)).requires_grad_(False).to(device)
+        lay_out(whole, torch.channels_last)
+        network = whole.networks[0] if isinstance(whole, Together) else whole
         temperature, weight = self.temperature, self.weight
         found_in: dict[str, torch.Tensor] = {}
         wanted_in: dict[str, torch.Tensor] = {}
 
         def loss(images: torch.Tensor, outputs: Any, targets: torch.Tensor) -> torch.Tensor:
-            expected = _logits(network, images, outputs)
+            expected = _logits(whole, images, outputs)
             found, wanted = (F.log_softmax(each.float() / temperature, dim=1) for each in (outputs, expected))
             divergence = F.kl_div(found, wanted, reduction="batchmean", log_target=True)
             total = weight * temperature**2 * divergence
@@ -108,7 +121,7 @@ class Teacher:
             yield loss
 
     def _blocks_in_common(self, student: nn.Module, images: torch.Tensor) -> list[str]:
-        if not self.blocks:
+        if not self.blocks or _are_same(student, self.network):
             return []
         try:
             paths = outer_blocks(copy.deepcopy(self.network).cpu(), images.cpu())
@@ -118,6 +131,26 @@ class Teacher:
         found = [path for path in paths if path in owned]
         dropped = {path for path in found if next(owned[path].parameters(), None) is None}
         return [path for path, after in itertools.zip_longest(found, found[1:]) if after not in dropped]
+
+
+class Together(nn.Module):
+    """Several networks that tell classes apart as one: gives the logarithm of the mean of their probabilities."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, classes)."""
+        logs = [F.log_softmax(network(images).float(), dim=1) for network in self.networks]
+        return torch.stack(logs).logsumexp(0) - math.log(len(logs))
+
+
+def _are_same(one: nn.Module, other: nn.Module) -> bool:
+    states = one.state_dict(), other.state_dict()
+    return states[0].keys() == states[1].keys() and all(
+        torch.equal(tensor.cpu(), states[1][name].cpu()) for name, tensor in states[0].items()
+    )
 
 
 def _noting(network: nn.Module, paths: list[str], outputs: dict[str, torch.Tensor]) -> Iterator[RemovableHandle]:
@@ -143,7 +176,7 @@ def _relative_errors(found: dict[str, torch.Tensor], wanted: dict[str, torch.Ten
 
 
 def label_loss(smoothing: float) -> Objective:
-    """Cross-entropy of logits, of which a share is spread over all classes."""
+    """Cross-entropy of logits, against (N,) or (N, classes) labels, of which a share is spread over all classes."""
 
     def loss(_images: torch.Tensor, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(outputs.float(), labels, label_smoothing=smoothing)

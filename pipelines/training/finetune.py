@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import math
 import threading
@@ -17,14 +18,14 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.data.labelled_images import LabelledImages
-from loopmorph.pipelines.support.devices import lay_out, resolve_device, seeded
+from loopmorph.pipelines.support.devices import lay_out, resolve_device, seeded, sent
 from loopmorph.pipelines.support.digests import elements_of
 from loopmorph.pipelines.support.foreign import describe
 from loopmorph.pipelines.support.inference import switch_to_inference, switch_to_training
 from loopmorph.pipelines.support.interrupts import noted_interrupts
 from loopmorph.pipelines.support.numbers import check_count
 from loopmorph.pipelines.support.progress import Progress, silent
-from loopmorph.pipelines.training.augmentation import shifted_and_flipped, squares
+from loopmorph.pipelines.training.augmentation import mixed, shifted_and_flipped, squares
 from loopmorph.pipelines.training.checkpoint import read_checkpoint, write_checkpoint
 from loopmorph.pipelines.training.distillation import Objective, Teacher, label_loss
 from loopmorph.pipelines.training.processes import Processes
@@ -83,6 +84,7 @@ def finetune(
         settings: see `FineTuning`.
         steps: takes no more than so many, with the learning rates that they have in the whole run; None for all.
         objective: the loss; cross-entropy of logits, with smoothed labels, by default. A checkpoint does not know it.
+            It is given labels (N,); with `settings.mixed` there can be none.
         teacher: whose outputs count as well (see `Teacher`).
         device: where to compute; None takes a CUDA device when there is one. Or the processes that train together.
         checkpoint: a file that is written every `checkpoint_seconds` and at the end; where it is there, training goes
@@ -105,6 +107,9 @@ def finetune(
         raise ArgumentError("train", "there is no image to train on")
     if teacher is not None:
         teacher.check()
+    if chosen.mixed and objective is not None:
+        reason = f"expected 0 beside an objective, whose labels cannot be mixed, got {chosen.mixed}"
+        raise ArgumentError("mixed", reason)
     processes = device if isinstance(device, Processes) else Processes(0, 1, resolve_device(device))
     path = None if checkpoint is None else Path(checkpoint)
     interrupted = threading.Event()
@@ -161,6 +166,7 @@ class _Run:
         step: steps done.
         loss: of the last step.
         early: the losses of the steps `EARLY`.
+        ahead: the batch of the next step, where it is there already.
     """
 
     model: nn.Module
@@ -177,6 +183,7 @@ class _Run:
     step: int = 0
     loss: float = math.nan
     early: list[float] = field(default_factory=list)
+    ahead: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def advance(self) -> None:
         """Takes one step.
@@ -185,20 +192,22 @@ class _Run:
             ArgumentError: the model fails on the images.
             Diverged: the loss is not finite.
         """
-        images, labels = self._batch()
+        images, labels = self.ahead or self._batch(self.step)
         seed = _derived(self.settings.seed, self.processes.own("network"), self.step)
         with seeded(seed, self.processes.device), self._arithmetic():
             loss = self._loss(images, self._outputs(images), labels)
-        self.loss = self.processes.mean(float(loss.detach()))
-        if not math.isfinite(self.loss):
-            rate = f"with learning_rate={self.settings.learning_rate:g} the loss is {self.loss}"
-            raise Diverged("learning_rate", f"{rate} at step {self.step + 1} of {self.steps}; a smaller one is needed")
         self.optimiser.zero_grad(set_to_none=True)
         self._differentiate(loss)
         if self.settings.gradient_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_norm)
         self.optimiser.step()
         self.schedule.step()
+        # Nothing waits for the device until the next batch is made, which then is while the device computes.
+        self.ahead = self._batch(self.step + 1) if self.step + 1 < self.steps else None
+        self.loss = self.processes.mean(float(loss.detach()))
+        if not math.isfinite(self.loss):
+            rate = f"with learning_rate={self.settings.learning_rate:g} the loss is {self.loss}"
+            raise Diverged("learning_rate", f"{rate} at step {self.step + 1} of {self.steps}; a smaller one is needed")
         if EARLY[0] <= self.step < EARLY[1]:
             self.early.append(self.loss)
         self.step += 1
@@ -220,19 +229,23 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.loss, self.early = state["step"], state["loss"], state["early"]
+        self.ahead = None
 
-    def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """This process's images of the next step, as the network takes them, and their labels."""
+    def _batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """This process's images of a step, as the network takes them, and their labels, where mixed (N, classes)."""
         size = min(self.settings.batch_size, len(self.train))
-        epoch, place = divmod(self.step, len(self.train) // size)
-        order = torch.randperm(len(self.train), generator=_generator(self.settings.seed, "epoch", epoch))
+        epoch, place = divmod(step, len(self.train) // size)
+        order = _order(len(self.train), self.settings.seed, epoch)
         chosen = order[place * size : (place + 1) * size][self.processes.share(size)]
-        draws = _generator(self.settings.seed, self.processes.own("step"), self.step)
+        draws = _generator(self.settings.seed, self.processes.own("step"), step)
         images = shifted_and_flipped(self.train.images, chosen, self.settings.padding, self.settings.flip, draws)
         normalised = self.train.normalised(images).to(memory_format=self.layout)
         if self.settings.erased:
-            normalised = normalised * ~squares(normalised.shape, self.settings.erased, draws).to(normalised.device)
-        return normalised, self.train.labels[chosen.to(self.processes.device)]
+            normalised = normalised * sent(~squares(normalised.shape, self.settings.erased, draws), normalised.device)
+        labels = self.train.labels[sent(chosen, self.processes.device)]
+        if self.settings.mixed:
+            return mixed(normalised, labels, self.train.classes, self.settings.mixed, draws)
+        return normalised, labels
 
     def _outputs(self, images: torch.Tensor) -> Any:
         try:
@@ -275,7 +288,7 @@ def _start(
 ) -> _Run:
     device = processes.device
     twin = switch_to_training(copy.deepcopy(model)).to(device)
-    networks = [twin] if teacher is None else [twin, teacher.network]
+    networks = [twin] if teacher is None else [twin, teacher.network, *teacher.beside]
     image = train.normalised(train.images[:1])
     layout = _layout(networks, image)
     lay_out(twin, layout)
@@ -333,11 +346,17 @@ def training_key(
         digest.update(f" {processes} processes".encode())
     if teacher is not None:
         digest.update(f" {teacher.describe()}".encode())
-        tensors += teacher.network.state_dict().items()
+        tensors += teacher.whole.state_dict().items()
     for name, tensor in tensors:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(elements_of(tensor))
     return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def _order(count: int, seed: int, epoch: int) -> torch.Tensor:
+    """The images' order in an epoch, (count,) int64."""
+    return torch.randperm(count, generator=_generator(seed, "epoch", epoch))
 
 
 def _generator(seed: int, what: str, number: int) -> torch.Generator:

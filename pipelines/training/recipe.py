@@ -31,6 +31,8 @@ class FineTuning:
         flip: whether half of the images are mirrored left to right.
         erased: side in pixels of a square of each image that is made grey (DeVries and Taylor 2017); its centre lies
             anywhere within the image. 0 erases nothing.
+        mixed: share of the images of which a rectangle is replaced by that of another one, with a share of its label
+            (CutMix, Yun et al. 2019).
         gradient_norm: where the norm of all gradients together is greater, they are scaled down to it (Pascanu,
             Mikolov and Bengio 2013, algorithm 1); None leaves them as they are.
         seed: of order, shifts, flips, and what the network itself draws (dropout).
@@ -47,6 +49,7 @@ class FineTuning:
     padding: int = 4
     flip: bool = True
     erased: int = 0
+    mixed: float = 0.0
     gradient_norm: float | None = 5.0
     seed: int = 0
 
@@ -71,6 +74,8 @@ class FineTuning:
             raise ArgumentError("weight_decay", f"expected a number of at least 0, got {self.weight_decay!r}")
         if not 0 < self.momentum < 1:
             raise ArgumentError("momentum", f"expected a number between 0 and 1, got {self.momentum!r}")
+        if not 0 <= self.mixed <= 1:
+            raise ArgumentError("mixed", f"expected a share from 0 to 1, got {self.mixed!r}")
         for name in ("warm_up", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(name, f"expected a share from 0 to below 1, got {getattr(self, name)!r}")

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import torch
-from torch import nn
 
 import loopmorph
 from loopmorph.pipelines.support.devices import resolve_device
@@ -18,19 +17,19 @@ from loopmorph.pipelines.training.train import Trained
 
 
 def training_report(
-    trained: Trained, settings: FineTuning, taught_by: nn.Module | None, device: torch.device | str | None
+    trained: Trained, settings: FineTuning, taught_by: Teacher | None, device: torch.device | str | None
 ) -> str:
     """Indented JSON: data, settings with the seed, the teacher's, what it was trained on, accuracies before and after.
 
     Args:
         trained: what came of it.
-        settings, taught_by, device: what it was trained with, by (as `Teacher` has it) and on.
+        settings, taught_by, device: what it was trained with, by and on.
     """
     place = resolve_device(device)
     content = {
         "data": trained.data,
         "settings": dataclasses.asdict(settings),
-        "teacher_settings": None if taught_by is None else Teacher(taught_by).describe(),
+        "teacher_settings": None if taught_by is None else taught_by.describe(),
         "gpu": torch.cuda.get_device_name(place) if place.type == "cuda" else None,
         "versions": {"torch": torch.__version__, "loopmorph": loopmorph.__version__},
         "before": _shares(trained.before),

@@ -148,10 +148,11 @@ def _trained(
     sets = _sets(model, data, image_shape, progress)
     chosen = settings or fitted(preset, tuple(sets.train.images.shape[1:]))
     if teacher is not None:
-        _check_classifier("teacher", teacher.network, sets.test)
+        for network in (teacher.network, *teacher.beside):
+            _check_classifier("teacher", network, sets.test)
     with training_processes(device) as processes:
         before = _tested("before", model, sets.test, processes, progress)
-        taught_by = None if teacher is None else _tested("teacher", teacher.network, sets.test, processes, progress)
+        taught_by = None if teacher is None else _tested("teacher", teacher.whole, sets.test, processes, progress)
         if taught_by is not None:
             _require_trained(taught_by, sets.test)
         try:

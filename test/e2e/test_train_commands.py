@@ -92,6 +92,8 @@ def test_the_teacher_is_the_original_where_its_weights_are_known(
     )
     assert main(["finetune", saved, "--teacher", str(tmp_path / "none.pt"), *how]) == 1
     assert "none.pt: cannot be read as weights" in capsys.readouterr().err
+    assert main(["finetune", saved, "--teacher", "none", "--teacher", "original", *how]) == 1
+    assert "'none' was asked for beside others; it is expected alone" in capsys.readouterr().err
     assert main(["finetune", saved, *how]) == 0
     output = capsys.readouterr().out
     assert "model.pt does not hold the original's trained weights; --teacher names their file" in output
@@ -101,11 +103,14 @@ def test_the_teacher_is_the_original_where_its_weights_are_known(
 
 
 def test_the_teacher_shares_nothing_with_what_it_teaches(tmp_path: Path) -> None:
-    torch.save({name: tensor + 1 for name, tensor in digits().state_dict().items()}, tmp_path / "weights.pt")
     saved = Retrained.load(write_rewritten(tmp_path / "model.pt", None), MODEL)
+    own = {name: tensor.clone() for name, tensor in saved.original.state_dict().items()}
+    torch.save({name: tensor + 1 for name, tensor in own.items()}, tmp_path / "weights.pt")
     before = {name: tensor.clone() for name, tensor in saved.network.state_dict().items()}
-    teacher = saved.teacher(str(tmp_path / "weights.pt"))
-    assert teacher is not None and teacher.state_dict()["0.weight"].shape == (16, 1, 3, 3)
+    teacher = saved.teacher([str(tmp_path / "weights.pt"), "original"])
+    assert teacher is not None and len(teacher.beside) == 1
+    for network, more in ((teacher.network, 1), (teacher.beside[0], 0)):
+        assert torch.equal(network.state_dict()["0.weight"], own["0.weight"] + more)
     assert all(torch.equal(before[name], tensor) for name, tensor in saved.network.state_dict().items())
 
 

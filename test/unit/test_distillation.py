@@ -76,6 +76,29 @@ def test_of_no_weight_it_changes_nothing() -> None:
     assert same(taught, finetune(Small(), TRAIN, QUICK))
 
 
+def test_several_teach_the_mean_of_their_probabilities() -> None:
+    images, targets = torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])
+    told = [[[2.0, -1.0, 0.5]] * 2, [[-3.0, 0.0, 4.0]] * 2]
+    mean = torch.tensor([softmax(each[0], 1.0) for each in told]).mean(0).log()
+    losses = []
+    for taught in (Teacher(Told(told[0]), beside=(Told(told[1]),)), Teacher(Told([mean.tolist()] * 2))):
+        with taught.objective(none, Told(told[1]), images, CPU) as loss:
+            losses.append(float(loss(images, torch.tensor(told[1]), targets)))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_blocks_tell_a_student_that_is_the_teacher_nothing() -> None:
+    student, other = trained_residual(), trained_residual()
+    nn.init.normal_(other.linear.weight)
+    both = Teacher(student, beside=(other,))
+    taught = [finetune(student, TRAIN, QUICK, teacher=replace(both, blocks=blocks)) for blocks in (16.0, 0.0)]
+    assert same(*taught)
+    changed = trained_residual()
+    nn.init.normal_(changed.linear.weight)
+    taught = [finetune(changed, TRAIN, QUICK, teacher=replace(both, blocks=blocks)) for blocks in (16.0, 0.0)]
+    assert not same(*taught)
+
+
 def test_blocks_learn_what_those_of_the_teacher_give() -> None:
     teacher, student = trained_residual(), trained_residual()
     with torch.no_grad():
@@ -139,6 +162,7 @@ def test_a_checkpoint_is_of_one_teacher(tmp_path: Path) -> None:
         replace(teacher, temperature=1.0),
         replace(teacher, weight=0.5),
         replace(teacher, blocks=1.0),
+        replace(teacher, beside=(trained_residual(),)),
     ):
         with pytest.raises(DataError, match=r"c\.pt: is of another training"):
             finetune(Small(), TRAIN, QUICK, teacher=another, checkpoint=file)
@@ -154,6 +178,7 @@ def test_a_checkpoint_is_of_one_teacher(tmp_path: Path) -> None:
         ({"weight": 1.5}, r"'weight': expected a share from 0 to 1, got 1\.5"),
         ({"weight": math.nan}, "'weight': expected a share from 0 to 1, got nan"),
         ({"network": "resnet34"}, r"'teacher': a str was given; an nn\.Module is expected"),
+        ({"beside": (nn.Flatten(), "resnet34")}, r"'teacher': a str was given; an nn\.Module is expected"),
         ({"network": nn.Linear(5, 4)}, r"'teacher': in eval mode it fails on images of shape \(1, 3, 8, 8\)"),
         (
             {"network": nn.Linear(5, 4), "blocks": 0.0},

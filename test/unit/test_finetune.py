@@ -16,7 +16,7 @@ from torch import nn
 
 from loopmorph.passes.errors import ArgumentError, DataError
 from loopmorph.pipelines.training.accuracy import accuracy
-from loopmorph.pipelines.training.augmentation import shifted_and_flipped, squares
+from loopmorph.pipelines.training.augmentation import mixed, shifted_and_flipped, squares
 from loopmorph.pipelines.training.finetune import EARLY, Diverged, FineTuned, finetune
 from loopmorph.pipelines.training.recipe import FineTuning
 
@@ -160,6 +160,40 @@ def test_erased_images_are_grey_there() -> None:
     assert not seen[0].any()
 
 
+def test_a_rectangle_of_another_image_comes_with_its_share_of_the_label() -> None:
+    labels = torch.arange(600) % 4
+    images = labels[:, None, None, None].float().expand(600, 3, 8, 6)
+    drawn, targets = mixed(images, labels, 4, 0.5, torch.Generator().manual_seed(0))
+    shares = torch.stack([(drawn == c).float().mean((1, 2, 3)) for c in range(4)], 1)
+    assert torch.allclose(targets, shares, atol=1e-6)
+    assert 0.3 < (targets.amax(1) < 1).float().mean() < 0.45  # half, less those of the same class or with no pixel
+    for image, changed in ((each[0], each[0] != label) for each, label in zip(drawn, labels, strict=True)):
+        rows, columns = changed.any(1), changed.any(0)
+        assert torch.equal(changed, rows[:, None] & columns[None])
+        assert len(image[changed].unique()) <= 1
+
+
+def test_no_image_is_mixed_where_no_share_is_asked() -> None:
+    images, labels = torch.rand(32, 3, 8, 8), torch.arange(32) % 4
+    drawn, targets = mixed(images, labels, 4, 0.0, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, images)
+    assert torch.equal(targets, nn.functional.one_hot(labels, 4).float())
+
+
+def test_it_learns_from_mixed_images_and_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    settings = replace(QUICK, mixed=0.5, epochs=6)
+    finetune(Small(), TRAIN, settings, steps=17, checkpoint=tmp_path / "c")
+    whole = finetune(Small(), TRAIN, settings)
+    assert same(finetune(Small(), TRAIN, settings, checkpoint=tmp_path / "c"), whole)
+    assert whole.early_loss is not None
+    assert whole.loss < whole.early_loss
+
+
+def test_labels_of_an_own_loss_cannot_be_mixed() -> None:
+    with pytest.raises(ArgumentError, match=r"'mixed': expected 0 beside an objective, whose labels .*, got 0\.5"):
+        finetune(Small(), TRAIN, replace(QUICK, mixed=0.5), objective=lambda _images, outputs, _labels: outputs.sum())
+
+
 @pytest.mark.parametrize("limit", [None, 1e-3])
 def test_gradients_beyond_the_limit_are_scaled_to_it(limit: float | None) -> None:
     settings = replace(QUICK, weight_decay=0.0, warm_up=0.0, momentum=0.5, gradient_norm=limit)
@@ -194,6 +228,7 @@ def test_adamw_moves_every_weight_by_the_rate_and_its_decay() -> None:
         ({"warm_up": -0.1}, r"'warm_up': expected a share from 0 to below 1, got -0\.1"),
         ({"padding": -1}, "'padding': expected pixels, at least 0, got -1"),
         ({"erased": 1.0}, r"'erased': expected pixels, at least 0, got 1\.0"),
+        ({"mixed": 1.5}, r"'mixed': expected a share from 0 to 1, got 1\.5"),
         ({"optimiser": "adam"}, "'optimiser': expected one of sgd, adamw, got 'adam'"),
         ({"gradient_norm": 0.0}, r"'gradient_norm': expected a positive number, got 0\.0"),
         ({"seed": "a"}, "'seed': expected an integer, got 'a'"),
