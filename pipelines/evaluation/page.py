@@ -22,7 +22,14 @@ Made from the files in [evaluation](evaluation) by
 
 and not written by hand: every figure here was measured and is stored there with its setting, and what was not measured
 is said to be so. `loopmorph evaluation add` turns what `optimize`, `finetune`, `bench` and `operators` write into such
-files.
+files. A row of a rewritten network is made again, from nothing but the images, by one command:
+
+```sh
+loopmorph evaluation row docs/evaluation/resnet34-longer.json '4x joint by harm' --data DATA -o FOLDER
+```
+
+It trains the original, rewrites and repairs it, times both in turns, trains the rewritten network on, and prints what
+it finds beside what is stored. Asked for a row that is not there, it names those that are.
 """
 _SECTIONS: tuple[Callable[[Studies], Part], ...] = (
     comparison.comparison_section,
