@@ -110,7 +110,7 @@ def start(recipe: Recipe, given: Mapping[int, torch.Tensor]) -> Machine:
     first = given[recipe.numbers("input")[0]] if recipe.numbers("input") else next(iter(given.values()))
     batch = first.shape[0] if recipe.batch is not None else None
     machine = Machine(recipe, batch, first)
-    machine.held.update({k: t.reshape(machine.shape(k)) for k, t in given.items()})
+    machine.give(given)
     return machine
 
 
@@ -149,6 +149,10 @@ class Machine:
     def shape(self, buffer: int) -> tuple[int, ...]:
         shape = self.recipe.buffers[buffer].shape
         return (self.batch, *shape[1:]) if self.batch is not None and buffer in self.recipe.batched else shape
+
+    def give(self, tensors: Mapping[int, torch.Tensor]) -> None:
+        """Puts tensors, buffer number -> its elements in any shape, in their places."""
+        self.held.update({number: tensor.reshape(self.shape(number)) for number, tensor in tensors.items()})
 
     def run(self, numbers: range) -> None:
         """Runs some statements in order."""
@@ -246,8 +250,7 @@ class Machine:
             operands += [factor.tensor, [letters[n] for n in factor.loops]]
         repeats = math.prod(self.extents[n] for n in statement.loops if n not in used and n not in kept)
         total = torch.einsum(*operands, [letters[n] for n in result])
-        order = sorted(range(len(result)), key=result.__getitem__)
-        return Array((total * repeats if repeats != 1 else total).permute(order), tuple(sorted(result)))
+        return _in_order(total * repeats if repeats != 1 else total, result)
 
     def _is_parameter(self, term: Value) -> bool:
         return isinstance(term, Load) and self.recipe.buffers[term.buffer].kind == "parameter"
@@ -268,9 +271,7 @@ class Machine:
         if view is None:
             return None
         image, filters = (self.memory(load.buffer) for load in (sources[0], weights[0]))
-        result = convolve(view, image, filters, self.extents)
-        order = sorted(range(len(view.loops)), key=view.loops.__getitem__)
-        return Array(result.permute(order), tuple(sorted(view.loops)))
+        return _in_order(convolve(view, image, filters, self.extents), view.loops)
 
     def _extremum(self, term: Value, kept: tuple[int, ...], kind: Accumulation) -> Array:
         array = self.evaluate(term)
@@ -287,6 +288,7 @@ class Machine:
     def _write(self, target: Load, loops: tuple[int, ...], array: Array, kind: Accumulation | None) -> None:
         loops = tuple(sorted(loops))
         value = array.over(loops).expand([self.extents[n] for n in loops])
+        repeated = value.numel() > array.tensor.numel()
         buffer, shape = target.buffer, self.shape(target.buffer)
         adds = kind == "sum" and buffer in self.held
         if kind in ("max", "min"):
@@ -296,6 +298,7 @@ class Machine:
         order = self._covering_order(address, loops, math.prod(shape))
         if order is not None:
             new = value.permute(order).reshape(shape)
+            new = new.contiguous() if repeated else new  # what comes after may change it in place
             self.held[buffer] = self.held[buffer] + new if adds else new
             return
         box = view_box(target.index, self.extents)
@@ -348,6 +351,12 @@ class Machine:
                 return False
             reach += stride * (extent - 1)
         return True
+
+
+def _in_order(tensor: torch.Tensor, loops: Sequence[int]) -> Array:
+    """A tensor with one axis for each of `loops` as an array, whose loops ascend."""
+    order = sorted(range(len(loops)), key=loops.__getitem__)
+    return Array(tensor.permute(order), tuple(loops[k] for k in order))
 
 
 def form_values(form: Form, loops: tuple[int, ...], extents: Mapping[int, int]) -> torch.Tensor:

@@ -96,8 +96,7 @@ class NestedCode(nn.Module):
             machine.run(range(done, call.after))
             done = call.after
             given = [machine.memory(k) for k in call.inputs]
-            result = self.get_submodule(call.layer)(*given)
-            machine.held[call.output] = result.reshape(machine.shape(call.output))
+            machine.give({call.output: self.get_submodule(call.layer)(*given)})
         machine.run(range(done, len(self.recipe.statements)))
         (output,) = self.recipe.numbers("output")
         return machine.memory(output).reshape(-1, *self.ports.shape[1:])
@@ -123,7 +122,7 @@ class NestedCode(nn.Module):
             if buffer.kind == "parameter"
         }
         machine = Machine(self._batched, count, like)
-        machine.held.update({k: t.reshape(machine.shape(k)) for k, t in {**given, **held}.items()})
+        machine.give({**given, **held})
         return machine
 
     def _held(self, name: str) -> torch.Tensor:

@@ -137,6 +137,16 @@ def test_images_keep_their_order_in_memory(text: str) -> None:
     torch.testing.assert_close(last, module(x))
 
 
+def test_what_it_repeats_can_be_changed_in_place() -> None:
+    body = """affine.for %i = 0 to 2 { affine.for %j = 0 to 3 {
+      %0 = affine.load %a[%i] : memref<2xf32>
+      affine.store %0, %b[%i, %j] : memref<2x3xf32>
+    } }"""
+    module = from_text(body, "%a: memref<2xf32>, %b: memref<2x3xf32>")
+    changed = module(torch.tensor([1.0, 2.0])).add_(torch.arange(3.0))
+    assert changed.tolist() == [[1, 2, 3], [2, 3, 4]]
+
+
 def test_it_is_copied_and_pickled_like_any_module() -> None:
     module = module_of(program(nn.Conv2d(3, 4, 3), 1, 3, 6, 6))
     x = torch.randn(2, 3, 6, 6)
