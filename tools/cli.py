@@ -20,7 +20,6 @@ from loopmorph.tools.catalogue_command import catalogue_command
 from loopmorph.tools.compile_command import compile_command
 from loopmorph.tools.demo_command import demo_command
 from loopmorph.tools.evaluation_command import evaluation_command
-from loopmorph.tools.evaluation_row_command import row_command
 from loopmorph.tools.export_command import export_command
 from loopmorph.tools.finetune_command import finetune_command
 from loopmorph.tools.graph_command import graph_command
@@ -68,9 +67,6 @@ for command in (
     target_command,
 ):
     cli.add_command(command)
-
-
-evaluation_command.add_command(row_command)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ import click
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.pipelines.evaluation.study import Section
 from loopmorph.pipelines.support.files import check_writable
+from loopmorph.tools.evaluation_row_command import row_command
 from loopmorph.tools.options import POSITIVE
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ _FILE = click.Path(path_type=Path)
 @click.group("evaluation")
 def evaluation_command() -> None:
     """Keep what was measured in studies (JSON), and make a page of them."""
+
+
+evaluation_command.add_command(row_command)
 
 
 @evaluation_command.command("page")

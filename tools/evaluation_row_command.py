@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loopmorph.pipelines.support.files import write_atomically
+from loopmorph.pipelines.support.files import prepare_folder, write_atomically
 from loopmorph.tools.bars import stage_bars
 from loopmorph.tools.finetune_command import finetune_command
 from loopmorph.tools.options import POSITIVE, SEEDS
@@ -41,69 +41,60 @@ def row_command(
     What is in the folder under the name that the commands give it (WEIGHTS.pt, model.pt, tuned.pt) is not made again:
     a run that was stopped goes on when the same command is given again.
     """
-    from loopmorph.pipelines.evaluation.remade import REWRITTEN, TUNED, WEIGHTS, find_row, remake, trainings
+    from loopmorph.pipelines.evaluation.json_file import read_json
+    from loopmorph.pipelines.evaluation.outputs import training_of
+    from loopmorph.pipelines.evaluation.remade import REWRITTEN, WEIGHTS, find_row, remake, trainings
     from loopmorph.pipelines.evaluation.study import Run
 
     row = find_row(study, name)
     chosen = recipe or next((run.recipe for run in row.network.runs), _NONE)
     chosen_recipe = None if chosen == _NONE else chosen
-    to_train = trainings(row, chosen_recipe, out, {"DATA": str(data), "SEED": str(seed)})
-    _make(out)
-    for each in to_train:
-        if each.output.name != TUNED:
-            _train(each, device)
+    first, last = trainings(row, chosen_recipe, out, {"DATA": str(data), "SEED": str(seed)})
+    prepare_folder(out)
+    for each in first:
+        _train(each, device)
     measured = out / "measured.json"
     if measured.exists() and (out / REWRITTEN).exists():
-        found = replace(row.network, runs=(), **json.loads(measured.read_text()))
+        found = replace(row.network, runs=(), **read_json(measured))
     else:
         with stage_bars() as tell:
             found = remake(row, out / WEIGHTS, data, out / REWRITTEN, rounds=rounds, device=device, progress=tell)
         kept = {key: getattr(found, key) for key in ("speedup", "ms", "macs", "parameters", "kl", "before")}
         write_atomically(measured, lambda file: file.write(json.dumps(kept).encode()))
-    if chosen_recipe is not None:
-        after = _train(to_train[-1], device)
-        found = replace(found, runs=(Run(chosen_recipe, seed, after),))
+    if chosen_recipe is not None and last is not None:
+        told = _train(last, device)
+        if told.exists():  # not beside weights that were put there
+            found = replace(found, runs=(Run(chosen_recipe, seed, training_of(told).accuracy),))
     write_atomically(out / "row.json", lambda file: file.write((json.dumps(asdict(found), indent=1) + "\n").encode()))
     for line in _beside(row.network, found, chosen_recipe):
         click.echo(line)
 
 
-def _make(folder: Path) -> None:
-    """Raises:
-    ArgumentError: it cannot be made.
-    """
-    from loopmorph.passes.errors import ArgumentError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArgumentError("out", f"cannot make the folder '{folder}': {error.strerror or error}") from error
-
-
-def _train(training: Training, device: str | None) -> float:
-    """Runs a command of the study, unless what it makes is there; returns the accuracy that it reached, in points."""
+def _train(training: Training, device: str | None) -> Path:
+    """Runs a command of the study, unless what it makes is there; returns where it tells how it went."""
     told = training.output.with_suffix(".json")
     if not training.output.exists():
         command = {"train": train_command, "finetune": finetune_command}[training.command]
         more = ["--json", str(told), *(["--device", device] if device else [])]
         click.echo(f"loopmorph {training.command} {' '.join(training.arguments)}")
         command.main([*training.arguments, *more], f"loopmorph {training.command}", standalone_mode=False)
-    return float(json.loads(told.read_text())["after"]["percent"]) if told.exists() else float("nan")
+    return told
 
 
 def _beside(stored: MeasuredNetwork, found: MeasuredNetwork, recipe: str | None) -> list[str]:
     """A table of what is stored and what was found."""
+    from loopmorph.pipelines.evaluation.markdown import NOTHING, number
     from loopmorph.pipelines.support.markdown import table
 
     def shown(network: MeasuredNetwork) -> list[str]:
         after = [] if recipe is None else network.accuracies(recipe)
         return [
-            _number(network.parameters and network.parameters / 1e6, 2),
-            _number(network.kl, 3),
-            _number(network.before, 2),
-            _number(network.ms, 2),
-            _number(network.speedup, 2),
-            ", ".join(f"{each:.2f}" for each in after) or "-",
+            number(network.parameters, 2, 1e-6),
+            number(network.kl, 3),
+            number(network.before, 2),
+            number(network.ms, 2),
+            number(network.speedup, 2),
+            ", ".join(number(each, 2) for each in after) or NOTHING,
         ]
 
     what = [
@@ -115,7 +106,3 @@ def _beside(stored: MeasuredNetwork, found: MeasuredNetwork, recipe: str | None)
         f"accuracy after training ({recipe or _NONE}), %",
     ]
     return table([stored.name, "stored", "now"], zip(what, shown(stored), shown(found), strict=True))
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

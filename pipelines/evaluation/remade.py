@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -20,13 +21,14 @@ from loopmorph.pipelines.ingress.state import load_state
 from loopmorph.pipelines.legality.joint_kl import joint_kl
 from loopmorph.pipelines.oracle.inherit import REPAIR, inherit
 from loopmorph.pipelines.program import import_model
+from loopmorph.pipelines.search.retrained import NONE
 from loopmorph.pipelines.search.saved_model import save_model
 from loopmorph.pipelines.support.progress import Progress, silent
 from loopmorph.pipelines.training.accuracy import measure_accuracy
 from loopmorph.pipelines.training.train import image_shape_of
 from loopmorph.pipelines.zoo import is_in_zoo
 
-WEIGHTS, REWRITTEN, TUNED = "WEIGHTS.pt", "model.pt", "tuned.pt"  # what the commands of a study call their files
+WEIGHTS, REWRITTEN = "WEIGHTS.pt", "model.pt"  # what the commands of a study call their files
 _FILE = re.compile(r"[A-Za-z0-9_]+\.pt")
 _KL_IMAGES = 2000  # of the test part, as for the rows that are stored
 
@@ -81,8 +83,10 @@ def find_row(file: Path, name: str) -> Row:
     return Row(study, network, pipelines[name])
 
 
-def trainings(row: Row, recipe: str | None, folder: Path, words: Mapping[str, str]) -> list[Training]:
-    """What has to be trained, in order: the original, other weights of it that teach, and the rewritten network.
+def trainings(
+    row: Row, recipe: str | None, folder: Path, words: Mapping[str, str]
+) -> tuple[list[Training], Training | None]:
+    """What has to be trained: the original and other weights of it that teach, and afterwards the rewritten network.
 
     Args:
         row: what is made again.
@@ -91,23 +95,25 @@ def trainings(row: Row, recipe: str | None, folder: Path, words: Mapping[str, st
         words: what stands for words of the commands: DATA, SEED.
 
     Raises:
-        ArgumentError: a recipe that the study has not, or without a command; a file that no command makes, and that
-            is not there.
+        ArgumentError: a recipe that the study has not, or without a command; a command that is none of ours; a file
+            that no command makes, and that is not there.
     """
-    last = [] if recipe is None else [_training(row, _command(row, recipe), folder, words)]
-    named = [arg for each in last for arg in each.arguments if _is_weights(Path(arg), folder)]
-    teachers = [str(folder / WEIGHTS), *named]
+    last = None if recipe is None else _training(row, _command(row, recipe), folder, words)
+    named = [] if last is None else [value for option, value in pairwise(last.arguments) if option == "--teacher"]
+    teachers = [str(folder / WEIGHTS), *(value for value in named if value != NONE)]
     by_output = {
         made.output: made
         for made in (_training(row, text, folder, words) for text in row.study.provenance.commands if _is_train(text))
     }
-    first: list[Training] = []
+    first = []
     for path in map(Path, dict.fromkeys(teachers)):
         if path in by_output:
             first.append(by_output[path])
         elif not path.exists():
             raise ArgumentError("out", f"no command of the study makes {path.name}; put the weights there: {path}")
-    return first + last
+    if last is not None:  # whether or not the study's command names one
+        last = replace(last, arguments=(*last.arguments, "--seed", words["SEED"]))
+    return first, last
 
 
 def remake(
@@ -180,14 +186,13 @@ def _is_train(text: str) -> bool:
     return text.startswith("loopmorph train ")
 
 
-def _is_weights(path: Path, folder: Path) -> bool:
-    return path.parent == folder and path.suffix == ".pt" and path.name not in (REWRITTEN, TUNED)
-
-
 def _training(row: Row, text: str, folder: Path, words: Mapping[str, str]) -> Training:
-    program, command, *arguments = shlex.split(text, comments=True)
-    if program != "loopmorph" or command not in ("train", "finetune"):
-        raise ArgumentError("recipe", f"it is done by '{text}'; loopmorph train or finetune is expected")
+    try:
+        program, command, *arguments = shlex.split(text, comments=True)
+    except ValueError:  # a quotation without an end, or less than two words
+        program = command = ""
+    if program != "loopmorph" or command not in ("train", "finetune") or "-o" not in arguments[:-1]:
+        raise ArgumentError("recipe", f"it is done by '{text}'; loopmorph train or finetune is expected, with -o FILE")
     if command == "train" and arguments[:1] != [row.study.provenance.model]:
         raise ArgumentError("study", f"'{text}' trains another network than its '{row.study.provenance.model}'")
     placed = [str(folder / word) if _FILE.fullmatch(word) else words.get(word, word) for word in arguments]

@@ -59,15 +59,20 @@ class Teacher:
     beside: tuple[nn.Module, ...] = ()
 
     @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All that teach, the one whose blocks count first."""
+        return self.network, *self.beside
+
+    @property
     def whole(self) -> nn.Module:
         """What gives its logits: the network, or all of them together."""
-        return Together([self.network, *self.beside]) if self.beside else self.network
+        return Together(self.networks) if self.beside else self.network
 
     def check(self) -> None:
         """Raises:
         ArgumentError: a value that is out of range; names it.
         """
-        for network in (self.network, *self.beside):
+        for network in self.networks:
             if not isinstance(network, nn.Module):
                 raise ArgumentError("teacher", f"a {type(network).__name__} was given; an nn.Module is expected")
         if not 0 < self.temperature < math.inf:
@@ -98,9 +103,9 @@ class Teacher:
             ArgumentError: the teacher fails on the images.
         """
         paths = self._blocks_in_common(student, images)
-        whole = switch_to_inference(copy.deepcopy(self.whole)).requires_grad_(False).to(device)
+        twins = copy.deepcopy(self)
+        whole, network = switch_to_inference(twins.whole).requires_grad_(False).to(device), twins.network
         lay_out(whole, torch.channels_last)
-        network = whole.networks[0] if isinstance(whole, Together) else whole
         temperature, weight = self.temperature, self.weight
         found_in: dict[str, torch.Tensor] = {}
         wanted_in: dict[str, torch.Tensor] = {}

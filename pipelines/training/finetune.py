@@ -288,7 +288,7 @@ def _start(
 ) -> _Run:
     device = processes.device
     twin = switch_to_training(copy.deepcopy(model)).to(device)
-    networks = [twin] if teacher is None else [twin, teacher.network, *teacher.beside]
+    networks = [twin] if teacher is None else [twin, *teacher.networks]
     image = train.normalised(train.images[:1])
     layout = _layout(networks, image)
     lay_out(twin, layout)

@@ -148,7 +148,7 @@ def _trained(
     sets = _sets(model, data, image_shape, progress)
     chosen = settings or fitted(preset, tuple(sets.train.images.shape[1:]))
     if teacher is not None:
-        for network in (teacher.network, *teacher.beside):
+        for network in teacher.networks:
             _check_classifier("teacher", network, sets.test)
     with training_processes(device) as processes:
         before = _tested("before", model, sets.test, processes, progress)

@@ -33,6 +33,9 @@ STUDY = Study(
         ),
         "lost": Recipe("lost", 1, ""),
         "other": Recipe("other", 1, "python train.py"),
+        "unwritten": Recipe("unwritten", 1, "loopmorph finetune model.pt --data DATA"),
+        "torn": Recipe("torn", 1, "loopmorph finetune 'model.pt -o tuned.pt"),
+        "unseeded": Recipe("unseeded", 1, f"loopmorph finetune model.pt {HOW} --teacher none --epochs 1 -o own.pt"),
     },
     MeasuredNetwork("original", "original", before=95.0),
     (
@@ -81,6 +84,25 @@ def test_a_row_is_made_from_the_images_alone_and_what_is_there_stays(
     assert all((out / name).stat().st_mtime_ns == made[name] for name in made.keys() - {"row.json"})
 
 
+def test_the_seed_is_the_one_asked_for_and_weights_may_come_from_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    row = ["evaluation", "row", str(stored(tmp_path)), "2x joint", "--data", str(DIGITS), "-o", str(out)]
+    row += ["--rounds", "1", "--recipe", "unseeded", "--seed", "7"]
+    assert main(row) == 0
+    assert json.loads((out / "own.json").read_text())["settings"]["seed"] == 7
+    assert json.loads((out / "row.json").read_text())["runs"][0]["seed"] == 7
+    (out / "own.json").unlink()
+    capsys.readouterr()
+    assert main(row) == 0
+    assert "| accuracy after training (unseeded), % | - | - |" in capsys.readouterr().out
+    assert json.loads((out / "row.json").read_text())["runs"] == []
+    (out / "measured.json").write_text("{")
+    assert main(row) == 1
+    assert re.search(r"measured\.json: is no JSON", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("study", "name", "recipe", "message"),
     [
@@ -89,6 +111,8 @@ def test_a_row_is_made_from_the_images_alone_and_what_is_there_stays(
         (STUDY, "2x joint", "labels", "'recipe': the study has no command for 'labels'; there are teacher, several"),
         (STUDY, "2x joint", "lost", "'recipe': the study has no command for 'lost'; there are teacher, several"),
         (STUDY, "2x joint", "other", r"'recipe': it is done by 'python train\.py'; loopmorph train or finetune is exp"),
+        (STUDY, "2x joint", "unwritten", r"'recipe': .* --data DATA'; .* is expected, with -o FILE$"),
+        (STUDY, "2x joint", "torn", r"'recipe': .* 'model\.pt -o tuned\.pt'; .* is expected, with -o FILE$"),
         (STUDY, "2x joint", "several", r"'out': no command of the study makes B\.pt; put the weights there: \S+B\.pt$"),
         (
             replace(STUDY, provenance=replace(STUDY.provenance, model="factories:digits")),
