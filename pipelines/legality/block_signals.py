@@ -44,6 +44,7 @@ from loopmorph.pipelines.training.task import Classification, Task, UserTask
 
 RESIDUAL, FISHER_CHANGE, KL_BLOCK = "residual", "fisher-change", "kl-block"
 BLOCK_SIGNALS = (RESIDUAL, FISHER_CHANGE, KL_BLOCK)
+_MEMORY = 6 << 30  # bytes of what blocks are given and give, and of gradients there
 QUICK = FitSettings(ridges=(1e-3, 1e-2, 1e-1, 1.0, 1e1), rows=2)  # to compare candidates, not to keep the weights
 
 
@@ -96,6 +97,9 @@ class BlockSignals:
             would seem better than it is.
         settings: how blocks are repaired.
 
+    Where what blocks are given and give on all these inputs, and the gradients there, would take more than 6 GiB, fewer
+    of the inputs are taken.
+
     Attributes:
         settings: how blocks are repaired.
         missing: signal -> why it cannot be measured of this network and task.
@@ -118,13 +122,13 @@ class BlockSignals:
         self._place = resolve_device(device)
         self._task, fitted_to = split_task(task) if fitted_to is None else (task, fitted_to)
         self._model = switch_to_inference(copy.deepcopy(original.model)).requires_grad_(False).to(self._place)
-        measured = tuple(x.to(self._place) for x in self._task.inputs)
         self._texts = module_texts(original)
-        self._blocks = outermost(find_blocks(self._model, measured[0]))
+        self._blocks = outermost(find_blocks(self._model, self._task.inputs[0].to(self._place)))
         names = [n for n, _ in self._model.named_modules() if not any(is_inside(n, b) for b in self._blocks)]
-        self._seen = record(self._model, measured, names)
         holding = [n for n in names if any(is_within(layer, n) for layer in self._texts)]
-        self._fitted = record(self._model, tuple(x.to(self._place) for x in fitted_to), holding)
+        self._task, fitted_to = self._within_memory(names, fitted_to)
+        self._seen = record(self._model, self._placed(self._task.inputs), names)
+        self._fitted = record(self._model, self._placed(fitted_to), holding)
         self._usable = {n for n in holding if n in self._seen.modules and self._seen.modules[n].replayable}
         self.missing: dict[str, str] = self._what_is_missing()
         if FISHER_CHANGE not in self.missing:
@@ -159,6 +163,21 @@ class BlockSignals:
         return BlockMeasurement(
             tuple(blocks), {n: mean_score(total) for n, total in totals.items()}, missing, self.doubt
         )
+
+    def _placed(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return tuple(x.to(self._place) for x in inputs)
+
+    def _within_memory(
+        self, names: Sequence[str], fitted_to: Sequence[torch.Tensor]
+    ) -> tuple[Task, tuple[torch.Tensor, ...]]:
+        """The minibatch and the inputs to repair on, both without the last ones where all would take too much."""
+        one = record(self._model, self._placed([x[:1] for x in self._task.inputs]), names).size
+        measured, fitted = len(self._task.inputs[0]), len(fitted_to[0])
+        needed = one * (2 * measured + fitted)  # twice: of what is measured there are gradients, too
+        if needed <= _MEMORY:
+            return self._task, tuple(fitted_to)
+        some, others = (max(1, count * _MEMORY // needed) for count in (measured, fitted))
+        return _part(self._task, 0, some), tuple(x[:others] for x in fitted_to)
 
     # -- which blocks
 
@@ -333,11 +352,16 @@ def split_task(task: Task) -> tuple[Task, tuple[torch.Tensor, ...]]:
         raise ArgumentError("task", f"{count} image was given; at least 2 are needed: one half is repaired on")
     half = count // 2
     fitted_to = tuple(x[:half] for x in task.inputs)
+    return _part(task, half, count), fitted_to
+
+
+def _part(task: Task, begin: int, end: int) -> Task:
+    """Some of a minibatch's inputs, with their targets; of a task of an unknown kind all."""
     if not isinstance(task, Classification | UserTask):
-        return task, fitted_to
-    labels = tree_map_only(torch.Tensor, lambda x: x[half:], task.targets)
-    batch = Batch(task.batch.images[half:], labels, task.batch.classes, task.source)
-    return Classification(batch) if isinstance(task, Classification) else UserTask(batch, task.function), fitted_to
+        return task
+    labels = tree_map_only(torch.Tensor, lambda x: x[begin:end], task.targets)
+    batch = Batch(task.batch.images[begin:end], labels, task.batch.classes, task.source)
+    return Classification(batch) if isinstance(task, Classification) else UserTask(batch, task.function)
 
 
 def _described(output: Any) -> str:

@@ -6,6 +6,7 @@ block's output, the next one's input) are kept once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,12 @@ class Recording:
     inputs: list[Tensors]
     outputs: list[Any]
     modules: Mapping[str, ModuleRecord]
+
+    @property
+    def size(self) -> int:
+        """Bytes of what the modules were given and gave; what several of them share counts once."""
+        kept = [x for each in self.modules.values() for x in (*itertools.chain(*each.inputs), *each.outputs)]
+        return sum({x.data_ptr(): x.nbytes for x in kept}.values())
 
 
 def record(model: nn.Module, inputs: Sequence[torch.Tensor], names: Collection[str]) -> Recording:

@@ -21,6 +21,7 @@ from loopmorph.pipelines.legality import block_signals
 from loopmorph.pipelines.legality.block_signals import BLOCK_SIGNALS, BlockChange, BlockSignals
 from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
 from loopmorph.pipelines.legality.fisher import fisher_potential
+from loopmorph.pipelines.legality.recording import record
 from loopmorph.pipelines.oracle.repair.block import repair_block
 from loopmorph.pipelines.oracle.repair.repair import repair
 from loopmorph.pipelines.training.task import Classification
@@ -177,6 +178,19 @@ def test_half_of_the_minibatch_is_repaired_on_by_default(original: lm.Program) -
     rest = Batch(BATCH.images[24:], BATCH.labels[24:], BATCH.classes, "")
     given = BlockSignals(original, Classification(rest), "cpu", fitted_to=(BATCH.images[:24],)).measure(program)
     assert halves.scores == given.scores and len(halves.blocks[0].values["residual"]) == 24
+
+
+def test_fewer_images_are_taken_where_all_would_take_too_much_memory(
+    original: lm.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = original.apply(GROUP1)
+    first = Batch(BATCH.images[:12], BATCH.labels[:12], BATCH.classes, "")
+    expected = BlockSignals(original, Classification(first), "cpu", fitted_to=(FITTED_TO[:16],)).measure(program)
+    seen = [name for name, _ in original.model.named_modules() if not name.startswith(("block1.", "block2."))]
+    one = record(original.model, (BATCH.images[:1],), seen).size
+    monkeypatch.setattr(block_signals, "_MEMORY", one * (2 * len(BATCH.images) + len(FITTED_TO)) // 4)
+    found = BlockSignals(original, Classification(BATCH), "cpu", fitted_to=(FITTED_TO,)).measure(program)
+    assert found.scores == expected.scores and len(found.blocks[0].values["residual"]) == 12
 
 
 def test_without_labels_there_is_no_loss(original: lm.Program) -> None:
