@@ -143,6 +143,9 @@ def run_training(
         f"accuracy on {trained.after.images} test images: {_share(trained.before)} -> {_share(trained.after)}; "
         "intervals of 95 %"
     )
+    if trained.after.percent < trained.before.percent:
+        lower = f"a lower one than {settings.learning_rate:g} changes less"
+        click.echo(f"training has made it worse: it may have been good already, and --learning-rate too high; {lower}")
     if trained.mirrored is not None:
         click.echo(f"by the mean over each image and its mirror image: {_share(trained.mirrored)}")
     click.echo(f"written to {options.out}")

@@ -72,11 +72,25 @@ def test_a_network_is_trained_made_smaller_and_fine_tuned(
     training = training_of(told)
     assert (training.recipe_name, training.recipe.epochs, training.seed, training.gpu) == ("teacher", 2, 0, None)
     assert training.accuracy == pytest.approx(after, abs=0.006) and training.versions["torch"] == torch.__version__
+    assert "made it worse" not in output
     rebuilt = [accuracy(lm.load_model(file, MODEL), test_part, "cpu") for file in (saved, tuned)]
     assert rebuilt == pytest.approx([before, after], abs=0.006)
     contents = [torch.load(file, weights_only=True) for file in (saved, tuned)]
     assert len({tuple(content.pop("state_dict")) for content in contents}) == 1 and contents[0] == contents[1]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.pt", "tuned.json", "tuned.pt", "weights.pt"]
+
+
+def test_that_training_has_made_it_worse_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, again = tmp_path / "weights.pt", tmp_path / "again.pt"
+    assert main(["train", MODEL, "-o", str(weights), "--epochs", "2", "--learning-rate", "0.1", *HOW]) == 0
+    assert "made it worse" not in capsys.readouterr().out
+    how = ["--epochs", "1", "--learning-rate", "3", *HOW]
+    assert main(["finetune", str(weights), "--original", MODEL, "--teacher", "none", "-o", str(again), *how]) == 0
+    output = capsys.readouterr().out
+    before, after = told_accuracies(output)
+    assert before > after
+    told = "it may have been good already, and --learning-rate too high; a lower one than 3 changes less"
+    assert f"\ntraining has made it worse: {told}\n" in output
 
 
 def test_the_teacher_is_the_original_where_its_weights_are_known(
