@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,16 @@ def test_an_interrupt_ends_it_after_the_step_and_loses_nothing(tmp_path: Path) -
     assert_equal(resumed.model, train(Small()).model)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread, as in a child; with several it adds up in another order."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_what_is_killed_goes_on_to_the_same_result(tmp_path: Path) -> None:
     def kill(stage: str, done: int, of: int) -> None:
         if done == 9:
