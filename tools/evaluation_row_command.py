@@ -41,10 +41,10 @@ def row_command(
     What is in the folder under the name that the commands give it (WEIGHTS.pt, model.pt, tuned.pt) is not made again:
     a run that was stopped goes on when the same command is given again.
     """
-    from loopmorph.pipelines.evaluation.json_file import read_json
     from loopmorph.pipelines.evaluation.outputs import training_of
     from loopmorph.pipelines.evaluation.remade import REWRITTEN, WEIGHTS, find_row, remake, trainings
     from loopmorph.pipelines.evaluation.study import Run
+    from loopmorph.pipelines.support.json_file import read_json
 
     row = find_row(study, name)
     chosen = recipe or next((run.recipe for run in row.network.runs), _NONE)

@@ -22,6 +22,7 @@ from loopmorph.pipelines.ingress.models import resolve_model
 from loopmorph.pipelines.program import Program, import_model
 from loopmorph.pipelines.support.agreement import largest_error
 from loopmorph.pipelines.support.foreign import describe
+from loopmorph.pipelines.support.json_file import read_json
 from loopmorph.pipelines.support.numbers import check_count
 from loopmorph.pipelines.support.progress import Progress, silent
 
@@ -86,12 +87,7 @@ def read_pipelines(path: Path, names: Sequence[str] = ()) -> dict[str, str]:
         DataError: the file cannot be read, or holds something else.
         ArgumentError: it has no pipeline of such a name; tells the names.
     """
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is no JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(text, str) for text in content.values()):
         raise DataError(f"{path}: a dictionary of pipelines is expected")
     for name in names:

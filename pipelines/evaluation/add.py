@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from loopmorph.passes.errors import ArgumentError, DataError
-from loopmorph.pipelines.evaluation.json_file import read_json
 from loopmorph.pipelines.evaluation.outputs import FromReport, Training
 from loopmorph.pipelines.evaluation.study import MeasuredNetwork, Provenance, Run, Section, Study
 from loopmorph.pipelines.support.files import write_atomically
+from loopmorph.pipelines.support.json_file import read_json
 
 
 def joined(study: Study, found: FromReport) -> Study:

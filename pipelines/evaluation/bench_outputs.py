@@ -9,10 +9,10 @@ from typing import Any
 from loopmorph.passes.errors import DataError
 from loopmorph.pipelines.bench.precision import PrecisionRow
 from loopmorph.pipelines.bench.rewritten import ORIGINAL, RewrittenRow
-from loopmorph.pipelines.evaluation.json_file import read_json
 from loopmorph.pipelines.evaluation.outputs import network_of
 from loopmorph.pipelines.evaluation.study import CHOICES, MeasuredNetwork, Provenance, Study
 from loopmorph.pipelines.rewritten.fields import Fields
+from loopmorph.pipelines.support.json_file import read_json
 
 _DIGITS = 4  # of accuracies, in points
 _PRECISION = (

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.evaluation.json_file import read_json
 from loopmorph.pipelines.evaluation.study import MeasuredNetwork, Provenance, Recipe, SearchCost, Section, Study
 from loopmorph.pipelines.rewritten.fields import Fields
+from loopmorph.pipelines.support.json_file import read_json
 
 _REPORT = (
     *("model", "data", "threads", "baseline_ms", "optimized_ms", "speedup", "macs_before", "macs_after"),

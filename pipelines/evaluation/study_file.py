@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from loopmorph.passes.errors import DataError
-from loopmorph.pipelines.evaluation.json_file import read_json
 from loopmorph.pipelines.evaluation.study import (
     CHOICES,
     NETWORK_SECTIONS,
@@ -36,6 +35,7 @@ from loopmorph.pipelines.evaluation.study import (
 )
 from loopmorph.pipelines.rewritten.fields import Fields
 from loopmorph.pipelines.support.files import write_atomically
+from loopmorph.pipelines.support.json_file import read_json
 
 FORMAT = "loopmorph-evaluation"
 VERSION = 1
