@@ -235,6 +235,21 @@ def test_culprits_are_found_one_by_one() -> None:
     assert (three.kept, three.apart) == ((0, 1), (frozenset({0, 1, 2}),))
 
 
+def test_few_questions_find_what_does_not_go_together() -> None:
+    made = blocks_table(100, 1, seed=0)
+    texts = [",".join(each.steps) for each in made.variants]
+    refused = [{texts[17]}, {texts[40], texts[90]}]
+    asked: list[int] = []
+
+    def admits(steps: Sequence[Step]) -> bool:
+        asked.append(len(steps))
+        return not any(each <= {str(step) for step in steps} for each in refused)
+
+    found = assemble(made, range(100), admits)
+    assert (found.dropped, found.apart) == ((17, 90), (frozenset({17}), frozenset({40, 90})))
+    assert found.kept == tuple(k for k in range(100) if k not in (17, 90)) and len(asked) < 45
+
+
 def test_what_cannot_be_judged_costs_one_trial() -> None:
     made = blocks_table(2, 6, seed=0)
 

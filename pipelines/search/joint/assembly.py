@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from loopmorph.passes.history import Step, parse_steps
 from loopmorph.pipelines.search.variants.table import VariantTable
@@ -31,6 +33,9 @@ class Assembly:
 def assemble(table: VariantTable, indices: Sequence[int], is_applicable: IsApplicable) -> Assembly:
     """The steps of some variants; one that the network does not admit after those before it is left out whole.
 
+    Asking costs as much as a replay of all steps. Where all variants together are refused, halves are asked about, and
+    halves of what is refused of these: of n variants few of which do not go together, some log2(n) questions for each.
+
     Args:
         table: the variants.
         indices: positions in it.
@@ -39,20 +44,22 @@ def assemble(table: VariantTable, indices: Sequence[int], is_applicable: IsAppli
     Raises:
         ArgumentError: a variant's steps are malformed.
     """
-    chosen = tuple(sorted(indices))
-    steps = steps_of(table, chosen)
-    if not steps or is_applicable(steps):
-        return Assembly(steps, chosen)
-    kept: list[int] = []
+    admits = cache(lambda chosen: is_applicable(steps_of(table, chosen)))
+    kept: tuple[int, ...] = ()
     dropped: list[int] = []
     apart: list[frozenset[int]] = []
-    for each in chosen:
-        if is_applicable(steps_of(table, (*kept, each))):
-            kept.append(each)
+    groups = [tuple(sorted(indices))] if indices else []
+    while groups:
+        group = groups.pop()
+        if admits((*kept, *group)):
+            kept = (*kept, *group)
+        elif len(group) > 1:
+            middle = len(group) // 2
+            groups += [group[middle:], group[:middle]]
         else:
-            dropped.append(each)
-            apart.append(_culprits(table, kept, each, is_applicable))
-    return Assembly(steps_of(table, kept), tuple(kept), tuple(dropped), tuple(apart))
+            dropped += group
+            apart.append(_culprits(kept, group[0], admits))
+    return Assembly(steps_of(table, kept), kept, tuple(dropped), tuple(apart))
 
 
 def steps_of(table: VariantTable, indices: Sequence[int]) -> tuple[Step, ...]:
@@ -74,11 +81,10 @@ def steps_of(table: VariantTable, indices: Sequence[int]) -> tuple[Step, ...]:
     return (*first, *last)
 
 
-def _culprits(table: VariantTable, kept: Sequence[int], refused: int, is_applicable: IsApplicable) -> frozenset[int]:
-    """The variant itself, where it does not go alone; with the first that it does not go with; else with all."""
-    if not is_applicable(steps_of(table, (refused,))):
+def _culprits(kept: Sequence[int], refused: int, admits: Callable[[tuple[int, ...]], bool]) -> frozenset[int]:
+    """The variant itself, where it does not go alone; with the one that it does not go with; else with all."""
+    count = bisect_left(range(len(kept)), True, key=lambda some: not admits((*kept[:some], refused)))
+    if count == 0:
         return frozenset({refused})
-    for other in kept:
-        if not is_applicable(steps_of(table, (other, refused))):
-            return frozenset({other, refused})
-    return frozenset({*kept, refused})
+    pair = kept[count - 1], refused  # before it was there the variant went with the others
+    return frozenset({*kept, refused} if admits(pair) else pair)
