@@ -18,14 +18,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map_only
 
 from loopmorph.passes.errors import ArgumentError
-from loopmorph.pipelines.data.batches import Batch
 from loopmorph.pipelines.legality.changed_modules import changed_modules, module_texts
 from loopmorph.pipelines.legality.joint_kl import kl_of_images
 from loopmorph.pipelines.legality.proxy import Score, mean_score
@@ -360,8 +359,7 @@ def _part(task: Task, begin: int, end: int) -> Task:
     if not isinstance(task, Classification | UserTask):
         return task
     labels = tree_map_only(torch.Tensor, lambda x: x[begin:end], task.targets)
-    batch = Batch(task.batch.images[begin:end], labels, task.batch.classes, task.source)
-    return Classification(batch) if isinstance(task, Classification) else UserTask(batch, task.function)
+    return replace(task, batch=replace(task.batch, images=task.batch.images[begin:end], labels=labels))
 
 
 def _described(output: Any) -> str:

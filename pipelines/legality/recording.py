@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from loopmorph.pipelines.support.devices import exact_arithmetic
 from loopmorph.pipelines.support.foreign import run_model
 from loopmorph.pipelines.support.hooks import hooked
+from loopmorph.pipelines.support.tensor_memory import bytes_of
 
 CHUNK = 32  # images
 
@@ -63,7 +64,7 @@ class Recording:
     def size(self) -> int:
         """Bytes of what the modules were given and gave; what several of them share counts once."""
         kept = [x for each in self.modules.values() for x in (*itertools.chain(*each.inputs), *each.outputs)]
-        return sum({x.data_ptr(): x.nbytes for x in kept}.values())
+        return bytes_of(kept)
 
 
 def record(model: nn.Module, inputs: Sequence[torch.Tensor], names: Collection[str]) -> Recording:

@@ -14,6 +14,7 @@ from loopmorph.pipelines.oracle.repair.lockstep import LayerCall
 from loopmorph.pipelines.oracle.repair.surroundings import Place, Surroundings, held, surroundings
 from loopmorph.pipelines.support.devices import exact_arithmetic
 from loopmorph.pipelines.support.hooks import hooked
+from loopmorph.pipelines.support.tensor_memory import bytes_of
 
 _MEMORY = 1 << 30  # bytes of the runs that are kept together
 
@@ -39,7 +40,7 @@ class RecordedRun:
         """Bytes of all tensors."""
         tensors = [*self.inputs, *self.given.values()]
         tensors += [x for call in self.calls for x in (*call.inputs, call.output)]
-        return sum({x.data_ptr(): x.nbytes for x in tensors}.values())
+        return bytes_of(tensors)
 
 
 class Replay:
