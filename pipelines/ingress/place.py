@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import torch
 from torch import fx
 from torch_mlir import ir
 
+import loopmorph
+
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _NAMED = re.compile(r'"([^"]*)@([^"@]*)"')
-_OWN = re.compile(r"/(torch|loopmorph)/")  # frames of PyTorch's modules say less than the line that calls them
+# Frames of PyTorch's modules say less than the line that calls them. A user's folder may have either name.
+_OWN = tuple(f"{Path(package.__file__ or '').parent}/" for package in (torch, loopmorph))
 
 
 def operator_name(node: fx.Node) -> str:
@@ -42,7 +47,7 @@ def user_place(node: fx.Node) -> tuple[str, int] | None:
 def innermost_place(trace: str) -> tuple[str, int] | None:
     """File and line of the innermost frame, outside of PyTorch, of a trace as Python prints it."""
     frames = _FRAME.findall(trace)
-    own = [(file, int(line)) for file, line in frames if not _OWN.search(file)]
+    own = [(file, int(line)) for file, line in frames if not file.startswith(_OWN)]
     return own[-1] if own else None
 
 
