@@ -66,4 +66,4 @@ def _set_shape(memref: ir.Value, shape: Sequence[int]) -> dict[str, ir.Attribute
     assert isinstance(function, func.FuncOp)
     inputs = [argument.type for argument in function.entry_block.arguments]
     function.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(inputs, function.type.results))
-    return marks.argument_marks(function)[memref.arg_number]
+    return marks.memref_marks(memref)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch_mlir import ir
+from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import used_dims
 from loopmorph.passes.analysis.coupling.ties import Tie, tie
-from loopmorph.passes.nest import Access, Loop, Nest, nests
+from loopmorph.passes.nest import Access, Loop, Nest, nest_roots, view_nest
 
 AxisKey = tuple[ir.Value, int]
 
@@ -18,22 +21,32 @@ AxisKey = tuple[ir.Value, int]
 class ProgramAccesses:
     """The accesses of a whole program, indexed by memref; the ties are read off them on demand.
 
+    So are the nests: what a change concerns is a small part of a large network, and to view all of it takes long.
+
     Attributes:
-        module: the module.
-        nests: its nests, in program order.
+        module: the module; it must not change while this is used.
         accesses: memref -> the accesses to it, in program order, with their nests.
     """
 
     module: ir.Operation
-    nests: list[Nest] = field(init=False)
-    accesses: dict[ir.Value, list[tuple[Nest, Access]]] = field(init=False, default_factory=dict)
-    _ties: dict[tuple[ir.Operation, int], Tie] = field(init=False, default_factory=dict)
+    accesses: Mapping[ir.Value, list[tuple[Nest, Access]]] = field(init=False)
+    _roots: dict[ir.Operation, affine.AffineForOp] = field(init=False, repr=False)
+    _views: dict[ir.Operation, Nest] = field(init=False, default_factory=dict, repr=False)
+    _ties: dict[tuple[ir.Operation, int], Tie] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self.nests = nests(self.module)
-        for nest in self.nests:
-            for access in nest.accesses:
-                self.accesses.setdefault(access.memref, []).append((nest, access))
+        self.accesses = _ByMemref(self._accesses_of)
+        self._roots = {root.operation: root for root in nest_roots(self.module)}
+
+    @property
+    def nests(self) -> list[Nest]:
+        """All nests, in program order."""
+        return [self._view(root) for root in self._roots]
+
+    @cached_property
+    def order(self) -> Mapping[ir.Operation, int]:
+        """A nest's outermost loop -> the nest's number in program order."""
+        return {root: number for number, root in enumerate(self._roots)}
 
     def tie(self, nest: Nest, access: Access, axis: int) -> Tie:
         """As the function `tie`, remembered."""
@@ -51,3 +64,33 @@ class ProgramAccesses:
             if loop.position in used_dims(expr)
             if not parameters_only or marks.parameter_name(access.memref) is not None
         ]
+
+    def _view(self, root: ir.Operation) -> Nest:
+        if root not in self._views:
+            with self.module.context:
+                self._views[root] = view_nest(self._roots[root])
+        return self._views[root]
+
+    def _accesses_of(self, memref: ir.Value) -> list[tuple[Nest, Access]]:
+        roots = {root for use in memref.uses if (root := self._root(use.owner)) is not None}
+        viewed = [self._view(root) for root in sorted(roots, key=self.order.__getitem__)]
+        return [(nest, access) for nest in viewed for access in nest.accesses if access.memref == memref]
+
+    def _root(self, op: ir.OpView) -> ir.Operation | None:
+        """The outermost loop of the nest that an operation stands in, None outside of nests."""
+        around: ir.Operation | None = op.operation
+        while around is not None and around not in self._roots:
+            around = around.parent
+        return around
+
+
+class _ByMemref(dict[ir.Value, list[tuple[Nest, Access]]]):
+    """Memref -> its accesses, looked up when they are asked for."""
+
+    def __init__(self, look_up: Callable[[ir.Value], list[tuple[Nest, Access]]]) -> None:
+        super().__init__()
+        self._look_up = look_up
+
+    def __missing__(self, memref: ir.Value) -> list[tuple[Nest, Access]]:
+        found = self[memref] = self._look_up(memref)
+        return found

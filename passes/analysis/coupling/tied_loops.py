@@ -47,9 +47,8 @@ def tied_loops(program: ProgramAccesses, nest: Nest, loop: Loop) -> list[tuple[N
             for other, position, those in _indexing(program, access.memref, axis, reached):
                 found.setdefault(other.loops[position].op.operation, (other, other.loops[position]))
                 pending.append((other, other.loops[position], those))
-    order = {one.root.operation: k for k, one in enumerate(program.nests)}
     first, *others = found.values()
-    return [first, *sorted(others, key=lambda pair: (order[pair[0].root.operation], pair[1].position))]
+    return [first, *sorted(others, key=lambda pair: (program.order[pair[0].root.operation], pair[1].position))]
 
 
 def _indexing(
