@@ -133,7 +133,7 @@ class BlockSignals:
         if FISHER_CHANGE not in self.missing:
             add_gradients(self._model, self._seen, self._gradients(), sorted(self._usable))
         self.doubt = self._doubt()
-        self._recorded = RecordedRuns(self._record)
+        self._recorded = RecordedRuns()
         self._variations: dict[str, float] = {}
         self._known: dict[tuple[str, ...], BlockChange | None] = {}
         self._outputs: dict[tuple[str, ...], _Outputs | None] = {}  # of the last network alone: they are large
@@ -231,7 +231,7 @@ class BlockSignals:
         if path not in self._usable:
             reason = "the change reaches the whole network, which takes or gives other than tensors by position"
             raise ArgumentError("model", f"{reason}, so that nothing can be compared")
-        recorded = self._recorded.of(path)
+        recorded = self._recorded.of(path, self._record)
         fitted_to = self._fitted_to(path) if recorded is None else recorded.inputs
         try:
             repaired = repair_block(self._original, program, path, fitted_to, self.settings, recorded)

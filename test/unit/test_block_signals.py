@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -83,6 +85,20 @@ def test_they_equal_what_hooks_on_the_whole_network_find(original: lm.Program, s
     error = float(divergence.std()) / math.sqrt(len(divergence))
     assert found.scores["kl-block"].error == pytest.approx(error, 1e-4)
     assert found.missing == {} and found.doubt == ""
+
+
+def test_what_they_hold_is_free_at_once(original: lm.Program) -> None:
+    """Of a large network it is gigabytes, which cannot wait for the garbage collector."""
+    mine = BlockSignals(original, Classification(BATCH), "cpu", fitted_to=(FITTED_TO,))
+    mine.measure(original.apply(GROUP2))
+    seen = weakref.ref(mine)
+    gc.collect()
+    gc.disable()
+    try:
+        del mine
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_a_change_that_takes_everything_away_is_fisher_potential(original: lm.Program) -> None:

@@ -90,7 +90,7 @@ def test_the_last_runs_that_fit_are_kept(monkeypatch: pytest.MonkeyPatch) -> Non
         return run_of(block) if path else None
 
     monkeypatch.setattr(recorded, "_MEMORY", 2 * run_of(block).size)
-    runs = RecordedRuns(make)
+    runs = RecordedRuns()
     for path in ("a", "b", "a", "", "", "c", "a", "b"):
-        assert (runs.of(path) is None) == (not path)
+        assert (runs.of(path, make) is None) == (not path)
     assert made == ["a", "b", "", "c", "b"]  # as "c" came, "b" was the oldest

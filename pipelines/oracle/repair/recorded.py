@@ -134,19 +134,20 @@ class _Watch:
 
 
 class RecordedRuns:
-    """Runs by the module's name, as many of the last ones as fit into memory.
+    """Runs by the module's name, as many of the last ones as fit into memory."""
 
-    Args:
-        make: makes the one of a module; None where there can be none.
-    """
-
-    def __init__(self, make: Callable[[str], RecordedRun | None]) -> None:
-        self._make = make
+    def __init__(self) -> None:
         self._kept: dict[str, RecordedRun | None] = {}
 
-    def of(self, path: str) -> RecordedRun | None:
-        """The run of a module."""
-        found = self._kept.pop(path) if path in self._kept else self._make(path)
+    def of(self, path: str, make: Callable[[str], RecordedRun | None]) -> RecordedRun | None:
+        """The run of a module.
+
+        Args:
+            path: its name.
+            make: makes it where it is not kept; None where there can be none. It is no attribute: who keeps the runs
+                makes them, and both would stay in memory until the garbage collector comes by.
+        """
+        found = self._kept.pop(path) if path in self._kept else make(path)
         self._kept[path] = found
         sizes = {name: run.size for name, run in self._kept.items() if run is not None}
         for name in [name for name in sizes if name != path]:  # the oldest first
