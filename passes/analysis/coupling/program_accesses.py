@@ -43,6 +43,11 @@ class ProgramAccesses:
         """All nests, in program order."""
         return [self._view(root) for root in self._roots]
 
+    def nests_with(self, memref: ir.Value) -> list[Nest]:
+        """The nests that a memref is used in, in program order."""
+        roots = {root for use in memref.uses if (root := self._root(use.owner)) is not None}
+        return [self._view(root) for root in sorted(roots, key=self.order.__getitem__)]
+
     @cached_property
     def order(self) -> Mapping[ir.Operation, int]:
         """A nest's outermost loop -> the nest's number in program order."""
@@ -72,9 +77,9 @@ class ProgramAccesses:
         return self._views[root]
 
     def _accesses_of(self, memref: ir.Value) -> list[tuple[Nest, Access]]:
-        roots = {root for use in memref.uses if (root := self._root(use.owner)) is not None}
-        viewed = [self._view(root) for root in sorted(roots, key=self.order.__getitem__)]
-        return [(nest, access) for nest in viewed for access in nest.accesses if access.memref == memref]
+        return [
+            (nest, access) for nest in self.nests_with(memref) for access in nest.accesses if access.memref == memref
+        ]
 
     def _root(self, op: ir.OpView) -> ir.Operation | None:
         """The outermost loop of the nest that an operation stands in, None outside of nests."""
