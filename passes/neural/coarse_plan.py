@@ -9,7 +9,7 @@ from torch_mlir.dialects import affine
 
 from loopmorph.passes import marks
 from loopmorph.passes.affine_expr import linear_form, used_dims
-from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
+from loopmorph.passes.analysis.coupling.program_accesses import AccessesByMemref
 from loopmorph.passes.analysis.coupling.ties import tie
 from loopmorph.passes.analysis.roles import is_batch
 from loopmorph.passes.analysis.structure import require_scalar
@@ -123,7 +123,7 @@ class _Analysis:
 
     def _touching(self, result: ir.Value) -> tuple[list[Nest], list[Nest]]:
         """The nests that write the result and those that only read it, in program order."""
-        users = ProgramAccesses(self.module).nests_with(result)
+        users = AccessesByMemref(self.module).nests_with(result)
         touching = [n for n in users if any(a.memref == result for a in n.accesses)]
         known = {access.op for n in touching for access in n.accesses}
         for use in result.uses:

@@ -12,7 +12,7 @@ from torch_mlir.dialects import arith, func, memref
 from loopmorph.passes import marks
 from loopmorph.passes.address import find_nest, layer_nests
 from loopmorph.passes.affine_expr import used_dims
-from loopmorph.passes.analysis.coupling.program_accesses import ProgramAccesses
+from loopmorph.passes.analysis.coupling.program_accesses import AccessesByMemref
 from loopmorph.passes.analysis.roles import BATCH_AXIS, is_reduction
 from loopmorph.passes.analysis.structure import require_scalar
 from loopmorph.passes.building.arguments import add_argument, arrange_arguments
@@ -232,7 +232,7 @@ def _accesses(module: ir.Operation, value: ir.Value, label: str) -> list[tuple[N
     Raises:
         IllegalTransform: something else uses it.
     """
-    found = ProgramAccesses(module).accesses[value]
+    found = AccessesByMemref(module)[value]
     known = {access.op for _, access in found}
     for use in value.uses:
         if use.owner not in known and use.owner.operation.name != "memref.dealloc":

@@ -48,7 +48,7 @@ def tied_loops(program: ProgramAccesses, nest: Nest, loop: Loop) -> list[tuple[N
                 found.setdefault(other.loops[position].op.operation, (other, other.loops[position]))
                 pending.append((other, other.loops[position], those))
     first, *others = found.values()
-    return [first, *sorted(others, key=lambda pair: (program.order[pair[0].root.operation], pair[1].position))]
+    return [first, *sorted(others, key=lambda pair: (program.accesses.order[pair[0].root.operation], pair[1].position))]
 
 
 def _indexing(
