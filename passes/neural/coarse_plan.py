@@ -123,8 +123,7 @@ class _Analysis:
 
     def _touching(self, result: ir.Value) -> tuple[list[Nest], list[Nest]]:
         """The nests that write the result and those that only read it, in program order."""
-        users = AccessesByMemref(self.module).nests_with(result)
-        touching = [n for n in users if any(a.memref == result for a in n.accesses)]
+        touching = AccessesByMemref(self.module).nests_with(result)
         known = {access.op for n in touching for access in n.accesses}
         for use in result.uses:
             if use.owner not in known and use.owner.operation.name != "memref.dealloc":

@@ -48,9 +48,10 @@ class AccessesByMemref(dict[ir.Value, list[tuple[Nest, Access]]]):
         return {root: number for number, root in enumerate(self._roots)}
 
     def nests_with(self, memref: ir.Value) -> list[Nest]:
-        """The nests that a memref is used in, in program order."""
+        """The nests that access a memref, in program order."""
         roots = {root for use in memref.uses if (root := self._root(use.owner)) is not None}
-        return [self._view(root) for root in sorted(roots, key=self.order.__getitem__)]
+        viewed = [self._view(root) for root in sorted(roots, key=self.order.__getitem__)]
+        return [nest for nest in viewed if any(access.memref == memref for access in nest.accesses)]
 
     def _view(self, root: ir.Operation) -> Nest:
         if root not in self._views:
