@@ -54,7 +54,7 @@ class WorkerChecker:
         return check_network(network, self.worker)
 
 
-def check_layer(program: Network, name: str, worker: Worker, *, seed: int = 0, limit: float = 60.0) -> float:
+def check_layer(program: Network, name: str, worker: Worker, *, seed: int = 0, limit: float | None = None) -> float:
     """The relative error of a layer's compiled code, on random inputs.
 
     Args:
@@ -62,7 +62,7 @@ def check_layer(program: Network, name: str, worker: Worker, *, seed: int = 0, l
         name: the layer's qualified name.
         worker: compiles and runs.
         seed: of the inputs.
-        limit: seconds after which the worker is killed.
+        limit: seconds after which the worker is killed; None as `Worker.run` has it.
 
     Raises:
         ArgumentError: no such layer.

@@ -80,14 +80,14 @@ class WorkerMeter:
         cache: where times are looked up and kept; None measures afresh.
         rounds: samples of each.
         budget: seconds after which no more samples of a layer are taken.
-        limit: seconds after which the worker is killed over a layer.
+        limit: seconds after which the worker is killed over a layer; None as `Worker.run` has it.
     """
 
     worker: Worker
     cache: TimingCache | None = None
     rounds: int = 20
     budget: float = 2.0
-    limit: float = 60.0
+    limit: float | None = None
 
     def layer(self, original: Network, rewritten: Network, layer: str) -> PairTime:
         texts = (original.closed_layer(layer), rewritten.closed_layer(layer))
@@ -96,7 +96,7 @@ class WorkerMeter:
 
     def network(self, original: Network, rewritten: Network) -> PairTime:
         job = TimeJob((str(original.module), str(rewritten.module)), rounds=self.rounds, budget=5 * self.budget)
-        return self._pair(job, 5 * self.limit)
+        return self._pair(job)
 
     def alone(self, network: Network) -> float:
         """Seconds of one execution of a network that nothing is compared with: the lower quartile; measured afresh.
@@ -105,13 +105,13 @@ class WorkerMeter:
             CompilationFailed: it cannot be compiled, crashes or hangs.
         """
         job = TimeJob((str(network.module),), rounds=self.rounds, budget=self.budget)
-        (samples,) = self.worker.run(job, limit=5 * self.limit).seconds
+        (samples,) = self.worker.run(job).seconds
         return float(np.quantile(samples, _QUARTILE))
 
     def profile(self, network: Network) -> Profile:
         return profile(network, self.worker.threads, self.worker.target)
 
-    def _pair(self, job: TimeJob, limit: float) -> PairTime:
+    def _pair(self, job: TimeJob, limit: float | None = None) -> PairTime:
         """The quartiles of a job with two modules, looked up or measured."""
         about = self.worker.threads, self.worker.target, *([job.cold] if job.cold else [])
         key = measurement_key(*map(str, job.modules), *map(str, about))

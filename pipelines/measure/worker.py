@@ -14,6 +14,15 @@ from loopmorph.pipelines.support.service import Service, ServiceEnded, ServiceTi
 
 MAIN = "loopmorph.pipelines.measure.worker_main"
 _START_LIMIT = 60.0  # seconds in which a fresh worker has to be ready
+_PATIENCE = 60.0  # seconds for any job
+_SLOWEST = 2000  # characters of modules that are compiled in a second, on a computer that has much else to do
+
+
+def patience(job: RunJob | TimeJob) -> float:
+    """The seconds after which a job does not come to its end any more: a large network takes long to compile."""
+    modules = [job.module] if isinstance(job, RunJob) else job.modules
+    budget = job.budget if isinstance(job, TimeJob) else 0.0
+    return _PATIENCE + budget + sum(map(len, modules)) / _SLOWEST
 
 
 class Worker:
@@ -48,17 +57,19 @@ class Worker:
     ) -> None:
         self.close()
 
-    def run(self, job: RunJob | TimeJob, *, limit: float = 60.0) -> Reply:
+    def run(self, job: RunJob | TimeJob, *, limit: float | None = None) -> Reply:
         """Has one job done.
 
         Args:
             job: what to do.
-            limit: seconds of wall time after which the worker is killed; its start does not count.
+            limit: seconds of wall time after which the worker is killed; its start does not count. None for what is
+                enough for modules of such a length (see `patience`).
 
         Raises:
             ArgumentError: a limit that is not positive.
             CompilationFailed: the module cannot be compiled, or the worker crashed, ran out of memory or out of time.
         """
+        limit = patience(job) if limit is None else limit
         if not 0 < limit < float("inf"):
             raise ArgumentError("limit", f"expected a positive number of seconds, got {limit}")
         threads, target = job.threads or self.threads, job.target or str(self.target)

@@ -79,7 +79,8 @@ def optimize(
     chosen at once, see `SearchSettings` and `choose_jointly`.
 
     Ctrl-C ends the drawing and goes on with what was found so far; once more, it ends the stage that follows, and so
-    on: what is returned is the best network that is known by then. What was not measured is None in the report.
+    on: what is returned is the best network that is known by then. What was not measured is None in the report. Nor is
+    the result lost where its code cannot be compiled or checked: `report.failure` says why, and so does a warning.
 
     Args:
         model: a float32 network with one image input, a classifier unless there is a `loss`; left as it is.
@@ -102,7 +103,6 @@ def optimize(
         ImportRefused: the model cannot be imported.
         DataError: the data cannot be read; the study's file is damaged, something else, or of another search.
         CompilationFailed: the original network cannot be compiled.
-        WrongResult: the result, compiled, differs from PyTorch.
     """
     chosen = settings or SearchSettings()
     request = Request(model, example_inputs, data, seed, threads, chosen, loss, progress, watch)

@@ -145,6 +145,8 @@ class Report:
         note: where the model is from, of a `.pt2`: what was restored of it, and what keeps the mode of the export.
         candidates: candidates drawn; rejected_structure, failed, wrong: how many were refused by the structural rules,
             failed to compile or crashed, or computed something else than PyTorch (a fault of loopmorph).
+        failure: the error that left something of it unmeasured, as where compiled code cannot be had or differs from
+            PyTorch; empty where nothing failed.
         max_abs_error: largest difference between the compiled network and `.model`, as a share of the largest output.
         inherited_error: relative error of `.model`'s outputs, with inherited weights and before any fine-tuning, from
             the original's on the minibatch.
@@ -181,6 +183,7 @@ class Report:
     rejected_structure: int = 0
     failed: int = 0
     wrong: int = 0
+    failure: str = ""
     max_abs_error: float | None = None
     inherited_error: float | None = None
     inherit: str | None = None

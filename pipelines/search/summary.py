@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from loopmorph.passes.errors import LoopmorphError
+from loopmorph.passes.errors import LoopmorphError, LoopmorphWarning
 from loopmorph.passes.history import layer_of, steps_on
 from loopmorph.passes.target.target import Target
 from loopmorph.pipelines.codegen.padding import padding
@@ -43,6 +44,10 @@ from loopmorph.pipelines.search.verdict import FAILED, STRUCTURE, WRONG, Verdict
 from loopmorph.pipelines.support.interrupts import until_interrupted
 from loopmorph.pipelines.support.progress import Progress
 from loopmorph.pipelines.training.task import CROSS_ENTROPY, Task
+
+
+class NotMeasuredWarning(LoopmorphWarning):
+    """Something could not be measured of the result of a search; the text says why (see `Report.failure`)."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,10 @@ class Found:
 
 @dataclass
 class _Measured:
-    """What was measured of the result until an interrupt, if there was one, ended it."""
+    """What was measured of the result until an interrupt, if there was one, ended it.
+
+    `failure` is the first error that left something out.
+    """
 
     error: float | None = None
     times: PairTime | None = None
@@ -107,19 +115,20 @@ class _Measured:
     errors: dict[str, float] = field(default_factory=dict)
     tuning: dict[str, PairTime] = field(default_factory=dict)
     interrupted: bool = False
+    failure: str = ""
 
 
 def summarise(found: Found, asked: Asked, task: Task, oracle: Chosen, judge: Judge, tell: Progress) -> Report:
     """Compiles, checks and times the whole network; everything in one report, but for the time that it took in all.
 
-    An interrupt leaves out what is not measured by then, and goes no further.
-
-    Raises:
-        CompilationFailed: the network cannot be compiled, crashes or hangs.
-        WrongResult: it differs from PyTorch.
+    An interrupt leaves out what is not measured by then, and goes no further. So does an error, as of code that cannot
+    be compiled or differs from PyTorch, with a `NotMeasuredWarning`: what a search has found is not lost for it.
     """
     original, program = found.original, found.program
     measured = _measure(found, task, oracle, judge, tell)
+    if measured.failure:
+        text = f"the result could not be compiled, checked and measured whole: {measured.failure}"
+        warnings.warn(text, NotMeasuredWarning, stacklevel=2)
     times = measured.times
     outcomes = Counter(verdict.outcome for verdict in found.verdicts)
     return Report(
@@ -141,6 +150,7 @@ def summarise(found: Found, asked: Asked, task: Task, oracle: Chosen, judge: Jud
         rejected_structure=outcomes[STRUCTURE],
         failed=outcomes[FAILED],
         wrong=outcomes[WRONG],
+        failure=measured.failure,
         max_abs_error=measured.error,
         inherited_error=measured.errors.get(""),
         **counts(original, program),
@@ -155,22 +165,40 @@ def summarise(found: Found, asked: Asked, task: Task, oracle: Chosen, judge: Jud
 
 def _measure(found: Found, task: Task, oracle: Chosen, judge: Judge, tell: Progress) -> _Measured:
     """All that is measured of the result, what matters most first."""
-    steps, measured = found.program.history, _Measured()
-    with until_interrupted() as stage:
-        tell("check", 0, 2)
-        measured.error = judge.check_network(steps)
-        if found.tuned is not None:
-            judge.check_network(found.baseline.history)
-        measured.times = judge.network_time(steps, found.baseline.history)
-        tell("check", 1, 2)
-        measured.layers = judge.layer_times(steps)
+    measured = _Measured()
+
+    def check_code() -> None:
+        _check_code(found, judge, measured)
+
+    def score() -> None:
         measured.before, measured.after = judge.score(()), _score_of_result(found, oracle, judge)
-        tell("check", 2, 2)
+
+    def compare() -> None:
         for name, tuned in () if found.tuned is None else found.tuned.networks.items():
             measured.tuning[name] = judge.network_time(tuned.program.history, tuned.untuned.history)
         measured.errors.update(_inherited_errors(found.original, found.program, task.inputs))
+
+    stages = (check_code, score, compare)
+    with until_interrupted() as stage:
+        for done, each in enumerate(stages):
+            tell("check", done, len(stages))
+            try:
+                each()
+            except LoopmorphError as error:
+                measured.failure = measured.failure or str(error)
+        tell("check", len(stages), len(stages))
     measured.interrupted = stage.interrupted
     return measured
+
+
+def _check_code(found: Found, judge: Judge, measured: _Measured) -> None:
+    """Compares the compiled network with PyTorch, then times it and its layers."""
+    steps, baseline = found.program.history, found.baseline.history
+    measured.error = judge.check_network(steps)
+    if found.tuned is not None:
+        judge.check_network(baseline)
+    measured.times = judge.network_time(steps, baseline)
+    measured.layers = judge.layer_times(steps)
 
 
 def _score_of_result(found: Found, oracle: Chosen, judge: Judge) -> Score | None:
@@ -186,7 +214,8 @@ def _legality(gate: Gate, measured: _Measured, rejected: int) -> dict[str, Any]:
     about = {"legality": gate.name, "legality_reason": gate.reason}
     before, after = measured.before, measured.after
     if gate.together is None or before is None or after is None:
-        doubt = "it was interrupted" if measured.interrupted else f"legality '{gate.name}' judges nothing"
+        interrupted = "it was interrupted" if measured.interrupted else ""
+        doubt = interrupted or measured.failure or f"legality '{gate.name}' judges nothing"
         return {**about, "scores": NOT_MEASURED, "legal": None, "doubt": doubt}
     score = ScoreReport(gate.together.proxy.title, before.value, after.value, before.error, rejected)
     legal = None if before.doubt else gate.together.admits(after, before)

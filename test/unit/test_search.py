@@ -12,7 +12,14 @@ import pytest
 import torch
 from search_fakes import GROUP, LOOPS, SMALLER, TAPS, FakeChecker, FakeMeter, FakeProxy, candidate, judge, judged
 
-from loopmorph.passes.errors import ArgumentError, CompilationFailed, IllegalTransform, LoopmorphWarning, WrongResult
+from loopmorph.passes.errors import (
+    ArgumentError,
+    CompilationFailed,
+    IllegalTransform,
+    LoopmorphError,
+    LoopmorphWarning,
+    WrongResult,
+)
 from loopmorph.passes.history import parse_steps
 from loopmorph.passes.target.detect import native_target
 from loopmorph.pipelines.data.batches import Batch
@@ -35,7 +42,7 @@ from loopmorph.pipelines.search.search_space import Candidate
 from loopmorph.pipelines.search.settings import SearchSettings
 from loopmorph.pipelines.search.standing import Standing, standing_of, standing_of_trials
 from loopmorph.pipelines.search.study import Record, StudyFile
-from loopmorph.pipelines.search.summary import Asked, Found, summarise, trial_points
+from loopmorph.pipelines.search.summary import Asked, Found, NotMeasuredWarning, summarise, trial_points
 from loopmorph.pipelines.search.variants.table import Cost
 from loopmorph.pipelines.search.verdict import Verdict
 from loopmorph.pipelines.support.progress import silent
@@ -318,6 +325,24 @@ def test_the_report_says_all_of_it(plain: Program) -> None:
     assert content["fisher_original"] is content["fisher_optimized"] is None and content["rejected_fisher"] == 0
     with pytest.raises(AttributeError, match="no attribute 'other_original'"):
         _ = report.other_original
+
+
+@pytest.mark.parametrize(
+    "error",
+    [CompilationFailed("worker killed after its time limit of 60 s"), WrongResult("compiled code differs by 1.0")],
+    ids=["no code", "wrong code"],
+)
+def test_a_result_whose_code_fails_is_there_with_all_else(plain: Program, error: LoopmorphError) -> None:
+    made = plain.apply(GROUP)
+    task = Classification(Batch(torch.randn(4, 3, 8, 8), torch.arange(4), 10, "random images"))
+    found = Found(plain, made, inherit(plain, made, "slice", task.inputs), [], False)
+    judging = judge(plain, FakeProxy({(GROUP,): 3.0}), checker=FakeChecker({"": error}))
+    with pytest.warns(NotMeasuredWarning, match=f"could not be compiled, checked and measured whole: {error}"):
+        report = summarise(found, Asked("net", 1, native_target(), 0), task, Chosen(judging.gate), judging, silent)
+    assert report.failure == json.loads(report.to_json())["failure"] == str(error)
+    assert (report.speedup, report.max_abs_error, report.interrupted) == (None, None, False)
+    assert (report.legal, report.fake_optimized) == (True, 3.0) and report.inherited_error is not None
+    assert [layer.transforms for layer in report.layers] == [(GROUP,)]
 
 
 def test_without_a_gate_legality_is_null_and_the_report_says_why(plain: Program) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import loopmorph
 from loopmorph.passes.errors import ArgumentError, CompilationFailed
-from loopmorph.pipelines.measure.worker import Worker
+from loopmorph.pipelines.measure.worker import Worker, patience
 from loopmorph.pipelines.measure.worker_protocol import RunJob, TimeJob
 
 DOUBLE = """
@@ -132,6 +132,12 @@ def test_cold_samples_are_single_calls(worker: Worker, threads: int) -> None:
 def test_a_spent_budget_ends_the_rounds(worker: Worker) -> None:
     seconds = worker.run(TimeJob([DOUBLE], rounds=1000, least_rounds=2, budget=0)).seconds
     assert [len(samples) for samples in seconds] == [2]
+
+
+def test_a_large_network_is_given_more_time() -> None:
+    alone, *larger = (patience(job) for job in (GOOD, RunJob(GOOD.module + " " * 10**6, {}, []), TimeJob([DOUBLE] * 2)))
+    assert 60 < alone < 62 and larger[0] > 300
+    assert patience(TimeJob([DOUBLE], budget=100)) > alone + 90 and larger[1] > alone
 
 
 def test_wrong_arguments(worker: Worker) -> None:
