@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from loopmorph.passes.errors import LoopmorphError
 from loopmorph.pipelines.support.files import prepare_folder
 from loopmorph.tools.live import search_view
 from loopmorph.tools.options import POSITIVE, SEEDS, trust_option
@@ -78,6 +79,12 @@ if TYPE_CHECKING:
     "fastest network within --max-loss.",
 )
 @click.option(
+    "--baselines/--no-baselines",
+    default=True,
+    show_default=True,
+    help="Judge uniform, greedy and random choices beside it, which takes a while for a large network.",
+)
+@click.option(
     "--variants", type=POSITIVE, show_default="48", help="Variants of each block or layer that such a choice tries."
 )
 @click.option("--max-parameters", type=POSITIVE, help="The most parameters of such a choice.")
@@ -112,6 +119,7 @@ def optimize_command(
     target_speedups: tuple[float, ...],
     target_ms: float | None,
     seconds: float | None,
+    baselines: bool,
     variants: int | None,
     max_parameters: int | None,
     max_memory: int | None,
@@ -146,6 +154,7 @@ def optimize_command(
         held_out=held_out,
         target_ms=target_ms,
         seconds=seconds,
+        baselines=baselines,
         max_parameters=max_parameters,
         max_memory=max_memory,
         study=study,
@@ -199,6 +208,9 @@ def optimize_command(
         click.echo(f"the variants that were chosen from are written to {out / VARIANTS}")
     if len(results) < len(folders):
         click.echo(f"interrupted: {len(folders) - len(results)} more speed-ups were not searched for")
+    failed = [result.report.failure for result in results if result.report.failure]
+    if failed:
+        raise LoopmorphError(f"{len(failed)} of {len(results)} results could not be measured whole: {failed[0]}")
 
 
 def _folders(out: Path | None, speedups: Sequence[float]) -> list[Path | None]:

@@ -76,6 +76,7 @@ class Points:
             seconds=settings.seconds if self.table.complete else _AT_ONCE,
             progress=tell,
             trials=self.trials,
+            with_baselines=settings.baselines,
         )
         if not choice.reached:
             what = f"the limit of {limits.milliseconds:.4g} ms"

@@ -58,6 +58,8 @@ class SearchSettings:
         target_ms: the same, as milliseconds of one call.
         seconds: how long to go on improving the choice; None for as long as something improves. Without a target the
             result is the fastest network that is predicted to lose no more than `max_loss`.
+        baselines: whether such a choice is compared with uniform, greedy and random ones at the same latency, each of
+            which is repaired and judged like the choice itself.
         variants: how many variants of each block, or of each layer outside of blocks, such a choice tries.
         max_parameters: numbers in all trainable tensors, of such a choice.
         max_memory: bytes of all activations of one call, of such a choice.
@@ -86,6 +88,7 @@ class SearchSettings:
     target_speedup: float | None = None
     target_ms: float | None = None
     seconds: float | None = None
+    baselines: bool = True
     variants: int = LIMIT_OF_VARIANTS
     max_parameters: int | None = None
     max_memory: int | None = None
@@ -169,6 +172,8 @@ class SearchSettings:
         if self.is_joint and self.legality not in (None, BY_REPAIR):
             reason = f"a joint choice is judged by '{BY_REPAIR}', got '{self.legality}'"
             raise ArgumentError("legality", reason)
+        if not self.baselines and not self.is_joint:
+            raise ArgumentError("baselines", "a joint choice has them: expected a target or seconds beside it")
         if self.is_joint and self.combiner is not None:
             raise ArgumentError("combiner", "it combines candidates, and a joint choice draws none")
 

@@ -103,6 +103,7 @@ def _is_loaded_again(folder: Path) -> None:
             ["--max-parameters", "5"],
             "'max_parameters': it limits a joint choice: expected a target",
         ),
+        (["--no-baselines"], "'baselines': a joint choice has them: expected a target or seconds beside it"),
         (
             ["--target-ms", "1", "--legality", "fisher"],
             "'legality': a joint choice is judged by 'repair', got",

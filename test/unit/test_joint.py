@@ -182,6 +182,14 @@ def test_within_a_loss_the_fastest_legal_network_is_found(seed: int) -> None:
     assert choice.baselines and choice.limits.milliseconds == choice.trial.milliseconds
 
 
+@pytest.mark.parametrize("asked", [{"limits": Limits(milliseconds=40)}, {"limits": Limits(), "max_loss": 0.5}])
+def test_baselines_can_be_left_out(asked: dict[str, Any]) -> None:
+    made = blocks_table(2, 8, seed=1)
+    choice = choose_jointly(made, GivenTruth(made, interacting(made, 1)), **asked, with_baselines=False)
+    assert choice.steps and not choice.baselines
+    assert {each.origin for each in choice.trials} <= {"additive", "coefficients", "switch"}
+
+
 def test_where_nothing_is_legal_the_original_is_the_choice() -> None:
     made = blocks_table(2, 4, seed=0)
     truth = GivenTruth(made, lambda chosen: 100.0 * len(chosen))

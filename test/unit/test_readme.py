@@ -102,7 +102,8 @@ def test_each_command_stands_there() -> None:
 
 @pytest.mark.parametrize("words", usage(), ids=lambda words: " ".join(words[:2]))
 def test_each_option_exists(words: list[str]) -> None:
-    known = {name for command in commands_of(words) for parameter in command.params for name in parameter.opts}
+    parameters = [each for command in commands_of(words) for each in command.params]
+    known = {name for each in parameters for name in (*each.opts, *each.secondary_opts)}
     assert {word for word in words if word.startswith("-") and word != "-"} <= known
 
 

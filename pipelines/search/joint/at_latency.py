@@ -35,6 +35,7 @@ class AtLatency:
         limits: of the whole network, with one of milliseconds.
         seed: of what is drawn.
         is_over: whether the time that was given is over; raises `KeyboardInterrupt` where there was an interrupt.
+        with_baselines: whether baselines are judged as well.
         additive: the first choice: the optimum of the additive model, with its bound.
         exhausted: whether there was no choice left to try.
     """
@@ -43,6 +44,7 @@ class AtLatency:
     limits: Limits
     seed: int
     is_over: Callable[[], bool]
+    with_baselines: bool = True
     additive: Selection | None = None
     exhausted: bool = False
     _ratio: float | None = None
@@ -71,7 +73,8 @@ class AtLatency:
             ArgumentError: the limits are out of reach by the table.
         """
         self.settle()
-        self.judge_baselines()
+        if self.with_baselines:
+            self.judge_baselines()
         self.sample()
         self.switch()
 

@@ -62,6 +62,7 @@ def choose_jointly(
     seconds: float | None = None,
     progress: Progress = silent,
     trials: Trials | None = None,
+    with_baselines: bool = True,
 ) -> JointChoice:
     """The variants that make the best network together.
 
@@ -83,6 +84,7 @@ def choose_jointly(
             something improves. It decides where the sequence ends, and nothing else.
         progress: called with "judge", judgements so far and those in sight, and with "front".
         trials: of an earlier choice from the same table and truth, not to be judged again.
+        with_baselines: whether to judge baselines as well, which takes as long as so many more networks do.
 
     Raises:
         ArgumentError: limits that are out of reach by the table (says what is in reach), neither milliseconds nor a
@@ -99,8 +101,9 @@ def choose_jointly(
     deadline = _Deadline(math.inf if seconds is None else time.monotonic() + seconds)
     try:
         if limits.milliseconds is not None:
-            return _at_latency(AtLatency(ledger, limits, seed, deadline), deadline)
-        return _within_loss(WithinLoss(ledger, limits, max_loss or 0.0, seed, deadline, progress), deadline)
+            return _at_latency(AtLatency(ledger, limits, seed, deadline, with_baselines), deadline)
+        within = WithinLoss(ledger, limits, max_loss or 0.0, seed, deadline, with_baselines, progress)
+        return _within_loss(within, deadline)
     finally:
         truth.drop()
 

@@ -23,7 +23,7 @@ class WithinLoss:
         trials: judges.
         limits: of the whole network, without milliseconds.
         max_loss: points of accuracy: the upper end of what a legal network is predicted to lose.
-        seed, is_over: see `AtLatency`.
+        seed, is_over, with_baselines: see `AtLatency`.
         tell: called with "front" while that is made.
         additive: the choice of the front that the result started from.
         baselines: at the latency of the result, by name.
@@ -34,6 +34,7 @@ class WithinLoss:
     max_loss: float
     seed: int
     is_over: Callable[[], bool]
+    with_baselines: bool = True
     tell: Progress = silent
     additive: Selection | None = None
     baselines: Mapping[str, Trial] = field(default_factory=dict)
@@ -55,7 +56,7 @@ class WithinLoss:
             if self.is_over() or not self._improves(point):
                 break
         best = self.best()
-        if best is not None:
+        if best is not None and self.with_baselines:
             search = self._at(best.milliseconds or best.selection.cost.milliseconds)
             search.timed(best)
             search.judge_baselines()
