@@ -29,7 +29,8 @@ class LayerReport:
     """One layer that the schedule changes; times are in milliseconds (see `PairTime`), None where not measured.
 
     `inherited_error` is the relative error of the network's outputs when only this layer's neural transformations are
-    applied and its weights inherited (see `pipelines/oracle/inherited_error.py`); None where it was not measured.
+    applied and its weights inherited (see `pipelines/oracle/inherited_error.py`), on a part of the minibatch where the
+    network is large; None where it was not measured.
     `residual` is the squared error of the layer's output, in the repaired network, from the original's, as a share of
     its variance (see `LayerRepair.after`); None where the layer was not repaired.
     """

@@ -46,6 +46,9 @@ from loopmorph.pipelines.support.progress import Progress
 from loopmorph.pipelines.training.task import CROSS_ENTROPY, Task
 
 
+_LAYER_WORK = 5 * 10**10  # multiply-accumulates by which one layer's error is told
+
+
 class NotMeasuredWarning(LoopmorphWarning):
     """Something could not be measured of the result of a search; the text says why (see `Report.failure`)."""
 
@@ -276,11 +279,16 @@ def _residuals(found: Found) -> dict[str, float | None]:
 
 
 def _inherited_errors(original: Program, program: Program, inputs: Sequence[torch.Tensor]) -> dict[str, float]:
-    """The error of the whole network, under "", and of each layer whose steps can stand alone."""
+    """The error of the whole network, under "", and of each layer whose steps can stand alone.
+
+    The latter on fewer images where the network is large: there are a hundred layers of it.
+    """
     errors = {"": inherited_error(original, program, *inputs)}
+    images = max(1, _LAYER_WORK * len(original.example_tensors[0]) // original.macs)
+    few = [x[:images] for x in inputs]
     for layer in filter(None, dict.fromkeys(map(layer_of, program.history))):
         with suppress(LoopmorphError):
-            errors[layer] = inherited_error(original, original.after(steps_on(program.history, layer)), *inputs)
+            errors[layer] = inherited_error(original, original.after(steps_on(program.history, layer)), *few)
     return errors
 
 
