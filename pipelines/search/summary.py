@@ -45,7 +45,6 @@ from loopmorph.pipelines.support.interrupts import until_interrupted
 from loopmorph.pipelines.support.progress import Progress
 from loopmorph.pipelines.training.task import CROSS_ENTROPY, Task
 
-
 _LAYER_WORK = 5 * 10**10  # multiply-accumulates by which one layer's error is told
 
 
@@ -284,7 +283,7 @@ def _inherited_errors(original: Program, program: Program, inputs: Sequence[torc
     The latter on fewer images where the network is large: there are a hundred layers of it.
     """
     errors = {"": inherited_error(original, program, *inputs)}
-    images = max(1, _LAYER_WORK * len(original.example_tensors[0]) // original.macs)
+    images = max(1, _LAYER_WORK * len(original.example_tensors[0]) // max(1, original.macs))
     few = [x[:images] for x in inputs]
     for layer in filter(None, dict.fromkeys(map(layer_of, program.history))):
         with suppress(LoopmorphError):
