@@ -76,7 +76,7 @@ class PredictedLoss:
         held_out: other images, with labels or None in their place.
         calibration: has the signal "kl".
         device: where predictions are compared; None takes a CUDA device when there is one.
-        max_loss: points; what was fitted of the last network that is said to lose no more is kept (see `kept`).
+        max_loss: points; what was fitted of the last network that `score` says to lose no more is kept (see `kept`).
     """
 
     fitted_to: tuple[torch.Tensor, ...]
@@ -96,10 +96,15 @@ class PredictedLoss:
         found = self.repaired(original, network)
         judged = self.measure(original, found.program)
         score = self.verdict(original, judged)
-        if network.history and score.value <= self.max_loss:
+        if score.value <= self.max_loss:
+            self.keep(network, found, judged)
+        return score
+
+    def keep(self, network: Network, found: Inherited[Network], judged: Judged) -> None:
+        """Keeps what was fitted of a network, in place of what was kept before; of the original there is nothing."""
+        if network.history:
             self._kept.clear()  # of a large network it is much
             self._kept[pipeline_text(network.history)] = _fitted(found, judged)
-        return score
 
     def kept(self, steps: Sequence[Step]) -> Fitted | None:
         """What was fitted when the network after some steps was judged; None where that was not kept."""
@@ -113,7 +118,8 @@ class PredictedLoss:
             network: the neural steps that were judged, and perhaps others, which change no value.
             fitted: of those.
         """
-        chosen = iter(parse_steps(",".join(fitted.steps)))
+        judged = parse_steps(",".join(fitted.steps))
+        chosen = (step for step in judged if step.kind == "neural")
         steps = [next(chosen) if step.kind == "neural" else step for step in network.history]
         program = original.after(steps).with_values(fitted.values)
         return Inherited(program, REPAIR, fitted.errors, fitted.layers)

@@ -144,20 +144,38 @@ class SearchJob:
     started: float
 
     def result(
-        self, steps: Sequence[Step], verdicts: Sequence[Verdict], interrupted: bool, joint: JointReport | None = None
+        self,
+        steps: Sequence[Step],
+        verdicts: Sequence[Verdict],
+        interrupted: bool,
+        joint: JointReport | None = None,
+        fitted: Fitted | None = None,
     ) -> Result:
         """The network after the steps: with its weights, tuned if that is wanted, checked, timed, reported.
 
         An interrupt ends one of these stages, and goes no further: the result is what there is by then.
+
+        Args:
+            steps: from the original.
+            verdicts: of the candidates that they were chosen from.
+            interrupted: whether an interrupt has ended the search for them.
+            joint: how they were chosen, where they were chosen jointly.
+            fitted: the weights that the network with these steps was judged with; None for those that the judge has.
         """
         with held_interrupts():
-            return self._result(steps, verdicts, interrupted, joint)
+            if fitted is None:
+                fitted = self.judge.fitted(tuple(step for step in steps if step.kind == "neural"))
+            return self._result(steps, verdicts, interrupted, joint, fitted)
 
     def _result(
-        self, steps: Sequence[Step], verdicts: Sequence[Verdict], interrupted: bool, joint: JointReport | None
+        self,
+        steps: Sequence[Step],
+        verdicts: Sequence[Verdict],
+        interrupted: bool,
+        joint: JointReport | None,
+        fitted: Fitted | None,
     ) -> Result:
         asked, original = self.request, self.original
-        fitted = self.judge.fitted(tuple(step for step in steps if step.kind == "neural"))
         made = original.after(steps)
         inherited = Inherited(made, "slice", {})
         with until_interrupted(_warn_of_weights) as fitting:

@@ -88,7 +88,10 @@ class Judge(Drawer, Protocol):
         ...
 
     def fitted(self, steps: Sequence[Step]) -> Fitted | None:
-        """The weights with which the network after some steps was judged and found legal; None where none are kept."""
+        """The weights with which the network after some steps was judged and found legal, or compared on all images.
+
+        Those of the last such network alone are kept; None where it was another one.
+        """
         ...
 
     def is_applicable(self, steps: Sequence[Step]) -> bool:
@@ -234,7 +237,8 @@ class LocalJudge:
             return False
 
     def fitted(self, steps: Sequence[Step]) -> Fitted | None:
-        proxy = None if self.gate.together is None else self.gate.together.proxy
+        together = None if self.gate.together is None else self.gate.together.proxy
+        proxy = self.loss or together
         return proxy.kept(steps) if isinstance(proxy, PredictedLoss) else None
 
     def is_applicable(self, steps: Sequence[Step]) -> bool:
@@ -250,7 +254,11 @@ class LocalJudge:
         if share not in self._shares:
             self._shares[share] = self.loss.on_share(share)
         loss, network = self._shares[share], self._after(steps)
-        return loss.measure(self.original, loss.repaired(self.original, network).program)
+        found = loss.repaired(self.original, network)
+        judged = loss.measure(self.original, found.program)
+        if share >= 1:  # weights that are fitted to fewer images are not those of a result
+            loss.keep(network, found, judged)
+        return judged
 
     def network_time(self, steps: Sequence[Step], baseline: Sequence[Step] = ()) -> PairTime:
         # Which of the old weights are kept changes no code: what was timed before they were chosen is not timed again.

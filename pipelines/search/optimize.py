@@ -175,7 +175,8 @@ def _joint_results(request: Request, speedups: Sequence[float | None]) -> Genera
                 job.tuner.renew()
             choice = chooser.at(speedup)
             report = report_choice(choice, chooser.table, chooser.trials.truth.levels, speedup)
-            result = dataclasses.replace(job.result(choice.steps, [], choice.interrupted, report), table=chooser.table)
+            result = job.result(choice.steps, [], choice.interrupted, report, choice.fitted)
+            result = dataclasses.replace(result, table=chooser.table)
             yield result
             if result.report.interrupted:
                 return

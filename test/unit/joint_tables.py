@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from loopmorph.passes.history import Step
+from loopmorph.pipelines.legality.predicted_loss import Fitted
 from loopmorph.pipelines.search.joint.joint_loss import JointLoss
 from loopmorph.pipelines.search.variants.table import Cost, Variant, VariantTable
 
@@ -100,6 +101,9 @@ class GivenTruth:
         factor = math.exp(self.noise * Random(str(texts)).gauss(0.0, 1.0)) if level < self.levels - 1 else 1.0
         kl = factor * self.joint(self.chosen(steps))
         return JointLoss(kl, 10 * kl, 5 * kl, 20 * kl)
+
+    def fitted(self, steps: Sequence[Step]) -> Fitted | None:
+        return None
 
     def begin(self, asked: Sequence[tuple[Sequence[Step], int]]) -> None: ...
 

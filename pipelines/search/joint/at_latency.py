@@ -11,7 +11,7 @@ from loopmorph.pipelines.search.joint.baselines import baselines
 from loopmorph.pipelines.search.joint.coefficients import Coefficients, fit_coefficients
 from loopmorph.pipelines.search.joint.knapsack import Limits, Problem, Selection, is_within, least, solve
 from loopmorph.pipelines.search.joint.switches import any_of, offspring
-from loopmorph.pipelines.search.joint.trials import Trial, Trials
+from loopmorph.pipelines.search.joint.trials import Rank, Trial, Trials
 
 _ROUNDS = 16  # of the additive choice, until its variants go together
 _TIMINGS = 4  # of these, until a measured time keeps the limit
@@ -191,6 +191,14 @@ class AtLatency:
     def keeps_limits(self, trial: Trial) -> bool:
         """Whether a trial keeps them, its time measured."""
         return self._is_fast(trial) and is_within(trial.selection, replace(self.limits, milliseconds=None))
+
+    def rank(self, trial: Trial) -> Rank:
+        """How likely a trial is to be the choice: the best so far, then what may be better once it is timed."""
+        if trial == self.best():
+            return 0, trial.kl
+        if trial.milliseconds is None and not trial.failure and is_within(trial.selection, self._problem().limits):
+            return 1, trial.kl
+        return 2, _by_time(trial)
 
     def _problem(self, learned: Coefficients | None = None, excluded: Sequence[frozenset[int]] = ()) -> Problem:
         """What may be chosen now: the limit of time is lowered by what the table has been short of."""

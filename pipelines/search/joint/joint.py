@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from loopmorph.passes.errors import ArgumentError
 from loopmorph.passes.history import Step
+from loopmorph.pipelines.legality.predicted_loss import Fitted
 from loopmorph.pipelines.search.joint.at_latency import AtLatency
 from loopmorph.pipelines.search.joint.knapsack import Limits, Problem, Selection, selection_of
 from loopmorph.pipelines.search.joint.trials import Trial, Trials
@@ -35,6 +36,7 @@ class JointChoice:
         reached: whether the choice keeps the limits, its time measured.
         exhausted: whether every choice within the limits was tried, so that there is nothing better.
         interrupted: whether a keyboard interrupt ended it.
+        fitted: the weights that the choice was judged with on all images; None where they were not kept.
     """
 
     trial: Trial
@@ -45,6 +47,7 @@ class JointChoice:
     reached: bool
     exhausted: bool = False
     interrupted: bool = False
+    fitted: Fitted | None = field(default=None, repr=False, compare=False)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -135,22 +138,26 @@ def _is_interrupted(run: Callable[[], None], deadline: _Deadline) -> bool:
 
 
 def _at_latency(search: AtLatency, deadline: _Deadline) -> JointChoice:
+    search.trials.rank = search.rank
     interrupted = _is_interrupted(search.run, deadline)
     if search.additive is None:
         raise KeyboardInterrupt  # before there was anything to choose
     best, known = search.best(), (search.baselines, search.trials.all)
     reached, exhausted = best is not None, search.exhausted
     chosen = best or _next_best(search)
-    return JointChoice(chosen, search.limits, search.additive, *known, reached, exhausted, interrupted)
+    fitted = search.trials.fitted(chosen)
+    return JointChoice(chosen, search.limits, search.additive, *known, reached, exhausted, interrupted, fitted)
 
 
 def _within_loss(search: WithinLoss, deadline: _Deadline) -> JointChoice:
+    search.trials.rank = search.rank
     interrupted = _is_interrupted(search.run, deadline)
     best, known = search.best(), (search.baselines, search.trials.all)
     limits = replace(search.limits, milliseconds=None if best is None else best.milliseconds)
     nothing = _nothing(search.trials)
-    additive = search.additive or nothing.selection
-    return JointChoice(best or nothing, limits, additive, *known, reached=True, interrupted=interrupted)
+    chosen, additive = best or nothing, search.additive or nothing.selection
+    fitted = search.trials.fitted(chosen)
+    return JointChoice(chosen, limits, additive, *known, reached=True, interrupted=interrupted, fitted=fitted)
 
 
 def _next_best(search: AtLatency) -> Trial:

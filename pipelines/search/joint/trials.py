@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from loopmorph.passes.errors import LoopmorphError, WrongResult
 from loopmorph.passes.history import Step, pipeline_text
+from loopmorph.pipelines.legality.predicted_loss import Fitted
 from loopmorph.pipelines.search.joint.assembly import Assembly, assemble
 from loopmorph.pipelines.search.joint.coefficients import Observation
 from loopmorph.pipelines.search.joint.joint_loss import JointLoss
@@ -17,6 +18,10 @@ from loopmorph.pipelines.search.joint.truth import Truth
 from loopmorph.pipelines.search.judge import MiscompiledWarning
 from loopmorph.pipelines.search.variants.table import VariantTable
 from loopmorph.pipelines.support.progress import Progress, silent
+
+_HELD = 2  # networks: the best one, and one that may yet be better; of a large one the weights are 100 MB
+
+Rank = tuple[int, float]  # the least comes first
 
 
 @dataclass(frozen=True)
@@ -51,23 +56,33 @@ class Trial:
         return len(self.losses) == levels and not self.failure
 
 
+def _by_kl(trial: Trial) -> Rank:
+    return 0, trial.kl
+
+
 @dataclass
 class Trials:
     """Judges choices and keeps what came of them, each network once.
+
+    The weights that a network was judged with on all images are kept of the two that come first by `rank`: a result
+    need not be fitted again, whatever has become of the process that judges.
 
     Attributes:
         table: the variants.
         truth: judges.
         tell: called with "judge", the number of judgements so far and of those in sight.
+        rank: how likely a trial is to be the choice, the likeliest first.
         apart: sets of variants that were found not to go together.
     """
 
     table: VariantTable
     truth: Truth
     tell: Progress = silent
+    rank: Callable[[Trial], Rank] = _by_kl
     apart: list[frozenset[int]] = field(default_factory=list)
     _of_choice: dict[tuple[int, ...], str] = field(default_factory=dict)
     _of_steps: dict[str, Trial] = field(default_factory=dict)
+    _held: dict[str, Fitted] = field(default_factory=dict)
     _judgements: int = 0
 
     @property
@@ -132,7 +147,13 @@ class Trials:
             except LoopmorphError as error:
                 trial = replace(trial, failure=str(error))
             self._keep(trial)
+            if trial.is_whole(self.truth.levels):
+                self._hold(trial)
         return trial
+
+    def fitted(self, trial: Trial) -> Fitted | None:
+        """The weights that a trial was judged with on all images; None where they are not kept."""
+        return self._held.get(pipeline_text(trial.steps))
 
     def timed(self, trial: Trial) -> Trial:
         """A trial with its measured time."""
@@ -162,6 +183,15 @@ class Trials:
 
     def _keep(self, trial: Trial) -> None:
         self._of_steps[pipeline_text(trial.steps)] = trial
+
+    def _hold(self, trial: Trial) -> None:
+        """Keeps the weights of a trial that was judged just now, if it is among the first."""
+        key = pipeline_text(trial.steps)
+        first = sorted((*self._held, key), key=lambda each: self.rank(self._of_steps[each]))[:_HELD]
+        fitted = self.truth.fitted(trial.steps) if key in first else None
+        if fitted is not None:
+            self._held[key] = fitted
+            self._held = {each: self._held[each] for each in first}
 
     def _told(self, ahead: int) -> None:
         self._judgements += 1

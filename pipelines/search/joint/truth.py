@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from loopmorph.passes.errors import CompilationFailed, LoopmorphError
 from loopmorph.passes.history import Step, pipeline_text
+from loopmorph.pipelines.legality.predicted_loss import Fitted
 from loopmorph.pipelines.search.joint.joint_loss import Compared, CompareJob, JointLoss
 from loopmorph.pipelines.search.joint.trial_store import Forgetful, TrialStore
 from loopmorph.pipelines.search.judge import Judge
@@ -38,6 +39,13 @@ class Truth(Protocol):
         Raises:
             IllegalTransform: the network's own code cannot run with the new shapes.
             CompilationFailed: the process that judges crashed.
+        """
+        ...
+
+    def fitted(self, steps: Sequence[Step]) -> Fitted | None:
+        """The weights with which the network with these steps, the last one that was, was judged on all images.
+
+        None where they are not at hand: it was judged elsewhere, or at another time.
         """
         ...
 
@@ -122,6 +130,9 @@ class JudgedTruth:
         if known is not None:
             return known
         return self._keep(job, steps, JointLoss.of(self.judge.compare(steps, job.share)))
+
+    def fitted(self, steps: Sequence[Step]) -> Fitted | None:
+        return self.judge.fitted(steps)
 
     def _job(self, steps: Sequence[Step], level: int) -> CompareJob:
         return CompareJob(pipeline_text(steps), self.shares[level])

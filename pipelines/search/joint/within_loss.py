@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from loopmorph.pipelines.search.joint.at_latency import AtLatency
 from loopmorph.pipelines.search.joint.knapsack import Limits, Problem, Selection, is_within
 from loopmorph.pipelines.search.joint.pareto import front
-from loopmorph.pipelines.search.joint.trials import Trial, Trials
+from loopmorph.pipelines.search.joint.trials import Rank, Trial, Trials
 from loopmorph.pipelines.support.progress import Progress, silent
 
 _POINTS = 24  # latencies between the original's and the least
@@ -43,6 +43,13 @@ class WithinLoss:
         """The fastest legal trial, its time measured; None without any."""
         legal = [each for each in self.trials.finished() if self._is_legal(each)]
         return min(legal, key=lambda each: (each.milliseconds or 0.0, each.kl), default=None)
+
+    def rank(self, trial: Trial) -> Rank:
+        """How likely a trial is to be the choice: the best so far, then those that are legal and not timed yet."""
+        if trial == self.best():
+            return 0, trial.kl
+        milliseconds = trial.selection.cost.milliseconds
+        return (1 if trial.milliseconds is None and self._is_legal(trial) else 2), milliseconds
 
     def run(self) -> None:
         """All of it; baselines at the latency that was found come last, whatever time was given.
