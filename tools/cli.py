@@ -12,6 +12,7 @@ import click
 import loopmorph
 from loopmorph.passes.errors import LoopmorphError, LoopmorphWarning
 from loopmorph.pipelines.support.extras import needs_mlir
+from loopmorph.pipelines.support.interrupts import terminations_interrupt
 from loopmorph.tools.baseline_command import baseline_command
 from loopmorph.tools.bench_command import bench_command
 from loopmorph.tools.bench_compare_command import bench_compare_command
@@ -70,8 +71,11 @@ for command in (
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0, 1 for an error, 2 for wrong usage, 130 for an interrupt."""
-    with warnings.catch_warnings():
+    """Runs the command line; returns the exit code: 0, 1 for an error, 2 for wrong usage, 130 for an interrupt.
+
+    SIGTERM is an interrupt, too.
+    """
+    with warnings.catch_warnings(), terminations_interrupt():
         _show_own_warnings()
         return _run(args)
 

@@ -93,6 +93,36 @@ def held_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@contextmanager
+def terminations_interrupt() -> Iterator[None]:
+    """Within it SIGTERM, as schedulers and `timeout` send it, is what Ctrl-C is: long work keeps what it has.
+
+    Also in the background, where a script has had interrupts ignored: those of the terminal then still are.
+    """
+    if not _on_main() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Does what is done at an interrupt by now."""
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+
+
 def _pass_over(number: int, frame: FrameType | None) -> None:
     """Handles an interrupt by doing nothing."""
 

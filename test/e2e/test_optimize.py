@@ -159,9 +159,16 @@ def _check_study(study: Path, report: dict[str, Any], capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.strip() == schedule_text(network.steps).strip()
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_an_interrupt_ends_the_search_with_what_was_found(tmp_path: Path, again: bool) -> None:
-    """The stages after the search are ended by further ones, and the files are written all the same."""
+@pytest.mark.parametrize(
+    ("sent", "again"),
+    [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)],
+    ids=["interrupted", "interrupted again", "terminated in the background"],
+)
+def test_an_interrupt_ends_the_search_with_what_was_found(tmp_path: Path, sent: signal.Signals, again: bool) -> None:
+    """The stages after the search are ended by further ones, and the files are written all the same.
+
+    A job in the background ignores interrupts, and no terminations.
+    """
     out = tmp_path / "out"
     command = [sys.executable, "-c", WITHOUT_TIMES, "optimize", "factories:residual", "--candidates", "100000"]
     cache = tmp_path / "cache"
@@ -174,17 +181,17 @@ def test_an_interrupt_ends_the_search_with_what_was_found(tmp_path: Path, again:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background inherits "ignore"
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL if sent == signal.SIGINT else signal.SIG_IGN),
     )
     deadline = time.monotonic() + 120
     while not _timed_something(cache / "timings.sqlite3") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     while again and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.7)
         if (out / "report.json").exists():
             break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
     try:
         output, errors = process.communicate(timeout=120)
     finally:

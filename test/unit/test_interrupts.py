@@ -9,7 +9,12 @@ from contextlib import suppress
 import pytest
 from torch_mlir import ir
 
-from loopmorph.pipelines.support.interrupts import held_interrupts, noted_interrupts, until_interrupted
+from loopmorph.pipelines.support.interrupts import (
+    held_interrupts,
+    noted_interrupts,
+    terminations_interrupt,
+    until_interrupted,
+)
 
 pytestmark = pytest.mark.usefixtures("python_handles_interrupts")
 
@@ -51,6 +56,35 @@ def test_a_handler_of_ones_own_stays() -> None:
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, mine)
+
+
+# ---- terminations
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["in the foreground", "in the background"])
+def test_a_termination_is_an_interrupt(ignored: bool) -> None:
+    handler = signal.SIG_IGN if ignored else signal.default_int_handler
+    signal.signal(signal.SIGINT, handler)
+    with terminations_interrupt():
+        with held_interrupts():
+            os.kill(os.getpid(), signal.SIGTERM)
+        with until_interrupted() as stage:
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("the stage goes on")
+        if ignored:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert stage.interrupted and signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_whoever_handles_terminations_goes_on_to() -> None:
+    mine = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with terminations_interrupt():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, mine)
 
 
 # ---- stages
