@@ -123,11 +123,10 @@ class _Analysis:
 
     def _touching(self, result: ir.Value) -> tuple[list[Nest], list[Nest]]:
         """The nests that write the result and those that only read it, in program order."""
-        touching = AccessesByMemref(self.module).nests_with(result)
-        known = {access.op for n in touching for access in n.accesses}
-        for use in result.uses:
-            if use.owner not in known and use.owner.operation.name != "memref.dealloc":
-                raise self.refusal(f"its result is used by '{use.owner.operation.name}' as well")
+        accesses = AccessesByMemref(self.module)
+        for user in accesses.other_users(result):
+            raise self.refusal(f"its result is used by '{user.name}' as well")
+        touching = accesses.nests_with(result)
         writers = [n for n in touching if any(s.memref == result for s in n.stores)]
         readers = [n for n in touching if n not in writers]
         for writer in writers:

@@ -232,13 +232,11 @@ def _accesses(module: ir.Operation, value: ir.Value, label: str) -> list[tuple[N
     Raises:
         IllegalTransform: something else uses it.
     """
-    found = AccessesByMemref(module)[value]
-    known = {access.op for _, access in found}
-    for use in value.uses:
-        if use.owner not in known and use.owner.operation.name != "memref.dealloc":
-            name, where = use.owner.operation.name, use.owner.operation.location
-            raise IllegalTransform(label, f"its channels are used by {name} ({where}), which cannot be followed")
-    return found
+    accesses = AccessesByMemref(module)
+    for user in accesses.other_users(value):
+        reason = f"its channels are used by {user.name} ({user.location}), which cannot be followed"
+        raise IllegalTransform(label, reason)
+    return accesses[value]
 
 
 def _verb(access: Access) -> str:

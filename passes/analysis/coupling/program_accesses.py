@@ -53,6 +53,12 @@ class AccessesByMemref(dict[ir.Value, list[tuple[Nest, Access]]]):
         viewed = [self._view(root) for root in sorted(roots, key=self.order.__getitem__)]
         return [nest for nest in viewed if any(access.memref == memref for access in nest.accesses)]
 
+    def other_users(self, memref: ir.Value) -> list[ir.Operation]:
+        """The operations beside accesses of nests that use a memref, but for those that free it."""
+        known = {access.op for _, access in self[memref]}
+        users = [use.owner.operation for use in memref.uses if use.owner not in known]
+        return [user for user in users if user.name != "memref.dealloc"]
+
     def _view(self, root: ir.Operation) -> Nest:
         if root not in self._views:
             with self._context:
